@@ -1,0 +1,71 @@
+# What a developer runs. `make` alone lists it.
+#
+# PYTHON       interpreter the virtual environment is made from (3.11 or later)
+# TORCH_INDEX  extra package index for torch. On Linux, PyPI's torch brings gigabytes of CUDA with it; without a GPU use
+#              the CPU builds: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+# Everything in benchmarks/ but what talks to a server.
+BENCHMARKS := $(filter-out benchmarks/sglang%,$(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format type bench wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.dev ## install the library and every development tool into .venv
+
+demo: .venv/.demo ## watch the shipped model solve five problems it has never seen
+	@$(BIN)/sprint demo
+
+test: .venv/.dev ## run the tests, all but those that need a model server
+	$(BIN)/pytest -m "not sglang"
+
+lint: .venv/.dev ## check style, formatting and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache --no-logo
+
+format: .venv/.dev ## fix what lint can fix by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+type: .venv/.dev ## check the types of the packages, strictly
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: .venv/.dev ## run the benchmarks that need no model server
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: .venv/.dev ## build the wheel into dist/ and check what is in it
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	$(BIN)/pytest tests/test_packaging.py
+
+clean: ## remove the environment and everything built
+	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.
+.venv/.pip: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"needs Python 3.11 or later, not {sys.version}: make PYTHON=...")'
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt --upgrade pip
+	@touch $@
+
+.venv/.demo: .venv/.pip pyproject.toml sprint_agents/_version.py
+	@echo "installing the library, its engine and its command line"
+	@$(INSTALL) -e '.[local,cli]'
+	@touch $@
+
+.venv/.dev: .venv/.demo
+	@echo "installing the trainer and the development tools"
+	@$(INSTALL) -e '.[local,cli,finetune]' --group dev
+	@touch $@

@@ -1,0 +1,1 @@
+"""From traces to the model that the agents call."""

@@ -1,0 +1,81 @@
+"""Training samples: each sees exactly the token ids that the model sees in a run (DESIGN: training equals inference).
+
+A sample is one path of a trajectory. The planner's requests lie on one path, since each context continues
+the one before; an executor's path leaves it at the end of its prompt and never meets a sibling.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from .problems import problems
+from .traces import Call, chain, executors, planner
+
+IGNORED = -100
+"""The label of a token that the model reads but does not learn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Token ids and labels of one path, both of shape (tokens,)."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
+    """Encode a call piece by piece, as the runtime does; only learned pieces have labels."""
+    encoded: list[list[int]] = tokenizer([piece.text for piece in call.pieces], add_special_tokens=False)["input_ids"]
+    ids = list(itertools.chain.from_iterable(encoded))
+    labels = [
+        token if piece.learned else IGNORED
+        for piece, tokens in zip(call.pieces, encoded, strict=True)
+        for token in tokens
+    ]
+    return Sample(ids, labels)
+
+
+def calls_of_problem(rng: random.Random, *, seed: str) -> list[Call]:
+    """Take a few calls of one training problem; long contexts with little to learn less often."""
+    task, stages = next(problems(seed=seed, split="train", counts=(3, 4, 4, 4), unsolvable=0.05))
+    calls = [chain(task, stages)]
+    if len(task.numbers) == 3 or rng.random() < 0.2:
+        calls.append(planner(task, stages))
+    every = list(executors(task, stages))
+    found = [call for call in every if call.found]
+    calls += rng.sample(found, k=min(1, len(found)))
+    # Executors of a second stage read a long context: only one of them.
+    first = len(stages[0])
+    calls += rng.sample(every[:first], k=min(3, first))
+    calls += rng.sample(every[first:], k=min(1, len(every) - first))
+    return calls
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase, *, seed: int, step: int, problems_per_step: int, tokens_per_batch: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Make the micro-batches (ids, labels) of one optimiser step, each of shape (samples, tokens).
+
+    They are a function of seed and step alone.
+    """
+    samples: list[Sample] = []
+    for index in range(problems_per_step):
+        key = f"{seed}:{step}:{index}"
+        samples += [encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key)]
+    samples.sort(key=lambda sample: len(sample.ids))
+    while samples:
+        widest = len(samples[-1].ids)
+        rows = [samples.pop()]
+        # Rows of like length: padding is work for nothing.
+        while samples and 2 * len(samples[-1].ids) > widest and (len(rows) + 1) * widest <= tokens_per_batch:
+            rows.append(samples.pop())
+        yield _pad([row.ids for row in rows], 0), _pad([row.labels for row in rows], IGNORED)
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

@@ -1,0 +1,192 @@
+"""Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
+
+    python -m sprint_finetune.train runs/nano --steps 6000
+
+Schedule: warm-up, constant, linear decay over the last quarter. bf16 autocast over float32 weights.
+The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+# pyright: reportUnknownMemberType=false
+# The annotations of torch and transformers are partial.
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from .samples import IGNORED, batches
+from .search import LARGEST
+from .tokenizer import build_tokenizer
+
+CONTEXT = 4096
+
+WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 600, 1000, 2000)
+LOG_WAVE_RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+WAVE_AMPLITUDE = 0.06
+
+
+def nano_config(vocabulary: int, *, hidden: int = 256, layers: int = 4) -> LlamaConfig:
+    """Describe the architecture of sprint-nano: head_dim 64 suits every engine's kernels."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        head_dim=64,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+
+
+def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """Make a fresh model whose number tokens begin as waves of their value.
+
+    Sums are then rotations, and products shifts in log space, which the first layers find at once; from random
+    embeddings the same arithmetic takes several times as many tokens.
+    """
+    model = LlamaForCausalLM(nano_config(len(tokenizer)))
+    numbers = torch.arange(LARGEST + 1, dtype=torch.float32)
+    turns = [numbers / period for period in WAVE_PERIODS] + [
+        numbers.clamp(min=1).log() * rate for rate in LOG_WAVE_RATES
+    ]
+    angles = 2 * math.pi * torch.stack(turns, dim=1)
+    waves = torch.stack([angles.cos(), angles.sin()], dim=2).flatten(1)
+    rows = tokenizer.convert_tokens_to_ids([str(number) for number in range(LARGEST + 1)])
+    with torch.no_grad():
+        model.model.embed_tokens.weight[rows, : waves.shape[1]] += WAVE_AMPLITUDE * waves
+    return model
+
+
+def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 100) -> float:
+    """Warm-up, constant, then linear decay to zero over the last quarter of ``steps``."""
+    decay = max(1, steps // 4)
+    return peak * min(1.0, (step + 1) / warm_up, (steps - step) / decay)
+
+
+def train(
+    folder: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    peak: float = 1e-3,
+    problems_per_step: int = 2,
+    tokens_per_batch: int = 12_288,
+    minutes_between_checkpoints: float = 4.0,
+) -> None:
+    """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    model = new_model(tokenizer)
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    first, tokens = _resume(folder, model, optimiser)
+    # Fused elementwise work: twice the tokens per second on CPU for short samples (needs a C compiler).
+    body = torch.compile(model.model, dynamic=True)
+    started = saved = time.monotonic()
+    for step in range(first, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps=steps, peak=peak)
+        parts = list(
+            batches(
+                tokenizer, seed=seed, step=step, problems_per_step=problems_per_step, tokens_per_batch=tokens_per_batch
+            )
+        )
+        learned = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+        total = 0.0
+        for ids, labels in parts:
+            loss = _loss(model, body, ids.to(device), labels.to(device)) / learned
+            loss.backward()
+            total += float(loss.detach())
+            tokens += ids.numel()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if step % 100 == 0:
+            _log(
+                folder,
+                step=step,
+                loss=round(total, 5),
+                tokens=tokens,
+                learned=learned,
+                seconds=round(time.monotonic() - started, 1),
+            )
+        if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
+            _save(folder, model, tokenizer, optimiser, step=step + 1, tokens=tokens)
+            saved = time.monotonic()
+
+
+def _loss(model: LlamaForCausalLM, body: Callable[..., Any], ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum the cross-entropy of the learned tokens; logits are computed for these alone."""
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        kept = targets != IGNORED
+        logits = model.lm_head(hidden[kept])
+    return functional.cross_entropy(logits.float(), targets[kept], reduction="sum")
+
+
+def _resume(folder: Path, model: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+    path = folder / "state.pt"
+    if not path.exists():
+        return 0, 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"], state["tokens"]
+
+
+def _save(
+    folder: Path,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    optimiser: torch.optim.Optimizer,
+    *,
+    step: int,
+    tokens: int,
+) -> None:
+    """Write the state beside its old place and rename it, so a kill leaves one of the two whole."""
+    partial = folder / "state.partial"
+    torch.save(
+        {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "tokens": tokens}, partial
+    )
+    os.replace(partial, folder / "state.pt")
+    model.save_pretrained(folder / "checkpoint")
+    tokenizer.save_pretrained(folder / "checkpoint")
+
+
+def _log(folder: Path, **values: Any) -> None:
+    line = json.dumps(values)
+    print(line, flush=True)
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    train(arguments.folder, steps=arguments.steps, seed=arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Interleaved planning and parallel execution for reasoning models."""
+
+from ._version import __version__
+from .agents import Executor, Planner
+from .budget import Budget, Limits
+from .context import Context
+from .engine import Chunk, Engine, Finish, Request, Sampling
+from .errors import SprintError
+from .plan import Answer, Ask, Execution, FailurePolicy, Plan, Stage, Step, Subtask
+from .policies import Planning, Policy
+from .run import Run
+from .sprint import Sprint
+from .state import State, Stops
+
+# from .trajectory import Trajectory
+from .usage import Usage
+
+__all__ = [
+    "Sprint",
+    "Run",
+    "Usage",
+    "Planner",
+    "Executor",
+    "Budget",
+    "Limits",
+    "FailurePolicy",
+    "Sampling",
+    "Policy",
+    "Planning",
+    "Step",
+    "Plan",
+    "Subtask",
+    "Ask",
+    "Answer",
+    "Stage",
+    "Execution",
+    #    "Trajectory",
+    "Engine",
+    "Request",
+    "Chunk",
+    "Finish",
+    "Context",
+    "State",
+    "Stops",
+    "SprintError",
+    "__version__",
+]

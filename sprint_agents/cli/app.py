@@ -1,0 +1,141 @@
+"""The commands and their options."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from sprint_agents import __version__
+from sprint_agents.errors import ConfigurationError, SprintError
+
+from .batch import solve_file
+from .demo import demonstrate
+from .inspect import inspect_files
+from .run import run_as_json, watch
+from .settings import Settings, with_settings
+
+LOG_LEVEL = "SPRINT_LOG_LEVEL"
+"""The environment variable that says which of the library's logs go to stderr: ``debug``, ``info``, ``warning``, …"""
+
+
+class _Commands(TyperGroup):
+    """Reports the errors of all commands in one way."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _reporting():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Interleaved planning and parallel execution for reasoning models.",
+    epilog=f"The library's logs go to stderr from the level that ${LOG_LEVEL} names (default: warning).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Turn an error of the library into one line and an exit code; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except SprintError as error:
+        typer.echo(f"error: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sprint-agents {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _configure(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+    name = os.environ.get(LOG_LEVEL, "warning")
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        raise ConfigurationError(f"${LOG_LEVEL} is {name!r}: use debug, info, warning or error")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # Looked up at each use: stderr may have been replaced since.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+@app.command()
+@with_settings
+def run(
+    *,
+    settings: Settings,
+    task: Annotated[
+        str, typer.Argument(help='What to solve, such as "countdown 3 7 25 50 81"; the last number is the target.')
+    ],
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Executions under way at once [default: all].")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="A file that gets one record per stage; if it exists, go on after its last.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Solve one task: a live tree on a terminal, plain lines elsewhere, one JSON object with --json.
+
+    Exits 0 if the run came to an answer, right or wrong; the JSON object of a failed run has its error.
+    """
+    if as_json:
+        asyncio.run(run_as_json(settings, task, write=typer.echo, concurrency=concurrency, journal=journal))
+    else:
+        asyncio.run(watch(settings, task, console=Console(), concurrency=concurrency, journal=journal))
+
+
+@app.command()
+@with_settings
+def batch(
+    *,
+    settings: Settings,
+    tasks: Annotated[Path, typer.Argument(help='JSON lines: {"task": "…", "id": "…"}; the id is optional.')],
+    out: Annotated[Path, typer.Option(help="Where each run is appended as one JSON line, as soon as it is finished.")],
+    concurrency: Annotated[int, typer.Option(min=1, help="Runs under way at once.")] = 8,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks of OUT again.")] = False,
+) -> None:
+    """Solve many tasks; those whose id is in OUT already are skipped, so the same command goes on after an interruption.
+
+    Exits 0 if all tasks have a line in OUT, failed ones too; see each line's error.
+    """
+    solve_file(settings, tasks, out, concurrency=concurrency, retry_failed=retry_failed)
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Trajectories in text, also raw logs.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Read finished trajectories: stages, subtasks, answer, diagnostics and metrics; with --json one object a line."""
+    inspect_files(files, as_json=as_json)
+
+
+@app.command()
+@with_settings
+def demo(*, settings: Settings) -> None:
+    """Watch five problems being solved that the model has never seen; a program checks each answer."""
+    asyncio.run(demonstrate(settings, console=Console()))

@@ -1,0 +1,36 @@
+"""The engines that the command line can open."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from sprint_agents.engine import Engine
+from sprint_agents.errors import ConfigurationError
+
+from .stand_in import stand_in
+
+EngineName = Literal["local", "fake"]
+
+
+@asynccontextmanager
+async def open_engine(name: EngineName, *, model: Path | None, paced: bool = False) -> AsyncGenerator[Engine]:
+    """Open an engine and close it behind the block.
+
+    ``model`` is a checkpoint directory, by default the shipped one. A ``paced`` fake writes at a speed to watch.
+
+    Raises:
+        ConfigurationError: no such checkpoint, a missing extra, or a checkpoint for the fake.
+    """
+    if name == "fake":
+        if model is not None:
+            raise ConfigurationError(f"the fake engine has no model, so {model} is of no use: give --engine local")
+        async with stand_in(paced=paced) as fake:
+            yield fake
+        return
+    # Only here, so that nothing else waits for torch.
+    from sprint_agents.engines import LocalEngine
+    from sprint_agents.models import nano_path
+
+    async with LocalEngine(model or nano_path()) as engine:
+        yield engine

@@ -1,0 +1,110 @@
+"""What all commands that solve tasks can be told, each option declared once."""
+
+import dataclasses
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from sprint_agents import Budget, Engine, Limits, Sampling, Sprint
+from sprint_agents.plan import FailureMode
+from sprint_agents.policies import BUILT_IN, find_policy
+
+from .engines import EngineName, open_engine
+
+_LIMITS = "Limits [default: those of the model]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to solve a task; the fields are options of each command made by ``with_settings``."""
+
+    engine: Annotated[
+        EngineName, typer.Option(help="local: the embedded engine; fake: a short program plays the model.")
+    ] = "local"
+    model: Annotated[
+        Path | None, typer.Option(help="A checkpoint directory [default: the model that is shipped].", metavar="DIR")
+    ] = None
+    policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
+    failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 is greedy [default: the model's].", show_default=False)
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Draw the same tokens each time.")] = None
+    max_stages: Annotated[
+        int | None, typer.Option(min=1, help="At the last one the planner must answer.", rich_help_panel=_LIMITS)
+    ] = None
+    plan_tokens: Annotated[
+        int | None, typer.Option(min=1, help="New tokens of one plan.", rich_help_panel=_LIMITS)
+    ] = None
+    execution_tokens: Annotated[
+        int | None, typer.Option(min=1, help="New tokens of one execution.", rich_help_panel=_LIMITS)
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="New tokens of a whole run.", rich_help_panel=_LIMITS)
+    ] = None
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of a whole run.", rich_help_panel=_LIMITS)
+    ] = None
+
+    @asynccontextmanager
+    async def sprint(self, *, concurrency: int | None = None, paced: bool = False) -> AsyncGenerator[Sprint]:
+        """Open the engine and make the ``Sprint`` that runs on it; ``paced`` see ``open_engine``.
+
+        Raises:
+            ConfigurationError: no such policy, checkpoint or extra.
+        """
+        find_policy(self.policy)  # before a model is loaded
+        async with open_engine(self.engine, model=self.model, paced=paced) as engine:
+            yield Sprint(
+                engine,
+                policy=self.policy,
+                limits=self._limits(engine, concurrency),
+                budget=Budget(tokens=self.max_tokens, seconds=self.timeout),
+                failure=self.failure,
+                sampling=self._sampling(engine),
+            )
+
+    def _limits(self, engine: Engine, concurrency: int | None) -> Limits:
+        given = {
+            "stages": self.max_stages,
+            "plan_tokens": self.plan_tokens,
+            "execution_tokens": self.execution_tokens,
+            "concurrency": concurrency,
+        }
+        return Limits.of(engine.manifest).model_copy(update=_set(given))
+
+    def _sampling(self, engine: Engine) -> Sampling:
+        model = engine.manifest
+        usual = Sampling(temperature=model.temperature, top_p=model.top_p) if model else Sampling()
+        return usual.model_copy(update=_set({"temperature": self.temperature, "seed": self.seed}))
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` an option for each field of ``Settings``; it is called with them as ``settings``."""
+    hints = get_type_hints(Settings, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(Settings)
+    ]
+
+    @wraps(command)
+    def wrapper(**given: Any) -> None:
+        settings = Settings(**{option.name: given.pop(option.name) for option in options})
+        command(settings=settings, **given)
+
+    signature = inspect.signature(command)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+    wrapper.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _set(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}

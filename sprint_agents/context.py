@@ -1,0 +1,84 @@
+"""A context: an immutable, append-only sequence of token ids with its text.
+
+Invariants:
+
+- Token ids are the truth. A child's ids start with its parent's; ids are never re-encoded from text.
+- A context is a node of a tree and holds only what it adds to its parent: ``extend`` costs the new tokens,
+  a fork costs nothing (it is the same object), and no branch can change what a sibling sees.
+- ``flatten`` walks the tree once, iteratively; an engine calls it at most once per request.
+"""
+
+from collections.abc import Iterable, Sequence
+
+
+class Context:
+    """Token ids and text up to a point, sharing everything before with its parent.
+
+    >>> question = Context().extend([5, 6], "How many?")
+    >>> left, right = question.extend([7], " one"), question.extend([8, 9], " two")
+    >>> left.flatten(), right.text, len(question)
+    ([5, 6, 7], 'How many? two', 2)
+    """
+
+    __slots__ = ("__weakref__", "_length", "own_ids", "own_text", "parent")
+
+    parent: "Context | None"
+    own_ids: tuple[int, ...]
+    own_text: str
+
+    def __init__(self) -> None:
+        self.parent = None
+        self.own_ids = ()
+        self.own_text = ""
+        self._length = 0
+
+    def extend(self, ids: Iterable[int], text: str) -> "Context":
+        """Return a child that adds ``ids``, whose text is ``text``; this very context if there is nothing to add."""
+        own = tuple(ids)
+        if not own and not text:
+            return self
+        child = Context.__new__(Context)
+        child.parent = self
+        child.own_ids = own
+        child.own_text = text
+        child._length = self._length + len(own)
+        return child
+
+    def __len__(self) -> int:
+        """Return the number of tokens from the root to here."""
+        return self._length
+
+    def __bool__(self) -> bool:
+        """Return True: an empty context is a context too."""
+        return True
+
+    def flatten(self) -> list[int]:
+        """Return all token ids from the root to here; O(tokens)."""
+        return self.ids_since(None)
+
+    @property
+    def text(self) -> str:
+        """The text from the root to here; O(characters)."""
+        return "".join(node.own_text for node in reversed(self._path(None)))
+
+    def ids_since(self, ancestor: "Context | None") -> list[int]:
+        """Return the ids added after ``ancestor``, which must be on the path to the root (None: all)."""
+        ids: list[int] = []
+        for node in reversed(self._path(ancestor)):
+            ids.extend(node.own_ids)
+        return ids
+
+    def text_since(self, ancestor: "Context | None") -> str:
+        """Return the text added after ``ancestor``, which must be on the path to the root (None: all)."""
+        return "".join(node.own_text for node in reversed(self._path(ancestor)))
+
+    def _path(self, ancestor: "Context | None") -> Sequence["Context"]:
+        """List the nodes from here up to and without ``ancestor``."""
+        path: list[Context] = []
+        node: Context | None = self
+        while node is not None and node is not ancestor:
+            path.append(node)
+            node = node.parent
+        if node is not ancestor:
+            raise ValueError("that context is not an ancestor of this one")
+        return path

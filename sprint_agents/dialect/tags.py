@@ -1,0 +1,81 @@
+"""The paper's tag format: what the runtime writes, and where the model stops (PAPER, Inference).
+
+Layout of one stage, every tag on a line of its own, ``|`` marking where a request ends and the runtime goes on::
+
+    <Plan_1>
+    … <prompt_1.1>…</prompt_1.1> …          early dispatch: an executor reads exactly up to here
+    </Plan_|1>
+    <Execution_1>
+    <execution_1.1>
+    …</execution_|1.1>
+    </Execution_1>
+
+A closing tag stops a request by its constant first part, which is one special token where the tokenizer
+has it; the runtime writes the rest. The tags live in ``tags_v1.json``: a change there is a new version.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TagPair(NamedTuple):
+    """An opening and a closing tag, as templates over ``stage`` and ``number``."""
+
+    open: str
+    close: str
+
+
+class TagStops(BaseModel):
+    """The texts at which a request of each role ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: tuple[str, ...]
+    execution: tuple[str, ...]
+    answer: tuple[str, ...]
+
+
+class Tags(BaseModel):
+    """One version of the tags, as its JSON file holds them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: TagPair
+    prompt: TagPair
+    executions: TagPair
+    execution: TagPair
+    answer: TagPair
+    chain: TagPair
+    separator: str
+    stops: TagStops
+    special_tokens: tuple[str, ...]
+
+
+@cache
+def load_tags(version: int = 1) -> Tags:
+    """Read the tags of a dialect version from the file beside this module."""
+    text = files(__package__).joinpath(f"tags_v{version}.json").read_text(encoding="utf-8")
+    return Tags.model_validate(json.loads(text))
+
+
+def overlap(text: str, close: str) -> int:
+    """How many characters of the tag ``close`` stand at the end of ``text``: where a completion stopped in mid-tag.
+
+    >>> overlap("none</execution_", "</execution_1.2>")
+    12
+    """
+    return next((size for size in range(min(len(close), len(text)), 0, -1) if text.endswith(close[:size])), 0)
+
+
+def closing(text: str, close: str) -> str:
+    r"""What to write after ``text`` so that it ends with ``close``, on a line of its own if none of it is there yet.
+
+    >>> closing("none</execution_", "</execution_1.2>"), closing("cut off", "</execution_1.2>")
+    ('1.2>', '\n</execution_1.2>')
+    """
+    size = overlap(text, close)
+    return close[size:] if size or text.endswith("\n") or not text else f"\n{close}"

@@ -1,0 +1,115 @@
+"""The protocol that a model server must meet: token ids in, token ids out.
+
+What every engine promises (``tests/engines/contract.py`` holds each to it):
+
+- The ids of a completion are the model's own, in order, the stop token included; ``text`` is their text,
+  never trimmed at a stop. Concatenated chunks are the completion; the last chunk, and only it, has ``finish``.
+- ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
+- Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
+- Concurrent requests are independent; shared prefixes are computed once where the engine can.
+- Engines hold no event loop: they work from whichever loop calls them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .context import Context
+from .manifest import Manifest
+
+
+class Sampling(BaseModel):
+    """How the next token is drawn. Always sent in full: servers' defaults differ.
+
+    ``temperature`` 0 is greedy. ``top_k`` None and ``top_p`` 1 keep all tokens. With a ``seed`` an engine that
+    supports it (``LocalEngine``) draws the same tokens for the same request whatever runs beside it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One completion to compute.
+
+    ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
+    A completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
+    its text contains one of ``stop_texts``.
+    """
+
+    id: str
+    context: Context
+    max_tokens: int
+    sampling: Sampling
+    stop_ids: frozenset[int] = frozenset()
+    stop_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Why and at what cost a completion ended; all counts are tokens.
+
+    ``matched`` is the stop id or stop text that ended it; for the model's own end token, that id.
+    ``cached_tokens`` of the ``prompt_tokens`` were read from the cache, the others were computed.
+    """
+
+    reason: Literal["stop", "length"]
+    matched: int | str | None
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next tokens of a completion. ``text`` may lag behind ``ids`` while a character is incomplete."""
+
+    ids: Sequence[int]
+    text: str
+    finish: Finish | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model server, in process or remote. Use as an async context manager, or call ``aclose``."""
+
+    @property
+    def name(self) -> str:
+        """Return a short name for messages and records, such as ``local:sprint-nano``."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Return what ``sprint.json`` beside the weights says; None where there is none."""
+        ...
+
+    async def encode(self, text: str) -> list[int]:
+        """Return the token ids of ``text``, special tokens recognised, none added."""
+        ...
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, special tokens shown."""
+        ...
+
+    def complete(self, request: Request) -> AsyncIterator[Chunk]:
+        """Stream the completion of ``request``; an async generator that must be closed.
+
+        Raises:
+            InvalidRequest: ids outside the vocabulary, or an id in use.
+            EngineError: see the tree in ``errors``.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """End a request at the server, whoever started it; unknown and finished ids are ignored."""
+        ...
+
+    async def aclose(self) -> None:
+        """Abort everything and release the engine's resources; safe to call twice."""
+        ...

@@ -1,0 +1,304 @@
+"""``SGLangEngine``: an SGLang server over its native ``/generate``, token ids in, token ids out.
+
+Invariants:
+
+- A request is tried again only before its first token arrived.
+- A request whose stream is left before the server ended it is aborted at the server by its own id, also while the
+  reading task is being cancelled; that takes ``abort_timeout`` at most.
+- Server ids are ``length:id``, so that none is a prefix of another: SGLang aborts by prefix.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx2
+import structlog
+
+from sprint_agents.engine import Chunk, Request
+from sprint_agents.engines.http import Http
+from sprint_agents.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineOverloaded,
+    EngineRejected,
+    EngineUnavailable,
+    InvalidRequest,
+)
+from sprint_agents.manifest import Manifest
+from sprint_agents.retrying import retried
+
+from .frames import DONE, FrameReader, recognised
+from .model import ServedModel, ask
+from .tokenizer import LocalTokenizer, ServerTokenizer, Tokenizer
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class SGLangEngine:
+    """An ``Engine`` on an SGLang server, or on SGLang's router in front of many.
+
+    Inside ``async with`` connections are kept between requests; entering it asks the server for its model. Outside,
+    each request has a connection of its own.
+
+    ``tokenizer`` is the checkpoint's directory on this machine: texts are encoded there, else by the server. A
+    ``client`` of your own brings its own proxies, certificates and limits, and is not closed by the engine.
+
+    Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens,
+    ``abort_timeout`` for an abort. ``attempts`` in all for a request that was refused, or broke off before its first
+    token; a server that asks to come back later than ``longest_wait`` is believed, and not asked again.
+
+    A ``Sampling.seed`` is sent, but SGLang heeds it only if started with ``--enable-deterministic-inference``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        tokenizer: str | PathLike[str] | None = None,
+        client: httpx2.AsyncClient | None = None,
+        max_connections: int = 1024,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 120.0,
+        abort_timeout: float = 3.0,
+        attempts: int = 3,
+        longest_wait: float = 30.0,
+    ) -> None:
+        self._http = Http(
+            url,
+            api_key=api_key,
+            client=client,
+            max_connections=max_connections,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
+        self._abort_timeout = abort_timeout
+        self._attempts = attempts
+        self._longest_wait = longest_wait
+        self._directory = Path(tokenizer) if tokenizer is not None else None
+        self._tokenizer: Tokenizer
+        self._tokenizer = LocalTokenizer(self._directory) if self._directory else ServerTokenizer(self._http)
+        self._manifest = Manifest.load(self._directory) if self._directory else None
+        self._model: ServedModel | None = None
+        self._running: dict[str, bool] = {}
+        """By request id, whether it was aborted from outside."""
+
+    @property
+    def name(self) -> str:
+        """``sglang:`` and the model's name, or the URL as long as the server was not asked."""
+        return f"sglang:{self._model.name if self._model else self._http.url}"
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """``sprint.json`` of the ``tokenizer`` directory, or, once asked, of a server's checkpoint on this machine."""
+        return self._manifest
+
+    async def __aenter__(self) -> Self:
+        """Keep connections from now on, and ask the server for its model.
+
+        Raises:
+            EngineError: the server is not ready.
+        """
+        self._http.open()
+        try:
+            await self._served()
+        except BaseException:
+            await self._http.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, special tokens recognised, none added."""
+        return await self._retry(lambda: self._tokenizer.encode(text)) if text else []
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``, special tokens shown.
+
+        Raises:
+            InvalidRequest: ids outside the vocabulary.
+        """
+        _check_ids(ids, await self._served())
+        return await self._retry(lambda: self._tokenizer.decode(ids)) if ids else ""
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Stream the completion of ``request``.
+
+        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``.
+
+        Raises:
+            InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
+            ContextOverflow: the context leaves no room for a token.
+            EngineUnavailable: no connection, the server died, or the request was aborted by ``abort``.
+            EngineError: see the tree in ``errors``.
+        """
+        body = _body(request, await self._served())
+        if request.id in self._running:
+            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
+        self._running[request.id] = False
+        try:
+            chunks, first = await self._retry(lambda: self._begin(request.id, body), request_id=request.id)
+            async with aclosing(chunks):
+                yield first
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            del self._running[request.id]
+
+    async def abort(self, request_id: str) -> None:
+        """End a request at the server, whoever started it; unknown and finished ids are ignored."""
+        if request_id in self._running:
+            self._running[request_id] = True
+        if not self._http.closed:
+            await self._http.post("/abort_request", {"rid": server_id(request_id)}, urgent=True)
+
+    async def aclose(self) -> None:
+        """Abort everything that runs and close the connections; safe to call twice."""
+        if self._http.closed:
+            return
+        try:
+            async with asyncio.TaskGroup() as aborts:
+                for request_id in self._running:
+                    aborts.create_task(self._abort_quietly(server_id(request_id)))
+        finally:
+            await self._http.aclose()
+
+    async def _served(self) -> ServedModel:
+        """Ask the server which model it runs, unless it has told."""
+        if self._model is None:
+            self._model = model = await self._retry(lambda: ask(self._http, self._directory))
+            if self._manifest is None and model.directory:
+                self._manifest = Manifest.load(model.directory)
+        return self._model
+
+    async def _begin(self, request_id: str, body: dict[str, object]) -> tuple[AsyncGenerator[Chunk], Chunk]:
+        """Send a request and wait for its first chunk."""
+        if self._running[request_id]:
+            raise EngineUnavailable(f"request {request_id} was aborted")
+        chunks = self._attempt(server_id(request_id), body)
+        return chunks, await anext(chunks)
+
+    async def _attempt(self, rid: str, body: dict[str, object]) -> AsyncGenerator[Chunk]:
+        reader = FrameReader()
+        last: Chunk | None = None
+        try:
+            async with self._http.events("/generate", body) as events:
+                async for event in events:
+                    if event.data == DONE or (chunk := reader.read(event.data)) is None:
+                        continue
+                    if chunk.finish is None:
+                        yield chunk
+                    else:
+                        # Read on to the very end, so that the connection can be used again.
+                        last = chunk
+        except (EngineRejected, EngineOverloaded) as error:
+            reader.ended = True
+            raise recognised(error) from error
+        finally:
+            if not reader.ended:
+                await self._abort_surely(rid)
+        if last is None:
+            raise EngineUnavailable(
+                f"{self._http.url} ended the stream of request {rid} before the request was finished"
+            )
+        yield last
+
+    async def _abort_surely(self, rid: str) -> None:
+        """End a request that nobody reads any more, however often the reading task is cancelled meanwhile."""
+        abort = asyncio.create_task(self._abort_quietly(rid))
+        cancelled: asyncio.CancelledError | None = None
+        while not abort.done():
+            try:
+                await asyncio.wait([abort])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled:
+            raise cancelled
+
+    async def _abort_quietly(self, rid: str) -> None:
+        if self._http.closed:
+            return
+        try:
+            async with asyncio.timeout(self._abort_timeout):
+                await self._http.post("/abort_request", {"rid": rid}, urgent=True)
+        except (EngineError, TimeoutError) as error:
+            _log.warning("engine.abort_failed", url=self._http.url, rid=rid, error=str(error) or "timed out")
+
+    async def _retry(self, work: Callable[[], Awaitable[T]], *, request_id: str | None = None) -> T:
+        def passing(error: BaseException) -> bool:
+            if self._http.closed or (request_id is not None and self._running[request_id]):
+                return False
+            if isinstance(error, EngineOverloaded):
+                return (error.retry_after or 0) <= self._longest_wait
+            return isinstance(error, EngineUnavailable)
+
+        return await retried(work, attempts=self._attempts, when=passing)
+
+
+def server_id(request_id: str) -> str:
+    """Return the id of a request at the server; no result is a prefix of another.
+
+    >>> server_id("t-1"), server_id("t-10")
+    ('3:t-1', '4:t-10')
+    """
+    return f"{len(request_id)}:{request_id}"
+
+
+def _check_ids(ids: Sequence[int], model: ServedModel) -> None:
+    if not ids:
+        return
+    low, high = min(ids), max(ids)
+    if low < 0 or (model.vocabulary_size is not None and high >= model.vocabulary_size):
+        wrong = low if low < 0 else high
+        raise InvalidRequest(
+            f"token id {wrong} is outside the vocabulary of {model.name}, which has {model.vocabulary_size} ids: "
+            "encode texts with this engine"
+        )
+
+
+def _body(request: Request, model: ServedModel) -> dict[str, object]:
+    """Write a request as ``/generate`` expects it; nothing is left to the server's own defaults."""
+    ids = request.context.flatten()
+    if not ids:
+        raise InvalidRequest("the context is empty: a model needs a token to begin with")
+    if request.max_tokens < 0:
+        raise InvalidRequest(f"max_tokens is {request.max_tokens}: it cannot be negative")
+    _check_ids(ids, model)
+    _check_ids(tuple(request.stop_ids), model)
+    room = request.max_tokens
+    if model.context_limit is not None:
+        if len(ids) >= model.context_limit:
+            raise ContextOverflow(tokens=len(ids), limit=model.context_limit)
+        room = min(room, model.context_limit - len(ids))
+    sampling = request.sampling
+    parameters: dict[str, object] = {
+        "max_new_tokens": room,
+        "min_new_tokens": 0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": -1 if sampling.top_k is None else sampling.top_k,
+        "min_p": 0.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "n": 1,
+        "ignore_eos": False,
+        "stop": list(request.stop_texts),
+        "stop_token_ids": sorted(request.stop_ids),
+        "no_stop_trim": True,
+        "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+        "sampling_seed": sampling.seed,
+    }
+    return {"rid": server_id(request.id), "input_ids": ids, "sampling_params": parameters, "stream": True}

@@ -1,0 +1,16 @@
+"""SPRINT (NeurIPS 2025, arXiv 2506.05745): plan, execute in parallel, join, and plan again until the answer."""
+
+from collections.abc import AsyncGenerator
+
+from sprint_agents.plan import Answer, Stage, Step
+
+from .planning import Planning
+
+
+async def interleaved(planning: Planning) -> AsyncGenerator[Step, Stage]:
+    """Let the model plan stage after stage; at the stage limit the runtime makes it answer."""
+    while True:
+        stage = yield planning.ask()
+        if stage.answer is not None:
+            yield Answer(value=stage.answer)
+            return

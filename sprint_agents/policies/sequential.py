@@ -1,0 +1,15 @@
+"""The sequential baseline: one long chain of thought, then the answer (PAPER: RFT)."""
+
+from collections.abc import AsyncGenerator
+
+from sprint_agents.plan import Answer, Stage, Step
+
+from .planning import Planning
+
+
+async def sequential(planning: Planning) -> AsyncGenerator[Step, Stage]:
+    """Think in one chain; if it ends without an answer, ask for the answer alone."""
+    stage = yield planning.ask("chain")
+    if stage.answer is None:
+        stage = yield planning.ask("answer")
+    yield Answer(value=stage.answer)

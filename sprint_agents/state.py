@@ -1,0 +1,290 @@
+"""The primitive: an asyncio twin of SGLang's ``ProgramState`` (its frontend's ``generate``, ``fork``, ``join``).
+
+Invariants:
+
+- A state only ever replaces its context by a descendant of it; branches share everything up to the fork.
+- A completion joins the context as the ids that the model produced, and only when it is complete: after an error or
+  an early exit the state stands where it stood.
+- Leaving a ``fork`` block ends whatever still runs in it, at the engine.
+"""
+
+import asyncio
+import itertools
+import secrets
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .context import Context
+from .engine import Chunk, Engine, Finish, Request, Sampling
+from .errors import EngineProtocolError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Where a completion ends: token ids, and texts for what is no single token."""
+
+    ids: frozenset[int] = frozenset()
+    texts: tuple[str, ...] = ()
+
+    @classmethod
+    async def resolve(cls, engine: Engine, texts: Sequence[str]) -> Self:
+        """Turn every text that is one token of the engine's vocabulary into a stop id."""
+        ids: set[int] = set()
+        rest: list[str] = []
+        for text in texts:
+            encoded = await engine.encode(text)
+            if len(encoded) == 1:
+                ids.add(encoded[0])
+            else:
+                rest.append(text)
+        return cls(frozenset(ids), tuple(rest))
+
+
+class RequestIds:
+    """Request ids that are unique across processes and of one width, so that none is a prefix of another."""
+
+    __slots__ = ("_counter", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._counter = itertools.count()
+
+    def __next__(self) -> str:
+        return f"{self._prefix}-{next(self._counter):010d}"
+
+    def __iter__(self) -> Self:
+        return self
+
+
+class Generation:
+    """A completion under way: an async context manager and an async iterator of its chunks.
+
+    ``cut`` gives the context at any point of the text so far, so that a branch can start before the end.
+    """
+
+    __slots__ = ("_chunks", "_cut_ids", "_cut_text", "_ids_at", "_state", "_texts", "_tip", "finish", "ids", "length")
+
+    def __init__(self, state: "State", chunks: AsyncIterator[Chunk]) -> None:
+        self._state = state
+        self._chunks = chunks
+        self.ids: list[int] = []
+        self.finish: Finish | None = None
+        self._texts: list[str] = []
+        self.length = 0
+        # After each chunk: the end of the text so far, and of the ids so far.
+        self._ids_at: list[tuple[int, int]] = [(0, 0)]
+        # The last cut: a node of the context that further cuts and the end extend, so that n cuts cost O(tokens).
+        self._tip = state.context
+        self._cut_ids = 0
+        self._cut_text = 0
+
+    @property
+    def text(self) -> str:
+        """The text so far, stop included."""
+        return "".join(self._texts)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing the engine's iterator aborts the request if it is not finished.
+        await self._chunks.aclose()  # type: ignore[attr-defined]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            if self.finish is None:
+                raise EngineProtocolError("the engine ended a completion without saying why") from None
+            raise
+        self.ids.extend(chunk.ids)
+        self._texts.append(chunk.text)
+        self.length += len(chunk.text)
+        self._ids_at.append((self.length, len(self.ids)))
+        if chunk.finish is not None:
+            self.finish = chunk.finish
+            self._state.context = self._tip.extend(self.ids[self._cut_ids :], self._slice(self._cut_text, self.length))
+        return chunk
+
+    def tokens_before(self, offset: int) -> int:
+        """How many ids it took to write the first ``offset`` characters; exact where chunks are single tokens."""
+        return self._ids_at[bisect_left(self._ids_at, (offset, 0))][1]
+
+    async def cut(self, offset: int) -> Context:
+        """Return the context up to ``offset`` characters of the text; offsets must not fall from call to call.
+
+        Where a token reaches beyond the offset, the context ends before that token and the remaining characters are
+        encoded on their own, off the planner's path.
+        """
+        mark = bisect_left(self._ids_at, (offset, 0))
+        text_end, ids_end = self._ids_at[mark]
+        if text_end == offset:
+            self._advance(ids_end, offset)
+            return self._tip
+        # The offset lies inside a chunk of several tokens, or inside a token.
+        text_start, ids_start = self._ids_at[mark - 1]
+        engine, whole, written = self._state.engine, ids_start, text_start
+        for count in range(1, ids_end - ids_start + 1):
+            reached = text_start + len(await engine.decode(self.ids[ids_start : ids_start + count]))
+            if reached > offset:
+                break
+            whole, written = ids_start + count, reached
+        self._advance(whole, written)
+        rest = self._slice(written, offset)
+        return self._tip.extend(await engine.encode(rest), rest) if rest else self._tip
+
+    def _advance(self, ids_end: int, text_end: int) -> None:
+        if ids_end > self._cut_ids:
+            text = self._slice(self._cut_text, text_end)
+            self._tip = self._tip.extend(self.ids[self._cut_ids : ids_end], text)
+            self._cut_ids, self._cut_text = ids_end, text_end
+
+    def _slice(self, start: int, end: int) -> str:
+        """Characters ``start`` to ``end``, touching only the chunks that hold them."""
+        first = bisect_left(self._ids_at, (start + 1, 0)) - 1
+        last = bisect_left(self._ids_at, (end, 0))
+        base = self._ids_at[first][0]
+        return "".join(self._texts[first:last])[start - base : end - base]
+
+
+class State:
+    """A context from which a model goes on writing.
+
+    >>> from sprint_agents.testing import FakeEngine
+    >>> async def main():
+    ...     async with FakeEngine(lambda request: f" branch {request.text[-1]}") as engine:
+    ...         state = State(engine)
+    ...         await state.append("Count: ")
+    ...         async with state.fork(2) as fork:
+    ...             for number, branch in enumerate(fork.branches):
+    ...                 await branch.append(str(number))
+    ...                 fork.start(branch.generate(max_tokens=8))
+    ...             await fork.gather()
+    ...         await state.join(fork.branches, separator="; ")
+    ...         return state.context.text
+    >>> asyncio.run(main())
+    'Count: 0 branch 0; 1 branch 1; '
+    """
+
+    __slots__ = ("_request_ids", "context", "engine", "sampling")
+
+    def __init__(
+        self,
+        engine: Engine,
+        context: Context | None = None,
+        *,
+        sampling: Sampling | None = None,
+        request_ids: RequestIds | None = None,
+    ) -> None:
+        self.engine = engine
+        self.context = context if context is not None else Context()
+        self.sampling = sampling or Sampling()
+        self._request_ids = request_ids or RequestIds()
+
+    async def append(self, text: str) -> None:
+        """Extend the context by ``text``, encoded by the engine."""
+        if text:
+            self.context = self.context.extend(await self.engine.encode(text), text)
+
+    def stream(self, *, max_tokens: int, stops: Stops | None = None) -> Generation:
+        """Begin a completion of the context; it joins the context when its last chunk has been read."""
+        stops = stops or Stops()
+        request = Request(
+            id=next(self._request_ids),
+            context=self.context,
+            max_tokens=max_tokens,
+            sampling=self.sampling,
+            stop_ids=stops.ids,
+            stop_texts=stops.texts,
+        )
+        return Generation(self, self.engine.complete(request))
+
+    async def generate(self, *, max_tokens: int, stops: Stops | None = None) -> Generation:
+        """Complete the context and return the finished completion."""
+        async with self.stream(max_tokens=max_tokens, stops=stops) as generation:
+            async for _ in generation:
+                pass
+        return generation
+
+    def fork(self, count: int = 0) -> "Fork":
+        """Open a block of branches that start here; more can be added inside it. O(1) per branch."""
+        return Fork(self, count)
+
+    def branch(self, at: Context | None = None) -> "State":
+        """Make a state of its own at ``at`` (here by default), for the same engine."""
+        return State(
+            self.engine, at if at is not None else self.context, sampling=self.sampling, request_ids=self._request_ids
+        )
+
+    async def join(self, branches: Sequence["State"], *, separator: str = "\n") -> None:
+        """Append what each branch added since the fork, in this order, each followed by ``separator``."""
+        start = self.context
+        ids = await self.engine.encode(separator)
+        for branch in branches:
+            self.context = self.context.extend(branch.context.ids_since(start), branch.context.text_since(start))
+            self.context = self.context.extend(ids, separator)
+
+
+class Fork:
+    """The branches of a state and the tasks that run on them; leaving the block cancels what still runs."""
+
+    __slots__ = ("_group", "_parent", "_tasks", "branches")
+
+    def __init__(self, parent: State, count: int) -> None:
+        self._parent = parent
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.branches = [parent.branch() for _ in range(count)]
+
+    def __iter__(self) -> Iterator[State]:
+        return iter(self.branches)
+
+    def branch(self, at: Context | None = None) -> State:
+        """Add a branch that starts at ``at`` (the parent's context by default)."""
+        branch = self._parent.branch(at)
+        self.branches.append(branch)
+        return branch
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work`` beside the others; if it raises, the block ends with that error and the others are cancelled."""
+        task = self._group.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def gather(self) -> list[Any]:
+        """Wait for all that was started and return the results in the order of the starts."""
+        return [await task for task in self._tasks]
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                return  # what the block itself raised goes on
+            cause = _first_cause(group)
+            raise cause from cause.__cause__
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return first  # pyright: ignore[reportUnknownVariableType]

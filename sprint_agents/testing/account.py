@@ -1,0 +1,121 @@
+"""What the fake engine was asked, and how each request ended.
+
+Invariant: every request is running, or ended in exactly one of three ways, so
+``started == running + finished + aborted + failed``.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sprint_agents.engine import Request
+
+Outcome = Literal["running", "finished", "aborted", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request, as it stood when the record was taken.
+
+    ``number`` counts requests from 1 in order of arrival. ``cached_tokens`` of ``prompt_tokens`` were in the cache.
+    Times are the event loop's, in seconds; ``ended`` is None while the request runs. ``aborted``: by ``abort``, by
+    ``aclose``, or because its reader was cancelled or closed the stream early.
+    """
+
+    number: int
+    request: Request
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    outcome: Outcome
+    started: float
+    ended: float | None
+
+    @property
+    def id(self) -> str:
+        """The request's own id."""
+        return self.request.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Counts over all requests so far; ``peak`` is the most that ever ran at once.
+
+    ``prompt_tokens``, ``cached_tokens`` and ``generated_tokens`` are sums.
+    """
+
+    started: int
+    running: int
+    finished: int
+    aborted: int
+    failed: int
+    peak: int
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+
+
+@dataclass(slots=True, eq=False)
+class LiveRequest:
+    """The changing side of a ``RequestRecord``; ``waits_for`` is cancelled to wake its reader."""
+
+    number: int
+    request: Request
+    started: float
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    outcome: Outcome = "running"
+    ended: float | None = None
+    waits_for: asyncio.Future[Any] | None = None
+
+    def record(self) -> RequestRecord:
+        """Freeze what is known now."""
+        return RequestRecord(
+            number=self.number,
+            request=self.request,
+            prompt_tokens=len(self.request.context),
+            cached_tokens=self.cached_tokens,
+            generated_tokens=self.generated_tokens,
+            outcome=self.outcome,
+            started=self.started,
+            ended=self.ended,
+        )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All requests in order of arrival, and those that run now by id."""
+
+    requests: list[LiveRequest] = field(default_factory=list[LiveRequest])
+    running: dict[str, LiveRequest] = field(default_factory=dict[str, LiveRequest])
+    peak: int = 0
+
+    def open(self, request: Request, *, now: float) -> LiveRequest:
+        """Enter a request."""
+        live = LiveRequest(len(self.requests) + 1, request, now)
+        self.requests.append(live)
+        self.running[request.id] = live
+        self.peak = max(self.peak, len(self.running))
+        return live
+
+    def close(self, live: LiveRequest, outcome: Outcome, *, now: float) -> None:
+        """Note how a request ended; what came first stands."""
+        if live.outcome == "running":
+            live.outcome = outcome
+            live.ended = now
+            del self.running[live.request.id]
+
+    def account(self) -> Account:
+        """Add up."""
+        outcomes = [live.outcome for live in self.requests]
+        return Account(
+            started=len(self.requests),
+            running=len(self.running),
+            finished=outcomes.count("finished"),
+            aborted=outcomes.count("aborted"),
+            failed=outcomes.count("failed"),
+            peak=self.peak,
+            prompt_tokens=sum(len(live.request.context) for live in self.requests),
+            cached_tokens=sum(live.cached_tokens for live in self.requests),
+            generated_tokens=sum(live.generated_tokens for live in self.requests),
+        )

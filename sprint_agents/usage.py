@@ -1,0 +1,71 @@
+"""What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
+
+from pydantic import BaseModel, ConfigDict
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class CallUsage(BaseModel):
+    """One request, or several of one role summed.
+
+    ``generated_tokens`` includes ``tag_tokens``: those whose text is a tag.
+    """
+
+    model_config = _FROZEN
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    tag_tokens: int = 0
+    retries: int = 0
+
+
+class StageUsage(BaseModel):
+    """One stage: all of its calls, and its part of the critical path.
+
+    ``sequential_tokens`` is the paper's figure: tags, retries, and what the planner wrote after its last prompt do not
+    count. In ``sequential_tokens_strict`` they do.
+    """
+
+    model_config = _FROZEN
+
+    total: CallUsage
+    sequential_tokens: int
+    sequential_tokens_strict: int
+
+
+class Usage(BaseModel):
+    """What a whole run cost.
+
+    Attributes:
+        sequential_tokens: the critical path as the paper counts it.
+        sequential_tokens_strict: the critical path with everything the model generated on it.
+        total_tokens: everything generated, retries included.
+        prompt_tokens: sum of all requests' contexts.
+        cached_tokens: the part of ``prompt_tokens`` that the engine read from its cache.
+        recomputed_tokens: ``prompt_tokens - cached_tokens``, what the engine had to compute.
+        calls: requests sent to the engine.
+        stages: finished stages, the answer's included.
+        subtasks: executions started.
+        width: most executions of one stage.
+        retries: attempts beyond the first.
+        failures: executions without a value.
+        seconds: wall time.
+    """
+
+    model_config = _FROZEN
+
+    sequential_tokens: int = 0
+    sequential_tokens_strict: int = 0
+    total_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    recomputed_tokens: int = 0
+    calls: int = 0
+    stages: int = 0
+    subtasks: int = 0
+    width: int = 0
+    retries: int = 0
+    failures: int = 0
+    seconds: float = 0.0

@@ -1,0 +1,216 @@
+"""A loopback HTTP server that plays a script: what SGLang answers, and what goes wrong on the way."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+VOCABULARY = 100
+CONTEXT_LIMIT = 64
+
+
+@dataclass
+class Exchange:
+    """One request and the way back; ``hold`` never ends by itself."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    writer: asyncio.StreamWriter
+
+    def head(self, status: int = 200, **headers: str) -> None:
+        lines = [f"HTTP/1.1 {status} whatever", "transfer-encoding: chunked"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+    async def send(self, data: bytes) -> None:
+        if data:
+            self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+            await self.writer.drain()
+
+    async def end(self) -> None:
+        self.writer.write(b"0\r\n\r\n")
+        await self.writer.drain()
+
+    async def answer(self, content: object, status: int = 200, **headers: str) -> None:
+        self.head(status, **({"content_type": "application/json"} | headers))
+        await self.send(content.encode() if isinstance(content, str) else json.dumps(content).encode())
+        await self.end()
+
+    def die(self) -> None:
+        self.writer.transport.abort()
+
+    async def hold(self) -> None:
+        await asyncio.Event().wait()
+
+
+Act = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass
+class ScriptedServer:
+    """Plays one act per ``/generate``, in order, the last one again and again."""
+
+    acts: Sequence[Act] = ()
+    exchanges: list[Exchange] = field(default_factory=list[Exchange])
+    url: str = ""
+    connections: int = 0
+    open_connections: int = 0
+    model_path: str = "/nowhere/tiny"
+    models: object = None
+    aborted: asyncio.Event = field(default_factory=asyncio.Event)
+    generating: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._tasks: set[asyncio.Task[None]] = set()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to ``path``; the request that asks for the vocabulary aside."""
+        found = [exchange.body for exchange in self.exchanges if exchange.path == path]
+        return [body for body in found if path != "/generate" or "logit_bias" not in body["sampling_params"]]
+
+    @property
+    def aborts(self) -> list[str]:
+        return [body["rid"] for body in self.bodies("/abort_request")]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            while exchange := await _read(reader, writer):
+                self.exchanges.append(exchange)
+                await self._act(exchange)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open_connections -= 1
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _act(self, exchange: Exchange) -> None:
+        match exchange.path:
+            case "/model_info":
+                await exchange.answer({"model_path": self.model_path, "served_model_name": "tiny", "is_generation": True})
+            case "/v1/models":
+                await exchange.answer(self.models or {"data": [{"id": "tiny", "max_model_len": CONTEXT_LIMIT}]})
+            case "/abort_request":
+                exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                self.aborted.set()
+            case "/tokenize":
+                await exchange.answer({"tokens": list(exchange.body["prompt"].encode()), "count": 0})
+            case "/detokenize":
+                await exchange.answer({"text": bytes(exchange.body["tokens"]).decode()})
+            case "/generate" if "logit_bias" in exchange.body["sampling_params"]:
+                message = f"logit_bias must has keys in [0, {VOCABULARY - 1}], got 2147483647."
+                await exchange.answer({"error": {"message": message}}, 400)
+            case "/generate":
+                self.generating.set()
+                number = len(self.bodies("/generate")) - 1
+                await self.acts[min(number, len(self.acts) - 1)](exchange)
+            case _:
+                await exchange.answer({"detail": "Not Found"}, 404)
+
+
+async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange | None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    method, path, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = int(headers.get("content-length", 0))
+    body = json.loads(await reader.readexactly(length)) if length else None
+    return Exchange(method, path, headers, body, writer)
+
+
+def frame(text: str, ids: Sequence[int], *, prompt: int = 0, total: int | None = None, **reason: object) -> str:
+    """One event as SGLang writes it; ``reason`` is its finish reason."""
+    meta = {
+        "id": "x",
+        "finish_reason": reason or None,
+        "prompt_tokens": prompt,
+        "completion_tokens": len(ids) if total is None else total,
+        "cached_tokens": max(prompt - 1, 0),
+        "weight_version": "default",
+    }
+    return json.dumps({"text": text, "output_ids": list(ids), "meta_info": meta})
+
+
+def events(frames: Iterable[str]) -> bytes:
+    return "".join(f"data: {data}\n\n" for data in [*frames, "[DONE]"]).encode()
+
+
+def frames(texts: Sequence[str], ids: Sequence[int], *, prompt: int, cumulative: bool = True, **reason: object) -> list[str]:
+    """The events of a completion of one token per text, as either kind of server streams it."""
+    found: list[str] = []
+    for count in range(1, len(ids) + 1):
+        start = 0 if cumulative else count - 1
+        end: dict[str, object] = reason if count == len(ids) else {}
+        found.append(frame("".join(texts[start:count]), ids[start:count], prompt=prompt, total=count, **end))
+    return found
+
+
+STOP = {"type": "stop", "matched": 9}
+
+
+def completes(texts: Sequence[str] = ("a", "b", "c"), ids: Sequence[int] = (7, 8, 9)) -> Act:
+    async def act(exchange: Exchange) -> None:
+        prompt = len(exchange.body["input_ids"])
+        await stream(events(frames(texts, ids, prompt=prompt, **STOP)))(exchange)
+
+    return act
+
+
+def stream(data: bytes, *, cuts: Sequence[int] = ()) -> Act:
+    """Send an event stream, cut into packets anywhere."""
+
+    async def act(exchange: Exchange) -> None:
+        exchange.head(content_type="text/event-stream; charset=utf-8")
+        for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            await exchange.send(data[start:stop])
+        await exchange.end()
+
+    return act
+
+
+def begins(*, then: Callable[[Exchange], Awaitable[None] | None]) -> Act:
+    """Stream one token, then do something else."""
+
+    async def act(exchange: Exchange) -> None:
+        exchange.head(content_type="text/event-stream; charset=utf-8")
+        await exchange.send(f"data: {frame('a', [7], prompt=3)}\n\n".encode())
+        if result := then(exchange):
+            await result
+
+    return act
+
+
+def answers(content: object, status: int = 200, **headers: str) -> Act:
+    async def act(exchange: Exchange) -> None:
+        await exchange.answer(content, status, **headers)
+
+    return act
+
+
+async def dies(exchange: Exchange) -> None:
+    exchange.die()
+
+
+async def hangs(exchange: Exchange) -> None:
+    await exchange.hold()

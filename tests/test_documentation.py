@@ -1,0 +1,204 @@
+"""Execute what the documentation shows: Python blocks, shell commands, and the packages' doctests.
+
+Every fenced block of README.md, ARCHITECTURE.md and docs/ is an example of its own, in an empty folder that sees the
+repository's `examples/`. Words after the language on the fence change that:
+
+- `continue`  the block goes on where the page's previous block of that language ended
+- `compile`   the block needs what a test has not got (a model server, hours): Python is compiled only, commands are
+              not run, but the scripts they name must exist
+
+Python may `await` at the top level. In a shell block only lines after a `$ ` prompt count, and of these only the
+commands in `RUN` (installation has its own test: the one that is running).
+
+Written here rather than taken from sybil or pytest-examples: neither runs shell sessions or top-level `await`, and
+finding the fences, which they do, is markdown-it's work.
+"""
+
+import ast
+import asyncio
+import doctest
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = [ROOT, ROOT / "integrations", ROOT / "finetune"]
+PYTHON, SHELL = {"python"}, {"console", "bash"}
+RUN = ("sprint ", "python ", "echo ", "printf ")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One block, or several joined by `continue`; blank lines keep the page's line numbers."""
+
+    page: str
+    line: int
+    language: str
+    words: frozenset[str]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def find_examples(page: str, markdown: str) -> list[Example]:
+    examples: list[Example] = []
+    for token in MarkdownIt("commonmark").parse(markdown):
+        language, *words = token.info.split() or [""]
+        if token.type != "fence" or token.map is None or language not in PYTHON | SHELL:
+            continue
+        line, text = token.map[0] + 1, token.content
+        if "continue" in words:
+            previous = next(e for e in reversed(examples) if e.language == language)
+            examples.remove(previous)
+            line, text = previous.line, previous.text + "\n" * (line - previous.text.count("\n")) + text
+        else:
+            text = "\n" * line + text
+        examples.append(Example(page, line, language, frozenset(words), text))
+    return examples
+
+
+def run_python(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the block as a script: pydantic and pickle find its names in `__main__`."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(example.text, example.page, "exec", flags=flags, dont_inherit=True)
+    if "compile" in example.words:
+        return
+    script = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    result = eval(code, script.__dict__)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+def commands(example: Example) -> list[str]:
+    """The commands of a session, each joined with the lines it continues on."""
+    session = example.text.replace("\\\n", " ")
+    lines = [line.removeprefix("$ ") for line in session.splitlines() if line.startswith("$ ")]
+    return [line for line in lines if line.startswith(RUN)]
+
+
+def run_shell(example: Example, folder: Path) -> None:
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    for command in commands(example):
+        if "compile" in example.words:
+            missing = [
+                name for name in re.findall(r"[\w./-]+\.(?:py|toml|ya?ml)\b", command) if not (ROOT / name).exists()
+            ]
+            assert not missing, f"{example}: {command!r} names {missing}, which the repository does not have"
+            continue
+        shell = ["bash", "-euo", "pipefail", "-c", command]
+        done = subprocess.run(shell, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+        assert done.returncode == 0, f"{example}: {command!r} exited {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def run(example: Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(folder)
+    if example.language in PYTHON:
+        run_python(example, monkeypatch)
+    else:
+        run_shell(example, folder)
+
+
+def documented() -> list[Example]:
+    pages = [page for page in PAGES if page.exists()]
+    return [e for page in pages for e in find_examples(str(page.relative_to(ROOT)), page.read_text("utf-8"))]
+
+
+def with_doctests() -> list[str]:
+    """Names of the modules that show a doctest; found by path, so that collecting imports nothing."""
+    shown = [
+        path.relative_to(source).with_suffix("")
+        for source in SOURCES
+        for path in sorted(source.glob("sprint_*/**/*.py"))
+        if ">>> " in path.read_text("utf-8")
+    ]
+    return [".".join(path.parts).removesuffix(".__init__") for path in shown]
+
+
+@pytest.mark.parametrize("example", documented(), ids=str)
+def test_documentation(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(example, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", with_doctests())
+def test_doctests(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("sprint_"):
+            raise
+        pytest.skip(f"needs {missing.name}")
+    outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert outcome.attempted, "shows >>> where doctest does not look"
+    assert not outcome.failed, "the output above says which"
+
+
+# The checks above must be able to fail.
+
+
+def make_folder(parent: Path, number: int) -> Path:
+    folder = parent / str(number)
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("markdown", "error"),
+    [
+        ("```python\nraise LookupError\n```", LookupError),
+        ("- item\n\n  ```python\n  assert 1 == 2\n  ```", AssertionError),
+        ("```python\nimport asyncio\nawait asyncio.sleep(0)\nraise LookupError\n```", LookupError),
+        ("```python\na = 1\n```\n\n```python\nprint(a)\n```", NameError),
+        ("```python\na = 1\n```\n\n```python continue\nif a: raise LookupError\n```", LookupError),
+        ("```python compile\nraise =\n```", SyntaxError),
+        ("```console\n$ python -c 'raise SystemExit(3)'\nanything\n```", AssertionError),
+        ("```bash\n$ python \\\n    -c 'raise SystemExit(3)'\n```", AssertionError),
+        ("```console\n$ python -c 'raise SystemExit(3)' | echo\n```", AssertionError),
+        ("```console compile\n$ python benchmarks/no_such_script.py\n```", AssertionError),
+    ],
+)
+def test_broken_example_fails(
+    markdown: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *working, broken = find_examples("page.md", markdown)
+    for number, example in enumerate(working):
+        run(example, make_folder(tmp_path, number), monkeypatch)
+    with pytest.raises(error):
+        run(broken, make_folder(tmp_path, len(working)), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "```python compile\nraise LookupError\n```",
+        "```console\n$ make no-such-target\n$ pip install no-such-package\n```",
+        "```console compile\n$ python -c 'raise SystemExit(3)'\n```",
+        "```console\n$ echo 1 > a\n```\n\ntext\n\n```console continue\n$ python -c 'open(\"a\")'\n```",
+        "```json\nnot python\n```",
+    ],
+)
+def test_fence_words_are_obeyed(markdown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for example in find_examples("page.md", markdown):
+        run(example, tmp_path, monkeypatch)
+
+
+def test_failing_line_is_named_as_the_page_counts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    markdown = "# Title\n\n```python\na = 1\n```\n\nText.\n\n```python continue\nb = 2\nraise LookupError\n```\n"
+    (example,) = find_examples("page.md", markdown)
+    with pytest.raises(LookupError) as caught:
+        run(example, tmp_path, monkeypatch)
+    assert caught.traceback[-1].lineno + 1 == markdown.splitlines().index("raise LookupError") + 1

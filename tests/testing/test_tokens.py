@@ -1,0 +1,63 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sprint_agents.dialect.tags import load_tags
+from sprint_agents.errors import InvalidRequest
+from sprint_agents.testing import FakeEngine
+
+SPECIAL = load_tags().special_tokens
+any_text = st.lists(st.text() | st.sampled_from(SPECIAL) | st.sampled_from(["<", "</", "_", " ", "\n"])).map("".join)
+
+
+async def words(engine: FakeEngine, text: str) -> list[str]:
+    return [await engine.decode([token]) for token in await engine.encode(text)]
+
+
+@given(any_text, any_text)
+def test_any_text_comes_back_exactly_with_the_same_ids_each_time(first: str, second: str) -> None:
+    async def main() -> None:
+        engine = FakeEngine("")
+        ids = await engine.encode(first)
+        assert await engine.decode(ids) == first
+        await engine.encode(second)
+        assert await engine.encode(first) == ids
+        assert "".join(await words(engine, first)) == first
+
+    asyncio.run(main())
+
+
+@given(st.lists(st.sampled_from(SPECIAL) | st.text(), max_size=8))
+def test_tag_parts_are_single_tokens_wherever_they_stand(pieces: list[str]) -> None:
+    text = "".join(pieces)
+
+    async def main() -> None:
+        tokens = await words(FakeEngine(""), text)
+        for special in SPECIAL:
+            assert tokens.count(special) == text.count(special)
+
+    asyncio.run(main())
+
+
+def test_tokens_are_words_with_their_space_white_space_and_single_signs() -> None:
+    async def main() -> None:
+        tokens = await words(FakeEngine(""), "Two words,\n\n25+7 </prompt_1.2>")
+        assert tokens == ["Two", " words", ",", "\n\n", "25", "+", "7", " ", "</prompt_", "1", ".", "2", ">"]
+
+    asyncio.run(main())
+
+
+def test_ids_do_not_depend_on_what_other_engines_read() -> None:
+    async def main() -> None:
+        await FakeEngine("").encode("something else")
+        assert await FakeEngine("").encode("a text") == await FakeEngine("").encode("a text")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ids", [[-1], [10**6], [1, 2, 10**6]])
+def test_ids_that_were_never_given_are_refused(ids: list[int]) -> None:
+    with pytest.raises(InvalidRequest, match=f"{ids[-1]} is outside the vocabulary"):
+        asyncio.run(FakeEngine("").decode(ids))
