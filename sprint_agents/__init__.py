@@ -12,7 +12,7 @@ from .run import Run
 from .sprint import Sprint
 from .state import State, Stops
 
-# from .trajectory import Trajectory
+from .trajectory import Trajectory
 from .usage import Usage
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "Answer",
     "Stage",
     "Execution",
-    #    "Trajectory",
+    "Trajectory",
     "Engine",
     "Request",
     "Chunk",

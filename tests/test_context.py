@@ -7,7 +7,9 @@ from sprint_agents import Context
 segments = st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=4), st.text(max_size=4)), max_size=8)
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, 9), max_size=4), st.text(max_size=4)), max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.lists(st.integers(0, 9), max_size=4), st.text(max_size=4)), max_size=30)
+)
 def test_a_tree_of_contexts_never_changes_what_is_there(steps):
     nodes = [Context()]
     expected = [([], "")]

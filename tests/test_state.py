@@ -65,6 +65,7 @@ def test_leaving_a_fork_aborts_what_still_runs():
     async def main():
         async with FakeEngine(lambda request: Reply("never", fault=Fault.hang())) as engine:
             state = State(engine)
+            await state.append("question ")
             async with state.fork(3) as fork:
                 for branch in fork:
                     fork.start(branch.generate(max_tokens=10))
@@ -79,16 +80,21 @@ def test_leaving_a_fork_aborts_what_still_runs():
 def test_a_failing_branch_ends_its_siblings_and_is_raised_as_itself():
     async def main():
         def respond(request):
-            return Reply("x", delay=1, fault=Fault.drop()) if request.text == "0" else Reply("y", fault=Fault.hang())
+            failing = request.text.endswith("0")
+            return Reply("x", delay=1, fault=Fault.drop()) if failing else Reply("y", fault=Fault.hang())
 
         async with FakeEngine(respond) as engine:
             state = State(engine)
-            with pytest.raises(EngineUnavailable):
+
+            async def race():
                 async with state.fork(4) as fork:
                     for number, branch in enumerate(fork):
                         await branch.append(str(number))
                         fork.start(branch.generate(max_tokens=10))
                     await fork.gather()
+
+            with pytest.raises(EngineUnavailable):
+                await race()
             account = engine.account()
             assert (account.running, account.failed, account.aborted) == (0, 1, 3)
 
@@ -98,12 +104,18 @@ def test_a_failing_branch_ends_its_siblings_and_is_raised_as_itself():
 def test_an_error_of_the_block_itself_is_raised_as_itself():
     async def main():
         async with FakeEngine(lambda request: Reply("y", fault=Fault.hang())) as engine:
-            with pytest.raises(KeyError):
-                async with State(engine).fork(2) as fork:
+            state = State(engine)
+            await state.append("question ")
+
+            async def broken_block():
+                async with state.fork(2) as fork:
                     for branch in fork:
                         fork.start(branch.generate(max_tokens=10))
                     await asyncio.sleep(1)
                     raise KeyError("mine")
+
+            with pytest.raises(KeyError):
+                await broken_block()
             assert engine.account().running == 0
 
     run_virtual(main())
@@ -135,6 +147,7 @@ def test_cuts_share_the_tokens_before_them():
     async def main():
         async with FakeEngine(lambda request: "a b c d e f", latency=Latency(token=0.01)) as engine:
             state = State(engine)
+            await state.append("question ")
             async with state.stream(max_tokens=100) as generation:
                 async for _ in generation:
                     pass
@@ -150,7 +163,9 @@ def test_stops_that_are_one_token_become_ids():
             stops = await Stops.resolve(engine, ["</Plan_", "two words"])
             assert len(stops.ids) == 1
             assert stops.texts == ("two words",)
-            generation = await State(engine).generate(max_tokens=100, stops=stops)
+            state = State(engine)
+            await state.append("question ")
+            generation = await state.generate(max_tokens=100, stops=stops)
             assert generation.text.endswith("</Plan_")
 
     asyncio.run(main())

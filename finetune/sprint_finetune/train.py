@@ -116,7 +116,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        if step % 100 == 0:
+        if step % 25 == 0:
             _log(
                 folder,
                 step=step,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from .demo import demonstrate
 from .inspect import inspect_files
 from .run import run_as_json, watch
 from .settings import Settings, with_settings
+from .words import error_line
 
 LOG_LEVEL = "SPRINT_LOG_LEVEL"
 """The environment variable that says which of the library's logs go to stderr: ``debug``, ``info``, ``warning``, …"""
@@ -44,16 +45,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 @contextmanager
-def _reporting() -> Iterator[None]:
+def _reporting() -> Generator[None]:
     """Turn an error of the library into one line and an exit code; anything else is a bug and keeps its traceback."""
     try:
         yield
     except SprintError as error:
-        typer.echo(f"error: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
+        typer.echo(error_line(error), err=True)
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -90,9 +91,12 @@ def run(
     *,
     settings: Settings,
     task: Annotated[
-        str, typer.Argument(help='What to solve, such as "countdown 3 7 25 50 81"; the last number is the target.')
+        str,
+        typer.Argument(
+            metavar="TASK", help='What to solve, such as "countdown 3 7 25 50 81"; the last number is the target.'
+        ),
     ],
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Executions under way at once [default: all].")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Executions under way at once (default: all).")] = None,
     journal: Annotated[
         Path | None, typer.Option(help="A file that gets one record per stage; if it exists, go on after its last.")
     ] = None,
@@ -113,16 +117,23 @@ def run(
 def batch(
     *,
     settings: Settings,
-    tasks: Annotated[Path, typer.Argument(help='JSON lines: {"task": "…", "id": "…"}; the id is optional.')],
-    out: Annotated[Path, typer.Option(help="Where each run is appended as one JSON line, as soon as it is finished.")],
+    tasks: Annotated[
+        Path, typer.Argument(metavar="TASKS.jsonl", help='JSON lines: {"task": "…", "id": "…"}; the id is optional.')
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="RUNS.jsonl", help="Where each run is appended as one JSON line, as soon as it is finished."
+        ),
+    ],
     concurrency: Annotated[int, typer.Option(min=1, help="Runs under way at once.")] = 8,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed tasks of OUT again.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those of OUT that failed again.")] = False,
 ) -> None:
-    """Solve many tasks; those whose id is in OUT already are skipped, so the same command goes on after an interruption.
+    """Solve many tasks; those whose id is in OUT already are skipped, so the same command resumes.
 
     Exits 0 if all tasks have a line in OUT, failed ones too; see each line's error.
     """
-    solve_file(settings, tasks, out, concurrency=concurrency, retry_failed=retry_failed)
+    solve_file(settings, tasks, out, console=Console(), concurrency=concurrency, retry_failed=retry_failed)
 
 
 @app.command()
@@ -131,7 +142,8 @@ def inspect(
     as_json: JsonFlag = False,
 ) -> None:
     """Read finished trajectories: stages, subtasks, answer, diagnostics and metrics; with --json one object a line."""
-    inspect_files(files, as_json=as_json)
+    if not inspect_files(files, console=Console(), as_json=as_json):
+        raise typer.Exit(2)
 
 
 @app.command()

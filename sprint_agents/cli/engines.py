@@ -7,6 +7,7 @@ from typing import Literal
 
 from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.testing import FakeEngine
 
 from .stand_in import stand_in
 
@@ -34,3 +35,8 @@ async def open_engine(name: EngineName, *, model: Path | None, paced: bool = Fal
 
     async with LocalEngine(model or nano_path()) as engine:
         yield engine
+
+
+def describe(engine: Engine) -> str:
+    """Name an engine to someone who watches, and must not take a program for a model."""
+    return "a program in the model's place (--engine fake)" if isinstance(engine, FakeEngine) else engine.name

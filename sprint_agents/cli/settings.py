@@ -2,14 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from rich.console import Console
 
 from sprint_agents import Budget, Engine, Limits, Sampling, Sprint
 from sprint_agents.plan import FailureMode
@@ -17,7 +18,7 @@ from sprint_agents.policies import BUILT_IN, find_policy
 
 from .engines import EngineName, open_engine
 
-_LIMITS = "Limits [default: those of the model]"
+_LIMITS = "Limits (default: those of the model)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +29,18 @@ class Settings:
         EngineName, typer.Option(help="local: the embedded engine; fake: a short program plays the model.")
     ] = "local"
     model: Annotated[
-        Path | None, typer.Option(help="A checkpoint directory [default: the model that is shipped].", metavar="DIR")
+        Path | None, typer.Option(help="A checkpoint directory (default: the model that is shipped).", metavar="DIR")
     ] = None
     policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
     failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy [default: the model's].", show_default=False)
-    ] = None
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy (default: the model's).")] = None
     seed: Annotated[int | None, typer.Option(help="Draw the same tokens each time.")] = None
     max_stages: Annotated[
         int | None, typer.Option(min=1, help="At the last one the planner must answer.", rich_help_panel=_LIMITS)
     ] = None
-    plan_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New tokens of one plan.", rich_help_panel=_LIMITS)
-    ] = None
+    plan_tokens: Annotated[int | None, typer.Option(min=1, help="New tokens of one plan.", rich_help_panel=_LIMITS)] = (
+        None
+    )
     execution_tokens: Annotated[
         int | None, typer.Option(min=1, help="New tokens of one execution.", rich_help_panel=_LIMITS)
     ] = None
@@ -53,14 +52,19 @@ class Settings:
     ] = None
 
     @asynccontextmanager
-    async def sprint(self, *, concurrency: int | None = None, paced: bool = False) -> AsyncGenerator[Sprint]:
-        """Open the engine and make the ``Sprint`` that runs on it; ``paced`` see ``open_engine``.
+    async def sprint(self, *, concurrency: int | None = None, console: Console | None = None) -> AsyncGenerator[Sprint]:
+        """Open the engine and make the ``Sprint`` that runs on it, for someone who may watch at ``console``.
 
         Raises:
             ConfigurationError: no such policy, checkpoint or extra.
         """
         find_policy(self.policy)  # before a model is loaded
-        async with open_engine(self.engine, model=self.model, paced=paced) as engine:
+        watched = console if console and console.is_terminal else None
+        async with AsyncExitStack() as opened:
+            with watched.status("opening the engine") if watched else nullcontext():
+                engine = await opened.enter_async_context(
+                    open_engine(self.engine, model=self.model, paced=watched is not None)
+                )
             yield Sprint(
                 engine,
                 policy=self.policy,
@@ -106,5 +110,5 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _set(values: dict[str, float | None]) -> dict[str, float]:
+def _set(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}

@@ -22,17 +22,17 @@ def without_marks(text: str) -> str:
 
 
 def without_end_marks(text: str) -> str:
-    r"""Strip blanks, and at the end also the special tokens that end a turn.
+    r"""Strip blanks and the special tokens that end a turn from the end of ``text``.
 
     >>> without_end_marks(" 42 <|im_end|>\n</s>\n")
-    '42'
+    ' 42'
     """
     end = len(text.rstrip())
     while (start := text.rfind("<", 0, end)) >= 0 and _END.fullmatch(text, start, end):
         end = start
         while end and text[end - 1].isspace():
             end -= 1
-    return text[:end].strip()
+    return text[:end]
 
 
 def assistant_turn(text: str, *, before: int) -> int:

@@ -17,12 +17,13 @@ from .tags import Tags
 
 @dataclass(slots=True)
 class PlanPart:
-    """A plan and the texts of its executions by number.
+    """A plan and the texts of its executions by number; the text of the plan begins at offset ``start``.
 
     ``text`` ends with a closing tag, the log's own or one put there; offsets in ``reader`` count from its beginning.
     """
 
     number: int
+    start: int
     text: str
     reader: TagReader
     executions: dict[int, str] = field(default_factory=dict[int, str])
@@ -154,7 +155,7 @@ class _Outliner:
         for diagnostic in reader.diagnostics:
             position = diagnostic.position + start
             self.outline.diagnostics.append(diagnostic.model_copy(update={"position": position}))
-        self.outline.plans.append(PlanPart(number, text, reader))
+        self.outline.plans.append(PlanPart(number, start, text, reader))
         self._go(end if closed else end - 1, stop)
 
     def _plan_end(self) -> int:
@@ -185,7 +186,8 @@ class _Outliner:
         self._check_form(tag)
         stage, number = tag.numbers
         end = self._execution_end(tag)
-        content = self._text[tag.end : self._start(end)]
+        # The line break behind the opening tag is the runtime's, as the tag is.
+        content = self._text[tag.end : self._start(end)].removeprefix("\n")
         closed = end < len(self._found) and self._found[end].name == "execution" and self._found[end].closing
         plan = self.outline.plans[-1] if self.outline.plans else None
         if closed:
@@ -196,9 +198,8 @@ class _Outliner:
             self._report("unclosed_execution", f"execution {stage}.{number} has no closing tag", tag.start, number)
             content = without_end_marks(content) if end == len(self._found) else content
         if plan is None:
-            self._report(
-                "stray_execution", f"execution {stage}.{number} precedes all plans: ignored", tag.start, number
-            )
+            message = f"execution {stage}.{number} precedes all plans and is ignored"
+            self._report("stray_execution", message, tag.start, number)
         else:
             self._assign(plan, tag, content)
         self._go(end if closed else end - 1, self._found[end].end if closed else self._start(end))
@@ -207,9 +208,8 @@ class _Outliner:
         """Give a plan the text of an execution."""
         stage, number = tag.numbers
         if stage != plan.number:
-            self._report(
-                "wrong_number", f"{tag.text!r} follows plan {plan.number} and is read as its own", tag.start, number
-            )
+            message = f"{tag.text!r} follows plan {plan.number} and is read as its own"
+            self._report("wrong_number", message, tag.start, number)
         if number in plan.executions:
             message = f"execution {plan.number}.{number} was given before; this one is ignored"
             self._report("duplicate_number", message, tag.start, number)
@@ -238,17 +238,7 @@ class _Outliner:
             start, end = self._position, self._next
         else:
             self._leave(tag.start)
-            start, end = (
-                tag.end,
-                next(
-                    (
-                        i
-                        for i in range(self._next + 1, len(self._found))
-                        if self._found[i].name == "answer" and self._found[i].closing
-                    ),
-                    len(self._found),
-                ),
-            )
+            start, end = tag.end, self._answer_end()
         answer = self._text[start : self._start(end)]
         if end == len(self._found):
             self._report("unclosed_answer", "the answer has no closing tag", len(self._text))
@@ -258,8 +248,22 @@ class _Outliner:
         self.outline.answer = answer
         self._go(end, self._found[end].end if end < len(self._found) else len(self._text))
 
+    def _answer_end(self) -> int:
+        """Find the tag that closes this answer, which may quote any other."""
+        for i in range(self._next + 1, len(self._found)):
+            if self._found[i].name == "answer" and self._found[i].closing:
+                return i
+        return len(self._found)
+
     def _review(self) -> None:
         """Report what the trajectory as a whole lacks."""
+        for plan in self.outline.plans:
+            for number, prompt in plan.reader.prompts.items():
+                if number not in plan.executions:
+                    # A closing tag that was put there lies behind the text.
+                    position = min(plan.start + prompt.end, len(self._text))
+                    message = f"prompt {plan.number}.{number} has no execution"
+                    self._report("missing_execution", message, position, number, stage=plan.number)
         if not self.outline.plans and self.outline.chain is None:
             self._report("no_plan", "the text holds no plan", 0)
         if self.outline.answer is None:
@@ -294,8 +298,12 @@ class _Outliner:
         if not tag.exact:
             self._report("misspelt_tag", f"{tag.text!r} is read as a tag of the kind {tag.name!r}", tag.start)
 
-    def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:
-        stage = self.outline.plans[-1].number if self.outline.plans else 0
+    def _report(
+        self, kind: DiagnosticKind, message: str, position: int, number: int | None = None, *, stage: int | None = None
+    ) -> None:
+        """Record a diagnostic, of the last plan unless another ``stage`` is given."""
+        if stage is None:
+            stage = self.outline.plans[-1].number if self.outline.plans else 0
         diagnostic = Diagnostic(kind=kind, message=message, stage=stage, number=number, position=position)
         self.outline.diagnostics.append(diagnostic)
 

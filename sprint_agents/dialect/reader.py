@@ -140,7 +140,7 @@ class TagReader:
                 self._drop_prompt()
                 self._report("unclosed_plan", f"plan {self.stage} has no closing tag", self._offset)
             case "answer":
-                self.answer = without_end_marks("".join(self._parts)) or None
+                self.answer = without_end_marks("".join(self._parts)).strip() or None
                 self._report("unclosed_answer", "the answer has no closing tag", self._offset)
             case "after":
                 self._end_outside("text_outside" if self.answer is None else "text_after_answer")

@@ -58,7 +58,7 @@ class Tags(BaseModel):
 @cache
 def load_tags(version: int = 1) -> Tags:
     """Read the tags of a dialect version from the file beside this module."""
-    text = files(__package__).joinpath(f"tags_v{version}.json").read_text(encoding="utf-8")
+    text = files("sprint_agents.dialect").joinpath(f"tags_v{version}.json").read_text(encoding="utf-8")
     return Tags.model_validate(json.loads(text))
 
 
@@ -72,7 +72,7 @@ def overlap(text: str, close: str) -> int:
 
 
 def closing(text: str, close: str) -> str:
-    r"""What to write after ``text`` so that it ends with ``close``, on a line of its own if none of it is there yet.
+    r"""Find what to write after ``text`` so that it ends with ``close``, on a line of its own if none of it is there yet.
 
     >>> closing("none</execution_", "</execution_1.2>"), closing("cut off", "</execution_1.2>")
     ('1.2>', '\n</execution_1.2>')

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sprint_agents import metrics
 from sprint_agents.context import Context
 from sprint_agents.dialect.answers import answer_value
 from sprint_agents.dialect.diagnostics import Diagnostic
-from sprint_agents.dialect.reader import PromptClosed, TagReader
+from sprint_agents.dialect.reader import Item, PromptClosed, TagReader
 from sprint_agents.dialect.tags import closing
 from sprint_agents.errors import PolicyError
 from sprint_agents.events import PlannerWrote, StageStarted
@@ -64,20 +65,24 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
     reader = TagReader(session.tags, stage=number)
     tag_tokens = _TagTokens(reader)
     dispatched: list[_Dispatch] = []
+
+    async def dispatch(items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, PromptClosed):
+                context = await generation.cut(item.end)
+                before = generation.tokens_before(item.end)
+                subtask = Subtask(number=item.number, prompt=item.prompt)
+                task = await _dispatch(session, fork, context, subtask, number, rest=item.rest)
+                dispatched.append(_Dispatch(task, before - tag_tokens.before(generation, item.end), before))
+
+    max_tokens = session.planner.max_tokens or session.limits.plan_tokens
     async with planner.fork() as fork:
-        async with session.call(
-            planner, max_tokens=session.planner.max_tokens or session.limits.plan_tokens, stops=session.stops.plan
-        ) as generation:
+        async with session.call(planner, max_tokens=max_tokens, stops=session.stops.plan) as generation:
             async for chunk in generation:
                 _heard(session, generation, chunk.text, number)
-                for item in reader.feed(chunk.text):
-                    if isinstance(item, PromptClosed):
-                        context = await generation.cut(item.end)
-                        before = generation.tokens_before(item.end)
-                        subtask = Subtask(number=item.number, prompt=item.prompt)
-                        task = await _dispatch(session, fork, context, subtask, number, rest=item.rest)
-                        dispatched.append(_Dispatch(task, before - tag_tokens.before(generation, item.end), before))
-        reader.close()
+                await dispatch(reader.feed(chunk.text))
+        # A prompt that the plan's end cuts short is certain only now.
+        await dispatch(reader.close())
         executed: list[Executed] = await fork.gather()
     if reader.answer is None and reader.plan is not None:
         await _join(session, planner, number, executed, written=generation.text)
@@ -179,7 +184,6 @@ def _stage(
 ) -> Stage[Any]:
     """Assemble the record of a stage, with its part of the critical path (PAPER, Metrics)."""
     pairs = list(zip(dispatched, executed, strict=True))
-    content = planner.generated_tokens - planner.tag_tokens
     costs = [planner, *(item.execution.usage for item in executed)]
     return Stage[Any](
         number=number,
@@ -196,9 +200,12 @@ def _stage(
                 tag_tokens=sum(cost.tag_tokens for cost in costs),
                 retries=sum(cost.retries for cost in costs),
             ),
-            sequential_tokens=max((at.content_tokens + item.content_tokens for at, item in pairs), default=content),
-            sequential_tokens_strict=max(
-                planner.generated_tokens, *(at.all_tokens + item.all_tokens for at, item in pairs), 0
+            sequential_tokens=metrics.sequential_tokens(
+                planner.generated_tokens - planner.tag_tokens,
+                ((at.content_tokens, item.content_tokens) for at, item in pairs),
+            ),
+            sequential_tokens_strict=metrics.sequential_tokens_strict(
+                planner.generated_tokens, ((at.all_tokens, item.all_tokens) for at, item in pairs)
             ),
         ),
     )

@@ -48,7 +48,8 @@ def test_odd_tags_are_read_but_not_exact(text: str, name: str, numbers: tuple[in
 
 
 @pytest.mark.parametrize(
-    "text", ["<Plan_>", "<Plan_x>", "<prompt_1>", "<prompt_1.2", "<Final answer>", "< Plan_1>", "<Plan_1234567890>", "<b>"]
+    "text",
+    ["<Plan_>", "<Plan_x>", "<prompt_1>", "<prompt_1.2", "<Final answer>", "< Plan_1>", "<Plan_1234567890>", "<b>"],
 )
 def test_what_is_no_tag_is_text(text: str) -> None:
     assert "".join(str(piece) for piece in lex(text)) == text

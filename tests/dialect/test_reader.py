@@ -162,7 +162,7 @@ def test_diagnostics(text: str, expected: list[str], numbers: list[int]) -> None
 def test_a_diagnostic_says_where_and_what() -> None:
     reader, _ = read("<Plan_2>\n<prompt_2.1>a</prompt_2.1>\n<prompt_2.1>b</prompt_2.1></Plan_", stage=2)
     (diagnostic,) = reader.diagnostics
-    assert (diagnostic.stage, diagnostic.number, diagnostic.position) == (2, 1, 37)
+    assert (diagnostic.stage, diagnostic.number, diagnostic.position) == (2, 1, 36)
     assert "2.1" in diagnostic.message
 
 
@@ -220,7 +220,18 @@ def test_what_comes_out_lies_in_the_text(text: str, within: Beginning) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["x", "<", "<Plan_1>", "<prompt_1.1>", "<prompt_1.1>a</prompt_1.1>", "</Plan_", "</think>", "<think>", "</s>", "<|a|>"],
+    [
+        "x",
+        "<",
+        "<Plan_1>",
+        "<prompt_1.1>",
+        "<prompt_1.1>a</prompt_1.1>",
+        "</Plan_",
+        "</think>",
+        "<think>",
+        "</s>",
+        "<|a|>",
+    ],
 )
 def test_work_is_linear(unit: str) -> None:
     assert calls(unit * 400) <= 5 * calls(unit * 100)

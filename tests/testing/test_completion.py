@@ -20,13 +20,14 @@ def test_a_completion_without_a_stop_ends_with_the_end_token(ask) -> None:
     asyncio.run(main())
 
 
-def test_an_end_token_may_have_a_text_that_replies_can_write(ask) -> None:
+@pytest.mark.parametrize("end", ["<|im_end|>", "</Plan_end>"])
+def test_an_end_token_may_have_a_text_that_replies_can_write(ask, end: str) -> None:
     async def main() -> None:
-        engine = FakeEngine(["one", "two<|im_end|>three"], end_text="<|im_end|>")
-        assert (await ask(engine, "go")).text == "one<|im_end|>"
+        engine = FakeEngine(["one", f"two{end}three"], end_text=end)
+        assert (await ask(engine, "go")).text == f"one{end}"
         answer = await ask(engine, "go")
-        assert answer.text == "two<|im_end|>"
-        assert answer.finish.matched == engine.end_id == (await engine.encode("<|im_end|>"))[0]
+        assert answer.text == f"two{end}"
+        assert await engine.encode(end) == [answer.finish.matched] == [engine.end_id]
 
     asyncio.run(main())
 

@@ -183,10 +183,11 @@ def test_every_request_ends_in_exactly_one_way_whenever_it_is_disturbed(plan, de
 
 @pytest.mark.parametrize("engine", [
     FakeEngine(Reply("", fault=Fault.hang())),
+    FakeEngine(Reply("a b", fault=Fault.hang(after=1)), latency=Latency(request=1.0)),
     FakeEngine(Reply("long", delay=1000)),
     FakeEngine("a b c d", latency=Latency(token=1000.0)),
     FakeEngine(lambda prompt: asyncio.Event().wait()),
-], ids=["hang", "delay", "decode", "function"])  # fmt: skip
+], ids=["hang", "hang later", "delay", "decode", "function"])  # fmt: skip
 def test_abort_ends_a_request_at_once_wherever_it_is(ask, engine: FakeEngine) -> None:
     async def main() -> None:
         task = asyncio.create_task(ask(engine, "go", request_id="stuck"))
@@ -202,6 +203,20 @@ def test_abort_ends_a_request_at_once_wherever_it_is(ask, engine: FakeEngine) ->
         assert engine.aborts == ("unknown", "stuck", "stuck")
 
     run_virtual(main())
+
+
+def test_abort_in_the_first_moment_counts(ask) -> None:
+    async def main() -> None:
+        engine = FakeEngine("", faults={1: Fault.hang(), 2: Fault.drop()})
+        for request_id in ("first", "second"):
+            task = asyncio.create_task(ask(engine, "go", request_id=request_id))
+            await asyncio.sleep(0)
+            assert engine.requests[-1].id == request_id
+            await engine.abort(request_id)
+            with pytest.raises(EngineUnavailable, match=f"'{request_id}' was aborted"):
+                await task
+
+    asyncio.run(main())
 
 
 def test_abort_between_chunks_ends_the_stream(make_request) -> None:

@@ -29,10 +29,18 @@ def test_a_sequence_is_used_in_order_of_arrival_and_then_refused(ask) -> None:
 def test_the_key_that_occurs_last_answers(ask) -> None:
     async def main() -> list[str]:
         engine = FakeEngine({"sum": "4", "product": "6", "er product": "longer", "": "anything else"})
-        prompts = ["the sum", "the sum, the product", "the product, the sum", "another product", "no key", "sum no key"]
+        prompts = [
+            "the sum",
+            "the sum, the product",
+            "the product, the sum",
+            "another product",
+            "no key",
+            "sum no key",
+            "sum, product, sum",
+        ]
         return [(await ask(engine, prompt)).text for prompt in prompts]
 
-    assert asyncio.run(main()) == ["4", "6", "4", "longer", "anything else", "4"]
+    assert asyncio.run(main()) == ["4", "6", "4", "longer", "anything else", "4", "4"]
 
 
 def test_no_key_is_a_clear_refusal(ask) -> None:

@@ -1,6 +1,8 @@
 """The cache tells the truth: compared with a list of everything that was ever computed."""
 
 import asyncio
+import sys
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,8 @@ from sprint_agents.errors import InvalidRequest
 from sprint_agents.testing import FakeEngine, Latency, run_virtual
 
 pieces = st.lists(st.sampled_from(["a", "b", "ab ba", "a a a", "b</Plan_", ""]), max_size=4).map("".join)
-moves = st.lists(st.tuples(st.integers(0, 50), pieces, pieces, st.integers(0, 6)), min_size=1, max_size=12)
+texts = st.lists(pieces, max_size=3)
+moves = st.lists(st.tuples(st.integers(0, 50), texts, pieces, st.integers(0, 6)), min_size=1, max_size=12)
 
 
 def common(left: list[int], right: list[int]) -> int:
@@ -29,8 +32,10 @@ def test_cached_tokens_are_the_longest_prefix_computed_before(latency: Latency, 
         engine = FakeEngine(replies, latency=latency)
         contexts = [Context().extend(await engine.encode("a"), "a")]
         computed: list[list[int]] = []
-        for number, (parent, text, _, max_tokens) in enumerate(steps):
-            context = contexts[parent % len(contexts)].extend(await engine.encode(text), text)
+        for number, (parent, texts, _, max_tokens) in enumerate(steps):
+            context = contexts[parent % len(contexts)]
+            for text in texts:
+                context = context.extend(await engine.encode(text), text)
             if parent % 3 == 0:
                 context = Context().extend(context.flatten(), context.text)
             request = Request(id=f"{number:03d}", context=context, max_tokens=max_tokens, sampling=Sampling())
@@ -94,6 +99,35 @@ def test_a_chain_of_ten_thousand_contexts_needs_no_recursion(ask) -> None:
         assert (await ask(engine, context)).finish.cached_tokens == 10_000
 
     asyncio.run(main())
+
+
+def test_a_request_costs_what_it_adds_however_long_its_context(ask) -> None:
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call" and "sprint_agents" in frame.f_code.co_filename
+
+    async def main() -> list[int]:
+        nonlocal calls
+        engine = FakeEngine([" step" * 3000, *["end"] * 4000])
+        costs: list[int] = []
+        context = Context().extend(await engine.encode("one"), "one")
+        written = (await ask(engine, context, max_tokens=3000)).ids
+        # First along what was generated, then beyond it.
+        for token in (*written, *await engine.encode(" more" * 1000)):
+            context = context.extend([token], "")
+            calls = 0
+            await ask(engine, context)
+            costs.append(calls)
+        return costs
+
+    sys.setprofile(count)
+    try:
+        costs = asyncio.run(main())
+    finally:
+        sys.setprofile(None)
+    assert max(costs[2000:]) <= max(costs[:10]) + 1
 
 
 def test_a_foreign_token_id_is_refused_and_harms_nothing(ask) -> None:

@@ -116,8 +116,8 @@ class Step:
         for index, part in enumerate(self._parts):
             queries = _select(by_head, part.queries, shape.group)
             found, found_weight = _attend(queries, part.keys[layer], part.values[layer], part.mask, scale=scale)
-            found = found[0].unflatten(1, (-1, shape.group)).transpose(0, 1).float()
-            found_weight = found_weight[0].unflatten(1, (-1, shape.group)).transpose(0, 1)
+            found = found.view(shape.heads, -1, shape.group, shape.width).transpose(0, 1).float()
+            found_weight = found_weight.view(shape.heads, -1, shape.group).transpose(0, 1)
             before = weight[part.queries]
             share = torch.sigmoid(found_weight - before).unsqueeze(-1)
             if isinstance(part.queries, slice):
@@ -129,18 +129,18 @@ class Step:
         return total.reshape(tokens, shape.heads * shape.group, shape.width).to(query.dtype)
 
     def _begin(self, layer: int, query: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-        """The part of the tails, and nothing yet for the chunks."""
+        """Attend to the tails; the queries of chunks have seen nothing yet."""
         count = self._decoding
+        if count == query.shape[0]:
+            total, weight = _attend(query, self._tail_keys[layer], self._tail_values[layer], self._mask, scale=scale)
+            return total.float(), weight
+        total = torch.zeros_like(query, dtype=torch.float32)
+        weight = torch.full(query.shape[:-1], float("-inf"), dtype=torch.float32, device=query.device)
         if count:
-            keys, values = self._tail_keys[layer], self._tail_values[layer]
-            total, weight = _attend(query[:count], keys, values, self._mask, scale=scale)
-            if count == query.shape[0]:
-                return total.float(), weight
-        all_total = torch.zeros_like(query, dtype=torch.float32)
-        all_weight = torch.full(query.shape[:-1], float("-inf"), dtype=torch.float32, device=query.device)
-        if count:
-            all_total[:count], all_weight[:count] = total, weight  # pyright: ignore[reportPossiblyUnbound]
-        return all_total, all_weight
+            total[:count], weight[:count] = _attend(
+                query[:count], self._tail_keys[layer], self._tail_values[layer], self._mask, scale=scale
+            )
+        return total, weight
 
 
 class StepCache(Cache):
@@ -182,12 +182,10 @@ def shared_prefix_attention(
     return step.attend(layer, query[0], scale=scaling)[None], None
 
 
-AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionInterface.register(NAME, shared_prefix_attention)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float
-) -> tuple[Tensor, Tensor]:
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> tuple[Tensor, Tensor]:
     """Attention and its log-sum-exp, ``[batch, heads, queries(, width)]``; ``mask`` is added to the scores."""
     if query.device.type == "cpu":
         # The operation behind ``scaled_dot_product_attention``, which keeps the log-sum-exp to itself.
@@ -204,7 +202,8 @@ def _attend(
 def _select(by_head: Tensor, queries: slice | Tensor, group: int) -> Tensor:
     if isinstance(queries, slice):
         return by_head[:, :, queries.start * group : queries.stop * group]
-    return by_head.unflatten(2, (-1, group))[:, :, queries].flatten(2, 3)
+    batch, heads, _, width = by_head.shape
+    return by_head.view(batch, heads, -1, group, width)[:, :, queries].reshape(batch, heads, -1, width)
 
 
 def _parts(store: Store, decoding: Sequence[Sequence[Run[Span]]], chunks: Sequence[Chunk]) -> list[_Part]:
@@ -243,7 +242,9 @@ def _part(store: Store, span: Span, start: int, readers: Sequence[_Reader]) -> l
                     seen.append(visible)
         layers = tensor[:, :, :, first:last].unsqueeze(2)
         parts.append(
-            _Part(_compact(queries, tensor.device), [*layers[:, 0]], [*layers[:, 1]], _mask(store.geometry, seen, length))
+            _Part(
+                _compact(queries, tensor.device), [*layers[:, 0]], [*layers[:, 1]], _mask(store.geometry, seen, length)
+            )
         )
         offset += length
     return parts
@@ -260,4 +261,6 @@ def _mask(shape: Geometry, seen: list[int], length: int) -> Tensor | None:
         return None
     limits = torch.tensor(seen, device=shape.device).repeat_interleave(shape.group)
     hidden = torch.arange(length, device=shape.device) >= limits[:, None]
-    return torch.zeros(hidden.shape, dtype=shape.dtype, device=shape.device).masked_fill_(hidden, float("-inf"))[None, None]
+    return torch.zeros(hidden.shape, dtype=shape.dtype, device=shape.device).masked_fill_(hidden, float("-inf"))[
+        None, None
+    ]

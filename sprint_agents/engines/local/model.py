@@ -1,10 +1,11 @@
 """A Hugging Face causal language model whose attention reads our tree; imports torch and transformers."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from sprint_agents.errors import InvalidCheckpoint
 
 from .attention import NAME, Chunk, Step, StepCache
 from .storage import Geometry, Store
+
+_FEWEST_TOKENS, _MOST_TOKENS = 1024, 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class Model:
         )
         return output.logits[0]
 
+    def room(self) -> int:
+        """Count the tokens whose keys and values fit into a quarter of the free memory, 65,536 at most."""
+        device = self.geometry.device
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+        return max(_FEWEST_TOKENS, min(_MOST_TOKENS, free // 4 // self.geometry.bytes_per_token))
+
 
 def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str | None") -> Model:
     """Load the weights in ``directory`` and compute two tokens to see that they work.
@@ -51,7 +60,8 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         with _no_progress_bar():
-            network, report = AutoModelForCausalLM.from_pretrained(
+            load = cast("Callable[..., tuple[Any, dict[str, set[str]]]]", AutoModelForCausalLM.from_pretrained)  # pyright: ignore[reportUnknownMemberType]
+            network, report = load(
                 directory,
                 dtype=dtype or "auto",
                 attn_implementation=NAME,
@@ -76,7 +86,7 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
 
 def _describe(directory: Path, network: Any, device: torch.device) -> Model:
     config = network.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
+    kinds: set[str] = set(getattr(config, "layer_types", None) or ())
     if network.config.is_encoder_decoder or kinds - {"full_attention", "sliding_attention"}:
         raise InvalidCheckpoint(
             f"{directory} is a {config.model_type} model with layers {sorted(kinds)}: this engine runs decoders "
@@ -102,8 +112,8 @@ def _describe(directory: Path, network: Any, device: torch.device) -> Model:
 def _end_ids(network: Any) -> frozenset[int]:
     ids: set[int] = set()
     for config in (network.generation_config, network.config.get_text_config()):
-        end = getattr(config, "eos_token_id", None)
-        ids.update(end if isinstance(end, list) else [] if end is None else [end])
+        end: int | Iterable[int] | None = getattr(config, "eos_token_id", None)
+        ids.update([end] if isinstance(end, int) else end or [])
     return frozenset(ids)
 
 
@@ -115,7 +125,9 @@ def _try_out(directory: Path, model: Model) -> None:
     device = model.geometry.device
     try:
         with torch.inference_mode():
-            logits = model.forward(torch.tensor([[0, 0]], device=device), torch.tensor([[0, 1]], device=device), None, step)
+            logits = model.forward(
+                torch.tensor([[0, 0]], device=device), torch.tensor([[0, 1]], device=device), None, step
+            )
     except Exception as error:
         raise InvalidCheckpoint(
             f"{directory} is a {model.network.config.model_type} model, which this engine cannot run: "
@@ -125,8 +137,15 @@ def _try_out(directory: Path, model: Model) -> None:
         raise InvalidCheckpoint(f"{directory} computes NaN: its weights are damaged, copy them again")
 
 
+def _free_memory() -> int:
+    """Bytes of main memory that are free, or a quarter of all where the system does not say (macOS)."""
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def _no_progress_bar() -> Generator[None]:
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

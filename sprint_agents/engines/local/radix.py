@@ -54,7 +54,7 @@ class Node(Generic[SpanT]):
         return self.start + len(self.tokens)
 
     def path(self) -> "Iterator[Node[SpanT]]":
-        """This node and those above it, without the root."""
+        """Yield the nodes from here up to and without the root."""
         node = self
         while node.parent is not None:
             yield node
@@ -172,7 +172,8 @@ class RadixTree(Generic[SpanT]):
     def _forget(self, node: Node[SpanT]) -> Node[SpanT]:
         """Remove a leaf and shorten its span to what nodes above still refer to; return the parent."""
         parent, span = node.parent, node.span
-        assert parent is not None and span is not None
+        assert parent is not None
+        assert span is not None
         del parent.children[node.tokens[0]]
         span.truncate(next((above.stop for above in parent.path() if above.span is span), 0))
         return parent
@@ -184,7 +185,7 @@ class RadixTree(Generic[SpanT]):
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """The number of leading elements that are equal, by comparing slices in C; both are of one type."""
+    """Count the leading elements that are equal, by comparing slices; both are of one type."""
     low, high = 0, min(len(left), len(right))
     if left[:high] == right[:high]:
         return high

@@ -6,6 +6,7 @@ gets depends on its logits and its seed, never on what runs beside it.
 
 from collections.abc import Sequence
 from random import Random
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -27,13 +28,13 @@ class Draw:
         self._random = Random(sampling.seed)  # noqa: S311 - no secret; stable over versions of Python
 
     def uniform(self) -> float:
-        """The next random number in [0, 1)."""
+        """Draw a random number in [0, 1)."""
         return self._random.random()
 
 
 def draw(logits: Tensor, branches: Sequence[Draw]) -> list[int]:
     """Draw one token for each row of ``logits``, ``[branches, vocabulary]``."""
-    tokens: list[int] = logits.argmax(-1).tolist()
+    tokens = _to_list(logits.argmax(-1))
     random = [row for row, branch in enumerate(branches) if not branch.greedy]
     if random:
         chosen = [branches[row] for row in random]
@@ -52,7 +53,7 @@ def _draw(logits: Tensor, branches: Sequence[Draw]) -> list[int]:
     uniform = torch.tensor([[branch.uniform()] for branch in branches], dtype=torch.float64, device=logits.device)
     # The first token whose cumulated probability is above the drawn number; excluded ones add nothing.
     found = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True)
-    return found.squeeze(-1).clamp_(max=logits.shape[-1] - 1).tolist()
+    return _to_list(found.squeeze(-1).clamp_(max=logits.shape[-1] - 1))
 
 
 def _filter(probabilities: Tensor, sampling: Sequence[Sampling]) -> Tensor:
@@ -66,3 +67,7 @@ def _filter(probabilities: Tensor, sampling: Sequence[Sampling]) -> Tensor:
     above = ordered.cumsum(-1) - ordered
     ordered = ordered.masked_fill(above >= top_p * ordered.sum(-1, keepdim=True), 0)
     return torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+
+
+def _to_list(tokens: Tensor) -> list[int]:
+    return cast("list[int]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]

@@ -11,29 +11,32 @@ nothing waits forever.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from sprint_agents.engine import Finish
+from sprint_agents.engine import Finish, Request
 
 from .attention import Chunk, Step
+from .model import Model
 from .radix import Node, RadixTree, Run, common_prefix
 from .sampling import Draw, draw
 from .storage import Span, Store
 from .text import TextStream
-
-Forward = Callable[[Tensor, Tensor, Tensor | None, Step], Tensor]
-"""Token ids, positions, the queries whose logits are wanted (None: all), and the step; returns the logits."""
+from .worker import Bounds
 
 _HEADROOM = 16
 """A request starts only if every running branch could then decode this many tokens."""
 
 _EVICTION = 64
 """Eviction frees at least one part in this many of the cache, so that it is not done at every step."""
+
+_SHORTEST_TAIL, _LONGEST_TAIL = 16, 256
+"""Bounds of the tokens in a tail; in between, all tails together are half as many tokens as the cache may have."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -92,22 +95,25 @@ class Scheduler:
 
     def __init__(
         self,
-        forward: Forward,
-        store: Store,
+        model: Model,
+        tokenizer: Tokenizer,
         *,
-        cache_tokens: int,
+        cache_tokens: int | None,
         prefill_chunk: int,
         max_running: int,
     ) -> None:
-        self.store = store
+        self._cache_tokens = cache_tokens or model.room()
+        self.bounds = Bounds(vocabulary=model.vocabulary, limit=min(model.limit, self._cache_tokens))
+        tail = min(max(self._cache_tokens // (2 * max_running), _SHORTEST_TAIL), _LONGEST_TAIL)
+        self.store = Store(model.geometry, tail)
         self.tree: RadixTree[Span] = RadixTree()
         self.totals = Totals()
         self.waiting: deque[Branch] = deque()
         self.prefilling: list[Branch] = []
         self.decoding: list[Branch] = []
         """In the order of the slab's rows."""
-        self._forward = forward
-        self._cache_tokens = cache_tokens
+        self._model = model
+        self._tokenizer = tokenizer
         self._prefill_chunk = prefill_chunk
         self._max_running = max_running
         self._admitted = 0
@@ -124,10 +130,21 @@ class Scheduler:
         """Whether there is nothing to compute."""
         return not (self.waiting or self.prefilling or self.decoding)
 
-    def add(self, branch: Branch) -> None:
-        """Put a new branch into the queue."""
+    def submit(self, request: Request, ids: list[int]) -> Branch:
+        """Put a request with the context ``ids`` into the queue."""
+        branch = Branch(
+            tokens=ids,
+            prompt_tokens=len(ids),
+            max_tokens=request.max_tokens,
+            end=min(len(ids) + request.max_tokens, self.bounds.limit),
+            stop_ids=request.stop_ids | self._model.end_ids,
+            draw=Draw(request.sampling),
+            text=TextStream(self._tokenizer, ids, request.stop_texts),
+        )
         self.waiting.append(branch)
+        return branch
 
+    @torch.inference_mode()
     def remove(self, branch: Branch) -> None:
         """Stop a branch; what it computed stays in the cache."""
         if branch.span is None:
@@ -136,8 +153,10 @@ class Scheduler:
             self._release(branch)
 
     def reset(self) -> list[Branch]:
-        """Forget all running branches and the cache, after a failure; return the branches."""
-        failed = self.running
+        """Forget the cache and all running branches, or if none runs all that wait, after a failure; return these."""
+        failed = self.running or [*self.waiting]
+        if not self.running:
+            self.waiting.clear()
         self.prefilling, self.decoding = [], []
         self.tree = RadixTree()
         self.store = Store(self.store.geometry, self.store.tail_tokens)
@@ -146,6 +165,7 @@ class Scheduler:
             branch.span = branch.node = None
         return failed
 
+    @torch.inference_mode()
     def step(self) -> list[Output]:
         """Compute the next tokens of what runs, and return what came out."""
         self._admit()
@@ -258,7 +278,7 @@ class Scheduler:
             self.tree.evict(max(tokens, self._cache_tokens // _EVICTION))
 
     def _chunks(self) -> list[tuple[Branch, int]]:
-        """The parts of prompts that the next step computes."""
+        """Choose the parts of prompts that the next step computes."""
         left = self._prefill_chunk
         chunks: list[tuple[Branch, int]] = []
         for branch in self.prefilling:
@@ -284,7 +304,7 @@ class Scheduler:
         step = self._step if self._step is not None and not chunks else self._plan(chunks)
         step.advance()
         device = self.store.geometry.device
-        logits = self._forward(
+        logits = self._model.forward(
             torch.tensor([ids], device=device),
             torch.tensor([positions], device=device),
             torch.tensor(wanted, dtype=torch.long, device=device) if chunks else None,

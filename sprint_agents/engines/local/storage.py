@@ -109,7 +109,8 @@ class Store:
 
     def leave(self, span: Span) -> int:
         """Move the tail of ``span`` to its body and the last row into its place; return that place."""
-        assert span.row is not None and self.slab is not None
+        assert span.row is not None
+        assert self.slab is not None
         span.body = self._copy(span, span.start, span.start + span.body_tokens + span.tail)
         row, last = span.row, self.rows.pop()
         if last is not span:
@@ -130,13 +131,14 @@ class Store:
         self.tokens += span.body_tokens - before
 
     def pieces(self, span: Span, start: int, stop: int) -> list[tuple[Tensor, int, int]]:
-        """Where the tokens from ``start`` to ``stop`` are: up to two ``[layers, 2, heads, …, width]`` with their bounds."""
+        """Find the tokens from ``start`` to ``stop``: up to two ``[layers, 2, heads, …, width]`` with their bounds."""
         edge = span.start + span.body_tokens
         found: list[tuple[Tensor, int, int]] = []
         if span.body is not None and start < edge:
             found.append((span.body, start - span.start, min(stop, edge) - span.start))
         if stop > edge:
-            assert self.slab is not None and span.row is not None
+            assert self.slab is not None
+            assert span.row is not None
             found.append((self.slab[:, :, span.row], max(start, edge) - edge, stop - edge))
         return found
 
@@ -149,7 +151,7 @@ class Store:
         return torch.empty((shape.layers, 2, shape.heads, tokens, shape.width), dtype=shape.dtype, device=shape.device)
 
     def _room(self, tail: int) -> Tensor:
-        """The slab, grown by doubling until it has all rows, and ``tail`` tokens in each."""
+        """Return the slab, grown by doubling until it has all rows, and ``tail`` tokens in each."""
         shape, old = self.geometry, self.slab
         rows, tokens = (
             (_FEWEST_ROWS, min(_SHORTEST_TAIL, self.tail_tokens)) if old is None else (old.shape[2], old.shape[4])

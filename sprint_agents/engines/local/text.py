@@ -14,7 +14,7 @@ class TextStream:
     __slots__ = ("_before", "_emitted", "_ids", "_recent", "_stop_texts", "_stream", "_tokenizer", "_window")
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop_texts: Sequence[str]) -> None:
-        # Some tokenizers drop the space before the first word of a text: the prompt's last token makes it no first word.
+        # Some tokenizers drop the space before a text's first word; after the prompt's last token it is none.
         self._ids = list(prompt[-1:])
         self._before = tokenizer.decode(self._ids, skip_special_tokens=False)
         if self._before.endswith(_INCOMPLETE):
@@ -40,5 +40,5 @@ class TextStream:
         return text, min(ends)[2] if ends else None
 
     def flush(self) -> str:
-        """The text that was still held back, with replacement characters for what is incomplete."""
+        """Return the text that was still held back, with replacement characters for what is incomplete."""
         return self._tokenizer.decode(self._ids, skip_special_tokens=False)[self._emitted :]

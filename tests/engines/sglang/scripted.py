@@ -13,12 +13,13 @@ CONTEXT_LIMIT = 64
 
 @dataclass
 class Exchange:
-    """One request and the way back; ``hold`` never ends by itself."""
+    """One request and the way back; ``hold`` ends when the client hangs up."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: Any
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     def head(self, status: int = 200, **headers: str) -> None:
@@ -44,7 +45,7 @@ class Exchange:
         self.writer.transport.abort()
 
     async def hold(self) -> None:
-        await asyncio.Event().wait()
+        await self.reader.read()
 
 
 Act = Callable[[Exchange], Awaitable[None]]
@@ -56,17 +57,17 @@ class ScriptedServer:
 
     acts: Sequence[Act] = ()
     exchanges: list[Exchange] = field(default_factory=list[Exchange])
-    url: str = ""
+    port: int = 0
     connections: int = 0
     open_connections: int = 0
     model_path: str = "/nowhere/tiny"
     models: object = None
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
-    generating: asyncio.Event = field(default_factory=asyncio.Event)
+    arrivals: asyncio.Queue[str] = field(default_factory=asyncio.Queue[str])
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         self._tasks: set[asyncio.Task[None]] = set()
         return self
 
@@ -78,6 +79,10 @@ class ScriptedServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def bodies(self, path: str) -> list[Any]:
         """What was sent to ``path``; the request that asks for the vocabulary aside."""
@@ -108,7 +113,9 @@ class ScriptedServer:
     async def _act(self, exchange: Exchange) -> None:
         match exchange.path:
             case "/model_info":
-                await exchange.answer({"model_path": self.model_path, "served_model_name": "tiny", "is_generation": True})
+                await exchange.answer(
+                    {"model_path": self.model_path, "served_model_name": "tiny", "is_generation": True}
+                )
             case "/v1/models":
                 await exchange.answer(self.models or {"data": [{"id": "tiny", "max_model_len": CONTEXT_LIMIT}]})
             case "/abort_request":
@@ -122,7 +129,7 @@ class ScriptedServer:
                 message = f"logit_bias must has keys in [0, {VOCABULARY - 1}], got 2147483647."
                 await exchange.answer({"error": {"message": message}}, 400)
             case "/generate":
-                self.generating.set()
+                self.arrivals.put_nowait(exchange.body["rid"])
                 number = len(self.bodies("/generate")) - 1
                 await self.acts[min(number, len(self.acts) - 1)](exchange)
             case _:
@@ -136,7 +143,7 @@ async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> E
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     length = int(headers.get("content-length", 0))
     body = json.loads(await reader.readexactly(length)) if length else None
-    return Exchange(method, path, headers, body, writer)
+    return Exchange(method, path, headers, body, reader, writer)
 
 
 def frame(text: str, ids: Sequence[int], *, prompt: int = 0, total: int | None = None, **reason: object) -> str:
@@ -156,7 +163,9 @@ def events(frames: Iterable[str]) -> bytes:
     return "".join(f"data: {data}\n\n" for data in [*frames, "[DONE]"]).encode()
 
 
-def frames(texts: Sequence[str], ids: Sequence[int], *, prompt: int, cumulative: bool = True, **reason: object) -> list[str]:
+def frames(
+    texts: Sequence[str], ids: Sequence[int], *, prompt: int, cumulative: bool = True, **reason: object
+) -> list[str]:
     """The events of a completion of one token per text, as either kind of server streams it."""
     found: list[str] = []
     for count in range(1, len(ids) + 1):

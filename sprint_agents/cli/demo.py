@@ -1,0 +1,73 @@
+"""``sprint demo``: five problems that the shipped model has never seen, solved on view."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sprint_agents import Run, Sprint, SprintError
+
+from .run import show
+from .settings import Settings
+from .view import speed_up
+
+# The first five that `sprint_finetune.problems.problems(seed=0, split="held_out")` yields; a test regenerates them.
+PROBLEMS = (
+    "countdown 20 3 15 45",
+    "countdown 18 37 58 58 55",
+    "countdown 90 52 50 45",
+    "countdown 53 42 73 22",
+    "countdown 21 8 7 11 33",
+)
+"""Countdown problems of 3 and 4 numbers, none of which any training run has read."""
+
+_NARROWEST = 100
+"""Columns of the table where there is no terminal to say how many there are."""
+
+
+async def demonstrate(settings: Settings, *, console: Console) -> None:
+    """Solve ``PROBLEMS`` one after the other and sum up; a run that fails is a row of the table like any other.
+
+    Raises:
+        ConfigurationError: no such policy, checkpoint or extra.
+    """
+    async with settings.sprint(console=console) as sprint:
+        runs = [await _solve(sprint, problem, console) for problem in PROBLEMS]
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_NARROWEST)
+    console.print(_table(runs))
+    right = sum(run.verified is True for run in runs)
+    console.print(f"{right} of {len(runs)} solved, each answer checked by a program.", highlight=False)
+
+
+async def _solve(sprint: Sprint, problem: str, console: Console) -> Run[object]:
+    try:
+        run = await show(sprint, problem, console=console)
+    except SprintError as error:
+        if error.run is None:
+            raise
+        run = error.run
+    console.print()
+    return run
+
+
+def _table(runs: list[Run[object]]) -> Table:
+    table = Table(box=box.SIMPLE)
+    table.add_column("task", no_wrap=True)
+    table.add_column("answer", overflow="fold")
+    table.add_column("checked")
+    for title in ("stages", "width", "sequential", "total", "speed-up", "seconds"):
+        table.add_column(title, justify="right")
+    for run in runs:
+        usage = run.usage
+        table.add_row(
+            run.task.removeprefix("countdown "),
+            str(run.answer) if run.error is None else run.error.type,
+            {True: "right", False: "wrong", None: "-"}[run.verified],
+            str(usage.stages),
+            str(usage.width),
+            f"{usage.sequential_tokens_strict:,}",
+            f"{usage.total_tokens:,}",
+            f"{speed_up(usage):.1f}",
+            f"{usage.seconds:.2f}",
+        )
+    return table
