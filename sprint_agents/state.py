@@ -117,8 +117,13 @@ class Generation:
         return chunk
 
     def tokens_before(self, offset: int) -> int:
-        """How many ids it took to write the first ``offset`` characters; exact where chunks are single tokens."""
-        return self._ids_at[bisect_left(self._ids_at, (offset, 0))][1]
+        """Count the ids that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens."""
+        mark = bisect_left(self._ids_at, (offset, 0))
+        text_end, ids_end = self._ids_at[mark]
+        if text_end == offset or mark == 0:
+            return ids_end
+        text_start, ids_start = self._ids_at[mark - 1]
+        return ids_start + round((ids_end - ids_start) * (offset - text_start) / (text_end - text_start))
 
     async def cut(self, offset: int) -> Context:
         """Return the context up to ``offset`` characters of the text; offsets must not fall from call to call.

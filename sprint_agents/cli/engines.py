@@ -29,14 +29,19 @@ async def open_engine(name: EngineName, *, model: Path | None, paced: bool = Fal
         async with stand_in(paced=paced) as fake:
             yield fake
         return
-    # Only here, so that nothing else waits for torch.
-    from sprint_agents.engines import LocalEngine
+    from sprint_agents.engines.local import LocalEngine  # only here: nothing else waits for it
+
+    async with LocalEngine(model or _shipped()) as engine:
+        yield engine
+
+
+def _shipped() -> Path:
+    """The directory of the model that comes with the package."""
     from sprint_agents.models import nano_path
 
-    async with LocalEngine(model or nano_path()) as engine:
-        yield engine
+    return nano_path()
 
 
 def describe(engine: Engine) -> str:
     """Name an engine to someone who watches, and must not take a program for a model."""
-    return "a program in the model's place (--engine fake)" if isinstance(engine, FakeEngine) else engine.name
+    return "a program, no model (--engine fake)" if isinstance(engine, FakeEngine) else engine.name

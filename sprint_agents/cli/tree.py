@@ -1,21 +1,19 @@
 """A run as a tree on a terminal: stages, the planner's words, branches side by side."""
 
-from collections.abc import Iterator, Sequence
-
 from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
 from .view import BranchView, RunView, StageView
-from .words import answer, branches, cost, last_lines, said
+from .words import answer, branches, cost, count_of, last_lines, said
 
-_CELL = 30
-"""Columns of one branch."""
+_CELL = 23
+"""Columns that one branch needs; what is left over is shared."""
 _TAIL = 2
 """Lines of a running stage's branch under its head."""
-_AROUND = 12
-"""Lines of the screen that are left to everything but the branches of one stage."""
+_STAGES = 2
+"""Stages that are shown while the run goes on: the last ones."""
 
 _MARKS = {"running": ("▸", "yellow"), "finished": ("✓", "green"), "failed": ("✗", "red"), "stopped": ("■", "dim")}
 
@@ -23,8 +21,13 @@ _MARKS = {"running": ("▸", "yellow"), "finished": ("✓", "green"), "failed": 
 def draw(view: RunView, *, engine: str) -> Tree:
     """Draw the run as it is now."""
     root = Tree(Text.assemble((view.task, "bold"), (f"  {view.policy} on {engine}", "dim")), guide_style="dim")
-    for stage in view.stages.values():
-        _add_stage(root, stage)
+    live = view.run is None
+    stages = list(view.stages.values())
+    if live and len(stages) > _STAGES:
+        root.add(Text(f"{count_of(len(stages) - _STAGES, 'stage')} before", style="dim"))
+        stages = stages[-_STAGES:]
+    for stage in stages:
+        _add_stage(root, stage, around=None if not live else 12 if stage.finished else 14 if len(stages) > 1 else 8)
     if view.run is None:
         root.add(Text(f"{view.tokens:,} tokens so far", style="dim"))
     elif view.run.error is not None:
@@ -37,7 +40,7 @@ def draw(view: RunView, *, engine: str) -> Tree:
     return root
 
 
-def _add_stage(root: Tree, stage: StageView) -> None:
+def _add_stage(root: Tree, stage: StageView, *, around: int | None) -> None:
     head = Text.assemble((f"stage {stage.number}", "bold cyan"), (f"  planner {stage.tokens} tokens", "dim"))
     if stage.branches:
         head.append(f" · {branches(stage)}", style="dim")
@@ -47,44 +50,46 @@ def _add_stage(root: Tree, stage: StageView) -> None:
     for line in said(stage, count=2 if stage.branches or stage.finished else 6):
         node.add(Text(line, style="italic", no_wrap=True, overflow="ellipsis"))
     if stage.branches:
-        node.add(_Branches(list(stage.branches.values()), tails=stage.finished is None))
+        node.add(_Branches(stage, around=around))
 
 
 class _Branches:
-    """The branches of a stage in as many columns as fit, and in no more lines than the screen has left."""
+    """The branches of a stage in as many columns as fit.
 
-    def __init__(self, shown: Sequence[BranchView], *, tails: bool) -> None:
-        self._branches = shown
-        self._tails = tails
+    ``around`` is how many lines of the screen the rest of the picture takes; None if it need not fit the screen.
+    """
+
+    def __init__(self, stage: StageView, *, around: int | None) -> None:
+        self._stage = stage
+        self._around = around
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        branches = list(self._stage.branches.values())
         columns = max(1, options.max_width // (_CELL + 1))
-        rows = max(2, (console.height - _AROUND) // (1 + _TAIL if self._tails else 1))
+        rows = console.height if self._around is None else max(2, (console.height - self._around) // (1 + _TAIL))
         # Where not all fit, those that still move are worth watching.
-        kept = sorted(self._branches, key=lambda branch: branch.outcome != "running")[: columns * rows]
-        cells = [self._cell(branch) for branch in sorted(kept, key=lambda branch: branch.number)]
-        yield Columns(cells, width=_CELL, padding=(0, 1, 0, 0))
-        if hidden := len(self._branches) - len(kept):
-            yield Text(f"and {hidden} more", style="dim")
+        kept = sorted(branches, key=lambda branch: branch.outcome != "running")[: columns * rows]
+        width = options.max_width // columns - 1
+        cells = [self._cell(branch, width) for branch in sorted(kept, key=lambda branch: branch.number)]
+        yield Columns(cells, width=width, padding=(0, 1, 0, 0))
+        if len(kept) < len(branches):
+            yield Text(f"and {len(branches) - len(kept)} more", style="dim")
 
-    def _cell(self, branch: BranchView) -> Text:
-        lines = list(self._lines(branch))
-        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
-
-    def _lines(self, branch: BranchView) -> Iterator[Text]:
+    def _cell(self, branch: BranchView, width: int) -> Text:
         mark, style = _MARKS[branch.outcome]
-        head = Text.assemble((f"{mark} {branch.number} ", style), " ".join(last_lines(branch.prompt)))
+        head = Text.assemble(
+            (f"{mark} {self._stage.number}.{branch.number} ", style), " ".join(last_lines(branch.prompt))
+        )
         if branch.attempt > 1:
             head.append(f" (try {branch.attempt})", style="yellow")
-        tail = [Text(line, style="dim") for line in last_lines(branch.text, count=_TAIL)]
-        if not self._tails and tail:
-            head.append(" → ").append_text(tail.pop())
-            tail = []
+        tail = last_lines(branch.text, count=_TAIL)
+        if self._stage.finished and tail:
+            head.append(f" → {tail[-1]}", style="dim")
         tokens = f" {branch.tokens}"
-        head.truncate(_CELL - len(tokens), overflow="ellipsis", pad=True)
-        yield head.append(tokens, style="dim")
-        if self._tails:
-            tail += [Text()] * (_TAIL - len(tail))
-        for line in tail:
-            line.truncate(_CELL, overflow="ellipsis")
-            yield line
+        head.truncate(width - len(tokens), overflow="ellipsis", pad=True)
+        lines = [head.append(tokens, style="dim")]
+        if not self._stage.finished:
+            lines += [Text(line, style="dim") for line in (*tail, "", "")[:_TAIL]]
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return Text("\n", no_wrap=True).join(lines)

@@ -23,6 +23,11 @@ def last_lines(text: str, *, count: int = 1) -> list[str]:
     return [line for line in lines if line][-count:]
 
 
+def count_of(number: int, noun: str) -> str:
+    """Say how many there are, such as ``1 stage``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def said(stage: StageView, *, count: int = 1) -> list[str]:
     """Return the last lines that the planner wrote in a stage, its subtasks not repeated."""
     return last_lines(_SUBTASKS.sub("", stage.text), count=count)
@@ -34,7 +39,7 @@ def branches(stage: StageView) -> str:
         return ""
     counts = [(outcome, stage.count(outcome)) for outcome in ("finished", "running", "failed", "stopped")]
     states = ", ".join(f"{count} {outcome}" for outcome, count in counts if count)
-    return f"{len(stage.branches)} subtask{'s' if len(stage.branches) > 1 else ''}: {states}"
+    return f"{count_of(len(stage.branches), 'subtask')}: {states}"
 
 
 def answer(run: Run[object]) -> str:
@@ -49,5 +54,5 @@ def cost(run: Run[object]) -> str:
     return (
         f"{usage.total_tokens:,} tokens, {usage.sequential_tokens_strict:,} in sequence "
         f"({usage.sequential_tokens:,} as the paper counts): speed-up {speed_up(usage):.1f}; "
-        f"{usage.stages} stages, width {usage.width}, {usage.seconds:.2f} s"
+        f"{count_of(usage.stages, 'stage')}, width {usage.width}, {usage.seconds:.2f} s"
     )

@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from sprint_agents.errors import NoAnswer, PolicyError
+from sprint_agents.errors import InvalidRequest, JournalError, NoAnswer, PolicyError
 from sprint_agents.events import StageFinished
 from sprint_agents.plan import Answer, Ask, Plan, Stage
 from sprint_agents.policies import Planning, Policy
@@ -56,10 +56,7 @@ async def _take(
             f"the policy wants stage {number} of at most {session.limits.stages}: answer, or raise Limits(stages=…)"
         )
     if journal and (recorded := journal.replay(number)):
-        planner.context = planner.context.extend(recorded.token_ids, recorded.text)
-        session.ledger.charge(recorded.stage)
-        session.emit(recorded)
-        return recorded.stage
+        return await _replay(session, planner, recorded)
     if isinstance(step, Ask) and step.form == "plan" and number == session.limits.stages:
         step = Ask(form="answer")
     start = planner.context
@@ -78,6 +75,27 @@ async def _take(
             )
         )
     return stage
+
+
+async def _replay(session: Session, planner: State, recorded: StageFinished) -> Stage[Any]:
+    """Take a finished stage from the journal, ids and all.
+
+    Raises:
+        JournalError: its ids mean something else to this engine.
+    """
+    try:
+        same = await session.engine.decode(recorded.token_ids) == recorded.text
+    except InvalidRequest:
+        same = False
+    if not same:
+        raise JournalError(
+            f"the journal was written with another tokenizer than that of {session.engine.name}: "
+            "resume with the model that began the run, or use another path"
+        )
+    planner.context = planner.context.extend(recorded.token_ids, recorded.text)
+    session.ledger.charge(recorded.stage)
+    session.emit(recorded)
+    return recorded.stage
 
 
 def _value(session: Session, answer: Answer) -> Any:

@@ -1,7 +1,5 @@
 """What the fake engine answers: texts, scripts, functions, and the faults that spoil them."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass

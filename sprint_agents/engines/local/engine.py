@@ -128,7 +128,8 @@ class LocalEngine:
 
         """
         worker, bounds = await self._ready()
-        ticket = Ticket(request, request.context.flatten(), Stream(self._mailbox()))
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(request, request.context.flatten(), Stream(self._mailbox(loop)))
         _check(ticket, bounds)
         worker.submit(ticket)
         ended = False
@@ -139,7 +140,10 @@ class LocalEngine:
                 yield Chunk(piece.tokens, piece.text, piece.finish)
         finally:
             if not ended:
-                await asyncio.wrap_future(worker.abort(ticket, error=None))
+                gone = worker.abort(ticket, error=None)
+                # A generator that is collected after its loop was closed has nobody to wait for it.
+                if not loop.is_closed():
+                    await asyncio.wrap_future(gone)
 
     async def abort(self, request_id: str) -> None:
         """End a request, whoever reads it; that reader gets EngineUnavailable. Returns once the request is gone."""
@@ -191,8 +195,7 @@ class LocalEngine:
             max_running=self._max_running,
         )
 
-    def _mailbox(self) -> Mailbox:
-        loop = asyncio.get_running_loop()
+    def _mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
         with self._lock:
             mailbox = self._mailboxes.get(loop)
             if mailbox is None:

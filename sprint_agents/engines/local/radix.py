@@ -4,14 +4,14 @@ Invariants:
 
 - A path from the root spells a sequence of token ids, and no two children of a node begin with the same id: a
   sequence has one place. Matching is exact to the token; a node is split where a match ends inside it.
-- A node refers to consecutive tokens of one span. The nodes of a span lie on one path, so forgetting leaves
-  shortens a span from its end.
+- A node refers to consecutive tokens of one span. The nodes of a span lie on one path, in order, so forgetting
+  a leaf shortens its span from the end.
 - ``pins`` counts the users of a node and of all below it. Only leaves without a user are forgotten, the least
   recently used first.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
@@ -70,20 +70,20 @@ class RadixTree(Generic[SpanT]):
         self.pinned_tokens = 0
         self._clock = 0
 
-    def match(self, ids: Sequence[int]) -> tuple[Node[SpanT], int]:
+    def match(self, ids: list[int]) -> tuple[Node[SpanT], int]:
         """Find the longest stored prefix of ``ids``: the node where it ends, and its length."""
         node, length = self._descend(self.root, ids)
         self._touch(node)
         return node, length
 
-    def insert(self, node: Node[SpanT], tokens: Sequence[int], span: SpanT, start: int) -> Node[SpanT]:
+    def insert(self, node: Node[SpanT], tokens: list[int], span: SpanT, start: int) -> Node[SpanT]:
         """Continue the sequence of ``node``, the caller's pinned place, by ``tokens``; return where it ends now.
 
         The tokens are stored in ``span`` from offset ``start`` on; of those that the tree has already, the tree
         goes on using what it has. The caller's pin moves along.
         """
         end, known = self._descend(node, tokens)
-        new = list(tokens[known:])
+        new = tokens[known:]
         start += known
         if new and end is node and node.span is span and node.stop == start and not node.children and node.pins == 1:
             node.tokens += new
@@ -147,7 +147,7 @@ class RadixTree(Generic[SpanT]):
             stack.extend(node.children.values())
             yield node
 
-    def _descend(self, node: Node[SpanT], ids: Sequence[int]) -> tuple[Node[SpanT], int]:
+    def _descend(self, node: Node[SpanT], ids: list[int]) -> tuple[Node[SpanT], int]:
         """Follow ``ids`` from ``node`` as far as they are stored, and split a node there."""
         length = 0
         while length < len(ids) and (child := node.children.get(ids[length])):
@@ -170,12 +170,12 @@ class RadixTree(Generic[SpanT]):
         return upper
 
     def _forget(self, node: Node[SpanT]) -> Node[SpanT]:
-        """Remove a leaf and shorten its span to what nodes above still refer to; return the parent."""
+        """Remove a leaf and shorten its span; return the parent."""
         parent, span = node.parent, node.span
         assert parent is not None
         assert span is not None
         del parent.children[node.tokens[0]]
-        span.truncate(next((above.stop for above in parent.path() if above.span is span), 0))
+        span.truncate(node.start)
         return parent
 
     def _touch(self, node: Node[SpanT]) -> None:
@@ -184,8 +184,8 @@ class RadixTree(Generic[SpanT]):
             piece.used = self._clock
 
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Count the leading elements that are equal, by comparing slices; both are of one type."""
+def common_prefix(left: list[int], right: list[int]) -> int:
+    """Count the leading elements that are equal, by comparing slices."""
     low, high = 0, min(len(left), len(right))
     if left[:high] == right[:high]:
         return high

@@ -12,7 +12,7 @@ nothing waits forever.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -56,7 +56,8 @@ class Branch:
     order: int = 0
     span: Span | None = None
     node: Node[Span] | None = None
-    runs: list[Run[Span]] = field(default_factory=list[Run[Span]])
+    prefix: Node[Span] | None = None
+    """Where the prefix ends that it found in the tree; ``node`` is where the tree ends for it by now."""
     first: int = 0
     """The position of the first token of its own, which is at offset 0 of its span."""
     done: int = 0
@@ -162,7 +163,7 @@ class Scheduler:
         self.store = Store(self.store.geometry, self.store.tail_tokens)
         self._step = None
         for branch in failed:
-            branch.span = branch.node = None
+            branch.span = branch.node = branch.prefix = None
         return failed
 
     @torch.inference_mode()
@@ -212,7 +213,7 @@ class Scheduler:
             self.waiting.remove(branch)
             self._start(branch, node, length)
 
-    def _awaits(self, branch: Branch, prefix: Sequence[int], length: int) -> bool:
+    def _awaits(self, branch: Branch, prefix: list[int], length: int) -> bool:
         """Whether another branch is about to compute more of the prefix than the ``length`` tokens that are stored."""
         for other in self.prefilling:
             common = common_prefix(other.tokens, prefix)
@@ -239,7 +240,7 @@ class Scheduler:
             self.totals.cached += length
         self._admitted += 1
         branch.order = self._admitted
-        branch.node, branch.runs = node, self.tree.runs(node)
+        branch.node = branch.prefix = node
         branch.first = branch.done = branch.known = length
         if own == 1 and branch.max_tokens:
             branch.span = self.store.begin(0)
@@ -322,15 +323,19 @@ class Scheduler:
 
     def _plan(self, chunks: Sequence[tuple[Branch, int]]) -> Step:
         """Say what every query of the next step sees; a decoding branch sees the body of its own span too."""
-        seen: list[Sequence[Run[Span]]] = []
+        seen: list[list[Run[Span]]] = []
         for branch in self.decoding:
             assert branch.span is not None
+            assert branch.prefix is not None
             body = branch.span.body_tokens
-            seen.append([*branch.runs, Run(branch.span, 0, body)] if body else branch.runs)
+            own = [Run(branch.span, 0, body)] if body else []
+            seen.append(self.tree.runs(branch.prefix) + own)
         parts: list[Chunk] = []
         for branch, tokens in chunks:
             assert branch.span is not None
-            parts.append(Chunk(branch.span, branch.runs, branch.done - branch.first, tokens))
+            assert branch.prefix is not None
+            runs = self.tree.runs(branch.prefix)
+            parts.append(Chunk(branch.span, runs, branch.done - branch.first, tokens))
         return Step(self.store, seen, parts)
 
     def _accept(self, branch: Branch, token: int) -> Output:
@@ -374,8 +379,11 @@ class Scheduler:
             row, last = self.store.leave(span), self.decoding.pop()
             if last is not branch:
                 self.decoding[row] = last
-        kept = [piece for piece in node.path() if piece.span is span]
-        self.store.keep(span, kept[-1].start if kept else 0, kept[0].stop if kept else 0)
+        kept = [piece for piece in reversed([*node.path()]) if piece.span is span]
+        self.store.keep(span, [(piece.start, piece.stop) for piece in kept])
+        start = 0
+        for piece in kept:  # what another branch had put into the tree first is gone from in between
+            piece.start, start = start, start + len(piece.tokens)
         self.tree.unpin(node)
-        branch.span = branch.node = None
+        branch.span = branch.node = branch.prefix = None
         self._step = None

@@ -11,6 +11,7 @@ Invariants:
 - ``tokens`` counts what is stored, to the token; the slab's unused room comes on top, at most ``tail_tokens`` a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,18 +39,14 @@ class Geometry:
 
 
 class Span:
-    """The stored keys and values of consecutive tokens, in order of the request that computed them.
+    """The keys and values of one request's own tokens, in order."""
 
-    ``start`` is the offset of the first stored token, after ``Store.seal`` dropped what others hold already.
-    """
-
-    __slots__ = ("_store", "body", "row", "start", "tail")
+    __slots__ = ("_store", "body", "row", "tail")
 
     def __init__(self, store: "Store", body: Tensor | None) -> None:
         self._store = store
         self.body = body
         """``[layers, 2, heads, tokens, width]``."""
-        self.start = 0
         self.row: int | None = None
         self.tail = 0
 
@@ -60,7 +57,7 @@ class Span:
 
     def truncate(self, stop: int) -> None:
         """Forget the tokens from offset ``stop`` on, giving their memory back."""
-        self._store.keep(self, self.start, stop)
+        self._store.keep(self, [(0, stop)])
 
 
 @dataclass(slots=True)
@@ -100,7 +97,7 @@ class Store:
         """Let every tail take one more token; whether anything moved."""
         full = [span for span in self.rows if span.tail == self.tail_tokens]
         for span in full:
-            span.body = self._copy(span, span.start, span.start + span.body_tokens + span.tail)
+            span.body = self._copy(span, [(0, span.body_tokens + span.tail)])
             span.tail = 0
         before = self.slab
         if self.rows:
@@ -111,7 +108,7 @@ class Store:
         """Move the tail of ``span`` to its body and the last row into its place; return that place."""
         assert span.row is not None
         assert self.slab is not None
-        span.body = self._copy(span, span.start, span.start + span.body_tokens + span.tail)
+        span.body = self._copy(span, [(0, span.body_tokens + span.tail)])
         row, last = span.row, self.rows.pop()
         if last is not span:
             self.slab[:, :, row, :, : last.tail] = self.slab[:, :, last.row, :, : last.tail]
@@ -119,32 +116,29 @@ class Store:
         span.row, span.tail = None, 0
         return row
 
-    def keep(self, span: Span, start: int, stop: int) -> None:
-        """Keep exactly the tokens from ``start`` to ``stop`` of a span without a tail."""
+    def keep(self, span: Span, ranges: Sequence[tuple[int, int]]) -> None:
+        """Keep exactly the tokens in ``ranges``, start to stop, of a span without a tail."""
         assert span.row is None
         before = span.body_tokens
-        if stop <= start:
-            span.body = None
-        elif stop - start < before:
-            span.body = self._copy(span, start, stop)
-        span.start = start
+        if sum(stop - start for start, stop in ranges) < before:
+            span.body = self._copy(span, ranges)
         self.tokens += span.body_tokens - before
 
     def pieces(self, span: Span, start: int, stop: int) -> list[tuple[Tensor, int, int]]:
         """Find the tokens from ``start`` to ``stop``: up to two ``[layers, 2, heads, …, width]`` with their bounds."""
-        edge = span.start + span.body_tokens
+        edge = span.body_tokens
         found: list[tuple[Tensor, int, int]] = []
         if span.body is not None and start < edge:
-            found.append((span.body, start - span.start, min(stop, edge) - span.start))
+            found.append((span.body, start, min(stop, edge)))
         if stop > edge:
             assert self.slab is not None
             assert span.row is not None
             found.append((self.slab[:, :, span.row], max(start, edge) - edge, stop - edge))
         return found
 
-    def _copy(self, span: Span, start: int, stop: int) -> Tensor | None:
-        parts = [tensor[:, :, :, first:last] for tensor, first, last in self.pieces(span, start, stop)]
-        return torch.cat(parts, dim=3) if parts else None
+    def _copy(self, span: Span, ranges: Sequence[tuple[int, int]]) -> Tensor | None:
+        pieces = [piece for start, stop in ranges if start < stop for piece in self.pieces(span, start, stop)]
+        return torch.cat([tensor[:, :, :, first:last] for tensor, first, last in pieces], dim=3) if pieces else None
 
     def _empty(self, tokens: int) -> Tensor:
         shape = self.geometry

@@ -41,18 +41,14 @@ async def up(
     """
     if running := status(directory):
         raise ConfigurationError(f"a server for {running.checkpoint} is up already at {running.url}: stop it first")
-    folder = Path(directory).absolute()
-    log = folder / _LOG
-    log.unlink(missing_ok=True)
+    log = _fresh_log(directory)
     server = SGLangServer(checkpoint, python=python, port=port, arguments=arguments, log=log)
     try:
         await server.start()
-        record = DetachedServer(url=server.url, checkpoint=Path(checkpoint).absolute(), log=log, process=server.process)
-        (folder / _FILE).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+        return _record(server, log)
     except BaseException:
         await server.stop()
         raise
-    return record
 
 
 def status(directory: str | PathLike[str]) -> DetachedServer | None:
@@ -71,4 +67,16 @@ async def down(directory: str | PathLike[str], *, stop_timeout: float = 10.0) ->
     if record:
         await record.process.stop(patience=stop_timeout)
     (Path(directory) / _FILE).unlink(missing_ok=True)
+    return record
+
+
+def _fresh_log(directory: str | PathLike[str]) -> Path:
+    log = Path(directory).absolute() / _LOG
+    log.unlink(missing_ok=True)
+    return log
+
+
+def _record(server: SGLangServer, log: Path) -> DetachedServer:
+    record = DetachedServer(url=server.url, checkpoint=server.checkpoint, log=log, process=server.process)
+    log.with_name(_FILE).write_text(record.model_dump_json(indent=2), encoding="utf-8")
     return record

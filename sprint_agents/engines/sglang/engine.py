@@ -241,7 +241,8 @@ class SGLangEngine:
                 return False
             if isinstance(error, EngineOverloaded):
                 return (error.retry_after or 0) <= self._longest_wait
-            return isinstance(error, EngineUnavailable)
+            # An id that is not running here may be dying at the server still, where it was aborted a moment ago.
+            return isinstance(error, (EngineUnavailable, InvalidRequest))
 
         return await retried(work, attempts=self._attempts, when=passing)
 

@@ -79,7 +79,7 @@ class FrameReader:
             message = ending.message or "aborted"
             if ending.status_code is not None:
                 raise recognised(failure(ending.status_code, message))
-            raise EngineUnavailable(f"the server ended the request: {message}")
+            raise EngineUnavailable(f"the request was aborted: {message}")
         ids, text = self._news(frame)
         finish = _finish(ending, frame.meta_info) if ending else None
         return Chunk(ids, text, finish) if ids or text or finish else None

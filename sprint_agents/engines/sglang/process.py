@@ -9,7 +9,7 @@ Invariants:
 import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,6 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 _PROC = Path("/proc")
-# The end of a process that is no child of ours can only be seen by looking.
 _LOOK_EVERY = 0.05
 _AFTER_KILL = 5.0
 
@@ -39,22 +38,24 @@ class Process(BaseModel):
         return status is not None and status.alive and status.started == self.started
 
     async def stop(self, *, patience: float) -> None:
-        """Ask the leader to end, then kill what remains of its group after ``patience`` seconds, or when cancelled."""
-        if not self.running:
-            return
-        os.kill(self.pid, signal.SIGTERM)
+        """Ask the leader to end, for ``patience`` seconds or until cancelled; then kill what remains of its group."""
+        if self.running:
+            os.kill(self.pid, signal.SIGTERM)
+        elif _status(self.pid):
+            return  # another process has this id now
         try:
-            await self._gone(patience)
+            await _until(lambda: not self.running, seconds=patience)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            await self._gone(_AFTER_KILL)
+            await _until(lambda: not (self.running or any(_group(self.pid))), seconds=_AFTER_KILL)
 
-    async def _gone(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.running or any(_group(self.pid)):
-                    await asyncio.sleep(_LOOK_EVERY)
+
+async def _until(done: Callable[[], bool], *, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not done():  # noqa: ASYNC110 (nothing tells of the end of a process that is no child)
+                await asyncio.sleep(_LOOK_EVERY)
 
 
 def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Process:

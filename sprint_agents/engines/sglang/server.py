@@ -63,10 +63,10 @@ class SGLangServer:
         stop_timeout: float = 10.0,
     ) -> None:
         self._python = _interpreter(python)
-        self._checkpoint = Path(checkpoint).absolute()
+        self.checkpoint = Path(checkpoint).absolute()
         self._port = port
         self._cpu = device == "cpu" or (device == "auto" and not any(Path(path).exists() for path in _GPU_DEVICES))
-        self._arguments = [*_model_arguments(self._checkpoint, cpu=self._cpu, cache_tokens=cache_tokens), *arguments]
+        self._arguments = [*_model_arguments(self.checkpoint, cpu=self._cpu, cache_tokens=cache_tokens), *arguments]
         self._environment = dict(environment or {})
         self._kept_log = Path(log).absolute() if log is not None else None
         self._start_timeout = start_timeout
@@ -81,9 +81,7 @@ class SGLangServer:
         Raises:
             ConfigurationError: it was not started.
         """
-        if self._process is None:
-            raise ConfigurationError("this server is not running: use it in `async with SGLangServer(…) as server`")
-        return f"http://{_HOST}:{self._port}"
+        return f"http://{_HOST}:{self._port}" if self.process else ""
 
     @property
     def process(self) -> Process:
@@ -93,7 +91,7 @@ class SGLangServer:
             ConfigurationError: it was not started.
         """
         if self._process is None:
-            raise ConfigurationError("this server is not running: use it in `async with SGLangServer(…) as server`")
+            raise ConfigurationError("this server was not started: use it in `async with SGLangServer(…) as server`")
         return self._process
 
     async def __aenter__(self) -> Self:
@@ -117,7 +115,7 @@ class SGLangServer:
 
     async def start(self) -> None:
         """Start the server and wait until it answers; nothing stops it but ``stop``."""
-        self._port = self._port or _free_port()
+        self._port = _free_port(self._port)
         command = [self._python, "-W", "ignore", "-m", "sglang.launch_server", "--host", _HOST]
         command += ["--port", str(self._port), *self._arguments]
         try:
@@ -236,7 +234,12 @@ def _interpreter(python: str | PathLike[str] | None) -> str:
     return str(path)
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
+    """Return ``wanted``, or any free port for 0; whoever listens there would be taken for the new server."""
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, wanted))
+        except OSError as error:
+            raise ConfigurationError(f"port {wanted} is taken: name another, or 0 for any") from error
         return probe.getsockname()[1]

@@ -175,13 +175,10 @@ def frames(
     return found
 
 
-STOP = {"type": "stop", "matched": 9}
-
-
 def completes(texts: Sequence[str] = ("a", "b", "c"), ids: Sequence[int] = (7, 8, 9)) -> Act:
     async def act(exchange: Exchange) -> None:
         prompt = len(exchange.body["input_ids"])
-        await stream(events(frames(texts, ids, prompt=prompt, **STOP)))(exchange)
+        await stream(events(frames(texts, ids, prompt=prompt, type="stop", matched=9)))(exchange)
 
     return act
 

@@ -227,7 +227,6 @@ def test_recognises_a_context_overflow(message: str, play_it: Callable[[str], Ac
         (answers({"error": "invalid type"}, 400), EngineRejected, "^invalid type$"),
         (answers({"detail": "no such route"}, 404), EngineRejected, "^no such route$"),
         (refusal("top_p must be in (0, 1]"), EngineRejected, "^top_p must be"),
-        (refusal("Duplicate request ID detected: 3:r-1"), InvalidRequest, "knows this id"),
         (answers({"message": "bad key"}, 401), EngineRejected, "api_key"),
         (answers("<html>hello</html>", content_type="text/html"), EngineProtocolError, "text/html: <html>hello"),
         (answers({"text": "a"}), EngineProtocolError, "application/json"),
@@ -263,6 +262,15 @@ class TestRetries:
             assert len(server.bodies("/generate")) == 3
 
         play([trouble, trouble, completes()], scene)
+
+    def test_of_an_id_that_is_still_dying_at_the_server(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            assert joined(await complete(engine)) == ([7, 8, 9], "abc")
+            with pytest.raises(InvalidRequest, match=r"knows this id already: Duplicate request ID detected: 3:r-1"):
+                await complete(engine)
+
+        in_use = refusal("Duplicate request ID detected: 3:r-1")
+        play([in_use, completes(), in_use], scene, attempts=2)
 
     def test_are_limited(self) -> None:
         async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
@@ -440,7 +448,7 @@ class TestLeavingEarly:
             reading = asyncio.create_task(complete(engine))
             await server.arrivals.get()
             await engine.abort("r-1")
-            with pytest.raises(EngineUnavailable, match="Aborted"):
+            with pytest.raises(EngineUnavailable, match="was aborted: Aborted"):
                 await reading
             assert len(server.bodies("/generate")) == 1
 
