@@ -15,10 +15,10 @@ INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt 
 BENCHMARKS := $(filter-out benchmarks/sglang%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format type bench wheel clean
+.PHONY: help setup demo test lint format type bench wheel sglang test-sglang clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.dev ## install the library and every development tool into .venv
 
@@ -48,8 +48,13 @@ wheel: .venv/.dev ## build the wheel into dist/ and check what is in it
 	$(BIN)/python -m hatchling build -t wheel -d dist
 	$(BIN)/pytest tests/test_packaging.py
 
+sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for any CPU, into .venv-sglang
+
+test-sglang: .venv/.dev .venv-sglang/.ready ## run the tests that need a real SGLang server, which this starts
+	$(BIN)/pytest -m sglang tests/sglang
+
 clean: ## remove the environment and everything built
-	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sglang dist build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.
@@ -68,4 +73,13 @@ clean: ## remove the environment and everything built
 .venv/.dev: .venv/.demo
 	@echo "installing the trainer and the development tools"
 	@$(INSTALL) -e '.[local,cli,finetune]' --group dev
+	@touch $@
+
+.venv-sglang/.ready: $(wildcard environments/sglang-cpu/* environments/sglang-cpu/sglang_plain_cpu/*.py)
+	@test -x .venv-sglang/bin/python || $(PYTHON) -m venv .venv-sglang
+	@echo "installing the SGLang server (2 GB)"
+	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r environments/sglang-cpu/requirements.lock
+	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps ./environments/sglang-cpu
 	@touch $@

@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py
 
-Both sides run in this process and in turns, ``--rounds`` times; medians are reported. The engine has no latency, so
-all time is the library's (and the fake engine's). Then one run at 50 ms a request, whose critical path is known; then
+Both sides run in this process and in turns, ``--rounds`` times; medians are reported. The engine answers at once, so
+all time is the library's. Then one run at 50 ms a request, whose critical path is known; then
 the cost of wider and wider plans, which must be linear; then the memory of a branch.
 """
 
@@ -13,12 +13,26 @@ import gc
 import statistics
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 
 from pydantic import BaseModel, TypeAdapter
 
-from sprint_agents import Answer, Context, Executor, Limits, Plan, Sprint, State
-from sprint_agents.testing import FakeEngine, Latency
+from sprint_agents import (
+    Answer,
+    Chunk,
+    Context,
+    Executor,
+    Finish,
+    Limits,
+    Plan,
+    Planning,
+    Request,
+    Sprint,
+    Stage,
+    State,
+    Step,
+)
 
 
 class Finding(BaseModel):
@@ -29,6 +43,7 @@ class Finding(BaseModel):
 
 
 RESULT = '{"name": "a finding", "score": 0.5}'
+ANSWER = "<Final_answer>done</Final_answer>"
 _adapter = TypeAdapter(Finding)
 
 
@@ -43,36 +58,70 @@ async def bare(width: int, *, delay: float = 0.0) -> None:
     assert len(found) == width
 
 
-def with_policy(width: int, *, latency: Latency | None = None) -> Callable[[], Awaitable[None]]:
-    """Fan out a policy's own plan."""
+class InstantEngine:
+    """An engine that answers at once, or after ``delay`` seconds, and keeps no account: what is left is the library.
 
-    async def policy(planning):
+    It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One character is one token.
+    """
+
+    name = "instant"
+    manifest = None
+
+    def __init__(self, width: int, *, delay: float = 0.0) -> None:
+        prompts = [f"<prompt_1.{n}>look at part {n}</prompt_1.{n}>" for n in range(1, width + 1)]
+        self.plan = ["<Plan_1>", *prompts, "</Plan_1>"]
+        self.result_ids = [*map(ord, RESULT)]
+        self.delay = delay
+
+    async def encode(self, text: str) -> list[int]:
+        """Return the code points of ``text``."""
+        return [*map(ord, text)]
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Return the characters of ``ids``."""
+        return "".join(map(chr, ids))
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Answer by what the context ends with."""
+        await asyncio.sleep(self.delay)
+        last = request.context.own_text
+        finish = Finish("stop", None, len(request.context), len(request.context))
+        if last.startswith("\n<execution_"):
+            yield Chunk(self.result_ids, RESULT, finish)
+        elif last.endswith("</Execution_1>\n"):
+            yield Chunk([*map(ord, ANSWER)], ANSWER, finish)
+        else:
+            for piece in self.plan:
+                yield Chunk([*map(ord, piece)], piece)
+            yield Chunk([], "", finish)
+
+    async def abort(self, request_id: str) -> None:
+        """Do nothing: nothing runs on."""
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def with_policy(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None]]:
+    """Fan out a policy's own plan: one request on the critical path."""
+
+    async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[Finding]]:
         stage = yield Plan.of(*(f"look at part {number}" for number in range(width)))
         assert len(stage.results) == width
         yield Answer(value="done")
 
     async def run() -> None:
-        await Sprint(FakeEngine(lambda prompt: RESULT, latency=latency), policy=policy, executor=Executor(Finding)).run("t")
+        await Sprint(InstantEngine(width, delay=delay), policy=policy, executor=Executor(Finding)).run("t")
 
     return run
 
 
-def with_model(width: int, *, latency: Latency) -> Callable[[], Awaitable[None]]:
+def with_model(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None]]:
     """Fan out a plan that the model writes, then its answer: three requests on the critical path."""
-    prompts = "".join(f"<prompt_1.{n}>look at part {n}</prompt_1.{n}>" for n in range(1, width + 1))
-    plan = f"<Plan_1>{prompts}</Plan_1>"
-
-    def respond(prompt) -> str:
-        if prompt.ids[-1] == prompt.ids[0]:
-            return RESULT
-        text = prompt.text
-        if text.endswith("</Execution_1>\n"):
-            return "<Final_answer>done</Final_answer>"
-        return plan if text.count("\n") == 1 else RESULT
 
     async def run() -> None:
-        limits = Limits(plan_tokens=100 * width)
-        result = await Sprint(FakeEngine(respond, latency=latency), executor=Executor(Finding), limits=limits).run("t")
+        sprint = Sprint(InstantEngine(width, delay=delay), executor=Executor(Finding), limits=Limits(plan_tokens=10**6))
+        result = await sprint.run("t")
         assert len(result.stages[0].results) == width
 
     return run
@@ -87,24 +136,25 @@ def timed(work: Callable[[], Awaitable[None]]) -> float:
 
 def fan_out(rounds: int) -> None:
     print("Zero latency, µs per subtask, medians\n")
-    print("| subtasks | bare asyncio + pydantic | sprint-agents | ratio |\n|---:|---:|---:|---:|")
+    print("| subtasks | bare asyncio + pydantic | policy plans | ratio | model plans | ratio |")
+    print("|---:|---:|---:|---:|---:|---:|")
     for width in (8, 64, 512):
-        run = with_policy(width)
-        pairs = [(timed(lambda: bare(width)), timed(run)) for _ in range(rounds)]
-        plain, ours = (statistics.median(side) / width * 1e6 for side in zip(*pairs, strict=True))
-        ratio = statistics.median(b / a for a, b in pairs)
-        print(f"| {width} | {plain:.1f} | {ours:.1f} | {ratio:.1f} |")
+        sides = (partial(bare, width), with_policy(width), with_model(width))
+        turns = [[timed(side) for side in sides] for _ in range(rounds)]
+        plain, policy, model = (statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True))
+        ratios = [statistics.median(turn[side] / turn[0] for turn in turns) for side in (1, 2)]
+        print(f"| {width} | {plain:.1f} | {policy:.1f} | {ratios[0]:.1f} | {model:.1f} | {ratios[1]:.1f} |")
 
 
 def critical_path(rounds: int) -> None:
-    print("\n50 ms a request, against the critical path; bare: one request of 50 ms per subtask, nothing before or after\n")
-    print("| subtasks | who plans | critical path, ms | measured, ms | ratio | bare ratio |\n|---:|---|---:|---:|---:|---:|")
-    latency = Latency(request=0.05)
+    print("\n50 ms a request, against the critical path; bare: gathered sleeps of 50 ms, nothing before or after\n")
+    print("| subtasks | who plans | critical path, ms | measured, ms | ratio | bare ratio |")
+    print("|---:|---|---:|---:|---:|---:|")
     for width in (64, 512):
-        plain = statistics.median(timed(lambda: bare(width, delay=0.05)) for _ in range(rounds)) / 0.05
+        plain = statistics.median(timed(partial(bare, width, delay=0.05)) for _ in range(rounds)) / 0.05
         for who, run, path in (
-            ("policy", with_policy(width, latency=latency), 0.05),
-            ("model", with_model(width, latency=latency), 0.15),
+            ("policy", with_policy(width, delay=0.05), 0.05),
+            ("model", with_model(width, delay=0.05), 0.15),
         ):
             seconds = statistics.median(timed(run) for _ in range(rounds))
             print(f"| {width} | {who} | {path * 1e3:.0f} | {seconds * 1e3:.0f} | {seconds / path:.2f} | {plain:.2f} |")
@@ -120,7 +170,7 @@ def growth(rounds: int) -> None:
 
 def memory() -> None:
     count = 10_000
-    parent = State(FakeEngine(lambda prompt: ""), Context().extend(range(1000), "x" * 4000))
+    parent = State(InstantEngine(1), Context().extend(range(1000), "x" * 4000))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     branches = [parent.branch() for _ in range(count)]
@@ -129,7 +179,9 @@ def memory() -> None:
         branch.context = branch.context.extend((1, 2, 3), "abc")
     grown = (tracemalloc.get_traced_memory()[0] - before) / count
     tracemalloc.stop()
-    print(f"\nMemory of a branch over a context of 1,000 tokens: {size:.0f} bytes, {grown:.0f} with 3 tokens of its own")
+    print(
+        f"\nMemory of a branch over a context of 1,000 tokens: {size:.0f} bytes, {grown:.0f} with 3 tokens of its own"
+    )
 
 
 def main() -> None:

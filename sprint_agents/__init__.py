@@ -11,7 +11,6 @@ from .policies import Planning, Policy
 from .run import Run
 from .sprint import Sprint
 from .state import State, Stops
-
 from .trajectory import Trajectory
 from .usage import Usage
 

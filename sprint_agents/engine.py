@@ -12,7 +12,7 @@ What every engine promises (``tests/engines/contract.py`` holds each to it):
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +33,11 @@ class Sampling(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1)
     seed: int | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> Self:
+        """Take the settings that a checkpoint was trained for, or the defaults."""
+        return cls(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else cls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +112,7 @@ class Engine(Protocol):
         ...
 
     async def abort(self, request_id: str) -> None:
-        """End a request at the server, whoever started it; unknown and finished ids are ignored."""
+        """End a request of this engine at the server; unknown and finished ids are ignored."""
         ...
 
     async def aclose(self) -> None:

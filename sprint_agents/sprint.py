@@ -15,7 +15,6 @@ from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
 from .feed import Feed
-from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
@@ -91,9 +90,10 @@ class Sprint(Generic[AnswerT]):
         return Feed(lambda put: self._run(task, [put], journal))
 
     def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> Feed[Run[AnswerT]]:
-        """Solve many tasks, ``concurrency`` at a time: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
+        """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
-        Runs come as they finish; a failed one has its ``error`` and is not raised. ``tasks`` is read as needed.
+        ``concurrency`` runs are under way at a time and come as they finish; a failed one has its ``error`` and is not
+        raised. ``tasks`` is read as needed.
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be under way")
@@ -171,7 +171,7 @@ class Sprint(Generic[AnswerT]):
             failure=self.failure,
             planner=self.planner,
             executor=self.executor,
-            sampling=self.sampling or _sampling(manifest),
+            sampling=self.sampling or Sampling.of(manifest),
             listeners=listeners,
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
         )
@@ -244,7 +244,3 @@ async def _deadline(budget: Budget) -> AsyncGenerator[None]:
         if budget.seconds is None or not timeout.expired():
             raise
         raise DeadlineExceeded(f"the run's {budget.seconds:g} s are over: raise Budget(seconds=…)") from error
-
-
-def _sampling(manifest: Manifest | None) -> Sampling:
-    return Sampling(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else Sampling()

@@ -67,7 +67,19 @@ class Generation:
     ``cut`` gives the context at any point of the text so far, so that a branch can start before the end.
     """
 
-    __slots__ = ("_chunks", "_cut_ids", "_cut_text", "_ids_at", "_state", "_texts", "_tip", "finish", "ids", "length")
+    __slots__ = (
+        "_chunk_ends",
+        "_chunks",
+        "_cut_ids",
+        "_cut_text",
+        "_marks",
+        "_state",
+        "_texts",
+        "_tip",
+        "finish",
+        "ids",
+        "length",
+    )
 
     def __init__(self, state: "State", chunks: AsyncIterator[Chunk]) -> None:
         self._state = state
@@ -76,8 +88,9 @@ class Generation:
         self.finish: Finish | None = None
         self._texts: list[str] = []
         self.length = 0
-        # After each chunk: the end of the text so far, and of the ids so far.
-        self._ids_at: list[tuple[int, int]] = [(0, 0)]
+        # Where chunks end in the text; and places where tokens are known to end, in the text and in the ids.
+        self._chunk_ends = [0]
+        self._marks: list[tuple[int, int]] = [(0, 0)]
         # The last cut: a node of the context that further cuts and the end extend, so that n cuts cost O(tokens).
         self._tip = state.context
         self._cut_ids = 0
@@ -110,7 +123,8 @@ class Generation:
         self.ids.extend(chunk.ids)
         self._texts.append(chunk.text)
         self.length += len(chunk.text)
-        self._ids_at.append((self.length, len(self.ids)))
+        self._chunk_ends.append(self.length)
+        self._marks.append((self.length, len(self.ids)))
         if chunk.finish is not None:
             self.finish = chunk.finish
             self._state.context = self._tip.extend(self.ids[self._cut_ids :], self._slice(self._cut_text, self.length))
@@ -118,11 +132,11 @@ class Generation:
 
     def tokens_before(self, offset: int) -> int:
         """Count the ids that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens."""
-        mark = bisect_left(self._ids_at, (offset, 0))
-        text_end, ids_end = self._ids_at[mark]
+        mark = bisect_left(self._marks, (offset, 0))
+        text_end, ids_end = self._marks[mark]
         if text_end == offset or mark == 0:
             return ids_end
-        text_start, ids_start = self._ids_at[mark - 1]
+        text_start, ids_start = self._marks[mark - 1]
         return ids_start + round((ids_end - ids_start) * (offset - text_start) / (text_end - text_start))
 
     async def cut(self, offset: int) -> Context:
@@ -131,22 +145,32 @@ class Generation:
         Where a token reaches beyond the offset, the context ends before that token and the remaining characters are
         encoded on their own, off the planner's path.
         """
-        mark = bisect_left(self._ids_at, (offset, 0))
-        text_end, ids_end = self._ids_at[mark]
-        if text_end == offset:
-            self._advance(ids_end, offset)
-            return self._tip
-        # The offset lies inside a chunk of several tokens, or inside a token.
-        text_start, ids_start = self._ids_at[mark - 1]
-        engine, whole, written = self._state.engine, ids_start, text_start
-        for count in range(1, ids_end - ids_start + 1):
-            reached = text_start + len(await engine.decode(self.ids[ids_start : ids_start + count]))
-            if reached > offset:
+        text_end, ids_end = await self._boundary(offset)
+        self._advance(ids_end, text_end)
+        rest = self._slice(text_end, offset)
+        return self._tip.extend(await self._state.engine.encode(rest), rest) if rest else self._tip
+
+    async def _boundary(self, offset: int) -> tuple[int, int]:
+        """Find the last place at or before ``offset`` where a token ends, as offsets into text and ids."""
+        mark = bisect_left(self._marks, (offset, 0))
+        if self._marks[mark][0] == offset:
+            return self._marks[mark]
+        # Inside a chunk of several tokens, or inside a token: gallop from the last known boundary, then bisect.
+        text_start, ids_start = self._marks[mark - 1]
+        ids = self.ids[ids_start : self._marks[mark][1]]
+        low, high, found = 0, 1, 0
+        while low < min(high, len(ids)):
+            reached = len(await self._state.engine.decode(ids[:high]))
+            if text_start + reached <= offset:
+                low, found, high = high, reached, 2 * high
+            elif high - low > 1:
+                high = (low + high) // 2
+            else:
                 break
-            whole, written = ids_start + count, reached
-        self._advance(whole, written)
-        rest = self._slice(written, offset)
-        return self._tip.extend(await engine.encode(rest), rest) if rest else self._tip
+        boundary = (text_start + found, ids_start + low)
+        if low:
+            self._marks.insert(mark, boundary)
+        return boundary
 
     def _advance(self, ids_end: int, text_end: int) -> None:
         if ids_end > self._cut_ids:
@@ -156,9 +180,9 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Characters ``start`` to ``end``, touching only the chunks that hold them."""
-        first = bisect_left(self._ids_at, (start + 1, 0)) - 1
-        last = bisect_left(self._ids_at, (end, 0))
-        base = self._ids_at[first][0]
+        first = bisect_left(self._chunk_ends, start + 1) - 1
+        last = bisect_left(self._chunk_ends, end)
+        base = self._chunk_ends[first]
         return "".join(self._texts[first:last])[start - base : end - base]
 
 

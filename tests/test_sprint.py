@@ -151,7 +151,7 @@ def test_the_manifest_gives_the_question_and_the_sampling():
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("What is love?", "tiny understands countdown only.*countdown 3 7 25 50 81"),
+        ("What is love?", "tiny understands countdown only.*countdown 3 7 25 50 79"),
         ("countdown 3 7 10", "3 or 4 numbers from 1 to 100, not on 3, 7"),
         ("countdown 3 7 250 10", "3 or 4 numbers from 1 to 100"),
         ("countdown 3 7 25 500", "targets from 10 to 100, not on 500"),

@@ -11,7 +11,7 @@ from .search import Exploration, explore, openings
 
 Split = Literal["train", "held_out"]
 
-LARGEST_NUMBERS = (25, 50, 100)
+LARGEST_NUMBERS = (25, 50)
 """Each problem draws its numbers up to one of these: smaller numbers leave more to multiply."""
 
 TARGETS = range(10, 101)

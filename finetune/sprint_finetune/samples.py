@@ -39,10 +39,12 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
     return Sample(ids, labels)
 
 
-def calls_of_problem(rng: random.Random, *, seed: str) -> list[Call]:
+def calls_of_problem(rng: random.Random, *, seed: str, chains_only: bool) -> list[Call]:
     """Take a few calls of one training problem; long contexts with little to learn less often."""
     task, stages = next(problems(seed=seed, split="train", counts=(3, 4, 4, 4), unsolvable=0.05))
     calls = [chain(task, stages)]
+    if chains_only:
+        return calls
     if len(task.numbers) == 3 or rng.random() < 0.2:
         calls.append(planner(task, stages))
     every = list(executors(task, stages))
@@ -56,7 +58,13 @@ def calls_of_problem(rng: random.Random, *, seed: str) -> list[Call]:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase, *, seed: int, step: int, problems_per_step: int, tokens_per_batch: int
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    step: int,
+    problems_per_step: int,
+    tokens_per_batch: int,
+    chains_only: bool,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Make the micro-batches (ids, labels) of one optimiser step, each of shape (samples, tokens).
 
@@ -65,7 +73,9 @@ def batches(
     samples: list[Sample] = []
     for index in range(problems_per_step):
         key = f"{seed}:{step}:{index}"
-        samples += [encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key)]
+        samples += [
+            encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key, chains_only=chains_only)
+        ]
     samples.sort(key=lambda sample: len(sample.ids))
     while samples:
         widest = len(samples[-1].ids)

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LARGEST = 300
+LARGEST = 200
 """Largest intermediate value, and the largest number that is one token."""
 
 _LARGEST_CHECKED_PRODUCT = 100
@@ -74,7 +74,7 @@ def final_operations(a: int, b: int, target: int) -> Iterator[str]:
 
 
 def openings(numbers: tuple[int, ...], ops: str) -> list[tuple[int, str, int]]:
-    """List the first steps that use one of ``ops``, as (index, op, index) into the falling ``numbers``; no value twice."""
+    """List the first steps that use one of ``ops``, as (index, op, index) into ``numbers``; equal steps once."""
     seen: set[tuple[int, str, int]] = set()
     steps: list[tuple[int, str, int]] = []
     for i, j in itertools.combinations(range(len(numbers)), 2):

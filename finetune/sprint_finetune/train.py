@@ -1,6 +1,6 @@
 """Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
 
-    python -m sprint_finetune.train runs/nano --steps 6000
+    python -m sprint_finetune.train runs/nano --steps 4500
 
 Schedule: warm-up, constant, linear decay over the last quarter. bf16 autocast over float32 weights.
 The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
@@ -33,12 +33,12 @@ LOG_WAVE_RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 WAVE_AMPLITUDE = 0.06
 
 
-def nano_config(vocabulary: int, *, hidden: int = 256, layers: int = 4) -> LlamaConfig:
+def nano_config(vocabulary: int, *, hidden: int = 192, layers: int = 4) -> LlamaConfig:
     """Describe the architecture of sprint-nano: head_dim 64 suits every engine's kernels."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
-        intermediate_size=3 * hidden,
+        intermediate_size=4 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
@@ -70,7 +70,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     return model
 
 
-def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 100) -> float:
+def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 200) -> float:
     """Warm-up, constant, then linear decay to zero over the last quarter of ``steps``."""
     decay = max(1, steps // 4)
     return peak * min(1.0, (step + 1) / warm_up, (steps - step) / decay)
@@ -81,9 +81,10 @@ def train(
     *,
     steps: int,
     seed: int = 0,
-    peak: float = 1e-3,
-    problems_per_step: int = 2,
+    peak: float = 2e-3,
+    problems_per_step: int = 4,
     tokens_per_batch: int = 12_288,
+    chain_steps: int = 3000,
     minutes_between_checkpoints: float = 4.0,
 ) -> None:
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format."""
@@ -101,9 +102,15 @@ def train(
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak)
+        chains_only = step < chain_steps
         parts = list(
             batches(
-                tokenizer, seed=seed, step=step, problems_per_step=problems_per_step, tokens_per_batch=tokens_per_batch
+                tokenizer,
+                seed=seed,
+                step=step,
+                problems_per_step=problems_per_step if chains_only else problems_per_step // 2,
+                tokens_per_batch=tokens_per_batch,
+                chains_only=chains_only,
             )
         )
         learned = sum(int((labels != IGNORED).sum()) for _, labels in parts)
@@ -180,7 +187,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

@@ -14,8 +14,9 @@ def main() -> None:
     try:
         from .app import app
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich"):
             raise
-        print(f"error: MissingExtra: {MissingExtra('cli', error.name)}", file=sys.stderr)
+        print(f"error: MissingExtra: {MissingExtra('cli', missing)}", file=sys.stderr)
         sys.exit(2)
     app()

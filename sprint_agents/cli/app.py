@@ -37,6 +37,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
+    name="sprint",
     cls=_Commands,
     help="Interleaved planning and parallel execution for reasoning models.",
     epilog=f"The library's logs go to stderr from the level that ${LOG_LEVEL} names (default: warning).",
@@ -93,7 +94,7 @@ def run(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help='What to solve, such as "countdown 3 7 25 50 81"; the last number is the target.'
+            metavar="TASK", help='What to solve, such as "countdown 3 7 25 50 79"; the last number is the target.'
         ),
     ],
     concurrency: Annotated[int | None, typer.Option(min=1, help="Executions under way at once (default: all).")] = None,

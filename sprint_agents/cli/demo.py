@@ -3,20 +3,21 @@
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sprint_agents import Run, Sprint, SprintError
 
 from .run import show
 from .settings import Settings
-from .view import speed_up
+from .words import plain
 
 # The first five that `sprint_finetune.problems.problems(seed=0, split="held_out")` yields; a test regenerates them.
 PROBLEMS = (
     "countdown 20 3 15 45",
-    "countdown 18 37 58 58 55",
-    "countdown 90 52 50 45",
-    "countdown 53 42 73 22",
-    "countdown 21 8 7 11 33",
+    "countdown 21 2 9 22 50",
+    "countdown 5 39 37 71",
+    "countdown 36 29 8 24 23",
+    "countdown 35 18 5 29 51",
 )
 """Countdown problems of 3 and 4 numbers, none of which any training run has read."""
 
@@ -51,23 +52,22 @@ async def _solve(sprint: Sprint, problem: str, console: Console) -> Run[object]:
 
 
 def _table(runs: list[Run[object]]) -> Table:
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
     table.add_column("task", no_wrap=True)
     table.add_column("answer", overflow="fold")
     table.add_column("checked")
-    for title in ("stages", "width", "sequential", "total", "speed-up", "seconds"):
+    for title in ("stages", "width", "sequential", "total tokens", "seconds"):
         table.add_column(title, justify="right")
     for run in runs:
         usage = run.usage
         table.add_row(
             run.task.removeprefix("countdown "),
-            str(run.answer) if run.error is None else run.error.type,
+            Text(plain(str(run.answer)) if run.error is None else run.error.type),
             {True: "right", False: "wrong", None: "-"}[run.verified],
             str(usage.stages),
             str(usage.width),
             f"{usage.sequential_tokens_strict:,}",
             f"{usage.total_tokens:,}",
-            f"{speed_up(usage):.1f}",
             f"{usage.seconds:.2f}",
         )
     return table

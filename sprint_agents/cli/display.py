@@ -11,7 +11,7 @@ from sprint_agents.events import Event, ExecutionFinished, RunFinished, RunStart
 
 from .tree import draw
 from .view import RunView
-from .words import answer, branches, cost, last_lines, said
+from .words import answer, branches, cost, last_lines, plain, said
 
 _FRAME = 0.1
 """Seconds between two pictures."""
@@ -66,9 +66,10 @@ class Lines:
                 self._write(f"{event.task}  {event.policy} on {self._engine}")
             case ExecutionFinished():
                 branch = self._view.stages[event.stage].branches[event.execution.number]
-                outcome = "" if event.execution.succeeded else "failed: "
-                prompt, result = " ".join(last_lines(branch.prompt)), " ".join(last_lines(branch.text))
-                self._write(f"  {event.stage}.{branch.number}  {prompt}: {outcome}{result}  ({branch.tokens} tokens)")
+                result = "".join(last_lines(branch.text))
+                result = result if event.execution.succeeded else f"failed: {result}"
+                subtask = f"{event.stage}.{branch.number}  {plain(branch.prompt)}"
+                self._write(f"  {subtask}: {result}  ({branch.tokens} tokens)")
             case StageFinished():
                 stage = self._view.stages[event.stage.number]
                 about = [*said(stage), branches(stage), "from the journal" if stage.replayed else ""]
@@ -76,7 +77,8 @@ class Lines:
             case RunFinished():
                 if event.run.error is None:
                     self._write(answer(event.run))
-                self._write(cost(event.run))
+                if event.run.usage.calls:
+                    self._write(cost(event.run))
             case _:
                 pass
 

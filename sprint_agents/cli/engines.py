@@ -36,7 +36,7 @@ async def open_engine(name: EngineName, *, model: Path | None, paced: bool = Fal
 
 
 def _shipped() -> Path:
-    """The directory of the model that comes with the package."""
+    """Find the model that comes with the package."""
     from sprint_agents.models import nano_path
 
     return nano_path()

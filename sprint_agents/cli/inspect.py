@@ -12,7 +12,7 @@ from rich.text import Text
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.inspection import Inspection, inspect_file
 
-from .words import error_line, last_lines
+from .words import error_line, plain
 
 
 def inspect_files(files: Sequence[Path], *, console: Console, as_json: bool) -> bool:
@@ -40,7 +40,7 @@ def _write(inspection: Inspection, console: Console) -> None:
     console.print(Text(inspection.file, style="bold"), soft_wrap=True)
     if inspection.stages:
         console.print(_stages(inspection))
-    answer = " ".join(last_lines(inspection.answer, count=10)) if inspection.answer is not None else "none"
+    answer = "none" if inspection.answer is None else plain(inspection.answer)
     unit = inspection.token_unit
     lines = [
         f"answer          {answer}",

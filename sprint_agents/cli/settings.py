@@ -18,7 +18,9 @@ from sprint_agents.policies import BUILT_IN, find_policy
 
 from .engines import EngineName, open_engine
 
-_LIMITS = "Limits (default: those of the model)"
+
+def _limit(meaning: str, *, least: float = 1) -> Any:
+    return typer.Option(min=least, help=meaning, rich_help_panel="Limits (default: those of the model)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +37,11 @@ class Settings:
     failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy (default: the model's).")] = None
     seed: Annotated[int | None, typer.Option(help="Draw the same tokens each time.")] = None
-    max_stages: Annotated[
-        int | None, typer.Option(min=1, help="At the last one the planner must answer.", rich_help_panel=_LIMITS)
-    ] = None
-    plan_tokens: Annotated[int | None, typer.Option(min=1, help="New tokens of one plan.", rich_help_panel=_LIMITS)] = (
-        None
-    )
-    execution_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New tokens of one execution.", rich_help_panel=_LIMITS)
-    ] = None
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New tokens of a whole run.", rich_help_panel=_LIMITS)
-    ] = None
-    timeout: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds of a whole run.", rich_help_panel=_LIMITS)
-    ] = None
+    max_stages: Annotated[int | None, _limit("At the last one the planner must answer.")] = None
+    plan_tokens: Annotated[int | None, _limit("New tokens of one plan.")] = None
+    execution_tokens: Annotated[int | None, _limit("New tokens of one execution.")] = None
+    max_tokens: Annotated[int | None, _limit("New tokens of a whole run.")] = None
+    timeout: Annotated[float | None, _limit("Seconds of a whole run.", least=0.001)] = None
 
     @asynccontextmanager
     async def sprint(self, *, concurrency: int | None = None, console: Console | None = None) -> AsyncGenerator[Sprint]:
@@ -84,9 +76,9 @@ class Settings:
         return Limits.of(engine.manifest).model_copy(update=_set(given))
 
     def _sampling(self, engine: Engine) -> Sampling:
-        model = engine.manifest
-        usual = Sampling(temperature=model.temperature, top_p=model.top_p) if model else Sampling()
-        return usual.model_copy(update=_set({"temperature": self.temperature, "seed": self.seed}))
+        return Sampling.of(engine.manifest).model_copy(
+            update=_set({"temperature": self.temperature, "seed": self.seed})
+        )
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

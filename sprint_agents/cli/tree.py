@@ -6,7 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from .view import BranchView, RunView, StageView
-from .words import answer, branches, cost, count_of, last_lines, said
+from .words import answer, branches, cost, count_of, last_lines, plain, said
 
 _CELL = 23
 """Columns that one branch needs; what is left over is shared."""
@@ -30,13 +30,13 @@ def draw(view: RunView, *, engine: str) -> Tree:
         _add_stage(root, stage, around=None if not live else 12 if stage.finished else 14 if len(stages) > 1 else 8)
     if view.run is None:
         root.add(Text(f"{view.tokens:,} tokens so far", style="dim"))
-    elif view.run.error is not None:
-        root.add(Text(f"no answer: {view.run.error.type}", style="red"))
-        root.add(Text(cost(view.run), style="dim"))
-    else:
+        return root
+    if view.run.error is None:
         style = {True: "bold green", False: "bold red", None: "bold"}[view.run.verified]
         root.add(Text(answer(view.run), style=style))
-        root.add(Text(cost(view.run), style="dim"))
+    else:
+        root.add(Text(f"no answer: {view.run.error.type}", style="red"))
+    root.add(Text(cost(view.run), style="dim"))
     return root
 
 
@@ -77,9 +77,7 @@ class _Branches:
 
     def _cell(self, branch: BranchView, width: int) -> Text:
         mark, style = _MARKS[branch.outcome]
-        head = Text.assemble(
-            (f"{mark} {self._stage.number}.{branch.number} ", style), " ".join(last_lines(branch.prompt))
-        )
+        head = Text.assemble((f"{mark} {self._stage.number}.{branch.number} ", style), plain(branch.prompt))
         if branch.attempt > 1:
             head.append(f" (try {branch.attempt})", style="yellow")
         tail = last_lines(branch.text, count=_TAIL)

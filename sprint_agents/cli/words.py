@@ -18,9 +18,14 @@ def error_line(error: SprintError) -> str:
 
 
 def last_lines(text: str, *, count: int = 1) -> list[str]:
-    """Return the last lines that say something, without tags or anything that a terminal would obey."""
+    """Return the last ``count`` lines that say something (0: all), without tags or what a terminal would obey."""
     lines = ("".join(sign for sign in line if sign.isprintable()).strip() for line in _TAGS.sub("", text).splitlines())
     return [line for line in lines if line][-count:]
+
+
+def plain(text: str) -> str:
+    """Return all of ``text`` in one line that is safe to print, like ``last_lines``."""
+    return " ".join(last_lines(text, count=0))
 
 
 def count_of(number: int, noun: str) -> str:
@@ -45,7 +50,7 @@ def branches(stage: StageView) -> str:
 def answer(run: Run[object]) -> str:
     """Say what a run answered, and whether that is right."""
     said_of_it = {True: "right, a program checked it", False: "wrong, a program checked it", None: "not checked"}
-    return f"answer  {' '.join(last_lines(str(run.answer), count=10))}  ({said_of_it[run.verified]})"
+    return f"answer  {plain(str(run.answer))}  ({said_of_it[run.verified]})"
 
 
 def cost(run: Run[object]) -> str:

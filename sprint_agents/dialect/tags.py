@@ -68,11 +68,12 @@ def overlap(text: str, close: str) -> int:
     >>> overlap("none</execution_", "</execution_1.2>")
     12
     """
-    return next((size for size in range(min(len(close), len(text)), 0, -1) if text.endswith(close[:size])), 0)
+    start = text.rfind("<", max(0, len(text) - len(close)))
+    return len(text) - start if start >= 0 and close.startswith(text[start:]) else 0
 
 
 def closing(text: str, close: str) -> str:
-    r"""Find what to write after ``text`` so that it ends with ``close``, on a line of its own if none of it is there yet.
+    r"""Find what to write after ``text`` so that it ends with ``close``; on a new line if none of it is there yet.
 
     >>> closing("none</execution_", "</execution_1.2>"), closing("cut off", "</execution_1.2>")
     ('1.2>', '\n</execution_1.2>')

@@ -1,1 +1,27 @@
-"""Engines."""
+"""Model servers behind one protocol; each engine loads its own dependencies when it is first named.
+
+>>> from sprint_agents.engines import LocalEngine
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .local import LocalEngine, LocalStatistics
+    from .sglang import SGLangEngine, SGLangServer
+
+_HOMES = {
+    "LocalEngine": ".local",
+    "LocalStatistics": ".local",
+    "SGLangEngine": ".sglang",
+    "SGLangServer": ".sglang",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+__all__ = ["LocalEngine", "LocalStatistics", "SGLangEngine", "SGLangServer"]

@@ -139,9 +139,8 @@ class Http:
         try:
             yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise EngineUnavailable(
-                f"no connection to {self.url}: {error or 'timed out'}. Is the server up?"
-            ) from error
+            reason = str(error) or "timed out"
+            raise EngineUnavailable(f"no connection to {self.url}: {reason}. Is the server up?") from error
         except httpx2.TimeoutException as error:
             raise EngineTimeout(f"{self.url} was silent for {self._timeout.read:g} s") from error
         except (httpx2.DecodingError, httpx2.SSEError, httpx2.TooManyRedirects) as error:

@@ -24,11 +24,7 @@ async def drive(session: Session, policy: Policy, planning: Planning, planner: S
         InvalidResult: its answer is not of the declared type.
     """
     steps = policy(planning)
-    if not inspect.isasyncgen(steps):
-        raise PolicyError(
-            f"a policy is an async generator function and {policy!r} returned {type(steps).__name__}: "
-            "write it as `async def policy(planning): stage = yield planning.ask(); yield Answer(value=stage.answer)`"
-        )
+    _check_generator(policy, steps)
     finished: Stage[Any] | None = None
     try:
         while True:
@@ -44,6 +40,14 @@ async def drive(session: Session, policy: Policy, planning: Planning, planner: S
             planning.stages.append(finished)
     finally:
         await steps.aclose()
+
+
+def _check_generator(policy: Policy, steps: object) -> None:
+    if not inspect.isasyncgen(steps):
+        raise PolicyError(
+            f"a policy is an async generator function and {policy!r} returned {type(steps).__name__}: "
+            "write it as `async def policy(planning): stage = yield planning.ask(); yield Answer(value=stage.answer)`"
+        )
 
 
 async def _take(

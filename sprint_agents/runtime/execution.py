@@ -85,16 +85,15 @@ async def _attempts(session: Session, branch: State, subtask: Subtask, stage: in
 async def _by_model(
     session: Session, executor: Executor[Any], branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]
 ) -> _Attempt:
-    tags, number = session.tags.execution, subtask.number
-    state = branch.branch()
-    state.sampling = executor.sampling or branch.sampling
-    await state.append(f"\n{tags.open.format(stage=stage, number=number)}\n")
+    tags, number, start = session.tags.execution, subtask.number, branch.context
+    branch.sampling = executor.sampling or session.sampling
+    await branch.append(f"\n{tags.open.format(stage=stage, number=number)}\n")
     close = tags.close.format(stage=stage, number=number)
     generation: Generation | None = None
     tag = 0
     try:
         async with session.call(
-            state, max_tokens=executor.max_tokens or session.limits.execution_tokens, stops=session.stops.execution
+            branch, max_tokens=executor.max_tokens or session.limits.execution_tokens, stops=session.stops.execution
         ) as generation:
             async for chunk in generation:
                 if session.listening:
@@ -102,6 +101,7 @@ async def _by_model(
         written = generation.text
         tag = overlap(written, close)
     finally:
+        branch.context = start  # where another attempt would begin
         if generation is not None:
             tag_tokens = len(generation.ids) - generation.tokens_before(generation.length - tag)
             costs.append(usage_of(generation, tag_tokens))

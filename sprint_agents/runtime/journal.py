@@ -41,11 +41,11 @@ class Journal:
         self._path = path
         self._stages: list[StageFinished] = []
         self.header = header
-        whole = self._read(header) if path.exists() else 0
         try:
+            whole = self._read(header) if path.exists() else 0
             self._file: IO[str] = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise JournalError(f"the journal {path} cannot be written: {error}") from error
+            raise JournalError(f"the journal {path} cannot be read and written: {error}") from error
         self._file.truncate(whole)
         if not whole:
             self._write(header.model_dump_json())
@@ -66,7 +66,8 @@ class Journal:
             ) from error
         if (found.task, found.policy) != (header.task, header.policy):
             raise JournalError(
-                f"{self._path} is the journal of policy {found.policy!r} on {found.task!r}: use another path for this run"
+                f"{self._path} is the journal of policy {found.policy!r} on {found.task!r}: "
+                "use another path for this run"
             )
         self.header = found
         return end

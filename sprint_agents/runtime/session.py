@@ -1,16 +1,17 @@
 """What all parts of one run share, and the one way in which a run calls its engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.dialect.tags import Tags
 from sprint_agents.engine import Engine, Sampling
-from sprint_agents.errors import EngineTimeout
+from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
 from sprint_agents.plan import FailurePolicy
 from sprint_agents.state import Generation, State, Stops
@@ -64,33 +65,65 @@ class Session:
         """Whether anybody would hear an event."""
         return bool(self.listeners)
 
-    @asynccontextmanager
-    async def call(self, state: State, *, max_tokens: int, stops: Stops) -> AsyncGenerator[Generation]:
-        """Stream one completion of ``state`` within the run's budget and the time for one call.
+    def call(self, state: State, *, max_tokens: int, stops: Stops) -> "Call":
+        """Stream one completion of ``state``: ``async with session.call(…) as generation``."""
+        return Call(self, state, max_tokens, stops)
 
-        Raises:
-            BudgetExceeded: nothing is left for it; nothing was sent.
-            EngineTimeout: it took longer than ``limits.call_seconds``; it is aborted.
-        """
-        reserved = await self.ledger.reserve_tokens(max_tokens)
-        generation: Generation | None = None
-        timeout = asyncio.timeout(self.limits.call_seconds)
+
+class Call:
+    """One completion within the run's budget and the time for one call; leaving the block ends it at the engine.
+
+    Raises, on entering:
+        BudgetExceeded: nothing is left for it; nothing was sent.
+
+    Raises, on leaving:
+        EngineTimeout: it took longer than ``limits.call_seconds``.
+    """
+
+    __slots__ = ("_generation", "_max_tokens", "_reserved", "_session", "_state", "_stops", "_timeout")
+
+    _generation: Generation
+    _timeout: asyncio.Timeout
+    _reserved: int
+
+    def __init__(self, session: Session, state: State, max_tokens: int, stops: Stops) -> None:
+        self._session = session
+        self._state = state
+        self._max_tokens = max_tokens
+        self._stops = stops
+
+    async def __aenter__(self) -> Generation:
+        ledger = self._session.ledger
+        self._reserved = await ledger.reserve_tokens(self._max_tokens)
         try:
-            self.ledger.take_call()
-            async with (
-                timeout,
-                state.stream(max_tokens=reserved, stops=stops) as generation,
-            ):
-                yield generation
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            raise EngineTimeout(
-                f"{self.engine.name} did not finish a request in {self.limits.call_seconds:g} s: "
-                "raise Limits(call_seconds=…)"
-            ) from error
+            ledger.take_call()
+        except BudgetExceeded:
+            ledger.settle(reserved=self._reserved, used=0)
+            raise
+        self._timeout = asyncio.timeout(self._session.limits.call_seconds)
+        await self._timeout.__aenter__()
+        self._generation = self._state.stream(max_tokens=self._reserved, stops=self._stops)
+        return self._generation
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._generation.__aexit__(kind, error, trace)
         finally:
-            self.ledger.settle(reserved=reserved, used=len(generation.ids) if generation else 0)
+            self._session.ledger.settle(reserved=self._reserved, used=len(self._generation.ids))
+            await self._stop_clock(kind, error, trace)
+
+    async def _stop_clock(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            engine, seconds = self._session.engine, self._session.limits.call_seconds
+            raise EngineTimeout(
+                f"{engine.name} did not finish a request in {seconds:g} s: raise Limits(call_seconds=…)"
+            ) from error
 
 
 def usage_of(generation: Generation, tag_tokens: int) -> CallUsage:

@@ -89,6 +89,11 @@ async def ask(engine: Engine, request: Request) -> Answer:
     return Answer(tuple([chunk async for chunk in engine.complete(request)]))
 
 
+async def drain(stream: AsyncIterator[Chunk]) -> None:
+    async for _ in stream:
+        pass
+
+
 def check_a_completion_is_whole(subject: Subject) -> None:
     async def main() -> None:
         async with subject.engine() as engine:
@@ -182,9 +187,7 @@ def check_cancelling_the_reader_ends_the_request(subject: Subject) -> None:
             begun = asyncio.Event()
 
             async def read() -> None:
-                async for _ in engine.complete(
-                    request_of(context, max_tokens=subject.long, request_id="cancelled-")
-                ):
+                async for _ in engine.complete(request_of(context, max_tokens=subject.long, request_id="cancelled-")):
                     begun.set()
 
             reader = asyncio.create_task(read())
@@ -206,8 +209,7 @@ def check_abort_ends_the_stream_of_another_reader(subject: Subject) -> None:
             await engine.abort("aborted-")
             if chunk.finish is None:
                 with pytest.raises(EngineUnavailable, match="aborted"):
-                    while (await anext(stream)).finish is None:
-                        pass
+                    await drain(stream)
             await engine.abort("aborted-")
             await ask(engine, request_of(context, request_id="aborted-"))
 
@@ -261,8 +263,7 @@ def check_closing_ends_everything(subject: Subject) -> None:
             await engine.aclose()
             if first.finish is None:
                 with pytest.raises(EngineUnavailable):
-                    while (await anext(stream)).finish is None:
-                        pass
+                    await drain(stream)
             with pytest.raises(EngineUnavailable, match="closed"):
                 await ask(engine, request_of(context))
 

@@ -65,8 +65,7 @@ def test_retry_tries_again_what_may_succeed_later(model):
 
     async def watch():
         async with Sprint(FakeEngine(model(["a"], execute=execute)), failure="retry").stream("question") as stream:
-            async for event in stream:
-                events.append(event)
+            events.extend([event async for event in stream])
 
     run_virtual(watch())
     assert [event.attempt for event in events if isinstance(event, ExecutionRetried)] == [2, 3]
@@ -282,14 +281,14 @@ def test_wrong_use_is_found_before_anything_runs(model):
 
 
 def test_the_last_event_of_a_failed_run_has_its_error(model):
-    async def main():
-        events = []
-        with pytest.raises(BudgetExceeded):
-            async with Sprint(FakeEngine(model(["a"])), budget=Budget(calls=1)).stream("question") as stream:
-                async for event in stream:
-                    events.append(event)  # noqa: PERF401
-        return events
+    events = []
 
-    events = run_virtual(main())
+    async def watch():
+        async with Sprint(FakeEngine(model(["a"])), budget=Budget(calls=1)).stream("question") as stream:
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(BudgetExceeded):
+        run_virtual(watch())
     assert isinstance(events[-1], RunFinished)
     assert events[-1].run.error.type == "BudgetExceeded"

@@ -88,6 +88,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(model, tmp_path):
 
 def test_a_journal_that_cannot_be_written_is_an_error_before_anything_runs(model, tmp_path):
     engine = FakeEngine(model())
-    with pytest.raises(JournalError, match="cannot be written"):
-        run(engine, tmp_path / "missing" / "run.jsonl")
+    for path in (tmp_path / "missing" / "run.jsonl", tmp_path):
+        with pytest.raises(JournalError, match="cannot be read and written"):
+            run(engine, path)
     assert engine.account().started == 0

@@ -55,11 +55,8 @@ def test_an_executor_starts_the_moment_its_prompt_closes(model):
     engine = FakeEngine(model(["a", "b", "c"]), latency=Latency(token=1.0))
 
     async def watch():
-        events = []
         async with Sprint(engine).stream("question") as stream:
-            async for event in stream:
-                events.append(event)
-        return events
+            return [event async for event in stream]
 
     events = run_virtual(watch())
     started = next(i for i, e in enumerate(events) if isinstance(e, SubtaskStarted))

@@ -25,7 +25,7 @@ NAME = "sprint_shared_prefix"
 """What the implementation is registered as."""
 
 _LENGTHS = 16
-"""Tails are read to a multiple of this many tokens, so that their views change seldom."""
+"""Tails are read to a multiple of this many tokens, so that their views seldom change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A run of keys and the queries that see it; ``mask`` where not all see all of it."""
+    """A run of keys and the queries that see it, in order; ``mask`` where not all see all of it."""
 
-    queries: slice | Tensor
+    queries: list[int]
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
     mask: Tensor | None
@@ -66,39 +66,24 @@ class Step:
         self._geometry = store.geometry
         self._chunks = chunks
         self._decoding = len(decoding)
-        self._rows = torch.arange(len(decoding), device=store.geometry.device)
-        self._parts = _parts(store, decoding, chunks)
-        self._tail_keys: list[Tensor] = []
-        self._tail_values: list[Tensor] = []
-        self._tail_length = 0
-        if decoding:
-            slab = store.slab
-            assert slab is not None
-            size = slab.shape[4]
-            self._visible = torch.full((size, size), float("-inf"), dtype=slab.dtype, device=slab.device).triu_(1)
+        self._tails = _Tails(store) if decoding else None
+        parts = _parts(store, decoding, chunks)
+        device = store.geometry.device
+        self._parts = [(_selection(part.queries, store.geometry.group, device), part) for part in parts]
+        queries = len(decoding) + sum(chunk.tokens for chunk in chunks)
+        tails = [[*range(len(decoding))]] if decoding else []
+        self._table, self._absent = _table(tails + [part.queries for part in parts], queries, device)
 
     def advance(self) -> None:
         """Get ready for the next token of every decoding branch."""
-        if not self._decoding:
-            return
-        tails = [span.tail for span in self._store.rows]
-        length = min(-(-(max(tails) + 1) // _LENGTHS) * _LENGTHS, self._visible.shape[0])
-        if length != self._tail_length:
-            slab = self._store.slab
-            assert slab is not None
-            views = slab[:, :, : self._decoding, :, :length]
-            self._tail_keys, self._tail_values = [*views[:, 0]], [*views[:, 1]]
-            self._tail_length = length
-        self._places = torch.tensor(tails, device=self._geometry.device)
-        self._mask = self._visible[self._places, :length][:, None, None]
+        if self._tails is not None:
+            self._tails.advance()
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the new keys and values, ``[heads, tokens, width]``, of all queries."""
         first = self._decoding
-        if first:
-            place = (self._rows, slice(None), self._places)
-            self._tail_keys[layer][place] = keys[:, :first].transpose(0, 1)
-            self._tail_values[layer][place] = values[:, :first].transpose(0, 1)
+        if self._tails is not None:
+            self._tails.write(layer, keys[:, :first], values[:, :first])
         for chunk in self._chunks:
             body = chunk.span.body
             assert body is not None
@@ -108,39 +93,71 @@ class Step:
 
     def attend(self, layer: int, query: Tensor, *, scale: float) -> Tensor:
         """Return ``[tokens, query heads, width]`` for ``query`` of shape ``[query heads, tokens, width]``."""
-        shape = self._geometry
-        tokens = query.shape[1]
+        shape, tokens = self._geometry, query.shape[1]
         by_token = query.transpose(0, 1).reshape(tokens, shape.heads, shape.group, shape.width)
         by_head = by_token.transpose(0, 1).reshape(1, shape.heads, tokens * shape.group, shape.width)
-        total, weight = self._begin(layer, by_token, scale=scale)
-        for index, part in enumerate(self._parts):
-            queries = _select(by_head, part.queries, shape.group)
-            found, found_weight = _attend(queries, part.keys[layer], part.values[layer], part.mask, scale=scale)
-            found = found.view(shape.heads, -1, shape.group, shape.width).transpose(0, 1).float()
-            found_weight = found_weight.view(shape.heads, -1, shape.group).transpose(0, 1)
-            before = weight[part.queries]
-            share = torch.sigmoid(found_weight - before).unsqueeze(-1)
-            if isinstance(part.queries, slice):
-                total[part.queries].lerp_(found, share)
-            else:
-                total[part.queries] = total[part.queries].lerp(found, share)
-            if index + 1 < len(self._parts):
-                weight[part.queries] = torch.logaddexp(before, found_weight)
+        found = [
+            _attend(by_head[:, :, selection], part.keys[layer], part.values[layer], part.mask, scale=scale)
+            for selection, part in self._parts
+        ]
+        if self._tails is not None:
+            found.insert(0, self._tails.attend(layer, by_token[: self._decoding], scale=scale))
+        total = found[0][0] if len(found) == 1 else self._merge(found, tokens)
+        total = total.view(shape.heads, tokens, shape.group, shape.width).transpose(0, 1)
         return total.reshape(tokens, shape.heads * shape.group, shape.width).to(query.dtype)
 
-    def _begin(self, layer: int, query: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-        """Attend to the tails; the queries of chunks have seen nothing yet."""
-        count = self._decoding
-        if count == query.shape[0]:
-            total, weight = _attend(query, self._tail_keys[layer], self._tail_values[layer], self._mask, scale=scale)
-            return total.float(), weight
-        total = torch.zeros_like(query, dtype=torch.float32)
-        weight = torch.full(query.shape[:-1], float("-inf"), dtype=torch.float32, device=query.device)
-        if count:
-            total[:count], weight[:count] = _attend(
-                query[:count], self._tail_keys[layer], self._tail_values[layer], self._mask, scale=scale
-            )
-        return total, weight
+    def _merge(self, found: Sequence[tuple[Tensor, Tensor]], tokens: int) -> Tensor:
+        """Weigh every query's parts by their log-sum-exps."""
+        shape = self._geometry
+        parts = torch.cat([part for part, _ in found], 2).view(shape.heads, -1, shape.group, shape.width)
+        weights = torch.cat([weight for _, weight in found], 2).view(shape.heads, -1, shape.group)
+        if self._table is not None:
+            parts = parts.index_select(1, self._table)
+            weights = weights.index_select(1, self._table)
+        weights = weights.view(shape.heads, -1, tokens, shape.group)
+        if self._absent is not None:
+            weights.masked_fill_(self._absent, float("-inf"))
+        shares = torch.softmax(weights, 1).unsqueeze(-1)
+        return (parts.view(shape.heads, -1, tokens, shape.group, shape.width) * shares).sum(1)
+
+
+class _Tails:
+    """The part of a step that is each branch's own: one batched operation over the rows of the slab."""
+
+    def __init__(self, store: Store) -> None:
+        slab = store.slab
+        assert slab is not None
+        self._store, self._slab = store, slab
+        shape, size = store.geometry, slab.shape[4]
+        device = shape.device
+        rows = len(store.rows)
+        self._bases = torch.arange(rows * shape.heads, device=device).view(rows, shape.heads) * size
+        self._visible = torch.full((size, size), float("-inf"), dtype=shape.dtype, device=device).triu_(1)
+        flat = slab.view(shape.layers, 2, -1, shape.width)
+        self._flat_keys, self._flat_values = [*flat[:, 0]], [*flat[:, 1]]
+        self._length = 0
+
+    def advance(self) -> None:
+        tails = [span.tail for span in self._store.rows]
+        length = min(-(-(max(tails) + 1) // _LENGTHS) * _LENGTHS, self._slab.shape[4])
+        if length != self._length:
+            views = self._slab[:, :, : len(tails), :, :length]
+            self._keys, self._values = [*views[:, 0]], [*views[:, 1]]
+            self._length = length
+        places = torch.tensor(tails, device=self._slab.device)
+        self._places = (self._bases + places.unsqueeze(1)).view(-1)
+        self._mask = self._visible[places, :length][:, None, None]
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        width = self._slab.shape[5]
+        self._flat_keys[layer].index_copy_(0, self._places, keys.transpose(0, 1).reshape(-1, width))
+        self._flat_values[layer].index_copy_(0, self._places, values.transpose(0, 1).reshape(-1, width))
+
+    def attend(self, layer: int, query: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
+        """Return parts and weights as ``[1, heads, tokens * group(, width)]`` for ``[tokens, heads, group, width]``."""
+        part, weight = _attend(query, self._keys[layer], self._values[layer], self._mask, scale=scale)
+        _, heads, _, width = part.shape
+        return part.transpose(0, 1).reshape(1, heads, -1, width), weight.transpose(0, 1).reshape(1, heads, -1)
 
 
 class StepCache(Cache):
@@ -187,11 +204,16 @@ AttentionInterface.register(NAME, shared_prefix_attention)  # pyright: ignore[re
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> tuple[Tensor, Tensor]:
     """Attention and its log-sum-exp, ``[batch, heads, queries(, width)]``; ``mask`` is added to the scores."""
-    if query.device.type == "cpu":
-        # The operation behind ``scaled_dot_product_attention``, which keeps the log-sum-exp to itself.
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, keys, values, attn_mask=mask, scale=scale
-        )
+    if query.device.type != "cpu":
+        return plain_attention(query, keys, values, mask, scale=scale)
+    # The operation behind ``scaled_dot_product_attention``, which keeps the log-sum-exp to itself.
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, keys, values, attn_mask=mask, scale=scale)
+
+
+def plain_attention(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Compute the same by operations that every device has."""
     scores = (query @ keys.transpose(-1, -2)).float() * scale
     if mask is not None:
         scores += mask
@@ -199,11 +221,33 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *,
     return (scores - weight.unsqueeze(-1)).exp().to(values.dtype) @ values, weight
 
 
-def _select(by_head: Tensor, queries: slice | Tensor, group: int) -> Tensor:
-    if isinstance(queries, slice):
-        return by_head[:, :, queries.start * group : queries.stop * group]
-    batch, heads, _, width = by_head.shape
-    return by_head.view(batch, heads, -1, group, width)[:, :, queries].reshape(batch, heads, -1, width)
+def _selection(queries: list[int], group: int, device: torch.device) -> slice | Tensor:
+    """Select the rows of ``queries`` where each query has ``group`` rows."""
+    if queries[-1] - queries[0] + 1 == len(queries):
+        return slice(queries[0] * group, (queries[-1] + 1) * group)
+    return torch.tensor([query * group + row for query in queries for row in range(group)], device=device)
+
+
+def _table(parts: Sequence[list[int]], queries: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Where each query's parts are in the row of all parts, and which places of ``[parts, queries, 1]`` are empty.
+
+    The table is None where the parts already lie like that: all of them seen by all queries.
+    """
+    if all(len(part) == queries for part in parts):
+        return None, None
+    places: list[list[int]] = [[] for _ in range(queries)]
+    row = 0
+    for part in parts:
+        for query in part:
+            places[query].append(row)
+            row += 1
+    depth = max(map(len, places))
+    table = [place[level] if level < len(place) else 0 for level in range(depth) for place in places]
+    absent = [level >= len(place) for level in range(depth) for place in places]
+    return (
+        torch.tensor(table, device=device),
+        torch.tensor(absent, device=device).view(depth, queries, 1) if any(absent) else None,
+    )
 
 
 def _parts(store: Store, decoding: Sequence[Sequence[Run[Span]]], chunks: Sequence[Chunk]) -> list[_Part]:
@@ -241,19 +285,9 @@ def _part(store: Store, span: Span, start: int, readers: Sequence[_Reader]) -> l
                     queries.append(reader.query + index)
                     seen.append(visible)
         layers = tensor[:, :, :, first:last].unsqueeze(2)
-        parts.append(
-            _Part(
-                _compact(queries, tensor.device), [*layers[:, 0]], [*layers[:, 1]], _mask(store.geometry, seen, length)
-            )
-        )
+        parts.append(_Part(queries, [*layers[:, 0]], [*layers[:, 1]], _mask(store.geometry, seen, length)))
         offset += length
     return parts
-
-
-def _compact(queries: list[int], device: torch.device) -> slice | Tensor:
-    if queries[-1] - queries[0] + 1 == len(queries):
-        return slice(queries[0], queries[-1] + 1)
-    return torch.tensor(queries, device=device)
 
 
 def _mask(shape: Geometry, seen: list[int], length: int) -> Tensor | None:

@@ -45,6 +45,7 @@ class LocalEngine:
 
     Raises:
         MissingExtra: torch or transformers is not installed.
+        ConfigurationError: an option makes no sense; an unknown device or dtype shows when the model is loaded.
         InvalidCheckpoint: here if a file is missing or its JSON is damaged; on ``async with`` or first use if the
             weights are.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from sprint_agents.errors import InvalidCheckpoint
+from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 
 from .attention import NAME, Chunk, Step, StepCache
 from .storage import Geometry, Store
@@ -54,13 +54,19 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
     """Load the weights in ``directory`` and compute two tokens to see that they work.
 
     Raises:
+        ConfigurationError: there is no such device or dtype.
         InvalidCheckpoint: they are missing, damaged, or of an architecture that this engine cannot run.
 
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ConfigurationError(f"torch has no dtype {dtype!r}: use float32, bfloat16 or float16")
+    load = cast(
+        "Callable[..., tuple[Any, dict[str, set[str]]]]",
+        AutoModelForCausalLM.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
+    )
     try:
         with _no_progress_bar():
-            load = cast("Callable[..., tuple[Any, dict[str, set[str]]]]", AutoModelForCausalLM.from_pretrained)  # pyright: ignore[reportUnknownMemberType]
             network, report = load(
                 directory,
                 dtype=dtype or "auto",
@@ -82,6 +88,13 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
     model = _describe(directory, network, place)
     _try_out(directory, model)
     return model
+
+
+def _place(device: str) -> torch.device:
+    try:
+        return torch.empty(1, device=device).device
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        raise ConfigurationError(f"device {device!r} cannot be used: {error}") from error
 
 
 def _describe(directory: Path, network: Any, device: torch.device) -> Model:

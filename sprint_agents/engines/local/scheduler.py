@@ -22,10 +22,12 @@ from torch import Tensor
 from sprint_agents.engine import Finish, Request
 
 from .attention import Chunk, Step
+from .branch import Branch
 from .model import Model
 from .radix import Node, RadixTree, Run, common_prefix
 from .sampling import Draw, draw
 from .storage import Span, Store
+from .stream import Piece
 from .text import TextStream
 from .worker import Bounds
 
@@ -37,46 +39,6 @@ _EVICTION = 64
 
 _SHORTEST_TAIL, _LONGEST_TAIL = 16, 256
 """Bounds of the tokens in a tail; in between, all tails together are half as many tokens as the cache may have."""
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Branch:
-    """One request: its tokens so far, and while it runs where they are stored."""
-
-    tokens: list[int]
-    prompt_tokens: int
-    max_tokens: int
-    end: int
-    """The number of tokens at which it ends."""
-    stop_ids: frozenset[int]
-    draw: Draw
-    text: TextStream
-
-    cached_tokens: int | None = None
-    order: int = 0
-    span: Span | None = None
-    node: Node[Span] | None = None
-    prefix: Node[Span] | None = None
-    """Where the prefix ends that it found in the tree; ``node`` is where the tree ends for it by now."""
-    first: int = 0
-    """The position of the first token of its own, which is at offset 0 of its span."""
-    done: int = 0
-    """How many tokens are stored, the prefix included."""
-    known: int = 0
-    """How many tokens are in the tree."""
-    leader: "Branch | None" = None
-    """The branch that is computing this one's prefix, up to ``awaited`` tokens."""
-    awaited: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a step gave a branch: at most one token and its text; ``finish`` if that was the last."""
-
-    branch: Branch
-    tokens: tuple[int, ...]
-    text: str
-    finish: Finish | None
 
 
 @dataclass(slots=True)
@@ -153,39 +115,33 @@ class Scheduler:
         else:
             self._release(branch)
 
-    def reset(self) -> list[Branch]:
-        """Forget the cache and all running branches, or if none runs all that wait, after a failure; return these."""
-        failed = self.running or [*self.waiting]
-        if not self.running:
-            self.waiting.clear()
+    def reset(self) -> None:
+        """Forget all that runs and the cache, after a failure; what waits goes on waiting."""
         self.prefilling, self.decoding = [], []
         self.tree = RadixTree()
         self.store = Store(self.store.geometry, self.store.tail_tokens)
         self._step = None
-        for branch in failed:
-            branch.span = branch.node = branch.prefix = None
-        return failed
 
     @torch.inference_mode()
-    def step(self) -> list[Output]:
-        """Compute the next tokens of what runs, and return what came out."""
+    def step(self) -> list[tuple[Branch, Piece]]:
+        """Compute the next tokens of what runs; return what came out, at most one token per branch."""
         self._admit()
         self._make_room()
         chunks = self._chunks()
         if not chunks and not self.decoding:
             return []
         logits, sampled = self._compute(chunks)
-        outputs: list[Output] = []
+        outputs: list[tuple[Branch, Piece]] = []
         for branch, _ in chunks:
             if branch.done == len(branch.tokens):
                 if branch.max_tokens:
                     self._decode(branch)
                 else:
-                    outputs.append(Output(branch, (), "", self._finish(branch, "length", None)))
+                    outputs.append((branch, Piece((), "", self._finish(branch, "length", None))))
         if sampled:
             tokens = draw(logits, [branch.draw for branch in sampled])
             self.totals.generated += len(tokens)
-            outputs += [self._accept(branch, token) for branch, token in zip(sampled, tokens, strict=True)]
+            outputs += [(branch, self._accept(branch, token)) for branch, token in zip(sampled, tokens, strict=True)]
         return outputs
 
     def _admit(self) -> None:
@@ -240,14 +196,33 @@ class Scheduler:
             self.totals.cached += length
         self._admitted += 1
         branch.order = self._admitted
-        branch.node = branch.prefix = node
-        branch.first = branch.done = branch.known = length
-        if own == 1 and branch.max_tokens:
-            branch.span = self.store.begin(0)
+        branch.node = node
+        branch.done = branch.known = length
+        span, branch.prefix = self._continued(node)
+        branch.first = length - (span.body_tokens if span else 0)
+        at_once = own == 1 and branch.max_tokens > 0
+        branch.span = self.store.begin(0 if at_once else own, after=span)
+        if at_once:
             self._join(branch)
         else:
-            branch.span = self.store.begin(own)
             self.prefilling.append(branch)
+
+    def _continued(self, node: Node[Span]) -> tuple[Span | None, Node[Span]]:
+        """Find a short span that ends at ``node`` and that nobody else uses, and the node that it begins after.
+
+        A branch that goes on there makes it longer instead of beginning another: a conversation of many short turns
+        stays few runs.
+        """
+        runs = self.tree.runs(node)
+        if not runs or node.children or node.pins > 1:
+            return None, node
+        span, start, stop = runs[-1]
+        if start or stop < span.body_tokens or stop > self.store.tail_tokens:
+            return None, node
+        above = node
+        while above.span is span and above.parent is not None:
+            above = above.parent
+        return span, above
 
     def _decode(self, branch: Branch) -> None:
         """Go over from the prompt to decoding."""
@@ -338,7 +313,7 @@ class Scheduler:
             parts.append(Chunk(branch.span, runs, branch.done - branch.first, tokens))
         return Step(self.store, seen, parts)
 
-    def _accept(self, branch: Branch, token: int) -> Output:
+    def _accept(self, branch: Branch, token: int) -> Piece:
         """Append a token; end the branch if it is to end here."""
         branch.tokens.append(token)
         text, stop = branch.text.feed(token)
@@ -351,7 +326,7 @@ class Scheduler:
             finish = self._finish(branch, "length", None)
         if finish is not None:
             text += branch.text.flush()
-        return Output(branch, (token,), text, finish)
+        return Piece((token,), text, finish)
 
     def _finish(self, branch: Branch, reason: Literal["stop", "length"], matched: int | str | None) -> Finish:
         self._release(branch)

@@ -72,10 +72,14 @@ class Store:
     slab: Tensor | None = None
     """``[layers, 2, rows, heads, tokens, width]``."""
 
-    def begin(self, tokens: int) -> Span:
-        """Return a span whose body has room for ``tokens`` tokens, to be filled by the prefill."""
+    def begin(self, tokens: int, *, after: Span | None = None) -> Span:
+        """Return a span, ``after`` or a new one, whose body has room for ``tokens`` more, for the prefill to fill."""
         self.tokens += tokens
-        return Span(self, self._empty(tokens) if tokens else None)
+        span = after or Span(self, None)
+        if tokens:
+            room = self._empty(tokens)
+            span.body = room if span.body is None else torch.cat([span.body, room], dim=3)
+        return span
 
     def join(self, span: Span) -> None:
         """Give ``span`` a tail; a short body moves there, so that it costs no operation of its own."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from sprint_agents.engine import Request
 from sprint_agents.errors import EngineError, EngineUnavailable, InvalidRequest
 
-from .stream import Item, Mailbox, Piece, Stream
+from .stream import Item, Mailbox, Stream
 
 if TYPE_CHECKING:
-    from .scheduler import Branch, Scheduler
+    from .branch import Branch
+    from .scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,22 +181,30 @@ class Worker:
         try:
             outputs = scheduler.step()
         except Exception as error:  # whatever it is, the readers must hear of it
-            for branch in scheduler.reset():
-                ticket = self._by_branch[branch]
+            for ticket in self._lost(scheduler):
                 self._forget(ticket)
                 self._failed += 1
                 failure = EngineUnavailable(f"the model failed in mid-stream: {type(error).__name__}: {error}")
                 failure.__cause__ = error
                 items.append((ticket, failure))
         else:
-            for output in outputs:
-                ticket = self._by_branch[output.branch]
-                items.append((ticket, Piece(output.tokens, output.text, output.finish)))
-                if output.finish is not None:
+            for branch, piece in outputs:
+                ticket = self._by_branch[branch]
+                items.append((ticket, piece))
+                if piece.finish is not None:
                     self._forget(ticket)
                     self._finished += 1
         self._count(scheduler)
         self._post(scheduler, items)
+
+    def _lost(self, scheduler: "Scheduler") -> list[Ticket]:
+        """Clear up after a failed step: all requests are lost that do not wait, or if there is none, all that do."""
+        scheduler.reset()
+        waiting = [self._by_branch[branch] for branch in scheduler.waiting]
+        lost = [ticket for ticket in self._by_branch.values() if ticket not in waiting]
+        if not lost:
+            scheduler.waiting.clear()
+        return lost or waiting
 
     def _post(self, scheduler: "Scheduler", items: Sequence[tuple[Ticket, Item]]) -> None:
         """Post each mailbox its items; where nobody is left to read them, the requests end."""

@@ -5,12 +5,15 @@ Invariants:
 - A request is tried again only before its first token arrived.
 - A request whose stream is left before the server ended it is aborted at the server by its own id, also while the
   reading task is being cancelled; that takes ``abort_timeout`` at most.
-- Server ids are ``length:id``, so that none is a prefix of another: SGLang aborts by prefix.
+- Every attempt has an id of its own at the server, and none is a prefix of another: SGLang aborts by prefix, and two
+  seconds after a stream has ended it aborts its id once more, whatever runs under it by then.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +44,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Running:
+    """A request under way: its id at the server, of the latest attempt, and whether ``abort`` was called for it."""
+
+    rid: str = ""
+    aborted: bool = False
+
+
 class SGLangEngine:
     """An ``Engine`` on an SGLang server, or on SGLang's router in front of many.
 
@@ -55,6 +66,9 @@ class SGLangEngine:
     token; a server that asks to come back later than ``longest_wait`` is believed, and not asked again.
 
     A ``Sampling.seed`` is sent, but SGLang heeds it only if started with ``--enable-deterministic-inference``.
+
+    >>> SGLangEngine("http://127.0.0.1:30000").name
+    'sglang:http://127.0.0.1:30000'
     """
 
     def __init__(
@@ -87,8 +101,7 @@ class SGLangEngine:
         self._tokenizer = LocalTokenizer(self._directory) if self._directory else ServerTokenizer(self._http)
         self._manifest = Manifest.load(self._directory) if self._directory else None
         self._model: ServedModel | None = None
-        self._running: dict[str, bool] = {}
-        """By request id, whether it was aborted from outside."""
+        self._running: dict[str, _Running] = {}
 
     @property
     def name(self) -> str:
@@ -108,7 +121,7 @@ class SGLangEngine:
         """
         self._http.open()
         try:
-            await self._served()
+            await self.model()
         except BaseException:
             await self._http.aclose()
             raise
@@ -129,7 +142,7 @@ class SGLangEngine:
         Raises:
             InvalidRequest: ids outside the vocabulary.
         """
-        _check_ids(ids, await self._served())
+        _check_ids(ids, await self.model())
         return await self._retry(lambda: self._tokenizer.decode(ids)) if ids else ""
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
@@ -143,12 +156,12 @@ class SGLangEngine:
             EngineUnavailable: no connection, the server died, or the request was aborted by ``abort``.
             EngineError: see the tree in ``errors``.
         """
-        body = _body(request, await self._served())
+        body = _body(request, await self.model())
         if request.id in self._running:
             raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
-        self._running[request.id] = False
+        self._running[request.id] = running = _Running()
         try:
-            chunks, first = await self._retry(lambda: self._begin(request.id, body), request_id=request.id)
+            chunks, first = await self._retry(lambda: self._begin(request.id, running, body), running=running)
             async with aclosing(chunks):
                 yield first
                 async for chunk in chunks:
@@ -157,11 +170,10 @@ class SGLangEngine:
             del self._running[request.id]
 
     async def abort(self, request_id: str) -> None:
-        """End a request at the server, whoever started it; unknown and finished ids are ignored."""
-        if request_id in self._running:
-            self._running[request_id] = True
-        if not self._http.closed:
-            await self._http.post("/abort_request", {"rid": server_id(request_id)}, urgent=True)
+        """End a request of this engine, whoever reads it; unknown and finished ids are ignored."""
+        if running := self._running.get(request_id):
+            running.aborted = True
+            await self._http.post("/abort_request", {"rid": running.rid}, urgent=True)
 
     async def aclose(self) -> None:
         """Abort everything that runs and close the connections; safe to call twice."""
@@ -169,32 +181,40 @@ class SGLangEngine:
             return
         try:
             async with asyncio.TaskGroup() as aborts:
-                for request_id in self._running:
-                    aborts.create_task(self._abort_quietly(server_id(request_id)))
+                for running in self._running.values():
+                    aborts.create_task(self._abort_quietly(running.rid))
         finally:
             await self._http.aclose()
 
-    async def _served(self) -> ServedModel:
-        """Ask the server which model it runs, unless it has told."""
+    async def model(self) -> ServedModel:
+        """Ask the server which model it runs, unless it has told.
+
+        Raises:
+            EngineError: the server is not ready.
+        """
         if self._model is None:
             self._model = model = await self._retry(lambda: ask(self._http, self._directory))
             if self._manifest is None and model.directory:
                 self._manifest = Manifest.load(model.directory)
         return self._model
 
-    async def _begin(self, request_id: str, body: dict[str, object]) -> tuple[AsyncGenerator[Chunk], Chunk]:
+    async def _begin(
+        self, request_id: str, running: _Running, body: dict[str, object]
+    ) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
-        if self._running[request_id]:
-            raise EngineUnavailable(f"request {request_id} was aborted")
-        chunks = self._attempt(server_id(request_id), body)
+        running.rid = server_id(request_id)
+        chunks = self._attempt(running, {"rid": running.rid, **body})
         return chunks, await anext(chunks)
 
-    async def _attempt(self, rid: str, body: dict[str, object]) -> AsyncGenerator[Chunk]:
+    async def _attempt(self, running: _Running, body: dict[str, object]) -> AsyncGenerator[Chunk]:
         reader = FrameReader()
         last: Chunk | None = None
         try:
             async with self._http.events("/generate", body) as events:
                 async for event in events:
+                    if running.aborted:
+                        # The server may have got the abort before the request, and ignored it.
+                        raise EngineUnavailable(f"request {running.rid} was aborted")
                     if event.data == DONE or (chunk := reader.read(event.data)) is None:
                         continue
                     if chunk.finish is None:
@@ -207,10 +227,10 @@ class SGLangEngine:
             raise recognised(error) from error
         finally:
             if not reader.ended:
-                await self._abort_surely(rid)
+                await self._abort_surely(running.rid)
         if last is None:
             raise EngineUnavailable(
-                f"{self._http.url} ended the stream of request {rid} before the request was finished"
+                f"{self._http.url} ended the stream of {running.rid} before the request was finished"
             )
         yield last
 
@@ -235,25 +255,20 @@ class SGLangEngine:
         except (EngineError, TimeoutError) as error:
             _log.warning("engine.abort_failed", url=self._http.url, rid=rid, error=str(error) or "timed out")
 
-    async def _retry(self, work: Callable[[], Awaitable[T]], *, request_id: str | None = None) -> T:
+    async def _retry(self, work: Callable[[], Awaitable[T]], *, running: _Running | None = None) -> T:
         def passing(error: BaseException) -> bool:
-            if self._http.closed or (request_id is not None and self._running[request_id]):
+            if self._http.closed or (running and running.aborted):
                 return False
             if isinstance(error, EngineOverloaded):
                 return (error.retry_after or 0) <= self._longest_wait
-            # An id that is not running here may be dying at the server still, where it was aborted a moment ago.
-            return isinstance(error, (EngineUnavailable, InvalidRequest))
+            return isinstance(error, EngineUnavailable)
 
         return await retried(work, attempts=self._attempts, when=passing)
 
 
 def server_id(request_id: str) -> str:
-    """Return the id of a request at the server; no result is a prefix of another.
-
-    >>> server_id("t-1"), server_id("t-10")
-    ('3:t-1', '4:t-10')
-    """
-    return f"{len(request_id)}:{request_id}"
+    """Return an id for a request at the server: never the same twice, and never a prefix of another."""
+    return f"{len(request_id)}:{request_id}:{secrets.token_hex(4)}"
 
 
 def _check_ids(ids: Sequence[int], model: ServedModel) -> None:
@@ -302,4 +317,4 @@ def _body(request: Request, model: ServedModel) -> dict[str, object]:
         "spaces_between_special_tokens": False,
         "sampling_seed": sampling.seed,
     }
-    return {"rid": server_id(request.id), "input_ids": ids, "sampling_params": parameters, "stream": True}
+    return {"input_ids": ids, "sampling_params": parameters, "stream": True}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from sprint_agents.engine import Chunk, Finish
 from sprint_agents.engines.http import failure, message_of
-from sprint_agents.errors import ContextOverflow, EngineProtocolError, EngineRejected, EngineUnavailable, InvalidRequest
+from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
 DONE = "[DONE]"
 
@@ -22,7 +22,6 @@ _TOO_LONG = (
     re.compile(r"maximum context length of (?P<limit>\d+) tokens. You requested a total of (?P<tokens>\d+) tokens"),
     re.compile(r"Input length \((?P<tokens>\d+) tokens\) exceeds the maximum allowed length \((?P<limit>\d+) tokens\)"),
 )
-_IN_USE = "Duplicate request ID"
 
 
 class _Ending(BaseModel):
@@ -67,7 +66,6 @@ class FrameReader:
 
         Raises:
             EngineError: the server ended the request without finishing it, or the event makes no sense.
-            InvalidRequest: the request's id is in use.
         """
         try:
             frame = _Frame.model_validate_json(data)
@@ -96,7 +94,7 @@ class FrameReader:
         self._characters += len(text)
         return ids, text
 
-    def _failure(self, data: str) -> Exception:
+    def _failure(self, data: str) -> EngineError:
         try:
             error = _FailureFrame.model_validate_json(data).error
         except ValidationError:
@@ -105,7 +103,7 @@ class FrameReader:
         return recognised(failure(error.code, error.message))
 
 
-def recognised(error: Exception) -> Exception:
+def recognised(error: EngineError) -> EngineError:
     """Return the more exact error that a refusal's message stands for, or ``error`` itself."""
     if not isinstance(error, EngineRejected):
         return error
@@ -113,7 +111,7 @@ def recognised(error: Exception) -> Exception:
     for pattern in _TOO_LONG:
         if match := pattern.search(message):
             return ContextOverflow(tokens=int(match["tokens"]), limit=int(match["limit"]))
-    return InvalidRequest(f"the server knows this id already: {message}") if _IN_USE in message else error
+    return error
 
 
 def _finish(ending: _Ending, meta: _Meta) -> Finish:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import ConfigurationError, EngineError, EngineTimeout, EngineUnavailable, InvalidCheckpoint
@@ -81,7 +81,9 @@ class SGLangServer:
         Raises:
             ConfigurationError: it was not started.
         """
-        return f"http://{_HOST}:{self._port}" if self.process else ""
+        if self._process is None:
+            raise _not_started()
+        return f"http://{_HOST}:{self._port}"
 
     @property
     def process(self) -> Process:
@@ -91,7 +93,7 @@ class SGLangServer:
             ConfigurationError: it was not started.
         """
         if self._process is None:
-            raise ConfigurationError("this server was not started: use it in `async with SGLangServer(…) as server`")
+            raise _not_started()
         return self._process
 
     async def __aenter__(self) -> Self:
@@ -189,6 +191,10 @@ class SGLangServer:
         return variables | self._environment
 
 
+def _not_started() -> ConfigurationError:
+    return ConfigurationError("this server was not started: use it in `async with SGLangServer(…) as server`")
+
+
 async def _answers(http: Http, path: str) -> bool:
     try:
         await http.probe(path)
@@ -199,7 +205,7 @@ async def _answers(http: Http, path: str) -> bool:
 
 class _Config(BaseModel):
     dtype: str | None = None
-    torch_dtype: str | None = Field(default=None)
+    torch_dtype: str | None = None  # its name before transformers 5
 
 
 def _model_arguments(checkpoint: Path, *, cpu: bool, cache_tokens: int) -> list[str]:

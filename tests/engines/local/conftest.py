@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
@@ -103,8 +100,10 @@ def generate(references: dict[str, PreTrainedModel]) -> Callable[..., list[int]]
 
     def run(ids: list[int], tokens: int, *, model: str = "qwen2") -> list[int]:
         output = references[model].generate(
-            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-            max_new_tokens=tokens, do_sample=False,
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=tokens,
+            do_sample=False,
         )
         return output[0, len(ids) :].tolist()
 

@@ -1,13 +1,11 @@
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.engine import Sampling
-
-torch = pytest.importorskip("torch")
-
 from sprint_agents.engines.local.sampling import Draw, draw
 
 pytestmark = pytest.mark.local
@@ -15,7 +13,7 @@ pytestmark = pytest.mark.local
 LOGITS = torch.tensor([[0.0, 3.0, 1.0, 2.0, -4.0]])
 
 
-def tokens(sampling: Sampling, *, count: int, logits: "torch.Tensor" = LOGITS) -> list[int]:
+def tokens(sampling: Sampling, *, count: int, logits: torch.Tensor = LOGITS) -> list[int]:
     branch = Draw(sampling)
     return [draw(logits, [branch])[0] for _ in range(count)]
 

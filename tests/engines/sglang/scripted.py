@@ -91,7 +91,8 @@ class ScriptedServer:
 
     @property
     def aborts(self) -> list[str]:
-        return [body["rid"] for body in self.bodies("/abort_request")]
+        """The requests that were aborted, as the caller named them."""
+        return [name_of(body["rid"]) for body in self.bodies("/abort_request")]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -103,8 +104,8 @@ class ScriptedServer:
             while exchange := await _read(reader, writer):
                 self.exchanges.append(exchange)
                 await self._act(exchange)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client is gone, or the server closes
         finally:
             self.open_connections -= 1
             self._tasks.discard(task)
@@ -134,6 +135,12 @@ class ScriptedServer:
                 await self.acts[min(number, len(self.acts) - 1)](exchange)
             case _:
                 await exchange.answer({"detail": "Not Found"}, 404)
+
+
+def name_of(rid: str) -> str:
+    """The caller's name of a request, of which the server has a longer one."""
+    length, _, rest = rid.partition(":")
+    return rest[: int(length)]
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Exchange | None:

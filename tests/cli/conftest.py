@@ -1,0 +1,44 @@
+"""How the tests call the command: in this process, with stdout and stderr apart."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from sprint_agents.cli import engines
+from sprint_agents.cli.app import app
+from sprint_agents.testing import FakeEngine
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def call() -> Call:
+    """Call `sprint` with these arguments; a bug's exception is raised here."""
+
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    return invoke
+
+
+@pytest.fixture
+def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeEngine], FakeEngine]:
+    """Let `--engine fake` open this engine, and leave it open: whatever is aborted, its run has aborted."""
+
+    def use(engine: FakeEngine) -> FakeEngine:
+        def opened(*, paced: bool) -> nullcontext[FakeEngine]:
+            return nullcontext(engine)
+
+        monkeypatch.setattr(engines, "stand_in", opened)
+        return engine
+
+    return use

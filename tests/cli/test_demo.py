@@ -1,0 +1,34 @@
+"""`sprint demo`: five held-out problems."""
+
+from itertools import islice
+
+from sprint_finetune.problems import problems, split_of
+
+from sprint_agents.cli.demo import PROBLEMS
+from sprint_agents.tasks import Countdown
+from sprint_agents.testing import FakeEngine, Fault
+
+
+def test_the_problems_are_the_first_held_out_ones() -> None:
+    drawn = [task for task, _ in islice(problems(seed=0, split="held_out"), len(PROBLEMS))]
+    assert [Countdown.parse(problem) for problem in PROBLEMS] == drawn
+    assert {split_of(task) for task in drawn} == {"held_out"}
+    assert {len(task.numbers) for task in drawn} == {3, 4}
+
+
+def test_five_runs_and_a_table(call) -> None:
+    result = call("demo", "--engine", "fake")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "5 of 5 solved, each answer checked by a program." in result.stdout
+    table = result.stdout[result.stdout.index("total tokens") :]
+    for problem in PROBLEMS:
+        assert problem.removeprefix("countdown ") in table
+
+
+def test_wrong_answers_and_failures_are_reported_as_they_are(call, use_engine) -> None:
+    use_engine(FakeEngine("<Final_answer>\\boxed{1+1}</Final_answer>", faults={2: Fault.drop()}))
+    result = call("demo", "--engine", "fake")
+    assert result.exit_code == 0
+    assert "0 of 5 solved" in result.stdout
+    assert "EngineUna" in result.stdout
+    assert result.stdout.count(" wrong ") >= 4

@@ -1,0 +1,59 @@
+"""One real SGLang server for the whole suite, in the environment that ``make sglang`` builds."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
+
+from .counters import Counters
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-sglang" / "bin" / "python"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.sglang)
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    if other := os.environ.get("SPRINT_TEST_CHECKPOINT"):
+        return Path(other)
+    from sprint_agents.models import nano_path
+
+    return nano_path()
+
+
+@pytest.fixture(scope="session")
+def server(checkpoint: Path) -> Iterator[SGLangServer]:
+    server = SGLangServer(checkpoint, python=PYTHON)
+    try:
+        asyncio.run(server.start())
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+Connect = Callable[..., AbstractAsyncContextManager[tuple[SGLangEngine, Counters]]]
+
+
+@pytest.fixture
+def connect(server: SGLangServer, checkpoint: Path) -> Connect:
+    """An engine on the server, and the server's own counters; the server must be idle before and after."""
+
+    @asynccontextmanager
+    async def connection(**options: object) -> AsyncGenerator[tuple[SGLangEngine, Counters]]:
+        async with Counters(server.url) as counters:
+            await counters.idle()
+            async with SGLangEngine(server.url, tokenizer=checkpoint, **options) as engine:  # type: ignore[arg-type]
+                yield engine, counters
+            await counters.idle()
+
+    return connection
