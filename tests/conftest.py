@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # its monitor thread outlives the bar
 
 # No deadlines: a loaded machine is not a failure. In CI the same examples every time, and no stored ones.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

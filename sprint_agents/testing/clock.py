@@ -6,7 +6,8 @@ Invariants:
 - The clock moves only when nothing is ready to run, and only to a timer.
 - While a job of ``run_in_executor`` (so also ``asyncio.to_thread``) runs, or a socket or pipe is open, the loop waits
   for it in real time before it jumps; such work takes no virtual time unless it outlasts the next timer.
-- Where nothing could ever wake the loop again, it raises instead of hanging.
+- Where nothing could ever wake the loop again, it raises instead of hanging. A thread that the loop did not start
+  might wake it, or might be a progress bar's: it is given some real seconds.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _DIGITS = 9  # nanoseconds, the resolution of asyncio's own clock: 0.1 s and 0.2 s make 0.3 s
+
+_PATIENCE = 5.0  # real seconds
 
 
 class _Clock(selectors.DefaultSelector):
@@ -43,8 +46,10 @@ class _Clock(selectors.DefaultSelector):
         alone = not self.jobs and len(self.get_map()) == self.own_files
         if timeout is None and alone:
             # Threads first: one that has woken the loop and ended since is then seen by the selector.
-            alone = set(threading.enumerate()) <= {threading.current_thread(), *self.workers}
-        events = super().select(0 if alone else timeout)
+            strangers = set(threading.enumerate()) - {threading.current_thread(), *self.workers}
+            events = super().select(_PATIENCE if strangers else 0)
+        else:
+            events = super().select(0 if alone else timeout)
         if not events and timeout is not None:
             self.now = round(self.now + timeout, _DIGITS)
         elif not events and alone:

@@ -21,7 +21,7 @@ def check_directory(directory: Path) -> None:
     """
     if not directory.is_dir():
         raise InvalidCheckpoint(
-            f"{directory} is no directory: give the folder that holds config.json and the *.safetensors files"
+            f"{directory} is no directory: give the folder that holds config.json, tokenizer.json and the weights"
         )
     config = directory / "config.json"
     try:

@@ -38,10 +38,17 @@ class LocalEngine:
     ``dtype``, such as ``"float32"``, is the checkpoint's own. ``threads`` is torch's number of threads for one
     operation; it holds for the process. ``cache_tokens`` bounds the tokens whose keys and values are stored,
     ``max_running`` the branches that are computed at once (others wait), ``prefill_chunk`` the prompt tokens of one
-    step. Besides ``cache_tokens``, the branches that decode need room for up to half as many tokens more.
+    step. Besides ``cache_tokens``, the branches that decode take room for about half as many tokens more, at most.
 
     No context may be longer than the model's positions, its sliding window if it has one, and ``cache_tokens``.
     ``Finish.cached_tokens`` is at most the prompt's length less one: the last token is always computed.
+
+    >>> from sprint_agents.errors import InvalidCheckpoint
+    >>> try:
+    ...     LocalEngine("no/such/folder")  # what is missing shows at once
+    ... except InvalidCheckpoint as error:
+    ...     print(error)
+    no/such/folder is no directory: give the folder that holds config.json, tokenizer.json and the weights
 
     Raises:
         MissingExtra: torch or transformers is not installed.

@@ -30,6 +30,9 @@ class LocalStatistics:
     their keys and values in memory, ``cached_tokens`` of them can be found by a later request, ``pinned_tokens`` of
     these are in use. ``prompt_tokens`` were asked for, ``reused_tokens`` of them read from the cache,
     ``computed_tokens`` computed by prefills (again, where a branch was ``preempted``).
+
+    >>> LocalStatistics(started=3, finished=2, aborted=1).running
+    0
     """
 
     running: int = 0
