@@ -86,8 +86,14 @@ def train(
     tokens_per_batch: int = 12_288,
     chain_steps: int = 3000,
     minutes_between_checkpoints: float = 4.0,
+    compiled: bool = True,
 ) -> None:
-    """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format."""
+    """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
+
+    The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
+    arithmetic. The rest see all roles. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU;
+    it needs a C compiler and a minute to begin.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
@@ -96,8 +102,7 @@ def train(
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     first, tokens = _resume(folder, model, optimiser)
-    # Fused elementwise work: twice the tokens per second on CPU for short samples (needs a C compiler).
-    body = torch.compile(model.model, dynamic=True)
+    body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
         for group in optimiser.param_groups:
@@ -190,9 +195,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--eager", action="store_true", help="do not compile the model")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.folder, steps=arguments.steps, seed=arguments.seed)
+    train(arguments.folder, steps=arguments.steps, seed=arguments.seed, compiled=not arguments.eager)
 
 
 if __name__ == "__main__":

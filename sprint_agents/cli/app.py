@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from sprint_agents import __version__
 from sprint_agents.errors import ConfigurationError, SprintError
 
+from . import engine
 from .batch import solve_file
 from .demo import demonstrate
 from .inspect import inspect_files
@@ -45,6 +46,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(engine.app, name="engine")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 

@@ -5,24 +5,41 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+import typer
+
 from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.testing import FakeEngine
 
 from .stand_in import stand_in
 
-EngineName = Literal["local", "fake"]
+STATE = Path(typer.get_app_dir("sprint-agents")) / "engine"
+"""Where the server that ``sprint engine up`` started is recorded, together with its log."""
+
+EngineName = Literal["local", "sglang", "fake"]
 
 
 @asynccontextmanager
-async def open_engine(name: EngineName, *, model: Path | None, paced: bool = False) -> AsyncGenerator[Engine]:
+async def open_engine(
+    name: EngineName, *, model: Path | None, url: str | None = None, paced: bool = False
+) -> AsyncGenerator[Engine]:
     """Open an engine and close it behind the block.
 
-    ``model`` is a checkpoint directory, by default the shipped one. A ``paced`` fake writes at a speed to watch.
+    ``model`` is a checkpoint directory, by default the shipped one. ``url`` is the server's, by default that of the one
+    that ``sprint engine up`` started; it tokenizes then, unless ``model`` is its checkpoint. A ``paced`` fake writes at
+    a speed to watch.
 
     Raises:
-        ConfigurationError: no such checkpoint, a missing extra, or a checkpoint for the fake.
+        ConfigurationError: no such checkpoint, a missing extra, no server, or an option that is not for this engine.
     """
+    if url is not None and name != "sglang":
+        raise ConfigurationError(f"the {name} engine is no server, so {url} is of no use: give --engine sglang")
+    if name == "sglang":
+        from sprint_agents.engines.sglang import SGLangEngine
+
+        async with SGLangEngine(url or _started(), tokenizer=model) as server:
+            yield server
+        return
     if name == "fake":
         if model is not None:
             raise ConfigurationError(f"the fake engine has no model, so {model} is of no use: give --engine local")
@@ -31,11 +48,20 @@ async def open_engine(name: EngineName, *, model: Path | None, paced: bool = Fal
         return
     from sprint_agents.engines.local import LocalEngine  # only here: nothing else waits for it
 
-    async with LocalEngine(model or _shipped()) as engine:
+    async with LocalEngine(model or shipped()) as engine:
         yield engine
 
 
-def _shipped() -> Path:
+def _started() -> str:
+    """Find the server that ``sprint engine up`` started."""
+    from sprint_agents.engines.sglang import detached
+
+    if server := detached.status(STATE):
+        return server.url
+    raise ConfigurationError("no server is up: start one by `sprint engine up`, or name yours by --url")
+
+
+def shipped() -> Path:
     """Find the model that comes with the package."""
     from sprint_agents.models import nano_path
 

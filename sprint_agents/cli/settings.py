@@ -28,8 +28,12 @@ class Settings:
     """How to solve a task; the fields are options of each command made by ``with_settings``."""
 
     engine: Annotated[
-        EngineName, typer.Option(help="local: the embedded engine; fake: a short program plays the model.")
+        EngineName,
+        typer.Option(help="local: the embedded engine; sglang: a server; fake: a short program plays the model."),
     ] = "local"
+    url: Annotated[
+        str | None, typer.Option(help="Of an SGLang server or router (default: that of `sprint engine up`).")
+    ] = None
     model: Annotated[
         Path | None, typer.Option(help="A checkpoint directory (default: the model that is shipped).", metavar="DIR")
     ] = None
@@ -55,7 +59,7 @@ class Settings:
         async with AsyncExitStack() as opened:
             with watched.status("opening the engine") if watched else nullcontext():
                 engine = await opened.enter_async_context(
-                    open_engine(self.engine, model=self.model, paced=watched is not None)
+                    open_engine(self.engine, model=self.model, url=self.url, paced=watched is not None)
                 )
             yield Sprint(
                 engine,
