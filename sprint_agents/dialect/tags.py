@@ -28,6 +28,14 @@ class TagPair(NamedTuple):
     open: str
     close: str
 
+    def of(self, stage: int) -> "TagPair":
+        """Fill in the stage, and leave the place of a number, if there is one."""
+        return TagPair(self.open.replace("{stage}", str(stage)), self.close.replace("{stage}", str(stage)))
+
+    def numbered(self, number: int) -> "TagPair":
+        """Fill in the number."""
+        return TagPair(self.open.replace("{number}", str(number)), self.close.replace("{number}", str(number)))
+
 
 class TagStops(BaseModel):
     """The texts at which a request of each role ends."""

@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
-from sprint_agents.agents import Executor, as_text
+from sprint_agents.agents import Executor, ExecutorFunction, as_text
 from sprint_agents.dialect.tags import overlap
 from sprint_agents.errors import ExecutionFailed
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, ExecutorWrote, SubtaskStarted
@@ -15,6 +16,9 @@ from sprint_agents.state import Generation, State
 from sprint_agents.usage import CallUsage
 
 from .session import Session, usage_of
+
+AnyExecution = Execution[Any]
+"""Named once: pydantic looks a parametrised model up each time it is written."""
 
 
 @dataclass(slots=True)
@@ -65,14 +69,11 @@ async def execute(session: Session, branch: State, subtask: Subtask, *, stage: i
 
 
 async def _attempts(session: Session, branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]) -> _Attempt:
-    async def once() -> _Attempt:
-        executor = session.executor
-        if isinstance(executor, Executor):
-            return await _by_model(session, cast(Executor[Any], executor), branch, subtask, stage, costs)
-        value = executor(subtask)
-        if inspect.isawaitable(value):
-            value = await value
-        return _Attempt(value, as_text(value), None)
+    executor = session.executor
+    if isinstance(executor, Executor):
+        once = partial(_by_model, session, cast(Executor[Any], executor), branch, subtask, stage, costs)
+    else:
+        once = partial(_by_function, executor, subtask)
 
     def announce(number: int, error: BaseException) -> None:
         session.emit(ExecutionRetried(stage=stage, number=subtask.number, attempt=number, reason=str(error)))
@@ -82,15 +83,22 @@ async def _attempts(session: Session, branch: State, subtask: Subtask, stage: in
     return await retried(once, attempts=session.failure.attempts, before_retry=announce)
 
 
+async def _by_function(executor: ExecutorFunction[Any], subtask: Subtask) -> _Attempt:
+    value = executor(subtask)
+    if inspect.isawaitable(value):
+        value = await value
+    return _Attempt(value, as_text(value), None)
+
+
 async def _by_model(
     session: Session, executor: Executor[Any], branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]
 ) -> _Attempt:
-    tags, number, start = session.tags.execution, subtask.number, branch.context
+    number, start = subtask.number, branch.context
+    tag = session.tags.execution.of(stage).numbered(number)
     branch.sampling = executor.sampling or session.sampling
-    await branch.append(f"\n{tags.open.format(stage=stage, number=number)}\n")
-    close = tags.close.format(stage=stage, number=number)
+    await branch.append(f"\n{tag.open}\n")
     generation: Generation | None = None
-    tag = 0
+    size = 0
     try:
         async with session.call(
             branch, max_tokens=executor.max_tokens or session.limits.execution_tokens, stops=session.stops.execution
@@ -99,18 +107,18 @@ async def _by_model(
                 if session.listening:
                     session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=len(generation.ids)))
         written = generation.text
-        tag = overlap(written, close)
+        size = overlap(written, tag.close)
     finally:
         branch.context = start  # where another attempt would begin
         if generation is not None:
-            tag_tokens = len(generation.ids) - generation.tokens_before(generation.length - tag)
+            tag_tokens = len(generation.ids) - generation.tokens_before(generation.length - size)
             costs.append(usage_of(generation, tag_tokens))
-    text = written[: len(written) - tag]
+    text = written[: len(written) - size]
     return _Attempt(executor.read(text), text, generation)
 
 
 def _succeeded(subtask: Subtask, attempt: _Attempt, costs: list[CallUsage]) -> Executed:
-    execution = Execution[Any](
+    execution = AnyExecution(
         number=subtask.number, prompt=subtask.prompt, text=attempt.text, value=attempt.value, usage=_sum(costs)
     )
     if attempt.generation is None:
@@ -128,7 +136,7 @@ def _succeeded(subtask: Subtask, attempt: _Attempt, costs: list[CallUsage]) -> E
 def _failed(subtask: Subtask, error: Exception, costs: list[CallUsage]) -> Executed:
     failure = Failure.of(error)
     note = f"[failed: {failure.type}: {failure.message.splitlines()[0][:200]}]"
-    execution = Execution[Any](number=subtask.number, prompt=subtask.prompt, failure=failure, usage=_sum(costs))
+    execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, failure=failure, usage=_sum(costs))
     return Executed(execution, None, note, all_tokens=execution.usage.generated_tokens)
 
 

@@ -105,16 +105,16 @@ async def _given_plan(session: Session, planner: State, plan: Plan, number: int)
     _check(plan, number, re.compile("|".join(map(re.escape, tags.special_tokens))))
     dispatched: list[_Dispatch] = []
     async with planner.fork() as fork:
-        lead = f"{plan.text}\n" if plan.text else ""
-        await planner.append(f"{tags.plan.open.format(stage=number)}\n{lead}")
+        # Written up to the end of each prompt, where its executor starts.
+        pending = f"{tags.plan.of(number).open}\n" + (f"{plan.text}\n" if plan.text else "")
+        prompt_tags = tags.prompt.of(number)
         for subtask in plan.subtasks:
-            label = {"stage": number, "number": subtask.number}
-            await planner.append(
-                f"{tags.prompt.open.format(**label)}{subtask.prompt}{tags.prompt.close.format(**label)}"
-            )
+            tag = prompt_tags.numbered(subtask.number)
+            await planner.append(f"{pending}{tag.open}{subtask.prompt}{tag.close}")
             task = await _dispatch(session, fork, planner.context, subtask, number)
             dispatched.append(_Dispatch(task, 0, 0))
-            await planner.append("\n")
+            pending = "\n"
+        await planner.append(pending)
         executed: list[Executed] = await fork.gather()
     await _join(session, planner, number, executed, written="\n")
     return _stage(number, plan.text, executed, dispatched, CallUsage())
@@ -148,27 +148,28 @@ async def _dispatch(
     session: Session, fork: Fork, context: Context, subtask: Subtask, stage: int, *, rest: str = ""
 ) -> asyncio.Task[Executed]:
     branch = fork.branch(context)
-    await branch.append(rest)
+    if rest:
+        await branch.append(rest)
     return fork.start(execute(session, branch, subtask, stage=stage))
 
 
 async def _join(session: Session, planner: State, number: int, executed: Sequence[Executed], *, written: str) -> None:
     """Close the plan and append the executions in prompt order; adjacent text is encoded at once."""
     tags = session.tags
-    pending = f"{closing(written, tags.plan.close.format(stage=number))}\n"
+    pending = f"{closing(written, tags.plan.of(number).close)}\n"
     if executed:
-        pending += f"{tags.executions.open.format(stage=number)}\n"
+        around, execution = tags.executions.of(number), tags.execution.of(number)
+        pending += f"{around.open}\n"
         for item in executed:
-            label = {"stage": number, "number": item.execution.number}
-            pending += f"{tags.execution.open.format(**label)}\n"
-            close = tags.execution.close.format(**label)
+            tag = execution.numbered(item.execution.number)
+            pending += f"{tag.open}\n"
             if item.ids is None:
-                pending += f"{item.text}{closing(item.text, close)}\n"
+                pending += f"{item.text}{closing(item.text, tag.close)}\n"
                 continue
             await planner.append(pending)
             planner.context = planner.context.extend(item.ids, item.text)
-            pending = f"{closing(item.text, close)}\n"
-        pending += f"{tags.executions.close.format(stage=number)}\n"
+            pending = f"{closing(item.text, tag.close)}\n"
+        pending += f"{around.close}\n"
     await planner.append(pending)
 
 
