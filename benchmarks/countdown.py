@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-from sprint_finetune.problems import problems
-
 from sprint_agents import Run, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.models import nano_path
+from sprint_finetune.problems import problems
 
 POLICIES = ("sequential", "interleaved")
 

@@ -26,14 +26,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from sprint_finetune.tokenizer import build_tokenizer
-from sprint_finetune.train import nano_config
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.local import LocalEngine
+from sprint_finetune.tokenizer import build_tokenizer
+from sprint_finetune.train import nano_config
 
 GOAL = 8.0
 """Times continuous batching's rate at 32 branches."""

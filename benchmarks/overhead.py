@@ -2,9 +2,10 @@
 
     python benchmarks/overhead.py
 
-Both sides run in this process and in turns, ``--rounds`` times; medians are reported. The engine answers at once, so
-all time is the library's. Then one run at 50 ms a request, whose critical path is known; then
-the cost of wider and wider plans, which must be linear; then the memory of a branch.
+"Bare" gathers coroutines that yield to the loop once and validate; "same engine" sends the same requests to the same
+engine with no library between. All run in this process and in turns, ``--rounds`` times; medians are reported. The
+engine answers at once, so all time is the library's. Then one run at 50 ms a request, whose critical path is known;
+then the cost of wider and wider plans, which must be linear; then the memory of a branch.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from sprint_agents import (
     Plan,
     Planning,
     Request,
+    Sampling,
     Sprint,
     Stage,
     State,
@@ -53,6 +55,20 @@ async def bare(width: int, *, delay: float = 0.0) -> None:
     async def subtask(number: int) -> Finding:
         await asyncio.sleep(delay)
         return _adapter.validate_json(RESULT)
+
+    found = await asyncio.gather(*(subtask(number) for number in range(width)))
+    assert len(found) == width
+
+
+async def bare_on_engine(width: int) -> None:
+    """Send the same requests to the same engine, with no library between."""
+    engine = InstantEngine(width)
+    context = Context().extend([1], "\n<execution_")
+
+    async def subtask(number: int) -> Finding:
+        request = Request(id=str(number), context=context, max_tokens=100, sampling=Sampling())
+        text = "".join([chunk.text async for chunk in engine.complete(request)])
+        return _adapter.validate_json(text)
 
     found = await asyncio.gather(*(subtask(number) for number in range(width)))
     assert len(found) == width
@@ -128,6 +144,7 @@ def with_model(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None
 
 
 def timed(work: Callable[[], Awaitable[None]]) -> float:
+    """Return the seconds that ``work`` takes in a fresh event loop."""
     gc.collect()
     started = time.perf_counter()
     asyncio.run(work())
@@ -135,18 +152,26 @@ def timed(work: Callable[[], Awaitable[None]]) -> float:
 
 
 def fan_out(rounds: int) -> None:
+    """Print the cost of a subtask at zero latency."""
     print("Zero latency, µs per subtask, medians\n")
-    print("| subtasks | bare asyncio + pydantic | policy plans | ratio | model plans | ratio |")
-    print("|---:|---:|---:|---:|---:|---:|")
+    print("| subtasks | bare | bare, same engine | policy plans | / bare | / same engine | model plans | / bare |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for width in (8, 64, 512):
-        sides = (partial(bare, width), with_policy(width), with_model(width))
+        sides = (partial(bare, width), partial(bare_on_engine, width), with_policy(width), with_model(width))
         turns = [[timed(side) for side in sides] for _ in range(rounds)]
-        plain, policy, model = (statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True))
-        ratios = [statistics.median(turn[side] / turn[0] for turn in turns) for side in (1, 2)]
-        print(f"| {width} | {plain:.1f} | {policy:.1f} | {ratios[0]:.1f} | {model:.1f} | {ratios[1]:.1f} |")
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True)]
+
+        def times(side: int, base: int, turns: list[list[float]] = turns) -> float:
+            return statistics.median(turn[side] / turn[base] for turn in turns)
+
+        print(
+            f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {cost[2]:.1f} | {times(2, 0):.1f} | {times(2, 1):.1f} "
+            f"| {cost[3]:.1f} | {times(3, 0):.1f} |"
+        )
 
 
 def critical_path(rounds: int) -> None:
+    """Print how far a run is from its critical path at 50 ms a request."""
     print("\n50 ms a request, against the critical path; bare: gathered sleeps of 50 ms, nothing before or after\n")
     print("| subtasks | who plans | critical path, ms | measured, ms | ratio | bare ratio |")
     print("|---:|---|---:|---:|---:|---:|")
@@ -161,6 +186,7 @@ def critical_path(rounds: int) -> None:
 
 
 def growth(rounds: int) -> None:
+    """Print the cost of a subtask in wider and wider plans."""
     print("\nWider plans, µs per subtask (linear cost: the column does not grow)\n")
     print("| subtasks | sprint-agents |\n|---:|---:|")
     for width in (100, 1_000, 10_000):
@@ -169,6 +195,7 @@ def growth(rounds: int) -> None:
 
 
 def memory() -> None:
+    """Print what a branch weighs."""
     count = 10_000
     parent = State(InstantEngine(1), Context().extend(range(1000), "x" * 4000))
     tracemalloc.start()

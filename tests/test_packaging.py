@@ -57,7 +57,17 @@ def test_wheel_installs_three_packages(wheel: Path) -> None:
     assert top == {*PACKAGES, f"sprint_agents-{sprint_agents.__version__}.dist-info"}
 
 
-@pytest.mark.parametrize("name", ["sprint_agents/py.typed", "sprint_agents/dialect/tags_v1.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sprint_agents/py.typed",
+        "sprint_agents/dialect/tags_v1.json",
+        *(
+            f"sprint_agents/models/sprint-nano/{name}"
+            for name in ("README.md", "config.json", "model.safetensors", "sprint.json", "tokenizer.json")
+        ),
+    ],
+)
 def test_wheel_ships_what_is_not_python(wheel: Path, name: str) -> None:
     with ZipFile(wheel) as archive:
         assert name in archive.namelist()

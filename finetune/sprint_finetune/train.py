@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,38 +108,41 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak)
         chains_only = step < chain_steps
-        parts = list(
-            batches(
-                tokenizer,
-                seed=seed,
-                step=step,
-                problems_per_step=problems_per_step if chains_only else problems_per_step // 2,
-                tokens_per_batch=tokens_per_batch,
-                chains_only=chains_only,
-            )
+        parts = batches(
+            tokenizer,
+            seed=seed,
+            step=step,
+            problems_per_step=problems_per_step if chains_only else problems_per_step // 2,
+            tokens_per_batch=tokens_per_batch,
+            chains_only=chains_only,
         )
-        learned = sum(int((labels != IGNORED).sum()) for _, labels in parts)
-        total = 0.0
-        for ids, labels in parts:
-            loss = _loss(model, body, ids.to(device), labels.to(device)) / learned
-            loss.backward()
-            total += float(loss.detach())
-            tokens += ids.numel()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        loss, seen = _update(model, body, optimiser, list(parts))
+        tokens += seen
         if step % 25 == 0:
-            _log(
-                folder,
-                step=step,
-                loss=round(total, 5),
-                tokens=tokens,
-                learned=learned,
-                seconds=round(time.monotonic() - started, 1),
-            )
+            seconds = round(time.monotonic() - started, 1)
+            _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds)
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
             _save(folder, model, tokenizer, optimiser, step=step + 1, tokens=tokens)
             saved = time.monotonic()
+
+
+def _update(
+    model: LlamaForCausalLM,
+    body: Callable[..., Any],
+    optimiser: torch.optim.Optimizer,
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[float, int]:
+    """Take one optimiser step on micro-batches; return the loss per learned token, and the tokens read."""
+    learned = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+    total = 0.0
+    for ids, labels in parts:
+        loss = _loss(model, body, ids.to(model.device), labels.to(model.device)) / learned
+        loss.backward()
+        total += float(loss.detach())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return total, sum(ids.numel() for ids, _ in parts)
 
 
 def _loss(model: LlamaForCausalLM, body: Callable[..., Any], ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

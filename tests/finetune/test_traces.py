@@ -4,17 +4,14 @@ import itertools
 
 import pytest
 
-pytest.importorskip("transformers")
-
+from sprint_agents import Sprint, Trajectory
+from sprint_agents.manifest import Manifest
+from sprint_agents.testing import FakeEngine
 from sprint_finetune.problems import problems, split_of
 from sprint_finetune.samples import IGNORED, batches, encode
 from sprint_finetune.search import LARGEST, explore
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import NOTHING, chain, executors, planner
-
-from sprint_agents import Sprint, Trajectory
-from sprint_agents.manifest import Manifest
-from sprint_agents.testing import FakeEngine
 
 
 @pytest.fixture(scope="module")

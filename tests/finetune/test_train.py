@@ -4,8 +4,7 @@ import json
 import sys
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import UnsupportedTask
