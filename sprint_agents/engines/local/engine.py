@@ -12,9 +12,10 @@ from sprint_agents.engine import Chunk, Request
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
+from .bounds import Bounds
 from .checkpoint import check_directory, load_tokenizer
 from .stream import Mailbox, Stream
-from .worker import Bounds, LocalStatistics, Ticket, Worker, closed_error
+from .worker import LocalStatistics, Ticket, Worker, closed_error
 
 if TYPE_CHECKING:
     import torch

@@ -22,6 +22,7 @@ from torch import Tensor
 from sprint_agents.engine import Finish, Request
 
 from .attention import Chunk, Step
+from .bounds import Bounds
 from .branch import Branch
 from .model import Model
 from .radix import Node, RadixTree, Run, common_prefix
@@ -29,7 +30,6 @@ from .sampling import Draw, draw
 from .storage import Span, Store
 from .stream import Piece
 from .text import TextStream
-from .worker import Bounds
 
 _HEADROOM = 16
 """A request starts only if every running branch could then decode this many tokens."""

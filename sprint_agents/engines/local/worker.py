@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sprint_agents.engine import Request
 from sprint_agents.errors import EngineError, EngineUnavailable, InvalidRequest
 
+from .bounds import Bounds
 from .stream import Item, Mailbox, Stream
 
 if TYPE_CHECKING:
@@ -49,14 +50,6 @@ class LocalStatistics:
     reused_tokens: int = 0
     computed_tokens: int = 0
     generated_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What a request must keep to: ids below ``vocabulary``; at most ``limit`` tokens, completion included."""
-
-    vocabulary: int
-    limit: int
 
 
 @dataclass(slots=True, eq=False)
