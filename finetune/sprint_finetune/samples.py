@@ -8,6 +8,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -39,14 +40,21 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
     return Sample(ids, labels)
 
 
-def calls_of_problem(rng: random.Random, *, seed: str, chains_only: bool) -> list[Call]:
+Mix = Literal["chains", "roles", "polish"]
+"""What a batch holds: sequential chains alone, all roles, or mostly what decides a run of three numbers."""
+
+
+def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
     """Take a few calls of one training problem; long contexts with little to learn less often."""
-    task, stages = next(problems(seed=seed, split="train", counts=(3, 4, 4, 4), unsolvable=0.05))
+    counts = (3, 3, 4) if mix == "polish" else (3, 4, 4, 4)
+    task, stages = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
     calls = [chain(task, stages)]
-    if chains_only:
+    if mix == "chains":
         return calls
-    if len(task.numbers) == 3 or rng.random() < 0.2:
+    if len(task.numbers) == 3 or rng.random() < (0.4 if mix == "polish" else 0.2):
         calls.append(planner(task, stages))
+    if mix == "polish" and len(task.numbers) == 3:
+        return [*calls, *executors(task, stages)]
     every = list(executors(task, stages))
     found = [call for call in every if call.found]
     calls += rng.sample(found, k=min(1, len(found)))
@@ -64,7 +72,7 @@ def batches(
     step: int,
     problems_per_step: int,
     tokens_per_batch: int,
-    chains_only: bool,
+    mix: Mix,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Make the micro-batches (ids, labels) of one optimiser step, each of shape (samples, tokens).
 
@@ -73,9 +81,7 @@ def batches(
     samples: list[Sample] = []
     for index in range(problems_per_step):
         key = f"{seed}:{step}:{index}"
-        samples += [
-            encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key, chains_only=chains_only)
-        ]
+        samples += [encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key, mix=mix)]
     samples.sort(key=lambda sample: len(sample.ids))
     while samples:
         widest = len(samples[-1].ids)

@@ -1,8 +1,8 @@
 """Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
 
-    python -m sprint_finetune.train runs/nano --steps 4500
+    python -m sprint_finetune.train runs/nano --steps 7600
 
-Schedule: warm-up, constant, linear decay over the last quarter. bf16 autocast over float32 weights.
+Schedule: warm-up, constant, linear decay. bf16 autocast over float32 weights.
 The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
 """
 
@@ -70,10 +70,9 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     return model
 
 
-def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 200) -> float:
-    """Warm-up, constant, then linear decay to zero over the last quarter of ``steps``."""
-    decay = max(1, steps // 4)
-    return peak * min(1.0, (step + 1) / warm_up, (steps - step) / decay)
+def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 200, decay: float = 0.39) -> float:
+    """Warm up, hold, then fall linearly to zero over the last part, ``decay``, of ``steps``."""
+    return peak * min(1.0, (step + 1) / warm_up, (steps - step) / (decay * steps))
 
 
 def train(
@@ -85,13 +84,15 @@ def train(
     problems_per_step: int = 4,
     tokens_per_batch: int = 12_288,
     chain_steps: int = 3000,
+    polish: Path | None = None,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
 ) -> None:
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
     The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
-    arithmetic. The rest see all roles. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU;
+    arithmetic. The rest see all roles. ``polish`` starts from the weights of another run instead, at a quarter of the
+    rate, and sees mostly what decides short runs. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU;
     it needs a C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,19 +103,22 @@ def train(
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     first, tokens = _resume(folder, model, optimiser)
+    if polish and not first:
+        model.load_state_dict(torch.load(polish / "state.pt", map_location="cpu", weights_only=True)["model"])
+    peak = peak / 4 if polish else peak
     body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, peak=peak)
-        chains_only = step < chain_steps
+            group["lr"] = learning_rate(step, steps=steps, peak=peak, decay=0.8 if polish else 0.39)
+        mix = "polish" if polish else "chains" if step < chain_steps else "roles"
         parts = batches(
             tokenizer,
             seed=seed,
             step=step,
-            problems_per_step=problems_per_step if chains_only else problems_per_step // 2,
+            problems_per_step=problems_per_step if mix != "roles" else problems_per_step // 2,
             tokens_per_batch=tokens_per_batch,
-            chains_only=chains_only,
+            mix=mix,
         )
         loss, seen = _update(model, body, optimiser, list(parts))
         tokens += seen
@@ -195,13 +199,20 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=7600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
+    parser.add_argument("--polish", type=Path, help="another run, to start from its weights and polish them")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.folder, steps=arguments.steps, seed=arguments.seed, compiled=not arguments.eager)
+    train(
+        arguments.folder,
+        steps=arguments.steps,
+        seed=arguments.seed,
+        polish=arguments.polish,
+        compiled=not arguments.eager,
+    )
 
 
 if __name__ == "__main__":

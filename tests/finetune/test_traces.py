@@ -120,7 +120,7 @@ def test_only_what_the_model_writes_is_learned(tokenizer, drawn):
 
 def test_batches_are_a_function_of_seed_and_step(tokenizer):
     def take(step):
-        made = batches(tokenizer, seed=0, step=step, problems_per_step=2, tokens_per_batch=4096, chains_only=False)
+        made = batches(tokenizer, seed=0, step=step, problems_per_step=2, tokens_per_batch=4096, mix="roles")
         return [(ids.tolist(), labels.tolist()) for ids, labels in made]
 
     assert take(7) == take(7) != take(8)

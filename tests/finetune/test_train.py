@@ -63,9 +63,9 @@ def test_an_exported_run_is_a_checkpoint_that_the_engine_opens(tmp_path):
 
 
 def test_the_rate_rises_holds_and_falls_to_zero():
-    rates = [learning_rate(step, steps=1000, peak=1.0, warm_up=100) for step in range(1001)]
+    rates = [learning_rate(step, steps=1000, peak=1.0, warm_up=100, decay=0.25) for step in range(1001)]
     assert rates[0] == pytest.approx(0.01)
-    assert set(rates[99:750]) == {1.0}
+    assert set(rates[99:751]) == {1.0}
     assert rates[1000] == 0.0
     assert rates[750:] == sorted(rates[750:], reverse=True)
 
