@@ -118,3 +118,16 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Abort everything and release the engine's resources; safe to call twice."""
         ...
+
+
+@runtime_checkable
+class CachesEnded(Protocol):
+    """What an engine has as well if its cache gets the tokens of a completion only when that has ended.
+
+    The runtime then commits what branches share (a request of ``max_tokens`` 0) before it lets them start.
+    """
+
+    @property
+    def caches_ended(self) -> Literal[True]:
+        """Return True."""
+        ...

@@ -92,8 +92,8 @@ def train(
 
     The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
     arithmetic. The rest see all roles. ``polish`` starts from the weights of another run instead, at a quarter of the
-    rate, and sees mostly what decides short runs. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU;
-    it needs a C compiler and a minute to begin.
+    rate, and sees mostly what decides short runs. ``compiled`` fuses elementwise work, up to twice the tokens per
+    second on a CPU; it needs a C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -27,6 +27,7 @@ from sprint_agents.usage import CallUsage, StageUsage
 
 from .execution import Executed, execute
 from .session import Session, usage_of
+from .trunk import Trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
     reader = TagReader(session.tags, stage=number)
     tag_tokens = _TagTokens(reader)
     dispatched: list[_Dispatch] = []
+    trunk = Trunk(session, planner, cached=len(planner.context))
 
     async def dispatch(items: Sequence[Item]) -> None:
         for item in items:
@@ -72,7 +74,7 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
                 context = await generation.cut(item.end)
                 before = generation.tokens_before(item.end)
                 subtask = Subtask(number=item.number, prompt=item.prompt)
-                task = await _dispatch(session, fork, context, subtask, number, rest=item.rest)
+                task = await _dispatch(session, fork, trunk, context, subtask, number, rest=item.rest)
                 dispatched.append(_Dispatch(task, before - tag_tokens.before(generation, item.end), before))
 
     max_tokens = session.planner.max_tokens or session.limits.plan_tokens
@@ -81,6 +83,7 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
             async for chunk in generation:
                 _heard(session, generation, chunk.text, number)
                 await dispatch(reader.feed(chunk.text))
+        trunk.end()
         # A prompt that the plan's end cuts short is certain only now.
         await dispatch(reader.close())
         executed: list[Executed] = await fork.gather()
@@ -94,6 +97,7 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
         executed,
         dispatched,
         usage_of(generation, tag_tokens.before(generation, generation.length)),
+        commits=trunk.costs,
         answer=None if reader.answer is None else answer_value(reader.answer),
         diagnostics=reader.diagnostics,
     )
@@ -104,6 +108,9 @@ async def _given_plan(session: Session, planner: State, plan: Plan, number: int)
     tags = session.tags
     _check(plan, number, re.compile("|".join(map(re.escape, tags.special_tokens))))
     dispatched: list[_Dispatch] = []
+    trunk = Trunk(session, planner, cached=0)
+    if len(plan.subtasks) == 1:
+        trunk.end()  # nobody to share it with
     async with planner.fork() as fork:
         # Written up to the end of each prompt, where its executor starts.
         pending = f"{tags.plan.of(number).open}\n" + (f"{plan.text}\n" if plan.text else "")
@@ -111,13 +118,13 @@ async def _given_plan(session: Session, planner: State, plan: Plan, number: int)
         for subtask in plan.subtasks:
             tag = prompt_tags.numbered(subtask.number)
             await planner.append(f"{pending}{tag.open}{subtask.prompt}{tag.close}")
-            task = await _dispatch(session, fork, planner.context, subtask, number)
+            task = await _dispatch(session, fork, trunk, planner.context, subtask, number)
             dispatched.append(_Dispatch(task, 0, 0))
             pending = "\n"
         await planner.append(pending)
         executed: list[Executed] = await fork.gather()
     await _join(session, planner, number, executed, written="\n")
-    return _stage(number, plan.text, executed, dispatched, CallUsage())
+    return _stage(number, plan.text, executed, dispatched, CallUsage(), commits=trunk.costs)
 
 
 async def _written_end(session: Session, planner: State, number: int, form: str) -> Stage[Any]:
@@ -145,12 +152,19 @@ async def _written_end(session: Session, planner: State, number: int, form: str)
 
 
 async def _dispatch(
-    session: Session, fork: Fork, context: Context, subtask: Subtask, stage: int, *, rest: str = ""
+    session: Session, fork: Fork, trunk: Trunk, context: Context, subtask: Subtask, stage: int, *, rest: str = ""
 ) -> asyncio.Task[Executed]:
     branch = fork.branch(context)
     if rest:
         await branch.append(rest)
-    return fork.start(execute(session, branch, subtask, stage=stage))
+    if not trunk.grow(context):
+        return fork.start(execute(session, branch, subtask, stage=stage))
+
+    async def wait_and_execute() -> Executed:
+        await trunk.reach(len(context))
+        return await execute(session, branch, subtask, stage=stage)
+
+    return fork.start(wait_and_execute())
 
 
 async def _join(session: Session, planner: State, number: int, executed: Sequence[Executed], *, written: str) -> None:
@@ -180,12 +194,13 @@ def _stage(
     dispatched: Sequence[_Dispatch],
     planner: CallUsage,
     *,
+    commits: Sequence[CallUsage] = (),
     answer: str | None = None,
     diagnostics: Sequence[Diagnostic] = (),
 ) -> Stage[Any]:
     """Assemble the record of a stage, with its part of the critical path (PAPER, Metrics)."""
     pairs = list(zip(dispatched, executed, strict=True))
-    costs = [planner, *(item.execution.usage for item in executed)]
+    costs = [planner, *commits, *(item.execution.usage for item in executed)]
     return Stage[Any](
         number=number,
         plan=plan,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import httpx2
 import structlog
@@ -113,6 +113,11 @@ class SGLangEngine:
         """``sprint.json`` of the ``tokenizer`` directory, or, once asked, of a server's checkpoint on this machine."""
         return self._manifest
 
+    @property
+    def caches_ended(self) -> Literal[True]:
+        """True: SGLang's radix cache gets what a request wrote when the request ends (see ``CachesEnded``)."""
+        return True
+
     async def __aenter__(self) -> Self:
         """Keep connections from now on, and ask the server for its model.
 
@@ -142,7 +147,7 @@ class SGLangEngine:
         Raises:
             InvalidRequest: ids outside the vocabulary.
         """
-        _check_ids(ids, await self.model())
+        check_ids(ids, await self.model())
         return await self._retry(lambda: self._tokenizer.decode(ids)) if ids else ""
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
@@ -156,7 +161,7 @@ class SGLangEngine:
             EngineUnavailable: no connection, the server died, or the request was aborted by ``abort``.
             EngineError: see the tree in ``errors``.
         """
-        body = _body(request, await self.model())
+        body = body_of(request, await self.model())
         if request.id in self._running:
             raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
         self._running[request.id] = running = _Running()
@@ -271,7 +276,12 @@ def server_id(request_id: str) -> str:
     return f"{len(request_id)}:{request_id}:{secrets.token_hex(4)}"
 
 
-def _check_ids(ids: Sequence[int], model: ServedModel) -> None:
+def check_ids(ids: Sequence[int], model: ServedModel) -> None:
+    """Refuse ids that are not of the model's vocabulary.
+
+    Raises:
+        InvalidRequest: an id is outside it.
+    """
     if not ids:
         return
     low, high = min(ids), max(ids)
@@ -283,15 +293,20 @@ def _check_ids(ids: Sequence[int], model: ServedModel) -> None:
         )
 
 
-def _body(request: Request, model: ServedModel) -> dict[str, object]:
-    """Write a request as ``/generate`` expects it; nothing is left to the server's own defaults."""
+def body_of(request: Request, model: ServedModel) -> dict[str, object]:
+    """Write a request as ``/generate`` expects it; nothing is left to the server's own defaults.
+
+    Raises:
+        InvalidRequest: an empty context, ids outside the vocabulary, or a negative limit.
+        ContextOverflow: the context leaves no room for a token.
+    """
     ids = request.context.flatten()
     if not ids:
         raise InvalidRequest("the context is empty: a model needs a token to begin with")
     if request.max_tokens < 0:
         raise InvalidRequest(f"max_tokens is {request.max_tokens}: it cannot be negative")
-    _check_ids(ids, model)
-    _check_ids(tuple(request.stop_ids), model)
+    check_ids(ids, model)
+    check_ids(tuple(request.stop_ids), model)
     room = request.max_tokens
     if model.context_limit is not None:
         if len(ids) >= model.context_limit:

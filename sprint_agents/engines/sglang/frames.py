@@ -6,6 +6,7 @@ event's ``completion_tokens`` tells which: it counts all tokens so far, and no c
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +72,20 @@ class FrameReader:
             frame = _Frame.model_validate_json(data)
         except ValidationError:
             raise self._failure(data) from None
+        return self._read(frame)
+
+    def take(self, event: Mapping[str, object]) -> Chunk | None:
+        """Return what an event adds that never was JSON, None if that is nothing.
+
+        Raises:
+            EngineError: see ``read``.
+        """
+        try:
+            return self._read(_Frame.model_validate(event))
+        except ValidationError as error:
+            raise EngineProtocolError(f"SGLang returned something that makes no sense: {error}") from error
+
+    def _read(self, frame: _Frame) -> Chunk | None:
         ending = frame.meta_info.finish_reason
         self.ended = ending is not None
         if ending and ending.type == "abort":

@@ -59,7 +59,7 @@ async def ask(http: Http, directory: Path | None) -> ServedModel:
     except ValidationError as error:
         raise EngineProtocolError(f"{http.url}/model_info is not what an SGLang server answers") from error
     directory = directory or (_existing(info.model_path) if http.local else None)
-    size = _size_on_disk(directory) if directory else None
+    size = vocabulary_size(directory) if directory else None
     if size is None and (size := await _size_by_server(http)) is None:
         _log.warning("engine.vocabulary_unknown", url=http.url, model=info.model_path)
     return ServedModel(
@@ -91,7 +91,12 @@ async def _size_by_server(http: Http) -> int | None:
     return None
 
 
-def _size_on_disk(directory: Path) -> int | None:
+def vocabulary_size(directory: Path) -> int | None:
+    """Read how many token ids the model in ``directory`` has; None if its ``config.json`` does not tell.
+
+    Raises:
+        InvalidCheckpoint: that file cannot be read.
+    """
     path = directory / "config.json"
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,0 +1,217 @@
+"""SGLang without HTTP of ours: its engine in this process, and the ``fork`` of its own frontend.
+
+Neither is needed to use an SGLang server: ``sprint_agents.engines.SGLangEngine`` does that from any environment. These
+are for programs that live in SGLang's environment already.
+
+- ``InProcessEngine(sglang.Engine(…))`` is an engine like any other, in whose place ``Sprint`` runs.
+- ``execute(state, texts, …)`` runs executors on the branches of a ``sglang.function``'s ``ProgramState``.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, TypeVar
+
+from sprint_agents.agents import Executor
+from sprint_agents.engine import Chunk, Request, Sampling
+from sprint_agents.engines.sglang.engine import body_of, check_ids, server_id
+from sprint_agents.engines.sglang.frames import FrameReader
+from sprint_agents.engines.sglang.model import ServedModel, vocabulary_size
+from sprint_agents.engines.sglang.tokenizer import LocalTokenizer
+from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
+from sprint_agents.manifest import Manifest
+from sprint_agents.plan import Execution, Failure
+from sprint_agents.usage import CallUsage
+
+T = TypeVar("T")
+
+
+class Offline(Protocol):
+    """What is used of ``sglang.Engine``."""
+
+    loop: asyncio.AbstractEventLoop
+    tokenizer_manager: Any
+
+    async def async_generate(self, **options: Any) -> Any:
+        """Start a completion; with ``stream`` an async iterator of events."""
+        ...
+
+
+class InProcessEngine:
+    """An ``Engine`` on a ``sglang.Engine`` of this process, for the checkpoint in ``directory``.
+
+    Unlike other engines it works on one event loop only, SGLang's own: run a program by
+    ``engine.loop.run_until_complete(main())``. Whoever made the ``sglang.Engine`` shuts it down.
+    """
+
+    def __init__(self, engine: Offline, directory: str | PathLike[str]) -> None:
+        path = Path(directory)
+        self._engine = engine
+        self._tokenizer = LocalTokenizer(path)
+        self._manifest = Manifest.load(path)
+        limit: int = engine.tokenizer_manager.model_config.context_len
+        self._model = ServedModel(path.name, path, vocabulary_size(path), limit)
+        self._running: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """``sglang:`` and the checkpoint's name."""
+        return f"sglang:{self._model.name}"
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """``sprint.json`` of the checkpoint."""
+        return self._manifest
+
+    @property
+    def caches_ended(self) -> Literal[True]:
+        """True, as for a server (see ``sprint_agents.engine.CachesEnded``)."""
+        return True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, special tokens recognised, none added."""
+        return await self._tokenizer.encode(text)
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``, special tokens shown.
+
+        Raises:
+            InvalidRequest: ids outside the vocabulary.
+        """
+        check_ids(ids, self._model)
+        return await self._tokenizer.decode(ids)
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Stream the completion of ``request``.
+
+        Raises:
+            ConfigurationError: the running event loop is not the engine's.
+            InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
+            EngineError: see the tree in ``errors``.
+        """
+        if asyncio.get_running_loop() is not self._engine.loop:
+            raise ConfigurationError("this engine has a loop of its own: use engine.loop.run_until_complete(main())")
+        if request.id in self._running:
+            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
+        body = body_of(request, self._model)
+        self._running[request.id] = rid = server_id(request.id)
+        reader = FrameReader()
+        try:
+            async for event in await self._engine.async_generate(rid=rid, **body):
+                if chunk := reader.take(event):
+                    yield chunk
+        except ValueError as error:  # what SGLang says of a request that it refuses
+            reader.ended = True
+            raise EngineRejected(str(error)) from error
+        finally:
+            del self._running[request.id]
+            if not reader.ended:
+                self._engine.tokenizer_manager.abort_request(rid=rid)
+
+    async def abort(self, request_id: str) -> None:
+        """End a request of this engine; unknown and finished ids are ignored."""
+        if rid := self._running.get(request_id):
+            self._engine.tokenizer_manager.abort_request(rid=rid)
+
+    async def aclose(self) -> None:
+        """Abort everything that runs; safe to call twice."""
+        for request_id in list(self._running):
+            await self.abort(request_id)
+
+
+class Program(Protocol):
+    """What is used of SGLang's ``ProgramState``."""
+
+    stream_executor: Any
+
+    def fork(self, size: int) -> Any:
+        """Open branches of the program's text."""
+        ...
+
+    def error(self) -> Exception | None:
+        """Wait until all that was added has been done, and say what ended the program early."""
+        ...
+
+    def get_var(self, name: str) -> str:
+        """Return what was generated under a name."""
+        ...
+
+    def get_meta_info(self, name: str) -> Mapping[str, Any]:
+        """Return what the server said of it."""
+        ...
+
+
+async def execute(
+    program: Program,
+    texts: Sequence[str],
+    executor: Executor[T],
+    *,
+    max_tokens: int = 256,
+    sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
+) -> list[Execution[T]]:
+    """Go on from the text of ``program`` by each of ``texts`` on a branch of its own, and read what the model writes.
+
+    The program's text is computed once: it is waited for before the fork, without which SGLang's frontend skips its
+    commit. A branch that fails is an execution with a ``failure``; SGLang alone would only warn. SGLang's branches
+    are threads, so a cancelled call returns when those that run have ended.
+
+    Raises:
+        EngineUnavailable: ``program`` itself has failed before.
+    """
+    if not texts:
+        return []
+    sampling = executor.sampling or sampling or Sampling()
+    generate = import_module("sglang").gen(
+        "execution",
+        max_tokens=executor.max_tokens or max_tokens,
+        stop=list(stop),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=-1 if sampling.top_k is None else sampling.top_k,
+    )
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(len(texts)) as threads:
+        if error := await loop.run_in_executor(threads, program.error):
+            raise EngineUnavailable(f"the SGLang program failed before it forked: {error}") from error
+        group = await loop.run_in_executor(threads, program.fork, len(texts))
+        branches: list[Any] = list(group.states)
+        try:
+            for branch, text in zip(branches, texts, strict=True):
+                branch.stream_executor.submit(text + generate)
+            errors = await asyncio.gather(*(loop.run_in_executor(threads, branch.error) for branch in branches))
+        finally:
+            for branch in branches:
+                branch.stream_executor.end()
+    return [
+        _execution(number, text, branch, error, executor)
+        for number, (text, branch, error) in enumerate(zip(texts, branches, errors, strict=True), 1)
+    ]
+
+
+def _execution(
+    number: int, prompt: str, branch: Program, error: Exception | None, executor: Executor[T]
+) -> Execution[T]:
+    if error:
+        return Execution[Any](number=number, prompt=prompt, failure=Failure.of(error))
+    text, meta = branch.get_var("execution"), branch.get_meta_info("execution")
+    usage = CallUsage(
+        calls=1,
+        prompt_tokens=meta["prompt_tokens"],
+        cached_tokens=meta["cached_tokens"],
+        generated_tokens=meta["completion_tokens"],
+    )
+    try:
+        value = executor.read(text)
+    except Exception as invalid:
+        return Execution[Any](number=number, prompt=prompt, text=text, failure=Failure.of(invalid), usage=usage)
+    return Execution[Any](number=number, prompt=prompt, text=text, value=value, usage=usage)

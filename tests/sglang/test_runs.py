@@ -1,0 +1,158 @@
+"""Whole runs of the shipped model on a real server: the same tokens as in process, prefixes computed once."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+from sprint_agents import Answer, Limits, Plan, Sampling, Sprint, Stage
+from sprint_agents.engine import Chunk, Engine, Finish, Request
+from sprint_agents.engines import LocalEngine
+from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
+from sprint_agents.events import StageFinished
+from sprint_finetune.problems import problems
+
+from .conftest import Connect
+
+PROBLEMS = 50
+GREEDY = Sampling(temperature=0)
+TASK = "Use 48, 24, 12, 2 to make 37."
+HEADER = "\n<execution_1.1>\n"
+REST = "1.1>"
+
+
+def held_out(count: int, *, seed: int, numbers: int = 3) -> list[str]:
+    drawn = itertools.islice(problems(seed=seed, split="held_out", counts=(numbers,)), count)
+    return [task.prompt for task, _ in drawn]
+
+
+async def trajectories(engine: Engine, tasks: Sequence[str], *, at_once: int) -> list[list[int]]:
+    """The token ids of each task's run, from the first plan to the answer."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(task: str) -> list[int]:
+        async with gate, Sprint(engine, sampling=GREEDY).stream(task) as events:
+            return [token async for event in events if isinstance(event, StageFinished) for token in event.token_ids]
+
+    return await asyncio.gather(*(one(task) for task in tasks))
+
+
+async def most_of_its_own(engine: SGLangEngine) -> int:
+    """How many tokens a branch may compute: the rest of its prompt's closing tag, and its header."""
+    return len(await engine.encode(REST)) + len(await engine.encode(HEADER)) + 4  # two-digit numbers take more
+
+
+def computed(stage: Stage) -> list[int]:
+    return [execution.usage.prompt_tokens - execution.usage.cached_tokens for execution in stage.executions]
+
+
+def test_the_same_trajectory_as_in_process(connect: Connect, checkpoint: Path) -> None:
+    tasks = held_out(PROBLEMS, seed=3)
+
+    async def main() -> None:
+        async with connect() as (engine, _), LocalEngine(checkpoint) as local:
+            served = await trajectories(engine, tasks, at_once=8)
+            assert served == await trajectories(local, tasks, at_once=8)
+            assert all(len(ids) > 50 for ids in served)
+
+    asyncio.run(main())
+
+
+def test_a_policys_plan_over_a_thousand_tokens_is_computed_once(connect: Connect) -> None:
+    async def policy(planning):
+        prompts = (f"48+{number}" for number in range(1, 9))
+        yield Plan.of(*prompts, text="48+24=72\n" * 200)
+        yield Answer(value="done")
+
+    async def main() -> None:
+        async with connect() as (engine, counters):
+            await counters.forget()
+            before = await counters.load()
+            run = await Sprint(engine, policy=policy, sampling=GREEDY, limits=Limits(execution_tokens=32)).run(TASK)
+            await counters.idle()
+            after = await counters.load()
+            (stage,) = run.stages
+            own = computed(stage)
+            assert len(own) == 8
+            assert max(own) <= await most_of_its_own(engine)
+            shared = stage.usage.total.prompt_tokens - stage.usage.total.cached_tokens - sum(own)
+            assert 1000 < shared < len(await engine.encode(run.transcript))
+            assert after.computed_prompt_tokens - before.computed_prompt_tokens == run.usage.recomputed_tokens
+
+    asyncio.run(main())
+
+
+def test_a_plan_that_is_still_written_is_computed_once(connect: Connect) -> None:
+    """Executors set out while the planner writes, and compute nothing of what it read or wrote."""
+
+    async def main() -> None:
+        async with connect() as (engine, counters):
+            most = await most_of_its_own(engine)
+            await counters.forget()
+            before = await counters.load()
+            run = await Sprint(engine, sampling=GREEDY).run(TASK)
+            await counters.idle()
+            after = await counters.load()
+            assert len(run.stages[0].executions) >= 8
+            assert max(own for stage in run.stages for own in computed(stage)) <= most
+            # By the server's count: what was written or joined is read once, and each branch's own on top of it.
+            assert after.computed_prompt_tokens - before.computed_prompt_tokens == run.usage.recomputed_tokens
+            once = len(await engine.encode(run.transcript))
+            assert run.usage.recomputed_tokens <= once + most * run.usage.subtasks + run.usage.stages
+
+    asyncio.run(main())
+
+
+class Dictated(SGLangEngine):
+    """The planner's request runs on the server at its own pace, but what it is heard to write is ``plan``.
+
+    It ends when as many executors are under way as the plan has subtasks.
+    """
+
+    manifest = None
+    plan: str
+    executors: int
+    _arrived: int = 0
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        if request.max_tokens == 0 or request.context.own_text.startswith("\n<execution_"):
+            self._arrived += request.max_tokens > 0
+            if self._arrived == self.executors:
+                self._all.set()
+            async for chunk in super().complete(request):
+                yield chunk
+            return
+        if "</Execution_1>" in request.context.text:
+            text = "<Final_answer>done</Final_answer>"
+            yield Chunk(await self.encode(text), text, Finish("stop", None, 0, 0))
+            return
+        self._all = asyncio.Event()
+        script = [(token, await self.decode([token])) for token in await self.encode(self.plan)]
+        real = super().complete(replace(request, max_tokens=len(script) + 1, stop_ids=frozenset(), stop_texts=()))
+        async with aclosing(real):
+            for token, text in script:
+                await anext(real, None)
+                yield Chunk([token], text)
+            await self._all.wait()
+            yield Chunk([], "", Finish("stop", None, len(request.context), 0))
+
+
+def test_a_plan_that_is_still_written_over_a_thousand_tokens_is_computed_once(
+    connect: Connect, server: SGLangServer, checkpoint: Path
+) -> None:
+    prompts = "".join(f"<prompt_1.{number}>48+{number}</prompt_1.{number}>\n" for number in range(1, 9))
+
+    async def main() -> None:
+        async with connect() as (_, counters), Dictated(server.url, tokenizer=checkpoint) as engine:
+            engine.plan, engine.executors = f"<Plan_1>\nSums first:\n{prompts}", 8
+            await counters.forget()
+            limits = Limits(execution_tokens=32)
+            run = await Sprint(engine, sampling=GREEDY, limits=limits).run("48+24=72\n" * 200 + TASK)
+            stage = run.stages[0]
+            assert min(execution.usage.prompt_tokens for execution in stage.executions) > 1000
+            assert len(computed(stage)) == 8
+            assert max(computed(stage)) <= await most_of_its_own(engine)
+
+    asyncio.run(main())
