@@ -169,6 +169,8 @@ class LocalEngine:
         if worker is not None:
             worker.close()
             await asyncio.wrap_future(worker.over)
+            # To its very end: an interpreter that exits while the thread still frees tensors aborts the process.
+            await asyncio.to_thread(worker.join)
 
     async def __aenter__(self) -> Self:
         await self._ready()

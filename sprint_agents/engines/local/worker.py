@@ -131,6 +131,10 @@ class Worker:
             self._closed = True
             self._inbox.put("close")
 
+    def join(self) -> None:
+        """Wait for the end of the thread; after ``over`` that is at once."""
+        self._thread.join()
+
     def _main(self) -> None:
         try:
             scheduler = self._load()

@@ -2,6 +2,7 @@ import asyncio
 import json
 import random
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Sampling
 from sprint_agents.engines.local import LocalEngine, LocalStatistics
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest
+from sprint_agents.models import nano_path
 from tests.engines.contract import Answer, ask, request_of
 
 from .conftest import CONTEXT, VOCABULARY
@@ -381,3 +383,12 @@ def test_ids_that_are_none_are_refused(make_engine: Make) -> None:
         await engine.aclose()
 
     asyncio.run(main())
+
+
+def test_a_closed_engine_leaves_no_thread() -> None:
+    async def main() -> None:
+        async with LocalEngine(nano_path(), threads=1) as engine:
+            await engine.encode("x")
+
+    asyncio.run(main())
+    assert not [thread for thread in threading.enumerate() if thread.name == "sprint-local-engine"]
