@@ -54,8 +54,8 @@ def nano_config(vocabulary: int, *, hidden: int = 192, layers: int = 4) -> Llama
 def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """Make a fresh model whose number tokens begin as waves of their value.
 
-    Sums are then rotations, and products shifts in log space, which the first layers find at once; from random
-    embeddings the same arithmetic takes several times as many tokens.
+    Sums are then rotations, and products shifts in log space, which should be easier to find than from random
+    embeddings; what that alone is worth has not been measured.
     """
     model = LlamaForCausalLM(nano_config(len(tokenizer)))
     numbers = torch.arange(LARGEST + 1, dtype=torch.float32)
