@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Ledger, Limits
-from .dialect.tags import load_tags
+from .dialect.tagged import TagDialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
@@ -145,7 +145,7 @@ class Sprint(Generic[AnswerT]):
             session.emit(RunStarted(run_id=run_id, task=task, policy=self.policy_name))
             try:
                 async with _deadline(self.budget):
-                    await planner.append(session.question.replace("{task}", prompt))
+                    await planner.append(session.dialect.question(prompt))
                     answer = await drive(session, self.policy, planning, planner, log)
                 run: Run[AnswerT] = record.finished(answer, self._verify(answer, known))
             except Exception as error:
@@ -160,12 +160,11 @@ class Sprint(Generic[AnswerT]):
     async def _session(self, listeners: Sequence[Listener]) -> Session:
         manifest = self.engine.manifest
         limits = self.limits or Limits.of(manifest)
-        tags = load_tags(manifest.dialect_version if manifest else 1)
+        dialect = TagDialect.of(manifest)
         return Session(
             engine=self.engine,
-            tags=tags,
-            question=manifest.question if manifest else "{task}\n",
-            stops=await RoleStops.resolve(self.engine, tags),
+            dialect=dialect,
+            stops=await RoleStops.resolve(self.engine, dialect),
             limits=limits,
             ledger=Ledger(self.budget),
             failure=self.failure,

@@ -19,50 +19,12 @@ from typing import Literal, assert_never
 
 from .chat import without_end_marks, without_marks
 from .diagnostics import Diagnostic, DiagnosticKind
+from .items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
 from .lexer import Lexer, Tag
 from .tags import Tags
 
 Place = Literal["outside", "chain", "plan", "prompt", "answer", "after"]
 """Where in a completion: before the plan or the answer, in a chain of thought, in one of them, or behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptClosed:
-    """A subtask may start: its executor reads the completion up to offset ``end``, exactly.
-
-    ``number`` is the subtask's number within its stage, from 1. ``rest`` is what its closing tag lacks at ``end``:
-    nothing, or all of it where the model forgot it.
-    """
-
-    number: int
-    prompt: str
-    end: int
-    rest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanClosed:
-    """The plan ends at offset ``end``, with its closing tag or, as ``</Plan_``, the beginning of it."""
-
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerClosed:
-    """The final answer ends at offset ``end``; ``text`` is all that it says, see ``answer_value``."""
-
-    text: str
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Something is not as it should be."""
-
-    diagnostic: Diagnostic
-
-
-Item = PromptClosed | PlanClosed | AnswerClosed | Found
 
 
 @dataclass(slots=True)

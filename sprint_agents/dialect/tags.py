@@ -76,7 +76,7 @@ def overlap(text: str, close: str) -> int:
     >>> overlap("none</execution_", "</execution_1.2>")
     12
     """
-    start = text.rfind("<", max(0, len(text) - len(close)))
+    start = text.rfind(close[0], max(0, len(text) - len(close)))
     return len(text) - start if start >= 0 and close.startswith(text[start:]) else 0
 
 

@@ -94,9 +94,9 @@ async def _by_model(
     session: Session, executor: Executor[Any], branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]
 ) -> _Attempt:
     number, start = subtask.number, branch.context
-    tag = session.tags.execution.of(stage).numbered(number)
+    close = session.dialect.execution(stage, number).close
     branch.sampling = executor.sampling or session.sampling
-    await branch.append(f"\n{tag.open}\n")
+    await branch.append(session.dialect.header(stage, number))
     generation: Generation | None = None
     size = 0
     try:
@@ -107,7 +107,7 @@ async def _by_model(
                 if session.listening:
                     session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=len(generation.ids)))
         written = generation.text
-        size = overlap(written, tag.close)
+        size = overlap(written, close)
     finally:
         branch.context = start  # where another attempt would begin
         if generation is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
-from sprint_agents.dialect.tags import Tags
+from sprint_agents.dialect.protocol import Dialect
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
@@ -29,12 +29,12 @@ class RoleStops:
     answer: Stops
 
     @classmethod
-    async def resolve(cls, engine: Engine, tags: Tags) -> "RoleStops":
+    async def resolve(cls, engine: Engine, dialect: Dialect) -> "RoleStops":
         """Find which of the dialect's stops are single tokens of this engine."""
         return cls(
-            plan=await Stops.resolve(engine, tags.stops.plan),
-            execution=await Stops.resolve(engine, tags.stops.execution),
-            answer=await Stops.resolve(engine, tags.stops.answer),
+            plan=await Stops.resolve(engine, dialect.stops.plan),
+            execution=await Stops.resolve(engine, dialect.stops.execution),
+            answer=await Stops.resolve(engine, dialect.stops.answer),
         )
 
 
@@ -43,8 +43,7 @@ class Session:
     """The shared parts of one run."""
 
     engine: Engine
-    tags: Tags
-    question: str
+    dialect: Dialect
     stops: RoleStops
     limits: Limits
     ledger: Ledger

@@ -8,16 +8,16 @@ Invariants:
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sprint_agents import metrics
 from sprint_agents.context import Context
 from sprint_agents.dialect.answers import answer_value
 from sprint_agents.dialect.diagnostics import Diagnostic
-from sprint_agents.dialect.reader import Item, PromptClosed, TagReader
+from sprint_agents.dialect.items import Item, PromptClosed
+from sprint_agents.dialect.protocol import Reader
 from sprint_agents.dialect.tags import closing
 from sprint_agents.errors import PolicyError
 from sprint_agents.events import PlannerWrote, StageStarted
@@ -63,9 +63,10 @@ async def run_stage(session: Session, planner: State, step: Plan | Ask, *, numbe
 
 async def _written_plan(session: Session, planner: State, number: int) -> Stage[Any]:
     """Let the model write a plan, or its answer; subtasks start while it writes."""
-    reader = TagReader(session.tags, stage=number)
+    reader = session.dialect.reader(number, "plan")
     tag_tokens = _TagTokens(reader)
     dispatched: list[_Dispatch] = []
+    await planner.append(session.dialect.opening(number, "plan"))
     trunk = Trunk(session, planner, cached=len(planner.context))
 
     async def dispatch(items: Sequence[Item]) -> None:
@@ -90,7 +91,7 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
     if reader.answer is None and reader.plan is not None:
         await _join(session, planner, number, executed, written=generation.text)
     elif reader.answer is None:
-        await planner.append("\n")
+        await planner.append(session.dialect.ending("plan", generation.text))
     return _stage(
         number,
         reader.plan or "",
@@ -105,41 +106,36 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
 
 async def _given_plan(session: Session, planner: State, plan: Plan, number: int) -> Stage[Any]:
     """Write a policy's plan into the context as the planner would have, and run it."""
-    tags = session.tags
-    _check(plan, number, re.compile("|".join(map(re.escape, tags.special_tokens))))
+    _check_numbers(plan, number)
+    pieces = session.dialect.given(number, plan.text, [subtask.prompt for subtask in plan.subtasks])
     dispatched: list[_Dispatch] = []
     trunk = Trunk(session, planner, cached=0)
     if len(plan.subtasks) == 1:
         trunk.end()  # nobody to share it with
     async with planner.fork() as fork:
-        # Written up to the end of each prompt, where its executor starts.
-        pending = f"{tags.plan.of(number).open}\n" + (f"{plan.text}\n" if plan.text else "")
-        prompt_tags = tags.prompt.of(number)
-        for subtask in plan.subtasks:
-            tag = prompt_tags.numbered(subtask.number)
-            await planner.append(f"{pending}{tag.open}{subtask.prompt}{tag.close}")
+        for subtask, piece in zip(plan.subtasks, pieces, strict=False):
+            await planner.append(piece)
             task = await _dispatch(session, fork, trunk, planner.context, subtask, number)
             dispatched.append(_Dispatch(task, 0, 0))
-            pending = "\n"
-        await planner.append(pending)
+        await planner.append(pieces[-1])
         executed: list[Executed] = await fork.gather()
-    await _join(session, planner, number, executed, written="\n")
+    await _join(session, planner, number, executed, written=pieces[-1])
     return _stage(number, plan.text, executed, dispatched, CallUsage(), commits=trunk.costs)
 
 
-async def _written_end(session: Session, planner: State, number: int, form: str) -> Stage[Any]:
+async def _written_end(session: Session, planner: State, number: int, form: Literal["chain", "answer"]) -> Stage[Any]:
     """Let the model write one sequential chain up to its answer, or only the answer."""
-    tags, limits = session.tags, session.limits
-    pair, cap = (tags.chain, limits.chain_tokens) if form == "chain" else (tags.answer, limits.answer_tokens)
-    reader = TagReader(tags, stage=number, within="chain" if form == "chain" else "answer")
-    await planner.append(f"{pair.open}\n")
+    dialect, limits = session.dialect, session.limits
+    cap = limits.chain_tokens if form == "chain" else limits.answer_tokens
+    reader = dialect.reader(number, form)
+    await planner.append(dialect.opening(number, form))
     async with session.call(planner, max_tokens=cap, stops=session.stops.answer) as generation:
         async for chunk in generation:
             _heard(session, generation, chunk.text, number)
             reader.feed(chunk.text)
     reader.close()
     if reader.answer is None:
-        await planner.append(f"{closing(generation.text, pair.close)}\n")
+        await planner.append(dialect.ending(form, generation.text))
     return _stage(
         number,
         reader.chain or "",
@@ -169,21 +165,19 @@ async def _dispatch(
 
 async def _join(session: Session, planner: State, number: int, executed: Sequence[Executed], *, written: str) -> None:
     """Close the plan and append the executions in prompt order; adjacent text is encoded at once."""
-    tags = session.tags
-    pending = f"{closing(written, tags.plan.of(number).close)}\n"
+    dialect = session.dialect
+    pending = dialect.plan_end(number, written, executions=bool(executed))
+    for item in executed:
+        pair = dialect.execution(number, item.execution.number)
+        pending += pair.open
+        if item.ids is None:
+            pending += f"{item.text}{closing(item.text, pair.close)}\n"
+            continue
+        await planner.append(pending)
+        planner.context = planner.context.extend(item.ids, item.text)
+        pending = f"{closing(item.text, pair.close)}\n"
     if executed:
-        around, execution = tags.executions.of(number), tags.execution.of(number)
-        pending += f"{around.open}\n"
-        for item in executed:
-            tag = execution.numbered(item.execution.number)
-            pending += f"{tag.open}\n"
-            if item.ids is None:
-                pending += f"{item.text}{closing(item.text, tag.close)}\n"
-                continue
-            await planner.append(pending)
-            planner.context = planner.context.extend(item.ids, item.text)
-            pending = f"{closing(item.text, tag.close)}\n"
-        pending += f"{around.close}\n"
+        pending += dialect.executions_end(number)
     await planner.append(pending)
 
 
@@ -237,7 +231,7 @@ class _TagTokens:
 
     __slots__ = ("_count", "_reader", "_seen")
 
-    def __init__(self, reader: TagReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._seen = 0
         self._count = 0
@@ -252,16 +246,11 @@ class _TagTokens:
         return self._count
 
 
-def _check(plan: Plan, number: int, tag: re.Pattern[str]) -> None:
-    """Refuse a policy's plan that would read as something else.
+def _check_numbers(plan: Plan, number: int) -> None:
+    """Refuse a policy's plan whose subtasks are not in order.
 
     Raises:
-        PolicyError: a text holds a tag, or the numbers are not 1, 2, 3, ….
+        PolicyError: the numbers are not 1, 2, 3, ….
     """
     if [subtask.number for subtask in plan.subtasks] != list(range(1, len(plan.subtasks) + 1)):
         raise PolicyError(f"the subtasks of plan {number} are not numbered 1, 2, 3, …: make it with Plan.of(prompt, …)")
-    for text in (plan.text, *(subtask.prompt for subtask in plan.subtasks)):
-        if match := tag.search(text):
-            raise PolicyError(
-                f"a text of plan {number} holds the tag {match.group()!r}, which would end or start a part of it"
-            )

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.dialect.reader import AnswerClosed, Found, Item, PlanClosed, PromptClosed, TagReader
+from sprint_agents.dialect.items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
+from sprint_agents.dialect.reader import TagReader
 from sprint_agents.dialect.tags import load_tags
 
 from .texts import chunked, tagged_texts
