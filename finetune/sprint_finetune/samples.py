@@ -40,29 +40,39 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
     return Sample(ids, labels)
 
 
-Mix = Literal["chains", "roles", "polish"]
-"""What a batch holds: sequential chains alone, all roles, or mostly what decides a run of three numbers."""
+Mix = Literal["chains", "roles"]
+"""What a batch holds: sequential chains alone, or the calls of both modes."""
+
+_PLANNERS_OF_FOUR = 0.35
+_EXECUTORS = 4
 
 
 def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
-    """Take a few calls of one training problem; long contexts with little to learn less often."""
-    counts = (3, 3, 4) if mix == "polish" else (3, 4, 4, 4)
+    """Take some calls of one training problem; long contexts with little to learn less often."""
+    counts = (3, 4, 4, 4) if mix == "chains" else (3, 4)
     task, stages = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
-    calls = [chain(task, stages)]
     if mix == "chains":
-        return calls
-    if len(task.numbers) == 3 or rng.random() < (0.4 if mix == "polish" else 0.2):
-        calls.append(planner(task, stages))
-    if mix == "polish" and len(task.numbers) == 3:
-        return [*calls, *executors(task, stages)]
+        return [chain(task, stages)]
+    calls: list[Call] = []
+    short = len(task.numbers) == 3
+    if short or rng.random() < 0.5:
+        calls.append(chain(task, stages))
+    path = planner(task, stages)
+    calls.append(path if short or rng.random() < _PLANNERS_OF_FOUR else first_plan(path))
     every = list(executors(task, stages))
     found = [call for call in every if call.found]
     calls += rng.sample(found, k=min(1, len(found)))
     # Executors of a second stage read a long context: only one of them.
     first = len(stages[0])
-    calls += rng.sample(every[:first], k=min(3, first))
-    calls += rng.sample(every[first:], k=min(1, len(every) - first))
+    calls += rng.sample(every[:first], k=min(_EXECUTORS, first))
+    calls += rng.sample(every[first:], k=min(_EXECUTORS if short else 1, len(every) - first))
     return calls
+
+
+def first_plan(path: Call) -> Call:
+    """Cut a planner's path after its first plan, which is much to learn from a short context."""
+    end = next(index for index, piece in enumerate(path.pieces) if piece.learned)
+    return Call(path.role, path.pieces[: end + 1])
 
 
 def batches(

@@ -1,34 +1,68 @@
 """Search of Countdown problems, written out step by step.
 
 The search space: combine two numbers into one until one is left; whole positive values up to
-``LARGEST``. An *opening* combines the first two numbers; an *exploration* follows one opening to its end:
-every way to combine two of the remaining numbers, and for the last two only the operations that can
-still reach the target (a sum or product above them, a difference or quotient below).
+``LARGEST``. An *opening* combines the first two numbers; an *exploration* follows one opening to its end.
 
-The order is fixed, so that a model can learn it: numbers fall, pairs and ``+ - * /`` in order.
+Every line is a small table that a small model can look up, with one token a word::
+
+    25 - 7 = 18 left 18 3 2 for 46     the opening, the numbers that it leaves, the target
+    18 3 : 21 15 54 6                  two of them: sum, difference, product, quotient (x: none of use)
+    21 2 : 23 19 42 x 46 no            one of these and the last number: the same four, the target, is it there?
+    …
+    44 2 : 46 42 88 22 46 yes
+    found 46 = 44 + 2 , 44 = …         from the target back to the opening
+    answer ((…) + …) + 2
+
+The order is fixed, so that a model can learn it: the numbers fall, pairs in order, then ``+ - * /``.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 LARGEST = 200
 """Largest intermediate value, and the largest number that is one token."""
 
-_LARGEST_CHECKED_PRODUCT = 100
+Op = Literal["+", "-", "*", "/"]
+OPS: tuple[Op, ...] = get_args(Op)
+
+NO_VALUE = "x"
+"""Stands in a table for a value that is too large, not whole, not positive, or there already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A value and the expression over the problem's own numbers that makes it."""
+    """A value and how it was made: of the problem's own numbers, or of two other terms."""
 
     value: int
-    expression: str
-    compound: bool = False
+    made_of: "tuple[Term, Op, Term] | None" = None
 
-    def inside(self) -> str:
-        """Write the expression as it stands inside a larger one."""
-        return f"({self.expression})" if self.compound else self.expression
+    @property
+    def expression(self) -> str:
+        """The value over the problem's own numbers."""
+        if self.made_of is None:
+            return str(self.value)
+        a, op, b = self.made_of
+        return f"{a._inside()} {op} {b._inside()}"
+
+    @property
+    def equation(self) -> str:
+        """The last step that made the value, right to left."""
+        if self.made_of is None:
+            raise ValueError(f"{self.value} is a number of the problem: nothing made it")
+        a, op, b = self.made_of
+        return f"{self.value} = {a.value} {op} {b.value}"
+
+    def steps(self) -> "Iterator[Term]":
+        """Return this term, if it was made, and those that it was made of."""
+        if self.made_of:
+            yield self
+            for part in (self.made_of[0], self.made_of[2]):
+                yield from part.steps()
+
+    def _inside(self) -> str:
+        return f"({self.expression})" if self.made_of else self.expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,95 +74,72 @@ class Exploration:
     found: str | None
 
 
-def combine(a: Term, op: str, b: Term) -> Term:
-    """Compute ``a op b``; the caller has checked that the value is whole and positive."""
-    value = {"+": a.value + b.value, "-": a.value - b.value, "*": a.value * b.value, "/": a.value // b.value}[op]
-    return Term(value, f"{a.inside()}{op}{b.inside()}", compound=True)
+def table(a: Term, b: Term) -> list[Term | None]:
+    """Combine two terms by each of ``OPS``, the larger one first; None where no value is of use.
+
+    >>> [made and made.value for made in table(Term(3), Term(18))]
+    [21, 15, 54, 6]
+    >>> [made and made.value for made in table(Term(4), Term(2))]  # 4 - 2 is there already, and so is no new quotient
+    [6, 2, 8, None]
+    """
+    a, b = (a, b) if a.value >= b.value else (b, a)
+    values = (
+        a.value + b.value,
+        a.value - b.value,
+        a.value * b.value,
+        a.value // b.value if b.value > 1 and a.value % b.value == 0 else 0,
+    )
+    return [
+        Term(value, (a, op, b)) if 0 < value <= LARGEST and value not in values[:index] else None
+        for index, (op, value) in enumerate(zip(OPS, values, strict=True))
+    ]
 
 
-def operations(a: int, b: int) -> Iterator[str]:
-    """Return the operations worth trying on ``a >= b``."""
-    if a + b <= LARGEST:
-        yield "+"
-    if a > b:
-        yield "-"
-    if a * b <= LARGEST:
-        yield "*"
-    if b > 1 and a % b == 0:
-        yield "/"
-
-
-def final_operations(a: int, b: int, target: int) -> Iterator[str]:
-    """Return the operations on the last two numbers, ``a >= b``, that can still reach the target."""
-    if target > a:
-        yield "+"
-        if b > 1 and a * b <= _LARGEST_CHECKED_PRODUCT:
-            yield "*"
-    elif target == a and b == 1:
-        yield "*"
-    else:
-        if a > b:
-            yield "-"
-        if b > 1 and a % b == 0:
-            yield "/"
-
-
-def openings(numbers: tuple[int, ...], ops: str) -> list[tuple[int, str, int]]:
+def openings(numbers: tuple[int, ...], ops: str) -> list[tuple[int, Op, int]]:
     """List the first steps that use one of ``ops``, as (index, op, index) into ``numbers``; equal steps once."""
-    seen: set[tuple[int, str, int]] = set()
-    steps: list[tuple[int, str, int]] = []
+    steps: dict[tuple[int, Op, int], tuple[int, Op, int]] = {}
     for i, j in itertools.combinations(range(len(numbers)), 2):
-        for op in operations(numbers[i], numbers[j]):
-            step = (numbers[i], op, numbers[j])
-            if op in ops and step not in seen:
-                seen.add(step)
-                steps.append((i, op, j))
-    return steps
+        for op, made in zip(OPS, table(Term(numbers[i]), Term(numbers[j])), strict=True):
+            if made and op in ops:
+                steps.setdefault((numbers[i], op, numbers[j]), (i, op, j))
+    return list(steps.values())
 
 
-def explore(numbers: tuple[int, ...], step: tuple[int, str, int], target: int) -> Exploration:
-    """Follow the opening ``step`` until it meets the target or ends with ``none``."""
+def explore(numbers: tuple[int, ...], step: tuple[int, Op, int], target: int) -> Exploration:
+    """Follow the opening ``step`` of 3 or 4 falling ``numbers`` until it meets the target or ends with ``none``."""
     i, op, j = step
-    terms = [Term(number, str(number)) for number in numbers]
-    made = combine(terms[i], op, terms[j])
-    rest = _falling([made, *(term for k, term in enumerate(terms) if k not in (i, j))])
-    opening = f"{numbers[i]}{op}{numbers[j]}"
-    lines = [f"{opening}={made.value} left {','.join(str(term.value) for term in rest)}"]
+    made = table(Term(numbers[i]), Term(numbers[j]))[OPS.index(op)]
+    if made is None or len(numbers) not in (3, 4):
+        raise ValueError(f"an exploration follows an opening of 3 or 4 numbers, not {step} of {numbers}")
+    rest = [made, *(Term(number) for k, number in enumerate(numbers) if k not in (i, j))]
+    opening = f"{numbers[i]} {op} {numbers[j]}"
+    left = " ".join(str(term.value) for term in rest)
+    lines = [f"{opening} = {made.value} left {left} for {target}"]
     found = _explore(rest, target, lines)
-    lines.append(f"found {found.expression}" if found else "none")
+    if found:
+        lines.append(f"found {' , '.join(term.equation for term in found.steps())}")
+    lines.append(f"answer {found.expression}" if found else "none")
     return Exploration(opening, "\n".join(lines) + "\n", found.expression if found else None)
 
 
 def _explore(rest: list[Term], target: int, lines: list[str]) -> Term | None:
     if len(rest) == 2:
-        checks, found = _final(rest[0], rest[1], target)
-        lines.append(",".join(checks))
-        return found
-    if len(rest) > 3:
-        raise ValueError(
-            f"an exploration leaves 2 or 3 numbers after its opening, not {len(rest)}: use problems of 3 or 4"
-        )
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        a, b, (other,) = rest[i], rest[j], [rest[k] for k in range(3) if k not in (i, j)]
-        for op in operations(a.value, b.value):
-            made = combine(a, op, b)
-            last = _falling([made, other])
-            checks, found = _final(last[0], last[1], target)
-            lines.append(",".join([f"{a.value}{op}{b.value}={made.value}", *checks]))
-            if found:
+        return _last(rest[0], rest[1], target, lines)
+    for i, j, k in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+        values = table(rest[i], rest[j])
+        lines.append(_row(rest[i], rest[j], values))
+        for made in values:
+            if made and (found := _last(made, rest[k], target, lines)):
                 return found
     return None
 
 
-def _final(a: Term, b: Term, target: int) -> tuple[list[str], Term | None]:
-    checks: list[str] = []
-    for op in final_operations(a.value, b.value, target):
-        made = combine(a, op, b)
-        checks.append(f"{a.value}{op}{b.value}={made.value}")
-        if made.value == target:
-            return checks, made
-    return checks, None
+def _last(a: Term, b: Term, target: int, lines: list[str]) -> Term | None:
+    values = table(a, b)
+    found = next((made for made in values if made and made.value == target), None)
+    lines.append(f"{_row(a, b, values)} {target} {'yes' if found else 'no'}")
+    return found
 
 
-def _falling(terms: list[Term]) -> list[Term]:
-    return sorted(terms, key=lambda term: -term.value)
+def _row(a: Term, b: Term, values: list[Term | None]) -> str:
+    return f"{a.value} {b.value} : {' '.join(str(made.value) if made else NO_VALUE for made in values)}"

@@ -15,22 +15,30 @@ from transformers import PreTrainedTokenizerFast
 
 from sprint_agents.dialect.tags import load_tags
 
-from .search import LARGEST
+from .search import LARGEST, NO_VALUE, OPS
 from .traces import NOTHING, PLAN_OPENINGS
 
 END, PADDING = "<|end|>", "<|pad|>"
 
 PHRASES = (
-    "Use ",
-    " to make ",
-    ", ",
+    "Use",
+    " to make",
+    ",",
     ".\n",
-    " left ",
-    "found ",
+    " =",
+    " left",
+    " for",
+    " :",
+    f" {NO_VALUE}",
+    " yes\n",
+    " no\n",
+    "found",
+    " ,",
+    "answer",
     "none\n",
+    *(f" {op}" for op in OPS),
+    " (",
     NOTHING,
-    "Based on execution_",
-    ": ",
     "\\boxed{",
     "}\n",
     *PLAN_OPENINGS,
@@ -45,6 +53,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     wholes = [
         *(str(number) for number in range(10, LARGEST + 1)),
+        *(f" {number}" for number in range(LARGEST + 1)),  # within a line; the bare form opens one
         *(f"{stage}." for stage in _STAGES),  # in tags: <prompt_ | 1. | 2>
         *(f"{number}>" for number in _SUBTASKS),
         *PHRASES,
@@ -55,7 +64,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         vocabulary.setdefault(_byte_level(whole), len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     phrases = "|".join(re.escape(phrase) for phrase in sorted(PHRASES, key=len, reverse=True))
-    pattern = rf"\d{{1,2}}\.(?=\d+>)|\d{{1,2}}>|{phrases}|\d{{1,3}}|[^\d]"
+    # A number up to LARGEST is one token; of a larger one each digit is.
+    number = rf" ?(?<!\d)(?:{'|'.join(str(number) for number in range(LARGEST, -1, -1))})(?!\d)"
+    pattern = rf"\d{{1,2}}\.(?=\d+>)|\d{{1,2}}>|{phrases}|{number}|\d|[^\d]"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),

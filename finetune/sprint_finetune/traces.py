@@ -42,20 +42,21 @@ class Call:
 def chain(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Call:
     """Write the sequential trace: openings one after the other until one meets the target."""
     found: str | None = None
-    lines: list[str] = []
-    for exploration in (exploration for stage in searched for exploration in stage):
-        lines.append(exploration.text)
-        if found := exploration.found:
-            break
-    answer = f"\\boxed{{{found}}}" if found else NOTHING
-    text = "".join(lines) + f"{_TAGS.chain.close}\n{_TAGS.answer.open}\n{answer}\n{_TAGS.answer.close}"
+    text = ""
+    for lead, explorations in zip(PLAN_OPENINGS, searched, strict=False):
+        text += lead
+        for exploration in explorations:
+            text += exploration.text
+            if found := exploration.found:
+                break
+    text += f"{_TAGS.chain.close}\n{_answer(found)}"
     return Call("chain", (_question(task), Piece(f"{_TAGS.chain.open}\n", False), Piece(text, True)), bool(found))
 
 
 def planner(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Call:
     """Write the planner's path: plans and the answer are learned, joined executions are read."""
     pieces = [_question(task)]
-    based_on: tuple[str, str] | None = None
+    found: str | None = None
     for number, explorations in enumerate(searched, 1):
         pieces += [Piece(_plan(number, explorations) + _TAGS.stops.plan[0], True)]
         joined = f"{number}>\n{_TAGS.executions.open.format(stage=number)}\n"
@@ -64,12 +65,10 @@ def planner(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Call:
             joined += f"<execution_{label}>\n"
             pieces += [Piece(joined, False), Piece(exploration.text + _TAGS.stops.execution[0], False)]
             joined = f"{label}>\n"
-            if exploration.found and based_on is None:
-                based_on = (label, exploration.found)
+            found = found or exploration.found
         pieces.append(Piece(joined + f"{_TAGS.executions.close.format(stage=number)}\n", False))
-    answer = f"Based on execution_{based_on[0]}: \\boxed{{{based_on[1]}}}" if based_on else NOTHING
-    pieces.append(Piece(f"{_TAGS.answer.open}\n{answer}\n{_TAGS.answer.close}", True))
-    return Call("planner", tuple(pieces), based_on is not None)
+    pieces.append(Piece(_answer(found), True))
+    return Call("planner", tuple(pieces), found is not None)
 
 
 def executors(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Iterator[Call]:
@@ -94,6 +93,12 @@ def executors(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Ite
                 exploration.found is not None,
             )
         position += 1
+
+
+def _answer(found: str | None) -> str:
+    """Write the last request of either mode; the expression stands as in the line that found it, so it can be copied."""
+    answer = f"\\boxed{{ {found}}}" if found else NOTHING
+    return f"{_TAGS.answer.open}\n{answer}\n{_TAGS.answer.close}"
 
 
 def _question(task: Countdown) -> Piece:

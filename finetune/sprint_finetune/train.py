@@ -1,6 +1,6 @@
 """Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
 
-    python -m sprint_finetune.train runs/nano --steps 7600
+    python -m sprint_finetune.train runs/nano --steps 7000
 
 Schedule: warm-up, constant, linear decay. bf16 autocast over float32 weights.
 The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
@@ -32,13 +32,16 @@ WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 12
 LOG_WAVE_RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 WAVE_AMPLITUDE = 0.06
 
+BYTE_LEVEL_SPACE = "Ġ"
+"""How a byte-level vocabulary writes a space."""
 
-def nano_config(vocabulary: int, *, hidden: int = 192, layers: int = 4) -> LlamaConfig:
+
+def nano_config(vocabulary: int, *, hidden: int = 256, layers: int = 4) -> LlamaConfig:
     """Describe the architecture of sprint-nano: head_dim 64 suits every engine's kernels."""
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
-        intermediate_size=4 * hidden,
+        intermediate_size=3 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
@@ -55,7 +58,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """Make a fresh model whose number tokens begin as waves of their value.
 
     Sums are then rotations, and products shifts in log space, which should be easier to find than from random
-    embeddings; what that alone is worth has not been measured.
+    embeddings. A number's two tokens, bare and after a space, differ by one vector, the same for all numbers.
     """
     model = LlamaForCausalLM(nano_config(len(tokenizer)))
     numbers = torch.arange(LARGEST + 1, dtype=torch.float32)
@@ -64,9 +67,14 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     ]
     angles = 2 * math.pi * torch.stack(turns, dim=1)
     waves = torch.stack([angles.cos(), angles.sin()], dim=2).flatten(1)
-    rows = tokenizer.convert_tokens_to_ids([str(number) for number in range(LARGEST + 1)])
+    bare, spaced = (
+        tokenizer.convert_tokens_to_ids([f"{before}{number}" for number in range(LARGEST + 1)])
+        for before in ("", BYTE_LEVEL_SPACE)
+    )
     with torch.no_grad():
-        model.model.embed_tokens.weight[rows, : waves.shape[1]] += WAVE_AMPLITUDE * waves
+        rows = model.model.embed_tokens.weight
+        rows[bare, : waves.shape[1]] += WAVE_AMPLITUDE * waves
+        rows[spaced] = rows[bare] + rows[tokenizer.convert_tokens_to_ids(BYTE_LEVEL_SPACE)]
     return model
 
 
@@ -81,19 +89,17 @@ def train(
     steps: int,
     seed: int = 0,
     peak: float = 2e-3,
-    problems_per_step: int = 4,
+    problems_per_step: int = 8,
     tokens_per_batch: int = 12_288,
-    chain_steps: int = 3000,
-    polish: Path | None = None,
+    chain_steps: int = 2500,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
 ) -> None:
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
     The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
-    arithmetic. The rest see all roles. ``polish`` starts from the weights of another run instead, at a quarter of the
-    rate, and sees mostly what decides short runs. ``compiled`` fuses elementwise work, up to twice the tokens per
-    second on a CPU; it needs a C compiler and a minute to begin.
+    arithmetic. The rest see all roles. ``compiled`` fuses elementwise work, up to twice the tokens per second on a
+    CPU; it needs a C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -103,20 +109,17 @@ def train(
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     first, tokens = _resume(folder, model, optimiser)
-    if polish and not first:
-        model.load_state_dict(torch.load(polish / "state.pt", map_location="cpu", weights_only=True)["model"])
-    peak = peak / 4 if polish else peak
     body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, peak=peak, decay=0.8 if polish else 0.39)
-        mix = "polish" if polish else "chains" if step < chain_steps else "roles"
+            group["lr"] = learning_rate(step, steps=steps, peak=peak)
+        mix = "chains" if step < chain_steps else "roles"
         parts = batches(
             tokenizer,
             seed=seed,
             step=step,
-            problems_per_step=problems_per_step if mix != "roles" else problems_per_step // 2,
+            problems_per_step=problems_per_step if mix == "chains" else problems_per_step // 2,
             tokens_per_batch=tokens_per_batch,
             mix=mix,
         )
@@ -199,18 +202,16 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=7600)
+    parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
-    parser.add_argument("--polish", type=Path, help="another run, to start from its weights and polish them")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     train(
         arguments.folder,
         steps=arguments.steps,
         seed=arguments.seed,
-        polish=arguments.polish,
         compiled=not arguments.eager,
     )
 
