@@ -1,0 +1,126 @@
+"""What is solved: held-out problems of our own tasks, and public benchmarks in their own file formats."""
+
+import csv
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from sprint_agents.errors import ConfigurationError
+from sprint_agents.tasks import recognise
+
+_CHOICES = "ABCD"
+
+
+class Case(BaseModel):
+    """One problem: the ``task`` as it is put to a model, and the reference ``answer`` where no program knows the task.
+
+    >>> Case(id="1", task="Use 50, 25, 7, 3 to make 79.").check("50+25+(7-3)")
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    task: str
+    answer: str | None = None
+
+    def check(self, answer: str) -> bool | None:
+        """Whether ``answer`` is right; None where it takes more than a program of the library to tell."""
+        if (task := recognise(self.task)) is not None:
+            return task.check(answer)
+        if self.answer is not None and answer.strip() == self.answer.strip():
+            return True
+        return None
+
+
+def held_out(problems: Iterator[tuple[Any, Any]], *, name: str, count: int) -> list[Case]:
+    """Take the first ``count`` problems of one of our own tasks, as their generators yield them."""
+    return [
+        Case(id=f"{name}-{number}", task=task.prompt)
+        for number, (task, _) in enumerate(itertools.islice(problems, count), 1)
+    ]
+
+
+def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:
+    """Read a benchmark's file: MATH-500 (JSONL), GPQA (CSV), Countdown (JSONL), or our own ``{id, task, answer}``.
+
+    The format is told by the names of the fields. GPQA's choices are shuffled by a hash of the question, so they
+    stand in the same order in every run.
+
+    Raises:
+        ConfigurationError: no such file, a line that cannot be read, or fields of no known format.
+    """
+    cases: list[Case] = []
+    for number, row in enumerate(itertools.islice(_rows(path), limit), 1):
+        reader = next((read for fields, read in _FORMATS if fields <= row.keys()), None)
+        if reader is None:
+            known = "; ".join(", ".join(sorted(fields)) for fields, _ in _FORMATS)
+            raise ConfigurationError(
+                f"{path}, row {number} has the fields {', '.join(row)}: "
+                f"a case needs those of one known format ({known})"
+            )
+        cases.append(reader(f"{path.stem}-{number}", row))
+    if not cases:
+        raise ConfigurationError(f"{path} holds no case")
+    return cases
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            if path.suffix == ".csv":
+                yield from csv.DictReader(lines)
+                return
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _object(path, number, line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def _object(path: Path, number: int, line: str) -> Mapping[str, Any]:
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}, line {number} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ConfigurationError(f"{path}, line {number} is no JSON object")
+    return row  # pyright: ignore[reportUnknownVariableType]
+
+
+def _own(name: str, row: Mapping[str, Any]) -> Case:
+    answer = row.get("answer")
+    return Case(id=str(row.get("id", name)), task=str(row["task"]), answer=None if answer is None else str(answer))
+
+
+def _math(name: str, row: Mapping[str, Any]) -> Case:
+    return Case(id=str(row.get("unique_id", name)), task=str(row["problem"]), answer=str(row["answer"]))
+
+
+def _countdown(name: str, row: Mapping[str, Any]) -> Case:
+    numbers = ", ".join(str(number) for number in sorted(row["nums"], reverse=True))
+    return Case(id=str(row.get("id", name)), task=f"Use {numbers} to make {row['target']}.")
+
+
+def _gpqa(name: str, row: Mapping[str, Any]) -> Case:
+    question = str(row["Question"]).strip()
+    right = str(row["Correct Answer"]).strip()
+    choices = [right, *(str(row[f"Incorrect Answer {number}"]).strip() for number in (1, 2, 3))]
+    random.Random(hashlib.sha256(question.encode()).digest()).shuffle(choices)
+    listed = "\n".join(f"{letter}) {choice}" for letter, choice in zip(_CHOICES, choices, strict=True))
+    task = f"{question}\n\n{listed}\n\nAnswer with the letter of the right choice."
+    return Case(id=str(row.get("Record ID") or name), task=task, answer=_CHOICES[choices.index(right)])
+
+
+_FORMATS: tuple[tuple[set[str], Callable[[str, Mapping[str, Any]], Case]], ...] = (
+    ({"task"}, _own),
+    ({"problem", "answer"}, _math),
+    ({"nums", "target"}, _countdown),
+    ({"Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"}, _gpqa),
+)

@@ -1,0 +1,42 @@
+"""Solve every case by every method, in turns, so that what disturbs one disturbs all."""
+
+from collections.abc import Callable, Sequence
+
+from sprint_agents import Run
+
+from .cases import Case
+from .methods import Method
+from .outcomes import Outcome, OutcomeFile
+
+Check = Callable[[Case, str], bool | None]
+"""Whether an answer is right; None where it cannot be told."""
+
+
+async def compare(
+    methods: Sequence[Method],
+    cases: Sequence[Case],
+    *,
+    seeds: Sequence[int],
+    out: OutcomeFile,
+    check: Check = Case.check,
+    heard: Callable[[Outcome], object] = lambda _: None,
+) -> None:
+    """Add to ``out`` what it lacks: each case, each seed, each method, one run at a time on an idle engine.
+
+    Wall times are latencies that way, and compare within a case. A run that fails is an outcome with its ``error``.
+    """
+    for case in cases:
+        for seed in seeds:
+            for method in methods:
+                if (method.name, case.id, seed) not in out.outcomes:
+                    outcome = await _solve(method, case, seed, check)
+                    out.add(outcome)
+                    heard(outcome)
+
+
+async def _solve(method: Method, case: Case, seed: int, check: Check) -> Outcome:
+    run: Run[str]
+    async with method.sprint(seed=seed).map([case.task], concurrency=1) as runs:
+        (run,) = [run async for run in runs]
+    correct = False if run.answer is None else check(case, run.answer)
+    return Outcome.of(run, method=method.name, case=case.id, seed=seed, correct=correct)

@@ -1,0 +1,141 @@
+"""What one run came to, as one line of a file that an interrupted evaluation goes on with."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sprint_agents import Run, Stage
+from sprint_agents.errors import ConfigurationError
+
+SPURIOUS_SHARE = 0.9
+"""A parallel stage is spurious if its critical path is at least this share of its tokens: nothing ran beside it."""
+
+Key = tuple[str, str, int]
+
+
+class Outcome(BaseModel):
+    """One case solved once by one method; counts are tokens unless the name says otherwise.
+
+    Attributes:
+        parallel_tokens: written by executors of stages with two executions and more.
+        parallel_stages: those stages.
+        spurious_stages: those of them in which nothing was gained: two prompts say the same, or the critical path is
+            ``SPURIOUS_SHARE`` of all tokens (PAPER, Relatives: spurious parallelism).
+        correct: None where no program could tell.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    case: str
+    seed: int
+    answer: str | None
+    correct: bool | None
+    error: str | None
+    sequential_tokens: int
+    sequential_tokens_strict: int
+    total_tokens: int
+    recomputed_tokens: int
+    parallel_tokens: int
+    stages: int
+    width: int
+    parallel_stages: int
+    spurious_stages: int
+    seconds: float
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others of a comparison."""
+        return self.method, self.case, self.seed
+
+    @classmethod
+    def of(cls, run: Run[str], *, method: str, case: str, seed: int, correct: bool | None) -> Self:
+        """Take what a finished or failed run tells."""
+        wide = [stage for stage in run.stages if len(stage.executions) > 1]
+        return cls(
+            method=method,
+            case=case,
+            seed=seed,
+            answer=run.answer,
+            correct=correct,
+            error=run.error.type if run.error else None,
+            sequential_tokens=run.usage.sequential_tokens,
+            sequential_tokens_strict=run.usage.sequential_tokens_strict,
+            total_tokens=run.usage.total_tokens,
+            recomputed_tokens=run.usage.recomputed_tokens,
+            parallel_tokens=sum(execution.usage.generated_tokens for stage in wide for execution in stage.executions),
+            stages=run.usage.stages,
+            width=run.usage.width,
+            parallel_stages=len(wide),
+            spurious_stages=sum(_spurious(stage) for stage in wide),
+            seconds=run.usage.seconds,
+        )
+
+
+def _spurious(stage: Stage[Any]) -> bool:
+    prompts = {" ".join(execution.prompt.split()).casefold() for execution in stage.executions}
+    whole = stage.usage.total.generated_tokens
+    return len(prompts) < len(stage.executions) or stage.usage.sequential_tokens_strict >= SPURIOUS_SHARE * whole
+
+
+class OutcomeFile:
+    """Outcomes on the disk, one a line, each written as soon as it is known.
+
+    A file that exists is gone on with; a last line that a kill cut short is dropped.
+
+    Raises:
+        ConfigurationError: another line of the file is no outcome.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outcomes: dict[Key, Outcome] = {}
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0
+        if self.path.exists():
+            for outcome, end in self._read():
+                self.outcomes[outcome.key] = outcome
+                whole = end
+        self._file = self.path.open("a", encoding="utf-8")
+        self._file.truncate(whole)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome, in memory and on the disk."""
+        if self._file is None:
+            raise RuntimeError("the file is not open: use it as a context manager")
+        self.outcomes[outcome.key] = outcome
+        self._file.write(outcome.model_dump_json() + "\n")
+        self._file.flush()
+
+    def of(self, method: str) -> Mapping[tuple[str, int], Outcome]:
+        """Return a method's outcomes by case and seed."""
+        return {(case, seed): outcome for (name, case, seed), outcome in self.outcomes.items() if name == method}
+
+    def _read(self) -> Iterator[tuple[Outcome, int]]:
+        """Yield each whole line's outcome and the offset at which the line ends."""
+        end = 0
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
+            end += len(line)
+            if number == len(lines) and not line.endswith(b"\n"):
+                return
+            try:
+                yield Outcome.model_validate_json(line), end
+            except ValidationError as error:
+                raise ConfigurationError(
+                    f"{self.path}, line {number} is no outcome of an evaluation: {error.errors()[0]['msg']}. "
+                    "Name another file, or delete this one"
+                ) from error

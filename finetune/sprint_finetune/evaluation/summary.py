@@ -1,0 +1,147 @@
+"""From outcomes to a table: each method overall, and by how long its sequential twin had to think."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+from pydantic import BaseModel, ConfigDict
+
+from .outcomes import Outcome, OutcomeFile
+
+THIRDS = ("shortest third", "middle third", "longest third")
+
+
+class Row(BaseModel):
+    """One method on one set of cases. Shares are 0 to 1; means and medians are over runs.
+
+    Attributes:
+        part: ``all``, or which third of the cases by the length of the twin's run.
+        runs: sample size: cases times seeds.
+        accuracy: right answers, with the 95 % Wilson interval ``low`` to ``high``; ``unknown`` runs count as wrong.
+        strict_ratio: strict sequential tokens against the twin's on the same runs, ratio of sums.
+        speed_up: the twin's wall time over this one's, median of the pairs.
+        parallel_share: tokens written in parallel stages, of all tokens.
+        serial_collapse: runs without any parallel stage (PAPER, Relatives).
+        spurious_parallelism: parallel stages in which nothing was gained, see ``Outcome``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    part: str
+    runs: int
+    accuracy: float
+    low: float
+    high: float
+    unknown: int
+    failed: int
+    sequential_tokens: float
+    sequential_tokens_strict: float
+    total_tokens: float
+    strict_ratio: float
+    stages: float
+    width: float
+    parallel_share: float
+    serial_collapse: float
+    spurious_parallelism: float
+    seconds: float
+    speed_up: float
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson, 1927).
+
+    >>> [round(bound, 3) for bound in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    z, share = 1.96, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    reach = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def summarise(out: OutcomeFile, *, twin: str) -> list[Row]:
+    """Summarise every method against ``twin``, on the runs that both have: all of them, then by thirds.
+
+    The thirds are cut by the twin's strict sequential tokens, the mean over a case's seeds, so a case lies in one
+    third whatever the seed.
+    """
+    against = out.of(twin)
+    by_case: dict[str, list[int]] = {}
+    for (case, _), outcome in against.items():
+        by_case.setdefault(case, []).append(outcome.sequential_tokens_strict)
+    ordered = sorted(by_case, key=lambda case: statistics.mean(by_case[case]))
+    cuts = [round(index * len(ordered) / 3) for index in range(4)]
+    parts = {"all": set(ordered)}
+    parts |= {name: set(ordered[cuts[index] : cuts[index + 1]]) for index, name in enumerate(THIRDS)}
+    methods = dict.fromkeys(method for method, _, _ in out.outcomes)
+    return [
+        row
+        for part, cases in parts.items()
+        for method in methods
+        if (row := _row(out.of(method), against, method=method, part=part, cases=cases))
+    ]
+
+
+def _row(
+    runs: Mapping[tuple[str, int], Outcome],
+    twins: Mapping[tuple[str, int], Outcome],
+    *,
+    method: str,
+    part: str,
+    cases: set[str],
+) -> Row | None:
+    keys = [key for key in runs if key in twins and key[0] in cases]
+    if not keys:
+        return None
+    mine, other = [runs[key] for key in keys], [twins[key] for key in keys]
+    right = sum(outcome.correct is True for outcome in mine)
+    low, high = wilson(right, len(mine))
+    return Row(
+        method=method,
+        part=part,
+        runs=len(mine),
+        accuracy=right / len(mine),
+        low=low,
+        high=high,
+        unknown=sum(outcome.correct is None for outcome in mine),
+        failed=sum(outcome.error is not None for outcome in mine),
+        sequential_tokens=statistics.mean(outcome.sequential_tokens for outcome in mine),
+        sequential_tokens_strict=statistics.mean(outcome.sequential_tokens_strict for outcome in mine),
+        total_tokens=statistics.mean(outcome.total_tokens for outcome in mine),
+        strict_ratio=_share(_strict(mine), _strict(other)),
+        stages=statistics.mean(outcome.stages for outcome in mine),
+        width=statistics.mean(outcome.width for outcome in mine),
+        parallel_share=_share(sum(o.parallel_tokens for o in mine), sum(o.total_tokens for o in mine)),
+        serial_collapse=_share(sum(not o.parallel_stages for o in mine), len(mine)),
+        spurious_parallelism=_share(sum(o.spurious_stages for o in mine), sum(o.parallel_stages for o in mine)),
+        seconds=statistics.median(outcome.seconds for outcome in mine),
+        speed_up=statistics.median(b.seconds / max(a.seconds, 1e-9) for a, b in zip(mine, other, strict=True)),
+    )
+
+
+def _strict(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.sequential_tokens_strict for outcome in outcomes)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Write the table as Markdown; wall times in milliseconds, accuracies and shares in percent."""
+    lines = [
+        "| part | method | runs | accuracy (95 %) | sequential tokens | strict | total | strict vs twin "
+        "| stages | width | parallel | collapse | spurious | wall ms | speed-up |",
+        "|---|---|---" + "|---:" * 12 + "|",
+    ]
+    lines += [
+        f"| {row.part} | {row.method} | {row.runs} "
+        f"| {100 * row.accuracy:.1f} ({100 * row.low:.1f} to {100 * row.high:.1f}) "
+        f"| {row.sequential_tokens:.0f} | {row.sequential_tokens_strict:.0f} | {row.total_tokens:.0f} "
+        f"| {row.strict_ratio:.2f} | {row.stages:.1f} | {row.width:.1f} | {100 * row.parallel_share:.0f} "
+        f"| {100 * row.serial_collapse:.0f} | {100 * row.spurious_parallelism:.0f} "
+        f"| {1000 * row.seconds:.0f} | {row.speed_up:.2f} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
