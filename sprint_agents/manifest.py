@@ -3,26 +3,68 @@
 It lies beside the weights, so model, prompt format and runtime never drift apart.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict  # before Python 3.12, pydantic knows this one only
 
 from .errors import InvalidCheckpoint
 
 FILE_NAME = "sprint.json"
 
 
-class TaskRange(BaseModel):
-    """The part of a task family that a model was trained on; bounds are inclusive."""
+Bounds = tuple[int, int]
+"""The lowest and the highest value, both included."""
+
+
+class CountdownRange(BaseModel):
+    """The Countdown problems that a model was trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[int, ...]
     """How many numbers a problem may have."""
-    numbers: tuple[int, int]
-    targets: tuple[int, int]
+    numbers: Bounds
+    targets: Bounds
+
+
+class ArithmeticRange(BaseModel):
+    """The expressions that a model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: Bounds
+    """How many groups hold numbers alone."""
+    outer: Bounds
+    """How many groups hold groups."""
+    operations: Bounds
+    """How many signs each group has, and the expression around them."""
+    levels: Bounds
+    """How deep groups are nested."""
+    numbers: Bounds
+    values: Bounds
+    """What every operation makes; whole numbers alone."""
+
+
+class MultiplicationRange(BaseModel):
+    """The products that a model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    smaller: Bounds
+    larger: Bounds
+    products: Bounds
+
+
+class TaskRanges(TypedDict, total=False):
+    """The part of each task family that a model was trained on; a family that is missing was not trained."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # pyright: ignore[reportGeneralTypeIssues]
+
+    countdown: CountdownRange
+    arithmetic: ArithmeticRange
+    multiplication: MultiplicationRange
 
 
 class Manifest(BaseModel):
@@ -35,7 +77,7 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     model: str
-    dialect: Literal["tags"] = "tags"
+    dialect: Literal["tags", "json"] = "tags"
     dialect_version: int = Field(default=1, ge=1)
     question: str = Field(default="{task}\n", pattern=r"\{task\}")
     """How a task opens the context: the chat template's words, with ``{task}`` in its place."""
@@ -44,7 +86,7 @@ class Manifest(BaseModel):
     stages: int = Field(default=12, ge=1)
     plan_tokens: int = Field(default=8000, ge=1)
     execution_tokens: int = Field(default=8000, ge=1)
-    tasks: Mapping[str, TaskRange] = {}
+    tasks: TaskRanges = {}
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:

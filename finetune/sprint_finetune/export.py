@@ -7,12 +7,37 @@ import argparse
 import shutil
 from pathlib import Path
 
-from sprint_agents.manifest import FILE_NAME, Manifest, TaskRange
-from sprint_agents.tasks.countdown import Countdown
+from sprint_agents.manifest import (
+    FILE_NAME,
+    ArithmeticRange,
+    CountdownRange,
+    Manifest,
+    MultiplicationRange,
+    TaskRanges,
+)
 
+from . import arithmetic, multiplication
 from .problems import LARGEST_NUMBERS, TARGETS
 
 SHIPPED = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+TASKS: TaskRanges = {
+    "countdown": CountdownRange(
+        counts=(3, 4), numbers=(1, max(LARGEST_NUMBERS)), targets=(TARGETS.start, TARGETS.stop - 1)
+    ),
+    "arithmetic": ArithmeticRange(
+        groups=arithmetic.GROUPS,
+        outer=arithmetic.OUTER,
+        operations=arithmetic.OPERATIONS,
+        levels=arithmetic.LEVELS,
+        numbers=arithmetic.NUMBERS,
+        values=arithmetic.VALUES,
+    ),
+    "multiplication": MultiplicationRange(
+        smaller=multiplication.SMALLER, larger=multiplication.LARGER, products=multiplication.PRODUCTS
+    ),
+}
+"""All that there are traces of."""
 
 NANO = Manifest(
     model="sprint-nano",
@@ -20,11 +45,7 @@ NANO = Manifest(
     stages=4,
     plan_tokens=512,
     execution_tokens=320,
-    tasks={
-        Countdown.name: TaskRange(
-            counts=(3, 4), numbers=(1, max(LARGEST_NUMBERS)), targets=(TARGETS.start, TARGETS.stop - 1)
-        )
-    },
+    tasks={"countdown": TASKS["countdown"]},
 )
 """What sprint-nano was trained to do, and how it is run."""
 

@@ -1,13 +1,17 @@
-"""Seeded Countdown problems, split by problem: a held-out problem is never trained on, whatever the seed."""
+"""Seeded Countdown problems with their searches, and the split of every task.
+
+A held-out problem is never trained on, whatever the seed.
+"""
 
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from sprint_agents.tasks.countdown import Countdown
+from sprint_agents.tasks import Countdown, Task
 
 from .search import Exploration, explore, openings
+from .traces import Piece, Solved, Stage, Subtask
 
 Split = Literal["train", "held_out"]
 
@@ -20,11 +24,16 @@ HELD_OUT_SHARE = 0.05
 PHASES: tuple[str, ...] = ("+-", "*/")
 """The stages of a search: the operations of its openings."""
 
+PLAN_OPENINGS = ("Sums and differences first:\n", "Nothing found. Products and quotients next:\n")
+"""How the plan of each stage opens, beside ``PHASES``."""
 
-def split_of(task: Countdown) -> Split:
-    """Return the split that a problem belongs to, by a hash of its numbers and target."""
-    key = f"{sorted(task.numbers)}:{task.target}".encode()
-    share = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+NOTHING = "no solution found"
+
+
+def split_of(task: Task) -> Split:
+    """Return the split that a problem belongs to, by a hash of what it asks."""
+    key = f"{sorted(task.numbers)}:{task.target}" if isinstance(task, Countdown) else task.prompt
+    share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return "held_out" if share < HELD_OUT_SHARE else "train"
 
 
@@ -37,6 +46,25 @@ def search(task: Countdown) -> list[list[Exploration]]:
         if any(exploration.found for exploration in stages[-1]):
             break
     return [stage for stage in stages if stage]
+
+
+def solved(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Solved:
+    """Write a search as the work that traces are made of.
+
+    The answer's expression stands as in the line that found it, so it can be copied.
+    """
+    stages = tuple(
+        Stage(
+            lead,
+            tuple(
+                Subtask(exploration.opening, (Piece(exploration.text, True),), found=exploration.found is not None)
+                for exploration in explorations
+            ),
+        )
+        for lead, explorations in zip(PLAN_OPENINGS, searched, strict=False)
+    )
+    found = next((e.found for explorations in searched for e in explorations if e.found), None)
+    return Solved(task, stages, f"\\boxed{{ {found}}}" if found else NOTHING, found is not None)
 
 
 def problems(

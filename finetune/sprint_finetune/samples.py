@@ -6,14 +6,16 @@ the one before; an executor's path leaves it at the end of its prompt and never 
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .problems import problems
+from . import arithmetic, multiplication
+from .problems import problems, solved
 from .traces import Call, chain, executors, planner
 
 IGNORED = -100
@@ -43,30 +45,65 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
 Mix = Literal["chains", "roles"]
 """What a batch holds: sequential chains alone, or the calls of both modes."""
 
+Family = Literal["countdown", "arithmetic", "multiplication"]
+"""A kind of tasks, as ``sprint_agents.tasks.FAMILIES`` names it."""
+
 _PLANNERS_OF_FOUR = 0.35
 _EXECUTORS = 4
+_VERDICTS = 3
+_SLIPS = 0.05
+
+_WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
 
-def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
+def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[Call]:
     """Take some calls of one training problem; long contexts with little to learn less often."""
-    counts = (3, 4, 4, 4) if mix == "chains" else (3, 4)
-    task, stages = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
+    if family == "countdown":
+        return _calls_of_search(rng, seed=seed, mix=mix)
+    work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
-        return [chain(task, stages)]
+        return [chain(work)]
+    every = list(executors(work))
+    first = len(work.stages[0].subtasks)
+    calls = [planner(work), *rng.sample(every[:first], k=min(3, first))]
+    if rng.random() < 0.5:
+        calls.append(chain(work))
+    if rng.random() < 0.5:
+        calls.append(rng.choice(every[first:]))
+    return calls
+
+
+def _calls_of_search(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
+    counts = (3, 4, 4, 4) if mix == "chains" else (3, 4)
+    task, searched = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
+    work = solved(task, searched)
+    if mix == "chains":
+        return [chain(work)]
     calls: list[Call] = []
     short = len(task.numbers) == 3
     if short or rng.random() < 0.5:
-        calls.append(chain(task, stages))
-    path = planner(task, stages)
+        calls.append(chain(work))
+    path = planner(work)
     calls.append(path if short or rng.random() < _PLANNERS_OF_FOUR else first_plan(path))
-    every = list(executors(task, stages))
+    every = list(executors(work))
     found = [call for call in every if call.found]
     calls += rng.sample(found, k=min(1, len(found)))
     # Executors of a second stage read a long context: only one of them.
-    first = len(stages[0])
+    first = len(work.stages[0].subtasks)
     calls += rng.sample(every[:first], k=min(_EXECUTORS, first))
     calls += rng.sample(every[first:], k=min(_EXECUTORS if short else 1, len(every) - first))
     return calls
+
+
+def verdicts(rng: random.Random, *, seed: str) -> list[Call]:
+    """Take two executors of one search, for its verdicts: of four numbers two that meet the target, of three only one.
+
+    In whole traces one verdict in twenty is a yes, and a model that always says no has learned nearly all of them.
+    """
+    task, searched = next(problems(seed=f"verdicts:{seed}", split="train", counts=(3, 4)))
+    every = list(executors(solved(task, searched)))
+    wanted = (True, len(task.numbers) == 4)
+    return [rng.choice([call for call in every if call.found is found] or every) for found in wanted]
 
 
 def first_plan(path: Call) -> Call:
@@ -83,15 +120,21 @@ def batches(
     problems_per_step: int,
     tokens_per_batch: int,
     mix: Mix,
+    families: Mapping[Family, float] = MappingProxyType({"countdown": 1.0}),
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Make the micro-batches (ids, labels) of one optimiser step, each of shape (samples, tokens).
 
-    They are a function of seed and step alone.
+    Each problem is of one of ``families``, drawn by its weight. They are a function of the arguments alone.
     """
     samples: list[Sample] = []
     for index in range(problems_per_step):
         key = f"{seed}:{step}:{index}"
-        samples += [encode(call, tokenizer) for call in calls_of_problem(random.Random(key), seed=key, mix=mix)]
+        (family,) = random.Random(f"{key}:family").choices(list(families), weights=list(families.values()))
+        calls = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
+        if family == "countdown" and mix == "roles":
+            drill = random.Random(f"{key}:verdicts")
+            calls += [call for count in range(_VERDICTS) for call in verdicts(drill, seed=f"{key}:{count}")]
+        samples += [encode(call, tokenizer) for call in calls]
     samples.sort(key=lambda sample: len(sample.ids))
     while samples:
         widest = len(samples[-1].ids)

@@ -15,8 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from sprint_agents.dialect.tags import load_tags
 
+from . import arithmetic, multiplication
+from .problems import NOTHING, PLAN_OPENINGS
 from .search import LARGEST, NO_VALUE, OPS
-from .traces import NOTHING, PLAN_OPENINGS
+from .traces import WORDS
 
 END, PADDING = "<|end|>", "<|pad|>"
 
@@ -44,8 +46,13 @@ PHRASES = (
     *PLAN_OPENINGS,
 )
 
+LATER_PHRASES = (*WORDS, *arithmetic.PHRASES, *multiplication.PHRASES)
+"""Of the tasks that came after Countdown. A token's id is its place, so new ones are only ever added at the end."""
+
 _STAGES = range(1, 13)
 _SUBTASKS = range(1, 65)
+_SHORT_STAGES = range(1, 5)
+"""The stages in which a whole label, such as ``1.2>``, is one token."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -57,16 +64,20 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         *(f"{stage}." for stage in _STAGES),  # in tags: <prompt_ | 1. | 2>
         *(f"{number}>" for number in _SUBTASKS),
         *PHRASES,
+        *(f"{stage}.{number}>" for stage in _SHORT_STAGES for number in _SUBTASKS),  # the rest of most tags
+        *LATER_PHRASES,
     ]
     special = [END, PADDING, *load_tags(1).special_tokens]
     vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
     for whole in wholes:
         vocabulary.setdefault(_byte_level(whole), len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    phrases = "|".join(re.escape(phrase) for phrase in sorted(PHRASES, key=len, reverse=True))
+    longest_first = sorted((*PHRASES, *LATER_PHRASES), key=len, reverse=True)
+    phrases = "|".join(re.escape(phrase) for phrase in longest_first)
     # A number up to LARGEST is one token; of a larger one each digit is.
     number = rf" ?(?<!\d)(?:{'|'.join(str(number) for number in range(LARGEST, -1, -1))})(?!\d)"
-    pattern = rf"\d{{1,2}}\.(?=\d+>)|\d{{1,2}}>|{phrases}|{number}|\d|[^\d]"
+    label = rf"[{_SHORT_STAGES[0]}-{_SHORT_STAGES[-1]}]\.\d{{1,2}}>"
+    pattern = rf"{label}|\d{{1,2}}\.(?=\d+>)|\d{{1,2}}>|{phrases}|{number}|\d|[^\d]"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),

@@ -1,23 +1,29 @@
-"""Countdown traces: the same search as one sequential chain and as a SPRINT trajectory.
+"""Traces: the same work as one sequential chain and as a SPRINT trajectory.
+
+Every task writes its work as a ``Solved``; the chain, the planner's path and the executors' paths are made from that
+alone, so chain and executors share their words.
 
 A *call* is one request of a run: a context, cut into the pieces in which the runtime writes or receives it,
 and the completion that the model writes there. Pieces are encoded one by one, in training as in a run, so
 both see the same token ids.
 """
 
+import itertools
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sprint_agents.dialect.tags import load_tags
-from sprint_agents.tasks.countdown import Countdown
+from sprint_agents.tasks import Task
 
-from .search import Exploration
+NAMES = "ABCDEFGHI"
+"""What a trace calls the values of its subtasks."""
 
-PLAN_OPENINGS = ("Sums and differences first:\n", "Nothing found. Products and quotients next:\n")
-"""How the plan of each stage opens, beside ``problems.PHASES``."""
+WORDS = ("Now", "check", "so", *(f" {name}" for name in NAMES))
+"""The words of several tasks' traces that are one token."""
 
-NOTHING = "no solution found"
+_SLIPS = (-20, -10, -2, -1, 1, 2, 10, 20)
 
 _TAGS = load_tags(1)
 
@@ -31,6 +37,45 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Subtask:
+    """What a prompt delegates and what its executor writes.
+
+    A piece that is not learned is a slip: a wrong value that what follows finds and mends. So a model learns to
+    check and to mend, and never to slip.
+    """
+
+    prompt: str
+    pieces: tuple[Piece, ...]
+    heading: str = ""
+    """The line that opens it in the chain, in the prompt's place."""
+    found: bool = False
+    """Whether it met what was searched for: the chain ends there, and its siblings were not needed."""
+
+    @property
+    def text(self) -> str:
+        """All that the executor writes, slips included."""
+        return "".join(piece.text for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: how its plan opens, and what it delegates."""
+
+    lead: str
+    subtasks: tuple[Subtask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A task with its work: ``answer`` is what the final answer holds, ``solved`` whether it is one."""
+
+    task: Task
+    stages: tuple[Stage, ...]
+    answer: str
+    solved: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One path of a trajectory: all requests whose contexts are prefixes of one another."""
 
@@ -39,75 +84,83 @@ class Call:
     found: bool = False
 
 
-def chain(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Call:
-    """Write the sequential trace: openings one after the other until one meets the target."""
-    found: str | None = None
-    text = ""
-    for lead, explorations in zip(PLAN_OPENINGS, searched, strict=False):
-        text += lead
-        for exploration in explorations:
-            text += exploration.text
-            if found := exploration.found:
+def slip(rng: random.Random, value: int, *, largest: int) -> int:
+    """Draw a wrong value near the right one, from 0 to ``largest``; never wrong by a multiple of nine."""
+    return rng.choice([wrong for by in _SLIPS if 0 <= (wrong := value + by) <= largest])
+
+
+def chain(solved: Solved) -> Call:
+    """Write the sequential trace: subtasks one after the other, up to one that found what was searched for."""
+    pieces: list[Piece] = []
+    for stage in solved.stages:
+        pieces.append(Piece(stage.lead, True))
+        for subtask in stage.subtasks:
+            pieces += [Piece(subtask.heading, True), *subtask.pieces]
+            if subtask.found:
                 break
-    text += f"{_TAGS.chain.close}\n{_answer(found)}"
-    return Call("chain", (_question(task), Piece(f"{_TAGS.chain.open}\n", False), Piece(text, True)), bool(found))
+    pieces.append(Piece(f"{_TAGS.chain.close}\n{_answer(solved)}", True))
+    opened = Piece(f"{_TAGS.chain.open}\n", False)
+    return Call("chain", (_question(solved), opened, *_merged(pieces)), solved.solved)
 
 
-def planner(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Call:
+def planner(solved: Solved) -> Call:
     """Write the planner's path: plans and the answer are learned, joined executions are read."""
-    pieces = [_question(task)]
-    found: str | None = None
-    for number, explorations in enumerate(searched, 1):
-        pieces += [Piece(_plan(number, explorations) + _TAGS.stops.plan[0], True)]
+    pieces = [_question(solved)]
+    for number, stage in enumerate(solved.stages, 1):
+        pieces += [Piece(_plan(number, stage) + _TAGS.stops.plan[0], True)]
         joined = f"{number}>\n{_TAGS.executions.open.format(stage=number)}\n"
-        for index, exploration in enumerate(explorations, 1):
+        for index, subtask in enumerate(stage.subtasks, 1):
             label = f"{number}.{index}"
             joined += f"<execution_{label}>\n"
-            pieces += [Piece(joined, False), Piece(exploration.text + _TAGS.stops.execution[0], False)]
+            pieces += [Piece(joined, False), Piece(subtask.text + _TAGS.stops.execution[0], False)]
             joined = f"{label}>\n"
-            found = found or exploration.found
         pieces.append(Piece(joined + f"{_TAGS.executions.close.format(stage=number)}\n", False))
-    pieces.append(Piece(_answer(found), True))
-    return Call("planner", tuple(pieces), found is not None)
+    pieces.append(Piece(_answer(solved), True))
+    return Call("planner", tuple(pieces), solved.solved)
 
 
-def executors(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Iterator[Call]:
+def executors(solved: Solved) -> Iterator[Call]:
     """Write the executors' paths: each reads the planner's path up to the end of its own prompt."""
-    path = planner(task, searched).pieces
+    path = planner(solved).pieces
     position = 0
-    for stage, explorations in enumerate(searched, 1):
+    for number, stage in enumerate(solved.stages, 1):
         while not path[position].learned:
             position += 1
         plan = path[position].text
         before = tuple(Piece(piece.text, False) for piece in path[:position])
-        for index, exploration in enumerate(explorations, 1):
-            close = _TAGS.prompt.close.format(stage=stage, number=index)
+        for index, subtask in enumerate(stage.subtasks, 1):
+            close = _TAGS.prompt.close.format(stage=number, number=index)
             yield Call(
                 "executor",
                 (
                     *before,
                     Piece(plan[: plan.index(close) + len(close)], False),
-                    Piece(f"\n<execution_{stage}.{index}>\n", False),
-                    Piece(exploration.text + _TAGS.stops.execution[0], True),
+                    Piece(f"\n<execution_{number}.{index}>\n", False),
+                    *_merged([*subtask.pieces, Piece(_TAGS.stops.execution[0], True)]),
                 ),
-                exploration.found is not None,
+                subtask.found,
             )
         position += 1
 
 
-def _answer(found: str | None) -> str:
-    """Write the last request of either mode; the expression stands as in the line that found it, so it can be copied."""
-    answer = f"\\boxed{{ {found}}}" if found else NOTHING
-    return f"{_TAGS.answer.open}\n{answer}\n{_TAGS.answer.close}"
+def _merged(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Join neighbours of a kind: a request of a run is one piece."""
+    for learned, run in itertools.groupby(pieces, key=lambda piece: piece.learned):
+        yield Piece("".join(piece.text for piece in run), learned)
 
 
-def _question(task: Countdown) -> Piece:
-    return Piece(f"{task.prompt}\n", False)
+def _answer(solved: Solved) -> str:
+    """Write the last request of either mode."""
+    return f"{_TAGS.answer.open}\n{solved.answer}\n{_TAGS.answer.close}"
 
 
-def _plan(stage: int, explorations: Sequence[Exploration]) -> str:
+def _question(solved: Solved) -> Piece:
+    return Piece(f"{solved.task.prompt}\n", False)
+
+
+def _plan(number: int, stage: Stage) -> str:
     prompts = (
-        f"{_TAGS.prompt.open}{exploration.opening}{_TAGS.prompt.close}\n".format(stage=stage, number=index)
-        for index, exploration in enumerate(explorations, 1)
+        f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}\n".format(stage=number, number=index)
+        for index, subtask in enumerate(stage.subtasks, 1)
     )
-    return f"{_TAGS.plan.open.format(stage=stage)}\n{PLAN_OPENINGS[stage - 1]}{''.join(prompts)}"
+    return f"{_TAGS.plan.open.format(stage=number)}\n{stage.lead}{''.join(prompts)}"

@@ -1,17 +1,25 @@
 """Tasks whose answers a program checks."""
 
+from typing import get_args
+
 from sprint_agents.errors import UnsupportedTask
 from sprint_agents.manifest import Manifest
 
+from .arithmetic import Arithmetic
 from .countdown import Countdown
+from .multiplication import Multiplication
 
-Task = Countdown
+Task = Countdown | Arithmetic | Multiplication
 """Any task that a program can check."""
+
+FAMILIES: dict[str, type[Task]] = {family.name: family for family in get_args(Task)}
+"""The kinds of tasks by name."""
 
 
 def recognise(text: str) -> Task | None:
     """Read ``text`` as a task that a program can check; None where it is none."""
-    return Countdown.parse(text)
+    read = (family.parse(text) for family in FAMILIES.values())
+    return next((task for task in read if task), None)
 
 
 def understand(text: str, manifest: Manifest | None) -> tuple[str, Task | None]:
@@ -30,22 +38,13 @@ def understand(text: str, manifest: Manifest | None) -> tuple[str, Task | None]:
 
 def _check_trained(text: str, task: Task | None, manifest: Manifest) -> None:
     if task is None or task.name not in manifest.tasks:
-        forms = "; ".join(form for form in Countdown.forms)
+        forms = "; ".join(form for name in manifest.tasks for form in FAMILIES[name].forms)
         raise UnsupportedTask(
             f"{manifest.model} understands {', '.join(manifest.tasks)} only, and {text.strip()[:80]!r} is none of it. "
             f"Write it as one of: {forms}"
         )
-    known = manifest.tasks[task.name]
-    low, high = known.numbers
-    if len(task.numbers) not in known.counts or not all(low <= number <= high for number in task.numbers):
-        counts = " or ".join(str(count) for count in known.counts)
-        raise UnsupportedTask(
-            f"{manifest.model} was trained on {task.name} with {counts} numbers from {low} to {high}, "
-            f"not on {', '.join(map(str, task.numbers))}"
-        )
-    low, high = known.targets
-    if not low <= task.target <= high:
-        raise UnsupportedTask(f"{manifest.model} was trained on targets from {low} to {high}, not on {task.target}")
+    if strays := task.strays(manifest.tasks):
+        raise UnsupportedTask(f"{manifest.model} was trained on {strays}")
 
 
-__all__ = ["Countdown", "Task", "recognise", "understand"]
+__all__ = ["FAMILIES", "Arithmetic", "Countdown", "Multiplication", "Task", "recognise", "understand"]

@@ -7,9 +7,11 @@ import ast
 import re
 from collections import Counter
 from fractions import Fraction
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from sprint_agents.manifest import TaskRanges
 
 _SHORT = re.compile(r"\s*countdown[\s:]+(?P<numbers>\d+(?:[\s,]+\d+)+)\s*", re.IGNORECASE)
 _SENTENCE = re.compile(
@@ -31,7 +33,7 @@ class Countdown(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: ClassVar[str] = "countdown"
+    name: ClassVar[Literal["countdown"]] = "countdown"
     forms: ClassVar[tuple[str, ...]] = (
         "countdown 3 7 25 50 79",
         "Use 50, 25, 7, 3 to make 79.",
@@ -69,6 +71,20 @@ class Countdown(BaseModel):
         except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
             return False
         return value == self.target and Counter(used) == Counter(self.numbers)
+
+    def strays(self, ranges: TaskRanges) -> str | None:
+        """Say what a model was trained on, and what here is not of it; None where nothing is, or nothing was said."""
+        known = ranges.get(self.name)
+        if known is None:
+            return None
+        low, high = known.numbers
+        if len(self.numbers) not in known.counts or not all(low <= number <= high for number in self.numbers):
+            counts = " or ".join(str(count) for count in known.counts)
+            return f"countdown with {counts} numbers from {low} to {high}, not on {', '.join(map(str, self.numbers))}"
+        low, high = known.targets
+        if not low <= self.target <= high:
+            return f"countdown with targets from {low} to {high}, not on {self.target}"
+        return None
 
 
 def _evaluate(node: ast.expr, used: list[int]) -> Fraction:

@@ -1,0 +1,82 @@
+"""Arithmetic traces: every line is true but the slips, and these are found and mended."""
+
+import itertools
+import re
+
+import pytest
+
+from sprint_agents.tasks import Arithmetic, understand
+from sprint_finetune.arithmetic import problems, solve
+from sprint_finetune.export import NANO, TASKS
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return list(itertools.islice(problems(seed=5, split="train"), 60))
+
+
+def subtasks_of(work):
+    return [subtask for stage in work.stages for subtask in stage.subtasks]
+
+
+def test_every_line_is_true(drawn):
+    for work in drawn:
+        for subtask in subtasks_of(work):
+            name, _, expression = subtask.prompt.partition(" = ")
+            *lines, last = subtask.text.splitlines()
+            value = eval(expression)
+            assert last == f"so {name} = {value:.0f}"
+            assert len(lines) >= 2
+            for line in lines:
+                left, right = re.sub(r"^check | (yes|no)$|^.* : ", "", line).split("=")
+                assert eval(left) == int(right)
+                if " : " in line:
+                    assert eval(line.partition(" : ")[0]) == value
+                else:
+                    assert line.endswith(" yes")
+
+
+def test_later_stages_put_in_what_earlier_ones_made(drawn):
+    for work in drawn:
+        values = {}
+        for stage in work.stages:
+            values |= dict(
+                line.split(" ")[1::2] for subtask in stage.subtasks for line in subtask.text.splitlines()[-1:]
+            )
+            if "Name" in stage.lead:
+                left = stage.lead.partition(": ")[2].replace("[", "(").replace("]", ")")
+                assert eval(left, {name: int(value) for name, value in values.items()}) == work.task.value
+        assert work.answer == f"\\boxed{{ {values[max(values)]}}}"
+
+
+def test_problems_lie_in_the_range_that_is_said(drawn):
+    manifest = NANO.model_copy(update={"tasks": TASKS})
+    for work in drawn:
+        assert understand(work.task.prompt, manifest) == (work.task.prompt, work.task)
+    assert {len(work.stages) for work in drawn} == {2, 3}
+
+
+def test_a_slip_is_not_learned_and_is_mended():
+    slipped = 0
+    for work in itertools.islice(problems(seed=5, split="train", slips=0.3), 40):
+        for subtask in subtasks_of(work):
+            right = next(s for s in subtasks_of(solve(work.task)) if s.prompt == subtask.prompt)
+            lines = subtask.text.splitlines()
+            for line, after in itertools.pairwise(lines):
+                if after.endswith(" no"):
+                    slipped += 1
+                    wrong = line.rpartition(" ")[2]
+                    assert f" {wrong}" in [piece.text for piece in subtask.pieces if not piece.learned]
+            assert sum(line.endswith(" no") for line in lines) == sum(not piece.learned for piece in subtask.pieces)
+            kept = [
+                line
+                for line, after in zip(lines, [*lines[1:], ""], strict=True)
+                if not line.endswith(" no") and not after.endswith(" no")
+            ]
+            assert kept == right.text.splitlines()
+    assert slipped > 50
+
+
+def test_a_task_without_a_whole_value_has_no_trace():
+    with pytest.raises(ValueError, match="7 / 2 has no trace"):
+        solve(Arithmetic(expression="7/2"))
