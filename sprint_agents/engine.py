@@ -12,12 +12,15 @@ What every engine promises (``tests/engines/contract.py`` holds each to it):
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .context import Context
 from .manifest import Manifest
+
+if TYPE_CHECKING:
+    from .dialect.conversation import Turns
 
 
 class Sampling(BaseModel):
@@ -46,7 +49,8 @@ class Request:
 
     ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
     A completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
-    its text contains one of ``stop_texts``.
+    its text contains one of ``stop_texts``. ``schema``, JSON as text, is what the completion must satisfy; only an
+    engine that ``Constrains`` may be asked for it.
     """
 
     id: str
@@ -55,6 +59,7 @@ class Request:
     sampling: Sampling
     stop_ids: frozenset[int] = frozenset()
     stop_texts: tuple[str, ...] = ()
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +68,27 @@ class Finish:
 
     ``matched`` is the stop id or stop text that ended it; for the model's own end token, that id.
     ``cached_tokens`` of the ``prompt_tokens`` were read from the cache, the others were computed.
+    ``generated_tokens`` is the server's own count where the engine's ids are no tokens; None: the ids count.
     """
 
     reason: Literal["stop", "length"]
     matched: int | str | None
     prompt_tokens: int
     cached_tokens: int
+    generated_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next tokens of a completion. ``text`` may lag behind ``ids`` while a character is incomplete."""
+    """The next tokens of a completion. ``text`` may lag behind ``ids`` while a character is incomplete.
+
+    ``tokens`` estimates how many they are where ids are no tokens, until ``Finish.generated_tokens`` says it.
+    """
 
     ids: Sequence[int]
     text: str
     finish: Finish | None = None
+    tokens: int | None = None
 
 
 @runtime_checkable
@@ -129,5 +140,25 @@ class CachesEnded(Protocol):
 
     @property
     def caches_ended(self) -> Literal[True]:
+        """Return True."""
+        ...
+
+
+@runtime_checkable
+class Converses(Protocol):
+    """What an engine has as well if its model was made for conversations: how their turns stand in a context."""
+
+    @property
+    def turns(self) -> "Turns":
+        """Return what opens and ends the turns of each speaker."""
+        ...
+
+
+@runtime_checkable
+class Constrains(Protocol):
+    """What an engine has as well if it can hold a completion to a JSON schema (``Request.schema``)."""
+
+    @property
+    def constrains(self) -> Literal[True]:
         """Return True."""
         ...

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .local import LocalEngine, LocalStatistics
+    from .openai import OpenAIEngine
     from .sglang import SGLangEngine, SGLangServer
 
 _HOMES = {
     "LocalEngine": ".local",
     "LocalStatistics": ".local",
+    "OpenAIEngine": ".openai",
     "SGLangEngine": ".sglang",
     "SGLangServer": ".sglang",
 }
@@ -24,4 +26,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
-__all__ = ["LocalEngine", "LocalStatistics", "SGLangEngine", "SGLangServer"]
+__all__ = ["LocalEngine", "LocalStatistics", "OpenAIEngine", "SGLangEngine", "SGLangServer"]

@@ -10,7 +10,7 @@ Invariants:
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -95,8 +95,11 @@ class Http:
         return _json(response) if response.content else None
 
     @asynccontextmanager
-    async def events(self, path: str, body: object) -> AsyncGenerator[AsyncIterable[httpx2.ServerSentEvent]]:
-        """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block."""
+    async def events(self, path: str, body: object) -> AsyncGenerator[httpx2.EventSource]:
+        """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block.
+
+        Closing the ``response`` of what is returned ends the stream; its reader gets ``EngineUnavailable``.
+        """
         with self._translated():
             async with self._pick().stream(
                 "POST", self.url + path, json=body, headers=self._headers, timeout=self._timeout
@@ -172,7 +175,10 @@ async def _accept(response: httpx2.Response) -> None:
     if response.status_code == HTTPStatus.OK:
         return
     text = (await response.aread()).decode(errors="replace")
-    retry_after = _seconds(response.headers.get("retry-after"))
+    headers = response.headers
+    retry_after = _milliseconds(headers.get("retry-after-ms"))
+    if retry_after is None:
+        retry_after = _seconds(headers.get("retry-after"))
     raise failure(response.status_code, message_of(text), retry_after=retry_after)
 
 
@@ -198,6 +204,14 @@ def _json(response: httpx2.Response) -> object:
 def _plain(text: str) -> str:
     words = " ".join(text.split())
     return (words[:_SHOWN] + " …" if len(words) > _SHOWN else words) or "(an empty answer)"
+
+
+def _milliseconds(retry_after: str | None) -> float | None:
+    """Read OpenAI's own ``retry-after-ms``, which is more exact, in seconds."""
+    try:
+        return max(0.0, float(retry_after) / 1000) if retry_after else None
+    except ValueError:
+        return None
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -1,0 +1,87 @@
+"""The promises of every engine, kept on servers that behave like a model, in each way that servers treat stops."""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from typing import Any
+
+import pytest
+
+from sprint_agents.engine import CachesEnded, Constrains, Converses, Engine
+from sprint_agents.engines.openai import OpenAIEngine, ServerName
+from sprint_agents.models import nano_path
+from tests.engines import contract
+
+from .scripted import served, writes
+
+REPLY = "50 + 25 = 75\nso 75 + 7 = 82, which is 1 too many; "
+
+
+def in_characters(body: Any) -> list[tuple[int, str]]:
+    """A reply of one character per token, which depends on what was asked."""
+    start = sum(len(message["content"]) for message in body["messages"]) % len(REPLY)
+    return [(0, character) for character in islice(cycle(REPLY), start, start + body.get("max_tokens", 400))]
+
+
+@pytest.fixture(scope="module")
+def hosted() -> Iterator[str]:
+    with served(writes(in_characters, keeps_stops=False, stop_key=None, chat=True)) as server:
+        yield server.base
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[str]:
+    with served(writes(in_characters, keeps_stops=True, stop_key="stop_reason", chat=True)) as server:
+        yield server.base
+
+
+@pytest.fixture(scope="module")
+def sglang() -> Iterator[str]:
+    with served(writes(in_characters, keeps_stops=True, stop_key="matched_stop", chat=True)) as server:
+        yield server.base
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
+@pytest.mark.parametrize("kind", ["hosted", "vllm", "sglang"])
+def test_a_chat_keeps_the_contract(
+    check: Callable[[contract.Subject], None], kind: str, request: pytest.FixtureRequest
+) -> None:
+    url: str = request.getfixturevalue(kind)
+    server: ServerName = "other" if kind == "hosted" else kind  # type: ignore[assignment]
+
+    async def make() -> OpenAIEngine:
+        return OpenAIEngine(url, model="tiny", server=server)
+
+    check(contract.Subject(make))
+
+
+@pytest.fixture(scope="module")
+def in_tokens() -> Iterator[str]:
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer.from_file(str(nano_path() / "tokenizer.json"))
+    ids = tokenizer.encode("50 + 25 = 75\n75 + 7 = 82\n", add_special_tokens=False).ids
+    vocabulary = [(token, tokenizer.decode([token], skip_special_tokens=False)) for token in ids]
+
+    def answer(body: Any) -> list[tuple[int, str]]:
+        start = sum(body["prompt"]) % len(vocabulary)
+        return list(islice(cycle(vocabulary), start, start + body["max_tokens"]))
+
+    with served(writes(answer, keeps_stops=True, stop_key="stop_reason", chat=False)) as server:
+        yield server.base
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
+def test_completions_keep_the_contract(check: Callable[[contract.Subject], None], in_tokens: str) -> None:
+    async def make() -> OpenAIEngine:
+        return OpenAIEngine(in_tokens, model="tiny", api="completions", server="vllm", tokenizer=nano_path())
+
+    check(contract.Subject(make))
+
+
+def test_what_it_is() -> None:
+    chat = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny")
+    assert isinstance(chat, Engine)
+    assert isinstance(chat, Converses)
+    assert isinstance(chat, Constrains)
+    # No request for no tokens has a meaning there.
+    assert not isinstance(chat, CachesEnded)
+    assert chat.manifest is None
