@@ -16,6 +16,10 @@ DiagnosticKind = Literal[
     "prompt_outside_plan",
     "nested_prompt",
     "answer_in_plan",
+    # Of a text that is to be JSON.
+    "malformed_json",
+    # Of what a subtask is to wait for.
+    "odd_dependency",
     # Of something that has no end, or nothing in it.
     "unclosed_plan",
     "unclosed_prompt",

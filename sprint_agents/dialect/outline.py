@@ -2,8 +2,8 @@
 
 How odd logs are read: a plan ends at its closing tag, or where an execution, the next plan or the answer begins; so
 does an execution, but one that is properly closed may quote any tag of a plan; a plan whose number does not rise gets
-the next one; a chain of thought hides the tags in it unless a plan ends there; what precedes the first assistant's turn
-is the question.
+the next one; an execution behind a later plan is that plan's, unless an earlier one lacks it by its number; a chain of
+thought hides the tags in it unless a plan ends there; what precedes the first assistant's turn is the question.
 """
 
 from dataclasses import dataclass, field
@@ -59,6 +59,7 @@ class _Outliner:
         self._found = found
         self._next = 0
         self._position = 0
+        self._numbered: dict[int, PlanPart] = {}
         self.outline = Outline()
 
     def read(self) -> None:
@@ -155,7 +156,8 @@ class _Outliner:
         for diagnostic in reader.diagnostics:
             position = diagnostic.position + start
             self.outline.diagnostics.append(diagnostic.model_copy(update={"position": position}))
-        self.outline.plans.append(PlanPart(number, start, text, reader))
+        self._numbered[number] = PlanPart(number, start, text, reader)
+        self.outline.plans.append(self._numbered[number])
         self._go(end if closed else end - 1, stop)
 
     def _plan_end(self) -> int:
@@ -189,7 +191,7 @@ class _Outliner:
         # The line break behind the opening tag is the runtime's, as the tag is.
         content = self._text[tag.end : self._start(end)].removeprefix("\n")
         closed = end < len(self._found) and self._found[end].name == "execution" and self._found[end].closing
-        plan = self.outline.plans[-1] if self.outline.plans else None
+        plan = self._plan_of(stage, number)
         if closed:
             self._check_form(self._found[end])
             if self._found[end].numbers not in ((), (stage,), tag.numbers):
@@ -203,6 +205,13 @@ class _Outliner:
         else:
             self._assign(plan, tag, content)
         self._go(end if closed else end - 1, self._found[end].end if closed else self._start(end))
+
+    def _plan_of(self, stage: int, number: int) -> PlanPart | None:
+        """Find the plan of an execution: the last one, or an earlier one that still waits for it."""
+        plan = self._numbered.get(stage)
+        if plan is not None and number in plan.reader.prompts and number not in plan.executions:
+            return plan
+        return self.outline.plans[-1] if self.outline.plans else None
 
     def _assign(self, plan: PlanPart, tag: Tag, content: str) -> None:
         """Give a plan the text of an execution."""

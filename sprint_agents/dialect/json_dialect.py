@@ -1,0 +1,245 @@
+"""Plans and results as JSON, for any model that follows instructions; its words and keys are in ``json_v1.toml``.
+
+Layout of a run, ``|`` marking where a request ends and the runtime goes on::
+
+    system     how planner and executor write, what their types are, the tools; the same for every request
+    user       the task
+    user       planner, stage 1: …
+    assistant  {"subtasks": [{"prompt": "…"}, {"prompt": "…"}]}|
+    user       executor 1.1: …
+    assistant  {"result": …}|                                        as the ids that the executor produced
+    user       executor 1.2: …
+    assistant  {"result": …}|
+    user       planner, stage 2: …
+    assistant  {"answer": …}|
+
+An executor reads the planner's own turn up to the end of its subtask's object, and then, in a turn of the user, which
+subtask it is to carry out: roles stand in the suffix alone.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+from .answers import answer_value
+from .conversation import Speaker, Turns
+from .json_reader import JsonReader
+from .json_schema import answer_schema, execution_schema, plan_schema
+from .json_turn import read_turn
+from .json_values import without_marks, write
+from .json_words import JsonWords, fill, load_words
+from .protocol import Form, Role
+from .tags import TagStops
+from .turns import AgentBrief, ToolOutcome, Turn
+
+_SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
+
+PLAIN_TURNS = Turns(opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n"))
+"""Turns for engines that have none of their own."""
+
+
+class JsonDialect:
+    r"""Plans and results as JSON in the turns of a conversation.
+
+    ``turns`` are the engine's. ``planner`` and ``executor`` are what the model is told of the agents; there is no
+    executor where a program carries out the subtasks.
+
+    >>> JsonDialect().given(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
+    '{"subtasks": [{"prompt": "Add 1 and 2."}'
+    """
+
+    def __init__(
+        self,
+        turns: Turns = PLAIN_TURNS,
+        *,
+        words: JsonWords | None = None,
+        planner: AgentBrief | None = None,
+        executor: AgentBrief | None = None,
+    ) -> None:
+        self.turns = turns
+        self.words = words or load_words()
+        self._planner = planner or AgentBrief()
+        self._executor = executor
+        self._close = turns.close("assistant")
+        self._stop = self._close.strip()
+        texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values())}
+        self._marks = tuple(sorted(filter(None, texts), key=len, reverse=True))
+        self._system = self._told_of_all()
+        keys = self.words.keys
+        self._schemas: Mapping[Role, str | None] = {
+            "plan": plan_schema(keys, self._planner),
+            "answer": answer_schema(keys, self._planner),
+            "execution": None if executor is None else execution_schema(keys, executor),
+        }
+
+    @property
+    def stops(self) -> TagStops:
+        """The mark that ends the model's turn."""
+        stops = (self._stop,) if self._stop else ()
+        return TagStops(plan=stops, execution=stops, answer=stops)
+
+    def question(self, task: str) -> str:
+        """Tell the model of both roles in the system's turn, and the task in the user's."""
+        turns = self.turns
+        system = f"{turns.open('system')}{self._system}{turns.close('system')}"
+        return f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
+
+    def reader(self, stage: int, form: Form) -> JsonReader:
+        """Read JSON, and before it whatever there is."""
+        typed = self._planner.schema is not None
+        return JsonReader(self.words.keys, stage=stage, form=form, marks=self.stops.plan, typed=typed)
+
+    def opening(self, stage: int, form: Form) -> str:
+        """Ask for a plan, a chain or the answer."""
+        words = self.words.turns
+        return self._asked(fill({"plan": words.plan, "chain": words.chain, "answer": words.answer}[form], stage=stage))
+
+    def ending(self, form: Form, written: str) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def given(self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()) -> list[str]:
+        """Write a policy's plan as a turn of the planner; JSON says everything."""
+        keys = self.words.keys
+        thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
+        pending = f"{self.opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        pieces: list[str] = []
+        for index, prompt in enumerate(prompts):
+            subtask: dict[str, JsonValue] = {keys.prompt[0]: prompt}
+            if index < len(after) and after[index]:
+                subtask[keys.after[0]] = list(after[index])
+            pieces.append(pending + write(subtask, marks=self._marks))
+            pending = ", "
+        return [*pieces, "]}" if pieces else f"{pending}]}}"]
+
+    def quoted(self, text: str) -> str:
+        """Return the text as it is: as a JSON string it is nothing else."""
+        return text
+
+    def plan_end(self, stage: int, written: str, *, executions: bool) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def executions(self, stage: int) -> str:
+        """Write nothing: each execution has turns of its own."""
+        return ""
+
+    def execution(self, stage: int, number: int) -> str:
+        """Ask for one execution."""
+        return self._asked(fill(self.words.turns.execution, stage=stage, number=number))
+
+    def execution_end(self, stage: int, number: int, written: str) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def executions_end(self, stage: int) -> str:
+        """Write nothing."""
+        return ""
+
+    def told(self, text: str, *, failed: bool) -> str:
+        """Write a result, or why there is none, as an executor would have."""
+        keys = self.words.keys
+        value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
+        return f"{{{self._written(keys.failed[0] if failed else keys.result[0])}: {value}}}"
+
+    def branch(self, stage: int) -> str:
+        """End the planner's turn where the subtask does."""
+        return self._close
+
+    def header(self, stage: int, number: int) -> str:
+        """End the planner's turn, and ask for the execution."""
+        return self._close + self.execution(stage, number)
+
+    def nested(self, stage: int, number: int) -> str:
+        """Ask for one execution, or for a plan of it."""
+        return self._asked(fill(self.words.turns.nested, stage=stage, number=number))
+
+    def answer(self, text: str) -> str:
+        r"""Return JSON as it is, and of a text what its last ``\boxed{…}`` holds, or all of it."""
+        return answer_value(text) if self._planner.schema is None else text
+
+    def for_agents(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
+        """Tell the model of these agents."""
+        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor)
+
+    def turn(self, stage: int, number: int, written: str) -> Turn:
+        """Read a result, or calls of tools."""
+        executor = self._executor or AgentBrief()
+        typed, tools = executor.schema is not None, bool(executor.tools)
+        return read_turn(written, self.words.keys, marks=self.stops.execution, typed=typed, tools=tools)
+
+    def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
+        """End the model's turn, and write what the tools returned."""
+        keys = self.words.keys
+        results = ", ".join(
+            f"{{{self._written(keys.tool[0])}: {self._written(outcome.tool)}, "
+            f"{self._written(keys.failed[0] if outcome.failed else keys.result[0])}: "
+            f"{without_marks(outcome.text, self._marks)}}}"
+            for outcome in outcomes
+        )
+        words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{results}]")
+        return self._closing(written) + self._asked(words)
+
+    def retry_note(self, role: Role, stage: int, number: int, written: str, error: str) -> str:
+        """End the model's turn, and write what is wrong."""
+        turns = self.words.turns
+        said = self._written(error)
+        if role == "execution":
+            return self._closing(written) + self._asked(
+                fill(turns.invalid_execution, stage=stage, number=number, error=said)
+            )
+        return self._closing(written) + self._user(fill(turns.invalid_answer, stage=stage, error=said))
+
+    def schema(self, role: Role) -> str | None:
+        """Return the schema of a plan or answer, of a result or call of tools, or of an answer alone."""
+        return self._schemas[role]
+
+    def _told_of_all(self) -> str:
+        words, executor = self.words.system, self._executor
+        types = [(words.answer, self._planner.schema)]
+        if executor is not None:
+            types.append((words.result, executor.schema))
+        parts = [words.planner, words.program if executor is None else words.executor]
+        if executor is not None and executor.tools:
+            told = (
+                fill(words.tool, tool=tool.name, description=tool.description, schema=tool.schema)
+                for tool in executor.tools
+            )
+            parts.append("\n".join([words.tools, *told]))
+        said = (fill(words.typed if schema else words.text, what=what, schema=schema or "") for what, schema in types)
+        parts.append("\n".join([words.thoughts, *said]))
+        agents = {"planner": self._planner, "executor": executor or AgentBrief()}
+        parts += [
+            fill(words.instructions, role=role, instructions=agent.instructions)
+            for role, agent in agents.items()
+            if agent.instructions
+        ]
+        return "\n\n".join(part.strip() for part in parts)
+
+    def _written(self, text: str) -> str:
+        return write(text, marks=self._marks)
+
+    def _user(self, words: str) -> str:
+        return f"{self.turns.open('user')}{words}{self.turns.close('user')}"
+
+    def _asked(self, words: str) -> str:
+        return f"{self._user(words)}{self.turns.open('assistant')}"
+
+    def _closing(self, written: str) -> str:
+        """Find what ends a turn of the model, as far as it has not written that itself."""
+        at = written.rfind(self._stop) if self._stop else -1
+        if at < 0:
+            return self._close
+        rest, beyond = self._close.split(self._stop, 1)[1], written[at + len(self._stop) :]
+        if beyond.strip():
+            return self._close
+        return rest.removeprefix(beyond) if rest.startswith(beyond) else ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True
