@@ -56,8 +56,32 @@ class ExecutorWrote(_Event):
     tokens: int
 
 
+class ToolCalled(_Event):
+    """An executor's model calls a tool with ``arguments``, JSON as it wrote it; ``call`` counts in the execution."""
+
+    kind: Literal["tool_called"] = "tool_called"
+    stage: int
+    number: int
+    call: int
+    tool: str
+    arguments: str
+
+
+class ToolFinished(_Event):
+    """A tool has returned, in whatever order; ``text`` is what the model is told, as JSON: the result, or the error."""
+
+    kind: Literal["tool_finished"] = "tool_finished"
+    stage: int
+    number: int
+    call: int
+    tool: str
+    text: str
+    failed: bool
+    seconds: float
+
+
 class ExecutionRetried(_Event):
-    """An attempt failed for ``reason`` and the next one starts; ``attempt`` counts from 2."""
+    """A request failed, or its words did not validate, for ``reason``; ``attempt`` of the execution starts, from 2."""
 
     kind: Literal["execution_retried"] = "execution_retried"
     stage: int
@@ -74,10 +98,20 @@ class ExecutionFinished(_Event):
     execution: Execution[Any]
 
 
-class StageFinished(_Event):
-    """A stage is joined: a consistent cut, from which a journal can resume.
+class InnerEvent(_Event):
+    """Something happened in the run of a nested ``Sprint`` that carries out a subtask."""
 
-    ``token_ids`` are those that the stage added to the planner's context; ``replayed`` if they came from a journal.
+    kind: Literal["inner_event"] = "inner_event"
+    stage: int
+    number: int
+    event: "Event"
+
+
+class StageFinished(_Event):
+    """A stage is joined: with ``cut`` a consistent cut, from which a journal can resume.
+
+    ``token_ids`` are those that were added to the planner's context since the event before; ``replayed`` if they came
+    from a journal. ``cut`` is False while executions of other stages are yet to be joined.
     """
 
     kind: Literal["stage_finished"] = "stage_finished"
@@ -85,13 +119,14 @@ class StageFinished(_Event):
     token_ids: tuple[int, ...]
     text: str
     replayed: bool = False
+    cut: bool = True
 
 
 class RunFinished(_Event):
     """The last event of every run, failed ones too: see ``run.error``."""
 
     kind: Literal["run_finished"] = "run_finished"
-    run: Run[Any]
+    run: Run[Any, Any]
 
 
 Event = Annotated[
@@ -100,10 +135,15 @@ Event = Annotated[
     | PlannerWrote
     | SubtaskStarted
     | ExecutorWrote
+    | ToolCalled
+    | ToolFinished
     | ExecutionRetried
     | ExecutionFinished
+    | InnerEvent
     | StageFinished
     | RunFinished,
     Field(discriminator="kind"),
 ]
 """Any event; tell them apart by class or by ``kind``."""
+
+InnerEvent.model_rebuild()

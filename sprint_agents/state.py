@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import secrets
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -68,14 +68,15 @@ class Generation:
     """
 
     __slots__ = (
-        "_chunk_ends",
         "_chunks",
         "_cut_ids",
         "_cut_text",
-        "_marks",
+        "_ended",
+        "_index",
+        "_read",
         "_state",
-        "_texts",
         "_tip",
+        "_tokens",
         "finish",
         "ids",
         "length",
@@ -84,13 +85,14 @@ class Generation:
     def __init__(self, state: "State", chunks: AsyncIterator[Chunk]) -> None:
         self._state = state
         self._chunks = chunks
+        self._ended = False
         self.ids: list[int] = []
         self.finish: Finish | None = None
-        self._texts: list[str] = []
+        # What the engine counts itself, where ids are no tokens.
+        self._tokens: int | None = None
+        self._read: list[Chunk] = []
         self.length = 0
-        # Where chunks end in the text; and places where tokens are known to end, in the text and in the ids.
-        self._chunk_ends = [0]
-        self._marks: list[tuple[int, int]] = [(0, 0)]
+        self._index: _Index | None = None
         # The last cut: a node of the context that further cuts and the end extend, so that n cuts cost O(tokens).
         self._tip = state.context
         self._cut_ids = 0
@@ -99,7 +101,12 @@ class Generation:
     @property
     def text(self) -> str:
         """The text so far, stop included."""
-        return "".join(self._texts)
+        return "".join([chunk.text for chunk in self._read])
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated so far; where ids are no tokens, an estimate until the end."""
+        return len(self.ids) if self._tokens is None else self._tokens
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +115,8 @@ class Generation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Closing the engine's iterator aborts the request if it is not finished.
-        await self._chunks.aclose()  # type: ignore[attr-defined]
+        if not self._ended:
+            await self._chunks.aclose()  # type: ignore[attr-defined]
 
     def __aiter__(self) -> Self:
         return self
@@ -117,27 +125,57 @@ class Generation:
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
-            if self.finish is None:
-                raise EngineProtocolError("the engine ended a completion without saying why") from None
+            self._end()
             raise
-        self.ids.extend(chunk.ids)
-        self._texts.append(chunk.text)
-        self.length += len(chunk.text)
-        self._chunk_ends.append(self.length)
-        self._marks.append((self.length, len(self.ids)))
-        if chunk.finish is not None:
-            self.finish = chunk.finish
-            self._state.context = self._tip.extend(self.ids[self._cut_ids :], self._slice(self._cut_text, self.length))
+        self._take(chunk)
         return chunk
 
+    async def drain(self, heard: Callable[[Chunk], object] | None = None) -> None:
+        """Read all that is yet to come; ``heard`` is told each chunk."""
+        async for chunk in self._chunks:
+            self._take(chunk)
+            if heard is not None:
+                heard(chunk)
+        self._end()
+
+    def _take(self, chunk: Chunk) -> None:
+        self._read.append(chunk)
+        self.ids.extend(chunk.ids)
+        self.length += len(chunk.text)
+        if chunk.tokens is not None:
+            self._tokens = (self._tokens or 0) + chunk.tokens
+        if (finish := chunk.finish) is not None:
+            self.finish = finish
+            if finish.generated_tokens is not None:
+                self._tokens = finish.generated_tokens
+            if self._cut_ids or self._cut_text:
+                rest = self._slice(self._cut_text, self.length)
+                self._state.context = self._tip.extend(self.ids[self._cut_ids :], rest)
+            else:
+                self._state.context = self._tip.extend(self.ids, self.text)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self.finish is None:
+            raise EngineProtocolError("the engine ended a completion without saying why")
+
     def tokens_before(self, offset: int) -> int:
-        """Count the ids that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens."""
-        mark = bisect_left(self._marks, (offset, 0))
-        text_end, ids_end = self._marks[mark]
-        if text_end == offset or mark == 0:
-            return ids_end
-        text_start, ids_start = self._marks[mark - 1]
-        return ids_start + round((ids_end - ids_start) * (offset - text_start) / (text_end - text_start))
+        """Count the tokens that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens.
+
+        Where ids are no tokens, all of ``tokens`` in proportion; words that the model kept to itself come first.
+        """
+        if offset == self.length and self._read and self._read[-1].text:
+            before = len(self.ids)
+        else:
+            marks = self._places().marks
+            mark = bisect_left(marks, (offset, 0))
+            text_end, before = marks[mark]
+            if text_end != offset and mark:
+                text_start, start = marks[mark - 1]
+                before = start + round((before - start) * (offset - text_start) / (text_end - text_start))
+        if self._tokens is None:
+            return before
+        return round(self._tokens * before / len(self.ids)) if self.ids else self._tokens
 
     async def cut(self, offset: int) -> Context:
         """Return the context up to ``offset`` characters of the text; offsets must not fall from call to call.
@@ -152,12 +190,13 @@ class Generation:
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
         """Find the last place at or before ``offset`` where a token ends, as offsets into text and ids."""
-        mark = bisect_left(self._marks, (offset, 0))
-        if self._marks[mark][0] == offset:
-            return self._marks[mark]
+        marks = self._places().marks
+        mark = bisect_left(marks, (offset, 0))
+        if marks[mark][0] == offset:
+            return marks[mark]
         # Inside a chunk of several tokens, or inside a token: gallop from the last known boundary, then bisect.
-        text_start, ids_start = self._marks[mark - 1]
-        ids = self.ids[ids_start : self._marks[mark][1]]
+        text_start, ids_start = marks[mark - 1]
+        ids = self.ids[ids_start : marks[mark][1]]
         low, high, found = 0, 1, 0
         while low < min(high, len(ids)):
             reached = len(await self._state.engine.decode(ids[:high]))
@@ -169,7 +208,7 @@ class Generation:
                 break
         boundary = (text_start + found, ids_start + low)
         if low:
-            self._marks.insert(mark, boundary)
+            marks.insert(mark, boundary)
         return boundary
 
     def _advance(self, ids_end: int, text_end: int) -> None:
@@ -180,10 +219,37 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Characters ``start`` to ``end``, touching only the chunks that hold them."""
-        first = bisect_left(self._chunk_ends, start + 1) - 1
-        last = bisect_left(self._chunk_ends, end)
-        base = self._chunk_ends[first]
-        return "".join(self._texts[first:last])[start - base : end - base]
+        ends = self._places().chunk_ends
+        first = bisect_left(ends, start + 1) - 1
+        last = bisect_left(ends, end)
+        base = ends[first]
+        return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
+
+    def _places(self) -> "_Index":
+        """Return the index of all that was read; made only where it is asked for."""
+        if self._index is None:
+            self._index = _Index()
+        self._index.cover(self._read)
+        return self._index
+
+
+class _Index:
+    """Where chunks end in a text; and places where tokens are known to end, in the text and in the ids, ascending."""
+
+    __slots__ = ("_ids", "chunk_ends", "marks")
+
+    def __init__(self) -> None:
+        self._ids = 0
+        self.chunk_ends = [0]
+        self.marks: list[tuple[int, int]] = [(0, 0)]
+
+    def cover(self, chunks: Sequence[Chunk]) -> None:
+        """Go on with the chunks that are new."""
+        for chunk in chunks[len(self.chunk_ends) - 1 :]:
+            end = self.chunk_ends[-1] + len(chunk.text)
+            self._ids += len(chunk.ids)
+            self.chunk_ends.append(end)
+            self.marks.append((end, self._ids))
 
 
 class State:
@@ -225,8 +291,11 @@ class State:
         if text:
             self.context = self.context.extend(await self.engine.encode(text), text)
 
-    def stream(self, *, max_tokens: int, stops: Stops | None = None) -> Generation:
-        """Begin a completion of the context; it joins the context when its last chunk has been read."""
+    def stream(self, *, max_tokens: int, stops: Stops | None = None, schema: str | None = None) -> Generation:
+        """Begin a completion of the context; it joins the context when its last chunk has been read.
+
+        ``schema`` is the JSON schema that it must satisfy, for an engine that ``Constrains``.
+        """
         stops = stops or Stops()
         request = Request(
             id=next(self._request_ids),
@@ -235,14 +304,14 @@ class State:
             sampling=self.sampling,
             stop_ids=stops.ids,
             stop_texts=stops.texts,
+            schema=schema,
         )
         return Generation(self, self.engine.complete(request))
 
-    async def generate(self, *, max_tokens: int, stops: Stops | None = None) -> Generation:
-        """Complete the context and return the finished completion."""
-        async with self.stream(max_tokens=max_tokens, stops=stops) as generation:
-            async for _ in generation:
-                pass
+    async def generate(self, *, max_tokens: int, stops: Stops | None = None, schema: str | None = None) -> Generation:
+        """Complete the context, as ``stream`` does, and return the finished completion."""
+        async with self.stream(max_tokens=max_tokens, stops=stops, schema=schema) as generation:
+            await generation.drain()
         return generation
 
     def fork(self, count: int = 0) -> "Fork":

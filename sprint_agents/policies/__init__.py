@@ -2,11 +2,31 @@
 
 from sprint_agents.errors import UnknownPolicy
 
+from .as_needed import as_needed
+from .combinators import first_success, limit_width, race, until, with_fallback
+from .dag import dag
+from .factory import name_of
+from .fork_join_async import fork_join_async
 from .interleaved import interleaved
-from .planning import Planning, Policy
+from .planning import Planning, Policy, steps_of
+from .self_consistency import self_consistency
 from .sequential import sequential
+from .skeleton import skeleton
+from .spawn_join import spawn_join
+from .tree_search import tree_search
 
-BUILT_IN: dict[str, Policy] = {"interleaved": interleaved, "sequential": sequential}
+BUILT_IN: dict[str, Policy] = {
+    "interleaved": interleaved,
+    "sequential": sequential,
+    "self_consistency": self_consistency(),
+    "skeleton": skeleton(),
+    "spawn_join": spawn_join(),
+    "fork_join_async": fork_join_async(),
+    "dag": dag(),
+    "as_needed": as_needed(),
+    "tree_search": tree_search(),
+}
+"""The policies that a name stands for; those with parameters at their defaults."""
 
 
 def find_policy(policy: Policy | str) -> tuple[str, Policy]:
@@ -16,7 +36,7 @@ def find_policy(policy: Policy | str) -> tuple[str, Policy]:
         UnknownPolicy: no built-in policy has that name.
     """
     if not isinstance(policy, str):
-        return getattr(policy, "__name__", type(policy).__name__), policy
+        return name_of(policy), policy
     if policy not in BUILT_IN:
         raise UnknownPolicy(
             f"there is no policy {policy!r}: use one of {', '.join(BUILT_IN)}, or pass an async generator function"
@@ -24,4 +44,24 @@ def find_policy(policy: Policy | str) -> tuple[str, Policy]:
     return policy, BUILT_IN[policy]
 
 
-__all__ = ["BUILT_IN", "Planning", "Policy", "find_policy", "interleaved", "sequential"]
+__all__ = [
+    "BUILT_IN",
+    "Planning",
+    "Policy",
+    "find_policy",
+    "steps_of",
+    "interleaved",
+    "sequential",
+    "self_consistency",
+    "skeleton",
+    "spawn_join",
+    "fork_join_async",
+    "dag",
+    "as_needed",
+    "tree_search",
+    "limit_width",
+    "first_success",
+    "race",
+    "with_fallback",
+    "until",
+]

@@ -2,19 +2,23 @@
 
 Invariants:
 
-- A record is written and flushed before the next stage begins; a finished stage is never run again.
+- A record is written and flushed before the next stage begins; a finished stage is never run again. Where stages did
+  not wait for their executions, that holds of all up to the last place where none was pending.
 - A half-written last line, as a killed process leaves it, is cut off; that stage runs again.
 - A resumed run replays its policy: the policy yields the same steps and is sent the recorded stages.
 """
 
 import os
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sprint_agents.errors import JournalError
+from sprint_agents.agents import Executor, Planner
+from sprint_agents.errors import InvalidResult, JournalError
 from sprint_agents.events import Event, StageFinished
+
+from .inner import InnerSprint
 
 
 class JournalHeader(BaseModel):
@@ -39,7 +43,7 @@ class Journal:
             JournalError: the file is another run's, or damaged before its last line.
         """
         self._path = path
-        self._stages: list[StageFinished] = []
+        self._stages: dict[int, StageFinished] = {}
         self.header = header
         try:
             whole = self._read(header) if path.exists() else 0
@@ -59,7 +63,7 @@ class Journal:
             return 0
         try:
             found = JournalHeader.model_validate_json(lines[0])
-            self._stages = [StageFinished.model_validate_json(line) for line in lines[1:]]
+            records = [StageFinished.model_validate_json(line) for line in lines[1:]]
         except ValidationError as error:
             raise JournalError(
                 f"{self._path} is no journal, or is damaged: {error.errors()[0]['msg']}; delete it to start anew"
@@ -70,13 +74,14 @@ class Journal:
                 "use another path for this run"
             )
         self.header = found
-        return end
+        cut = max((index for index, record in enumerate(records, 1) if record.cut), default=0)
+        self._stages = {record.stage.number: record for record in records[:cut]}
+        return sum(len(line) + 1 for line in lines[: cut + 1])
 
     def replay(self, number: int) -> StageFinished | None:
         """Return the record of stage ``number``; None if it has yet to run."""
-        if number > len(self._stages):
-            return None
-        return self._stages[number - 1].model_copy(update={"replayed": True})
+        recorded = self._stages.get(number)
+        return recorded and recorded.model_copy(update={"replayed": True})
 
     def __call__(self, event: Event) -> None:
         """Write a finished stage to the disk."""
@@ -93,3 +98,28 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def restored(recorded: StageFinished, agent: object) -> StageFinished:
+    """Give the values of a recorded stage the type of the ``agent`` that they are from; JSON has lost it.
+
+    Raises:
+        JournalError: they are of another type.
+    """
+    if isinstance(agent, InnerSprint):
+        agent = agent.planner
+    if not isinstance(agent, Executor | Planner):
+        return recorded  # a plain function declares no type
+    typed = cast("Executor[Any] | Planner[Any]", agent)
+    try:
+        executions = tuple(
+            execution.model_copy(update={"value": typed.restore(execution.value)}) if execution.succeeded else execution
+            for execution in recorded.stage.executions
+        )
+    except InvalidResult as error:
+        raise JournalError(
+            f"the journal's stage {recorded.stage.number} was written with another type of results ({error}): "
+            "resume with the agents that began the run, or use another path"
+        ) from error
+    stage = recorded.stage.model_copy(update={"executions": executions})
+    return recorded.model_copy(update={"stage": stage})

@@ -4,70 +4,105 @@ Invariants:
 
 - An executor starts the moment its prompt closes, on the planner's own tokens up to there.
 - The join appends the executions in prompt order as the ids that the executors produced.
+- What the planner writes is never cut short: an execution that is accepted ends its siblings, not the plan.
 - After an error or a cancellation nothing of the stage runs on, and the planner's state is where the stage began.
 """
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
-from sprint_agents import metrics
 from sprint_agents.context import Context
-from sprint_agents.dialect.answers import answer_value
 from sprint_agents.dialect.diagnostics import Diagnostic
 from sprint_agents.dialect.items import Item, PromptClosed
-from sprint_agents.dialect.protocol import Reader
-from sprint_agents.dialect.tags import closing
-from sprint_agents.errors import PolicyError
+from sprint_agents.dialect.protocol import Form, Reader
+from sprint_agents.dialect.turns import Result
 from sprint_agents.events import PlannerWrote, StageStarted
-from sprint_agents.plan import Ask, Plan, Stage, Subtask
-from sprint_agents.state import Fork, Generation, State
-from sprint_agents.usage import CallUsage, StageUsage
+from sprint_agents.plan import Ask, Attempts, Nested, Plan, Stage, Subtask
+from sprint_agents.state import Generation, State
 
-from .execution import Executed, execute
+from .branches import Branches, check
+from .draft import Draft, Pending
+from .execution import Carry
+from .join import kept, write
 from .session import Session, usage_of
 from .trunk import Trunk
 
-
-@dataclass(frozen=True, slots=True)
-class _Dispatch:
-    """A subtask under way; the token counts are the planner's up to the end of its prompt."""
-
-    task: asyncio.Task[Executed]
-    content_tokens: int
-    all_tokens: int
+CarryBy = Callable[[Nested, float], Carry]
+"""Makes a policy, with its share of the budget, the one that carries out subtasks."""
 
 
-async def run_stage(session: Session, planner: State, step: Plan | Ask, *, number: int) -> Stage[Any]:
-    """Run stage ``number`` and leave ``planner`` behind its join.
+async def run_stage(
+    session: Session,
+    planner: State,
+    step: Plan | Ask | Attempts,
+    *,
+    number: int,
+    task: str = "",
+    attempt: CarryBy,
+    nest: CarryBy,
+) -> Stage[Any] | Pending:
+    """Run stage ``number`` and leave ``planner`` behind its join, or behind its plan if the step does not wait.
 
     Raises:
         EngineError: the planner's own request failed.
         BudgetExceeded: nothing is left for the planner.
         ExecutionFailed: a subtask failed under ``fail_fast``.
+        PolicyError: the step cannot be run as it stands.
     """
     start = planner.context
+    if session.inside:
+        session.inside.words = None
     if session.listening:
         session.emit(StageStarted(stage=number))
     try:
-        if isinstance(step, Plan):
-            return await _given_plan(session, planner, step, number)
-        if step.form == "plan":
-            return await _written_plan(session, planner, number)
-        return await _written_end(session, planner, number, step.form)
+        async with AsyncExitStack() as owned:
+            if isinstance(step, Attempts):
+                return await _attempts(session, planner, step, number, task, owned, attempt)
+            if isinstance(step, Ask) and step.form != "plan":
+                return await _written_end(session, planner, number, step.form)
+            carry = nest(step.nested, step.share) if step.nested else None
+            if isinstance(step, Plan):
+                draft, written = await _given_plan(session, planner, step, number, owned, carry)
+            else:
+                draft, written = await _written_plan(session, planner, step, number, owned, carry)
+            return await _end(session, planner, step, draft, owned, written=written)
     except BaseException:
         planner.context = start
         raise
 
 
-async def _written_plan(session: Session, planner: State, number: int) -> Stage[Any]:
+async def _end(
+    session: Session, planner: State, step: Plan | Ask, draft: Draft, owned: AsyncExitStack, *, written: str | None
+) -> Stage[Any] | Pending:
+    """Wait for the executions and join them, or do neither; ``written`` is the plan's text if there is a plan."""
+    dialect, number, branches = session.dialect, draft.number, draft.branches
+    assert branches is not None
+    if written is not None and branches.numbers and not step.wait:
+        await planner.append(dialect.plan_end(number, written, executions=False))
+        return Pending(draft, branches, step.keep, owned.pop_all())
+    executed = await branches.finish()
+    await owned.aclose()
+    if written is not None:
+        joining = kept(step.keep, executed, stage=number, accepted=branches.accepted)
+        opening = dialect.plan_end(number, written, executions=bool(joining))
+        ending = dialect.executions_end(number) if joining else ""
+        await write(dialect, planner, number, joining, opening=opening, ending=ending)
+    return draft.finished(executed)
+
+
+async def _written_plan(
+    session: Session, planner: State, step: Ask, number: int, owned: AsyncExitStack, carry: Carry | None
+) -> tuple[Draft, str | None]:
     """Let the model write a plan, or its answer; subtasks start while it writes."""
     reader = session.dialect.reader(number, "plan")
     tag_tokens = _TagTokens(reader)
-    dispatched: list[_Dispatch] = []
-    await planner.append(session.dialect.opening(number, "plan"))
+    await planner.append(_opening(session, planner, number, "plan"))
     trunk = Trunk(session, planner, cached=len(planner.context))
+    fork = await owned.enter_async_context(planner.fork())
+    branches = Branches(session, fork, trunk, stage=number, width=step.width, accept=step.accept)
+    odd: list[Diagnostic] = []
 
     async def dispatch(items: Sequence[Item]) -> None:
         for item in items:
@@ -75,52 +110,82 @@ async def _written_plan(session: Session, planner: State, number: int) -> Stage[
                 context = await generation.cut(item.end)
                 before = generation.tokens_before(item.end)
                 subtask = Subtask(number=item.number, prompt=item.prompt)
-                task = await _dispatch(session, fork, trunk, context, subtask, number, rest=item.rest)
-                dispatched.append(_Dispatch(task, before - tag_tokens.before(generation, item.end), before))
+                if item.after:
+                    subtask = subtask.model_copy(update={"after": _known(item, branches, number, odd)})
+                await branches.start(
+                    subtask,
+                    context,
+                    rest=item.rest,
+                    content_tokens=before - tag_tokens.before(generation, item.end),
+                    all_tokens=before,
+                    carry=carry,
+                )
 
     max_tokens = session.planner.max_tokens or session.limits.plan_tokens
-    async with planner.fork() as fork:
-        async with session.call(planner, max_tokens=max_tokens, stops=session.stops.plan) as generation:
-            async for chunk in generation:
-                _heard(session, generation, chunk.text, number)
-                await dispatch(reader.feed(chunk.text))
-        trunk.end()
-        # A prompt that the plan's end cuts short is certain only now.
-        await dispatch(reader.close())
-        executed: list[Executed] = await fork.gather()
-    if reader.answer is None and reader.plan is not None:
-        await _join(session, planner, number, executed, written=generation.text)
-    elif reader.answer is None:
-        await planner.append(session.dialect.ending("plan", generation.text))
-    return _stage(
-        number,
-        reader.plan or "",
-        executed,
-        dispatched,
-        usage_of(generation, tag_tokens.before(generation, generation.length)),
-        commits=trunk.costs,
-        answer=None if reader.answer is None else answer_value(reader.answer),
-        diagnostics=reader.diagnostics,
-    )
+    # What a nested policy's model writes may be a result as well.
+    schema = None if session.inside else session.dialect.schema("plan")
+    call = session.call(planner, max_tokens=max_tokens, stops=session.stops.plan, schema=schema)
+    async with session.turn, call as generation:
+        async for chunk in generation:
+            _heard(session, generation, chunk.text, number)
+            await dispatch(reader.feed(chunk.text))
+    trunk.end()
+    # A prompt that the plan's end cuts short is certain only now.
+    await dispatch(reader.close())
+    usage = usage_of(generation, tag_tokens.before(generation, generation.length))
+    draft = Draft(number, reader.plan or "", usage, None, [*reader.diagnostics, *odd], trunk, branches)
+    if reader.answer is not None:
+        return replace(draft, answer=session.dialect.answer(reader.answer)), None
+    if reader.plan is not None:
+        return draft, generation.text
+    if session.inside:
+        return replace(draft, answer=_result(session, generation), diagnostics=()), None
+    await planner.append(session.dialect.ending("plan", generation.text))
+    return draft, None
 
 
-async def _given_plan(session: Session, planner: State, plan: Plan, number: int) -> Stage[Any]:
+async def _given_plan(
+    session: Session, planner: State, plan: Plan, number: int, owned: AsyncExitStack, carry: Carry | None
+) -> tuple[Draft, str]:
     """Write a policy's plan into the context as the planner would have, and run it."""
-    _check_numbers(plan, number)
-    pieces = session.dialect.given(number, plan.text, [subtask.prompt for subtask in plan.subtasks])
-    dispatched: list[_Dispatch] = []
+    check(plan, number)
+    prompts, after = [subtask.prompt for subtask in plan.subtasks], [subtask.after for subtask in plan.subtasks]
+    pieces = session.dialect.given(number, plan.text, prompts, after=after)
     trunk = Trunk(session, planner, cached=0)
     if len(plan.subtasks) == 1:
         trunk.end()  # nobody to share it with
-    async with planner.fork() as fork:
-        for subtask, piece in zip(plan.subtasks, pieces, strict=False):
-            await planner.append(piece)
-            task = await _dispatch(session, fork, trunk, planner.context, subtask, number)
-            dispatched.append(_Dispatch(task, 0, 0))
-        await planner.append(pieces[-1])
-        executed: list[Executed] = await fork.gather()
-    await _join(session, planner, number, executed, written=pieces[-1])
-    return _stage(number, plan.text, executed, dispatched, CallUsage(), commits=trunk.costs)
+    fork = await owned.enter_async_context(planner.fork())
+    branches = Branches(session, fork, trunk, stage=number, width=plan.width, accept=plan.accept)
+    contexts: list[Context] = []
+    for piece in pieces:
+        await planner.append(piece)
+        contexts.append(planner.context)
+    for subtask, context in zip(plan.subtasks, contexts, strict=False):
+        await branches.start(subtask, context, carry=carry)
+    return Draft(number, plan.text, trunk=trunk, branches=branches), pieces[-1]
+
+
+async def _attempts(
+    session: Session,
+    planner: State,
+    step: Attempts,
+    number: int,
+    task: str,
+    owned: AsyncExitStack,
+    attempt: CarryBy,
+) -> Stage[Any]:
+    """Have each policy solve the task on a fork of its own."""
+    trunk = Trunk(session, planner, cached=0)
+    if len(step.policies) == 1:
+        trunk.end()
+    fork = await owned.enter_async_context(planner.fork())
+    branches = Branches(session, fork, trunk, stage=number, accept=step.accept)
+    for index, policy in enumerate(step.policies, 1):
+        subtask = Subtask(number=index, prompt=task)
+        await branches.start(subtask, planner.context, carry=attempt(policy, step.share))
+    executed = await branches.finish()
+    await owned.aclose()
+    return Draft(number, trunk=trunk, branches=branches).finished(executed)
 
 
 async def _written_end(session: Session, planner: State, number: int, form: Literal["chain", "answer"]) -> Stage[Any]:
@@ -128,102 +193,57 @@ async def _written_end(session: Session, planner: State, number: int, form: Lite
     dialect, limits = session.dialect, session.limits
     cap = limits.chain_tokens if form == "chain" else limits.answer_tokens
     reader = dialect.reader(number, form)
-    await planner.append(dialect.opening(number, form))
-    async with session.call(planner, max_tokens=cap, stops=session.stops.answer) as generation:
+    opening = _opening(session, planner, number, form)
+    await planner.append(opening)
+    schema = None if session.inside or form == "chain" else dialect.schema("answer")
+    call = session.call(planner, max_tokens=cap, stops=session.stops.answer, schema=schema)
+    async with session.turn, call as generation:
         async for chunk in generation:
             _heard(session, generation, chunk.text, number)
             reader.feed(chunk.text)
     reader.close()
+    usage = usage_of(generation, _TagTokens(reader).before(generation, generation.length))
+    if session.inside and (reader.answer is None or not opening):
+        return Draft(number, planner=usage, answer=_result(session, generation)).finished()
     if reader.answer is None:
         await planner.append(dialect.ending(form, generation.text))
-    return _stage(
-        number,
-        reader.chain or "",
-        [],
-        [],
-        usage_of(generation, _TagTokens(reader).before(generation, generation.length)),
-        answer=None if reader.answer is None else answer_value(reader.answer),
-        diagnostics=reader.diagnostics,
-    )
+    answer = None if reader.answer is None else dialect.answer(reader.answer)
+    return Draft(number, reader.chain or "", usage, answer, reader.diagnostics).finished()
 
 
-async def _dispatch(
-    session: Session, fork: Fork, trunk: Trunk, context: Context, subtask: Subtask, stage: int, *, rest: str = ""
-) -> asyncio.Task[Executed]:
-    branch = fork.branch(context)
-    if rest:
-        await branch.append(rest)
-    if not trunk.grow(context):
-        return fork.start(execute(session, branch, subtask, stage=stage))
-
-    async def wait_and_execute() -> Executed:
-        await trunk.reach(len(context))
-        return await execute(session, branch, subtask, stage=stage)
-
-    return fork.start(wait_and_execute())
+def _opening(session: Session, planner: State, number: int, form: Form) -> str:
+    """Return what stands before the planner's words; in a subtask of its own, that is the header to begin with."""
+    inside = session.inside
+    return "" if inside and planner.context is inside.start else session.dialect.opening(number, form)
 
 
-async def _join(session: Session, planner: State, number: int, executed: Sequence[Executed], *, written: str) -> None:
-    """Close the plan and append the executions in prompt order; adjacent text is encoded at once."""
-    dialect = session.dialect
-    pending = dialect.plan_end(number, written, executions=bool(executed))
-    for item in executed:
-        pair = dialect.execution(number, item.execution.number)
-        pending += pair.open
-        if item.ids is None:
-            pending += f"{item.text}{closing(item.text, pair.close)}\n"
-            continue
-        await planner.append(pending)
-        planner.context = planner.context.extend(item.ids, item.text)
-        pending = f"{closing(item.text, pair.close)}\n"
-    if executed:
-        pending += dialect.executions_end(number)
-    await planner.append(pending)
+def _result(session: Session, generation: Generation) -> str:
+    """Read a completion inside an execution that is neither plan nor answer: it is the result."""
+    inside = session.inside
+    assert inside is not None
+    inside.words = generation
+    turn = session.dialect.turn(inside.stage, inside.number, generation.text)
+    inside.result = turn.text if isinstance(turn, Result) else generation.text
+    return inside.result
 
 
-def _stage(
-    number: int,
-    plan: str,
-    executed: Sequence[Executed],
-    dispatched: Sequence[_Dispatch],
-    planner: CallUsage,
-    *,
-    commits: Sequence[CallUsage] = (),
-    answer: str | None = None,
-    diagnostics: Sequence[Diagnostic] = (),
-) -> Stage[Any]:
-    """Assemble the record of a stage, with its part of the critical path (PAPER, Metrics)."""
-    pairs = list(zip(dispatched, executed, strict=True))
-    costs = [planner, *commits, *(item.execution.usage for item in executed)]
-    return Stage[Any](
-        number=number,
-        plan=plan,
-        executions=tuple(item.execution for item in executed),
-        answer=answer,
-        diagnostics=tuple(diagnostics),
-        usage=StageUsage(
-            total=CallUsage(
-                calls=sum(cost.calls for cost in costs),
-                prompt_tokens=sum(cost.prompt_tokens for cost in costs),
-                cached_tokens=sum(cost.cached_tokens for cost in costs),
-                generated_tokens=sum(cost.generated_tokens for cost in costs),
-                tag_tokens=sum(cost.tag_tokens for cost in costs),
-                retries=sum(cost.retries for cost in costs),
-            ),
-            sequential_tokens=metrics.sequential_tokens(
-                planner.generated_tokens - planner.tag_tokens,
-                ((at.content_tokens, item.content_tokens) for at, item in pairs),
-            ),
-            sequential_tokens_strict=metrics.sequential_tokens_strict(
-                planner.generated_tokens, ((at.all_tokens, item.all_tokens) for at, item in pairs)
-            ),
-        ),
-    )
+def _known(item: PromptClosed, branches: Branches, stage: int, odd: list[Diagnostic]) -> tuple[int, ...]:
+    """Return the subtasks before this one that it is to wait for; the others are ``odd``, and nobody waits for them."""
+    known = branches.numbers
+    for other in item.after:
+        if other not in known:
+            message = (
+                f"subtask {stage}.{item.number} is to wait for {other}, which does not stand before it: it does not"
+            )
+            odd.append(
+                Diagnostic(kind="odd_dependency", message=message, stage=stage, number=item.number, position=item.end)
+            )
+    return tuple(other for other in item.after if other in known)
 
 
 def _heard(session: Session, generation: Generation, text: str, number: int) -> None:
     if session.listening:
-        session.emit(PlannerWrote(stage=number, text=text, tokens=len(generation.ids)))
+        session.emit(PlannerWrote(stage=number, text=text, tokens=generation.tokens))
 
 
 class _TagTokens:
@@ -244,13 +264,3 @@ class _TagTokens:
             self._count += generation.tokens_before(tag.end) - generation.tokens_before(tag.start)
             self._seen += 1
         return self._count
-
-
-def _check_numbers(plan: Plan, number: int) -> None:
-    """Refuse a policy's plan whose subtasks are not in order.
-
-    Raises:
-        PolicyError: the numbers are not 1, 2, 3, ….
-    """
-    if [subtask.number for subtask in plan.subtasks] != list(range(1, len(plan.subtasks) + 1)):
-        raise PolicyError(f"the subtasks of plan {number} are not numbered 1, 2, 3, …: make it with Plan.of(prompt, …)")

@@ -35,8 +35,9 @@ class Trunk:
         self._longest = planner.context
         self._cached = cached
         self._turn = asyncio.Lock()
-        # Other engines share what still runs, and a plain function reads no context.
-        self._whole = not (isinstance(session.engine, CachesEnded) and isinstance(session.executor, Executor))
+        # Other engines share what still runs; a plain function, or a model on another engine, does not read here.
+        reads = isinstance(session.executor, Executor) and session.elsewhere is None
+        self._whole = not (reads and isinstance(session.engine, CachesEnded))
         self.costs: list[CallUsage] = []
 
     def grow(self, context: Context) -> bool:
