@@ -11,11 +11,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-# Everything in benchmarks/ but what talks to a server.
-BENCHMARKS := $(filter-out benchmarks/sglang%,$(wildcard benchmarks/*.py))
+# What starts an SGLang server, and everything else in benchmarks/.
+SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
+BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format type bench wheel sglang test-sglang clean
+.PHONY: help setup demo test lint format type bench wheel sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for an
 test-sglang: .venv/.dev .venv-sglang/.ready ## run the tests that need a real SGLang server, which this starts
 	$(BIN)/pytest -m sglang tests/sglang
 
+bench-sglang: .venv/.dev .venv-sglang/.ready ## run the benchmarks that start a real SGLang server
+	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
 clean: ## remove the environment and everything built
 	rm -rf .venv .venv-sglang dist build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -72,7 +76,7 @@ clean: ## remove the environment and everything built
 
 .venv/.dev: .venv/.demo
 	@echo "installing the trainer and the development tools"
-	@$(INSTALL) -e '.[local,cli,finetune]' --group dev
+	@$(INSTALL) -e '.[local,cli,finetune,lora]' --group dev
 	@touch $@
 
 .venv-sglang/.ready: $(wildcard environments/sglang-cpu/* environments/sglang-cpu/sglang_plain_cpu/*.py)

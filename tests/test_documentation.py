@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [ROOT, ROOT / "integrations", ROOT / "finetune"]
 PYTHON, SHELL = {"python"}, {"console", "bash"}
-RUN = ("sprint ", "python ", "echo ", "printf ")
+RUN = ("sprint ", "sprint-finetune ", "python ", "echo ", "printf ")
 
 
 @dataclass(frozen=True, slots=True)

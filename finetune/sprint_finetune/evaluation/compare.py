@@ -1,6 +1,6 @@
 """Solve every case by every method, in turns, so that what disturbs one disturbs all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from sprint_agents import Run
 
@@ -8,8 +8,13 @@ from .cases import Case
 from .methods import Method
 from .outcomes import Outcome, OutcomeFile
 
-Check = Callable[[Case, str], bool | None]
+Check = Callable[[Case, str], Awaitable[bool | None]]
 """Whether an answer is right; None where it cannot be told."""
+
+
+async def by_program(case: Case, answer: str) -> bool | None:
+    """Check an answer by what the case itself knows."""
+    return case.check(answer)
 
 
 async def compare(
@@ -18,7 +23,7 @@ async def compare(
     *,
     seeds: Sequence[int],
     out: OutcomeFile,
-    check: Check = Case.check,
+    check: Check = by_program,
     heard: Callable[[Outcome], object] = lambda _: None,
 ) -> None:
     """Add to ``out`` what it lacks: each case, each seed, each method, one run at a time on an idle engine.
@@ -38,5 +43,5 @@ async def _solve(method: Method, case: Case, seed: int, check: Check) -> Outcome
     run: Run[str]
     async with method.sprint(seed=seed).map([case.task], concurrency=1) as runs:
         (run,) = [run async for run in runs]
-    correct = False if run.answer is None else check(case, run.answer)
+    correct = False if run.answer is None else await check(case, run.answer)
     return Outcome.of(run, method=method.name, case=case.id, seed=seed, correct=correct)

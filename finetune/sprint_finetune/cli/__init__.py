@@ -1,0 +1,21 @@
+"""The command line, ``sprint-finetune``: curate traces, and what is made of them.
+
+Exit codes and the form of an error are those of ``sprint`` (``sprint_agents.cli``).
+"""
+
+import sys
+
+from sprint_agents.errors import MissingExtra
+
+
+def main() -> None:
+    """Run the ``sprint-finetune`` command."""
+    try:
+        from .app import app
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich"):
+            raise
+        print(f"error: MissingExtra: {MissingExtra('finetune', missing)}", file=sys.stderr)
+        sys.exit(2)
+    app()

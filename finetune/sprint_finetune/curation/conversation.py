@@ -1,0 +1,101 @@
+"""Ask a model for JSON, in the form of a conversation where it was made for that, and read what it answers."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sprint_agents.engine import Constrains, Converses, Engine, Sampling
+from sprint_agents.retrying import retried
+from sprint_agents.state import State
+
+from .dag import Fault
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+_ATTEMPTS = 4
+_DECODER = json.JSONDecoder()
+_HIDDEN = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What was said to one model, and what it answered.
+
+    Answers are held to the JSON schema of ``form`` where the engine can do that. Passing troubles of the engine are
+    tried again, each time from the same context.
+    """
+
+    engine: Engine
+    form: type[BaseModel]
+    max_tokens: int
+    sampling: Sampling
+    _state: State = field(init=False)
+    _turns: int = 0
+
+    def __post_init__(self) -> None:
+        self._state = State(self.engine, sampling=self.sampling)
+
+    async def ask(self, words: str) -> str:
+        """Say ``words`` and return the answer's text.
+
+        Raises:
+            EngineError: the engine failed, and would again.
+        """
+        await self._state.append(self._framed(words))
+        schema = json.dumps(self.form.model_json_schema()) if isinstance(self.engine, Constrains) else None
+        generation = await retried(
+            lambda: self._state.generate(max_tokens=self.max_tokens, schema=schema), attempts=_ATTEMPTS
+        )
+        self._turns += 1
+        return generation.text
+
+    def _framed(self, words: str) -> str:
+        """Put the user's words between what ends the turn before them and what opens the model's."""
+        if not isinstance(self.engine, Converses):
+            return f"{words.strip()}\n\n" if self._turns == 0 else f"\n\n{words.strip()}\n\n"
+        turns = self.engine.turns
+        if self._turns == 0:
+            before = turns.open("user", after="nothing")
+        else:
+            before = _rest(self._state.context.text, turns.close("assistant")) + turns.open("user")
+        return f"{before}{words.strip()}{turns.close('user')}{turns.open('assistant')}"
+
+
+def read_json(text: str, form: type[AnswerT]) -> AnswerT | Fault:
+    r"""Read a model's answer: the last JSON object in it that has the form, whatever stands around it.
+
+    >>> class Sum(BaseModel):
+    ...     total: int
+    >>> read_json('Sure!\n```json\n{"total": 3}\n```', Sum), read_json("It is 3.", Sum).reason
+    (Sum(total=3), 'not_json')
+    """
+    found = Fault("not_json", "there is no JSON object in the answer")
+    position = 0
+    visible = _HIDDEN.sub("", text)
+    best: AnswerT | None = None
+    while (start := visible.find("{", position)) >= 0:
+        try:
+            value, position = _DECODER.raw_decode(visible, start)
+        except (ValueError, RecursionError) as error:
+            if best is None and found.detail.startswith("there"):
+                found = Fault("not_json", f"the JSON in the answer cannot be read: {error}")
+            position = start + 1
+            continue
+        try:
+            best = form.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            found = Fault("wrong_shape", f"at {place or 'the top'}: {first['msg']}")
+    return found if best is None else best
+
+
+def _rest(text: str, close: str) -> str:
+    """Return what the end of a text lacks of the mark that closes a turn: the model may have written its beginning."""
+    for size in range(min(len(close), len(text)), 0, -1):
+        if text.endswith(close[:size]):
+            return close[size:]
+    return close

@@ -1,0 +1,67 @@
+"""Dependencies between steps: a directed acyclic graph in which a parent always comes before its child."""
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
+
+from .records import Dag, Reason
+
+Parents = Sequence[Sequence[int]]
+"""``parents[k]`` are the parents of step ``k + 1``."""
+
+
+class Fault(NamedTuple):
+    """Why something is not as it should be, in a word and in a sentence."""
+
+    reason: Reason
+    detail: str
+
+
+def fault_of(parents: Mapping[int, Sequence[int]], *, steps: int) -> Fault | None:
+    """Say what is wrong with the parents of ``steps`` steps; None if nothing is.
+
+    >>> fault_of({1: [], 2: [1], 3: [2, 1]}, steps=3)
+    >>> fault_of({1: [2], 2: [1]}, steps=2).detail
+    'these steps depend on one another in a circle: 1, 2, 1'
+    """
+    named = {parent for found in parents.values() for parent in found}
+    if strange := sorted({*parents, *named} - {*range(1, steps + 1)}):
+        return Fault("unknown_step", f"there is no step {strange[0]}: the steps are 1 to {steps}")
+    if missing := [step for step in range(1, steps + 1) if step not in parents]:
+        return Fault("unknown_step", f"step {missing[0]} is not listed: list every step, with [] if it depends on none")
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        circle: list[int] = error.args[1]
+        return Fault("cycle", f"these steps depend on one another in a circle: {', '.join(map(str, circle))}")
+    for step, found in parents.items():
+        if later := [parent for parent in found if parent > step]:
+            return Fault("later_parent", f"step {step} names step {later[0]} as a parent, which comes after it")
+    return None
+
+
+def dag_of(trace_id: str, parents: Mapping[int, Sequence[int]]) -> Dag:
+    """Make the record of parents that ``fault_of`` finds nothing wrong with, each named once, in rising order."""
+    return Dag(id=trace_id, parents=tuple(tuple(sorted({*parents[step]})) for step in sorted(parents)))
+
+
+def ancestors(parents: Parents) -> list[frozenset[int]]:
+    """Return all that each step builds on, directly or not.
+
+    >>> [sorted(found) for found in ancestors([[], [1], [1], [2]])]
+    [[], [1], [1], [1, 2]]
+    """
+    found: list[frozenset[int]] = []
+    for named in parents:
+        found.append(frozenset(named).union(*(found[parent - 1] for parent in named)))
+    return found
+
+
+def unordered_pairs(parents: Parents) -> list[tuple[int, int]]:
+    """Return the pairs of steps neither of which builds on the other: these may run side by side.
+
+    >>> unordered_pairs([[], [1], [1], [2]])
+    [(2, 3), (3, 4)]
+    """
+    above = ancestors(parents)
+    return [(a, b) for b in range(1, len(parents) + 1) for a in range(1, b) if a not in above[b - 1]]

@@ -1,0 +1,184 @@
+"""Headings of parallel parts: ``Case 1: …``, ``For x = -4: …``, ``(b) …``, ``Try n = 9.``, ``**Multiples of 6**``.
+
+Two headings belong to one series if they differ only in what they are about: a number, a set, a name, one word.
+"""
+
+import re
+from dataclasses import dataclass
+
+from .markers import COMPUTES, OPENER
+
+_LONGEST = 8  # words of a heading
+_MARKUP = re.compile(r"^[#\s]*|\*\*|__|^[-*\u2022]\s+(?=\S)")
+_BULLET = re.compile(r"\s*[-*\u2022]\s+(?=\S)(?!\d+\s*[-+*/=])")
+_LETTER = re.compile(r"\s*\(?(?P<label>[a-h]|i{1,3}|iv|vi{0,3})\)\s")
+_NOUNS = "case|subcase|method|approach|option|part|scenario|possibility|pattern|situation|way"
+NAMED = frozenset({"named", "opening"})
+"""Kinds of series whose members have names of their own and are subtasks even alone."""
+
+METHODS = frozenset({"method", "approach", "option", "way"})
+"""Kinds of series whose members lead to the same result."""
+
+_LABELLED = re.compile(rf"(?P<noun>{_NOUNS})\s+(?P<label>[\w+*/-]+)(?=$|[\s.,:)])", re.IGNORECASE)
+_ORDINAL = re.compile(
+    rf"(?:the\s+)?(?P<label>first|second|third|fourth|fifth|sixth)(?:ly)?"
+    rf"(?:,|\s+(?P<noun>{_NOUNS})\b|(?P<short>(?:\s+[a-z]+){{1,2}})[.:]$)",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(
+    r"(?:let's |let us |let me )?(?P<word>if|when|suppose|assume)\b(?!\s+(?:what|how|whether|i|we)\b)"
+    r"[^.:?]*?(?=[,:.?]|\bthen\b)",
+    re.IGNORECASE,
+)
+_TRIAL = re.compile(
+    r"(?:(?:let me|let's|let us|now|next)\s+)?(?P<word>try|trying|test|testing|what about|how about|look at|consider)"
+    r"\s+(?P<label>[^:.,?]{1,40})(?=[:.,?]|$)",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z]) = (?=[\d(\[A-Z])")
+_OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = \d+ left\b")
+_COLON = re.compile(r"(?P<head>[^:]{1,60}):(?=\s|$)")
+_TITLE = re.compile(r"\s*(?:#+\s+|\*\*)(?P<head>[^*]{1,60}?)[.:]?(?:\*\*)?\s*$")
+# What a label is: a number, a set, a formula, a name in capitals; or a quoted or bracketed thing.
+_LABEL = re.compile(
+    r"\{[^}]*\}|\([^)]*\)|\$[^$]*\$|[-+\u2212|]?\d[\w.+*/^%|-]*|(?<!\w)[A-Z]{2,}(?!\w)|(?<![\w'])[A-HJ-Z](?!\w)"
+)
+_SIGNS = re.compile(r"[^\w#'=<>\u2264\u2265\u2260\u2261]+")
+_NOT_A_HEADING = frozenset(
+    {
+        "so",
+        "that",
+        "that's",
+        "thats",
+        "thus",
+        "then",
+        "this",
+        "there",
+        "therefore",
+        "hence",
+        "it",
+        "it's",
+        "its",
+        "and",
+        "but",
+        "yes",
+        "no",
+        "which",
+        "adding",
+        "total",
+        "check",
+        "because",
+        "since",
+        "here",
+        "they",
+        "these",
+        "now",
+        "step",
+        "also",
+        "or",
+        "wait",
+        "hmm",
+        "answer",
+        "note",
+        "together",
+        "finally",
+        "again",
+        "good",
+        "great",
+        "let",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What a line opens: ``kind`` and ``words`` say of which series, ``label`` which member.
+
+    A ``strong`` heading says itself that there are several cases, so that short checks may stand between two of them.
+    """
+
+    kind: str
+    words: tuple[str, ...]
+    label: str
+    strong: bool
+
+
+def heading_of(line: str) -> Heading | None:
+    """Read a line as a heading; None where it is none.
+
+    >>> heading_of("**Case 2: the last digit is 0.**")
+    Heading(kind='case', words=(), label='2', strong=True)
+    >>> heading_of("For x = -4: |-4 - 2| = 6.").words, heading_of("So x = -4."), heading_of("- Sum 2: one.").label
+    (('for', 'x', '=', '#'), None, '2')
+    """
+    bullet = _BULLET.match(line) is not None and not line.lstrip().startswith("**")
+    if match := _LETTER.match(line):
+        return Heading("letter", (), match["label"], strong=True)
+    if match := _NAMED.match(line) or _OPENING.match(line):
+        return Heading("named" if match.re is _NAMED else "opening", (), match["label"], strong=True)
+    plain = OPENER.sub("", _MARKUP.sub("", line).strip(), count=1)
+    if match := _LABELLED.match(plain):
+        return Heading(match["noun"].casefold(), (), match["label"].casefold(), strong=True)
+    if match := _ORDINAL.match(plain):
+        noun = match["noun"] or (match["short"] or "").strip()
+        return Heading("ordinal", tuple(noun.casefold().split()), match["label"].casefold(), strong=True)
+    if (match := _CONDITION.match(plain)) and match.group().strip().casefold() != match["word"].casefold():
+        return Heading("condition", (match["word"].casefold(),), match.group().casefold(), strong=False)
+    if match := _TRIAL.match(plain):
+        word = match["word"].casefold()
+        words, label = _template(match["label"])
+        return Heading("trial", (word, *words[:-1]), label, strong=word in ("look at", "consider"))
+    title = _TITLE.match(line) if "**" in line or line.startswith("#") else None
+    return _titled(title["head"], strong=True) if title else _before_colon(plain, bullet=bullet)
+
+
+def _before_colon(plain: str, *, bullet: bool) -> Heading | None:
+    match = _COLON.match(plain)
+    return _titled(match["head"], strong=bullet) if match else None
+
+
+def _titled(head: str, *, strong: bool) -> Heading | None:
+    words, label = _template(head)
+    if COMPUTES.search(head) and "=" not in head:
+        return None
+    if not 0 < len(words) <= _LONGEST or words[0] in _NOT_A_HEADING or "?" in head:
+        return None
+    return Heading("title", words, label, strong)
+
+
+def shape_of_line(line: str) -> tuple[str, ...]:
+    """Return the words of a line with ``#`` in the place of numbers and names: lines of one pattern are equal in it.
+
+    >>> shape_of_line("So k = 7.") == shape_of_line("So k = 13.")
+    True
+    """
+    return _template(line)[0]
+
+
+def _template(head: str) -> tuple[tuple[str, ...], str]:
+    """Return the words of a heading with ``#`` for what looks like a label, and the labels."""
+    labels: list[str] = [found.group() for found in _LABEL.finditer(head)]
+    text = _SIGNS.sub(" ", _LABEL.sub(" # ", head)).casefold()
+    words: list[str] = []
+    for word in text.split():
+        if not (word == "#" and words and words[-1] == "#"):
+            words.append(word)
+    return tuple(words), " ".join(labels) or " ".join(words)
+
+
+def same_series(a: Heading, b: Heading) -> bool:
+    """Tell whether two headings name members of one series.
+
+    >>> one, other = heading_of("The minute hand: 6 degrees."), heading_of("The hour hand: half a degree.")
+    >>> same_series(one, other), same_series(one, one)
+    (True, False)
+    """
+    if a.kind != b.kind or (a.label == b.label and a.words == b.words):
+        return False
+    if a.words == b.words:
+        return True
+    # Words alone may name the member, if the rest around them is equal: "Both red", "Both blue".
+    if a.kind != "title" or len(a.words) != len(b.words) or len(a.words) < 2:
+        return False
+    differing = [pair for pair in zip(a.words, b.words, strict=True) if pair[0] != pair[1]]
+    return len(differing) == 1 and ("#" not in differing[0] or (a.strong and b.strong))

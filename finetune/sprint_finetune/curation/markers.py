@@ -1,0 +1,180 @@
+"""The words by which reasoning in English shows its structure; patterns read one line, at its beginning or anywhere.
+
+A word that is missing here costs a parallelism. One that should not be in ``ALTERNATIVE`` costs a false independence.
+"""
+
+import re
+
+
+def _at_start(*words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
+
+
+def _anywhere(*words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
+
+
+_OTHER_WAY = (
+    r"(?:an?|the|in an?|with an?|by an?|use an?)?\s*(?:another|other|different|alternative|second|independent)\s+"
+    r"(?:way|method|approach|argument|route|strategy|technique)"
+)
+
+OPENER = re.compile(
+    r"(?:(?:okay|ok|alright|all right|well|so|now|next|then|and|hmm|right|good|great)\b[\s,.:]*)+"
+    r"(?=(?:let|case|for|if|when|suppose|try|method|option|first|second|the|both)\b)|"
+    r"(?:first(?:ly)?|second(?:ly)?|finally)\b[\s,]*(?=(?:suppose|assume|if|when|try|consider)\b)",
+    re.IGNORECASE,
+)
+"""Small words before a heading that say nothing."""
+
+ALTERNATIVE = re.compile(
+    rf"(?:(?:so|hmm|but|and|ok|okay|now)[\s,]+)?(?:alternatively\b|(?:in )?another (?:way|method|approach)\b|"
+    rf"(?:a )?(?:different|second|third) (?:way|method|approach)\b|"
+    rf"(?=.{{0,60}}(?<!\w){_OTHER_WAY}).*?\b(?:let me|let's|let us|i can|i could|i will|i'll|we can|we could)\b|"
+    rf"(?:let me|let's|let us|i can|i could|i will|i'll)\b.{{0,40}}?{_OTHER_WAY})",
+    re.IGNORECASE,
+)
+"""Begins a second way to the same result, which needs nothing of the first."""
+
+_SO = r"(?:(?:so|then|now|and|thus|hence|ok|okay),?\s+)?"
+_RESULTS = "ways|methods|approaches|results|values|counts|cases|answers|numbers agree|solutions|parts|options"
+
+JOIN = _at_start(
+    rf"{_SO}(?:in total|altogether|in all|overall|all in all|summing up|"
+    r"adding (?:up|everything|them|these|it|both|all)|combining|comparing|putting|collecting|"
+    r"both(?: \w+){0,2} (?:give|lead|agree|work|count|yield|show|get|say|come)s?|"
+    r"all (?:three|four|five|of them|of these)|"
+    rf"these (?:sum|add)|they (?:all|both)|the (?:two|three|four) (?:{_RESULTS})|(?:i|we) (?:add|sum|combine|get both)|"
+    r"either way|the same|everything|"
+    r"the (?:solutions|results|remainders|answers|probabilities|totals) (?:are|add|sum))",
+    r"(?:there (?:are|is)|i (?:have|found)) no (?:other|more)",
+    r"(?:three|four|five|several) times",
+)
+"""Begins a line that brings the results of several parts together."""
+
+TOTAL = _at_start(
+    rf"{_SO}(?:total|adding|summing|together|finally|"
+    r"the (?:sum|total|difference|answer|solutions?|results?|remainders))"
+)
+"""Begins a line that brings results together, maybe only those of its own part."""
+
+JOIN_ANYWHERE = _anywhere(
+    "match(?:es)?",
+    "agrees?",
+    "consistent with",
+    "same (?:as before|value|result|answer|thing|number)",
+    "both (?:ways|methods|approaches|cases)",
+    "(?:final|the) answer is",
+    "in any case",
+    "again",
+    "each time",
+    "every time",
+    "altogether",
+    "in total,",
+    "casework",
+)
+
+SETTLED = _at_start(r"(?:ok|okay|nice|great|good|yes|perfect|fine|cool|exactly|right|excellent)(?=\s*[,.!:])")
+"""Begins a line that is content with what there is."""
+
+TURN = _at_start(
+    r"(?:(?:but|ok|okay|so|and|yes|no),?\s+)?(?:wait|hold on|hmm+|actually|therefore|oh|ah|aha)",
+    r"(?:let me|let's|let us|i(?:'ll| will| should)|to)\s+(?:just\s+|also\s+|quickly\s+)?"
+    r"(?:double[- ]?check|check|verify|cross-?check|confirm|re-?check|recount|recompute|make sure|be sure|sanity|"
+    r"plug|list them|go over)",
+    r"(?:plug|check)(?:ging|ing)? (?:in to|it|this|back|the)",
+)
+"""Begins a line in which the author looks back at what there is."""
+
+NEW_THOUGHT = _at_start(
+    r"(?:(?:okay|ok|alright|so|now|and|hmm),?\s+)?"
+    r"(?:let me|let's|let us|first|next|now|finally|step|method|approach|option|one way)",
+)
+"""Begins a new thought within a plain run of reasoning."""
+
+CONCLUSION = _at_start("so", "thus", "therefore", "hence", "then", "the answer")
+"""Begins a line that, right before the boxed answer, sums up everything."""
+
+COMPUTES = re.compile(r"[=\u2261\u2264\u2265\u2248]|\d\s+[-+*/:\u00d7\u00b7]\s+\d")
+"""Occurs in a line that computes something."""
+
+BACK_REFERENCE = _anywhere(
+    "previous(?:ly)?",
+    "above",
+    "earlier",
+    "before",
+    "as in",
+    "same (?:as|way|argument|reasoning|method|count|idea)",
+    "the same",
+    "similarly",
+    "likewise",
+    "analogous(?:ly)?",
+    "by symmetry",
+    "symmetric(?:al)?(?:ly)?",
+    "already (?:counted|found|seen|know|computed|had|have)",
+    "so far",
+    "(?:i|we)(?:'ve| have)? (?:found|got|saw|computed|calculated|obtained|just|derived|counted|showed)",
+    "that result",
+    "this result",
+    "the result",
+    "(?:in|from|of|to|as|than|with) (?:case|part|step|method|option|pattern) \\w+",
+    "the (?:first|second|other|last|former|latter) (?:case|method|part|result|option|approach|sum|count|"
+    "assumption|possibility|scenario|supposition|attempt|try|value)",
+    "the only (?:one|possible|possibility|solution|value|way)",
+    "the (?:other|former|latter) one",
+    "not yet",
+    "left over",
+    "otherwise",
+    "instead",
+    "still",
+    "then again",
+    "recall",
+    "remember",
+)
+"""Points at something outside its own step."""
+
+FEEDBACK = _anywhere(
+    "too (?:small|big|large|few|many|low|high|much|little|short|long)",
+    "(?:must|should|has to|have to) be (?:larger|smaller|bigger|more|less|higher|lower|greater)",
+    "need (?:more|fewer|less|bigger|larger|smaller|higher|lower)",
+    "go (?:up|down|higher|lower)",
+    "closer?",
+    "lies between",
+)
+"""Says where to try next: the next trial depends on it."""
+
+INSIGHT = _anywhere(
+    "notice",
+    "(?:a|the|this) pattern",
+    "realiz\\w*",
+    "realis\\w*",
+    "mistake",
+    "forgot",
+    "mis(?:read|took|counted|calculated)",
+    "so (?:i|we) need",
+    "in general",
+    "from now on",
+    "keep in mind",
+    "remember",
+    "every other case",
+    "the other cases",
+)
+"""May change what later siblings do."""
+
+
+def is_join(line: str) -> bool:
+    """Tell whether a line brings several results together.
+
+    >>> is_join("So in total 33 + 33 = 66."), is_join("So 33.")
+    (True, False)
+    """
+    return JOIN.match(line) is not None or JOIN_ANYWHERE.search(line) is not None
+
+
+def is_total(line: str) -> bool:
+    """Tell whether a line brings results together, be it those of its own part or of several.
+
+    >>> is_total("The sum is 16 + 5 + 1 = 22."), is_join("The sum is 16 + 5 + 1 = 22.")
+    (True, False)
+    """
+    return TOTAL.match(line) is not None

@@ -1,0 +1,143 @@
+"""Write a packed trace in the tag dialect, and its sequential twin (PAPER, Reformatting).
+
+Each line of the trace is written once: plan lines and comments in the plan, execution lines in the execution, the
+conclusion in the final answer. Comments that follow the execution stay behind it, for a plan must not tell its outcome.
+What is added: tags, separators, written prompts, and the line by which a later plan names what it builds on.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from pydantic import BaseModel, ConfigDict
+
+from sprint_agents.dialect.answers import boxed
+from sprint_agents.dialect.tags import Tags, load_tags
+
+from .lines import lines_of, numbers_in, taken
+from .records import Packed, Step, Trace
+
+
+class Style(BaseModel):
+    """How plans are written: with a line between trains of thought, and with what a later plan builds on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    separators: bool = True
+    basis: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StepText:
+    """The lines of one packed step, by where they are written.
+
+    The ``prompt`` of an executed step is its own plan lines unless it was ``written`` for the executor.
+    """
+
+    plan: tuple[str, ...]
+    execution: tuple[str, ...]
+    prompt: tuple[str, ...]
+    written: bool
+
+
+def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
+    """Sort the lines of a packed step."""
+    execution = numbers_in(step.execution)
+    others = sorted(numbers_in([*step.plan, *step.comments]))
+    if not execution:
+        return StepText(tuple(taken(lines, others)), (), (), written=False)
+    late = {number for number in numbers_in(step.comments) if number > execution[0]}
+    early = tuple(taken(lines, [number for number in others if number not in late]))
+    run = tuple(taken(lines, sorted([*execution, *late])))
+    if step.prompt is None:
+        return StepText((), run, early, written=False)
+    return StepText(early, run, tuple(step.prompt.splitlines()), written=True)
+
+
+def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style | None = None) -> str:
+    r"""Write the trajectory; ``stated`` is the answer for a trace whose conclusion has none in ``\boxed``."""
+    style = style or Style()
+    tags = load_tags()
+    lines = lines_of(trace.trace).chain
+    written = [trace.problem.strip()]
+    places = executions_of(packed)
+    for number, stage in enumerate(packed.stages, 1):
+        steps = [packed.steps[step - 1] for step in stage]
+        basis = basis_of(packed, number) if style.basis else ""
+        written += [tags.plan.open.format(stage=number), *([basis] if basis else [])]
+        written += _plan(steps, lines, places, style.separators, tags)
+        written.append(tags.plan.close.format(stage=number))
+        written += _executions(number, steps, lines, places, tags)
+    return "\n".join([*written, *_answer(trace, stated, tags)])
+
+
+def chain_text(trace: Trace, stated: str) -> str:
+    """Write the sequential twin: the same problem, lines and answer as one chain of thought."""
+    tags = load_tags()
+    lines = lines_of(trace.trace).chain
+    return "\n".join([trace.problem.strip(), tags.chain.open, *lines, tags.chain.close, *_answer(trace, stated, tags)])
+
+
+def executions_of(packed: Packed) -> dict[int, tuple[int, int]]:
+    """Return the stage and the place in it of each step that is executed, by the step's number."""
+    return {
+        step: (number, place)
+        for number, stage in enumerate(packed.stages, 1)
+        for place, step in enumerate((step for step in stage if packed.steps[step - 1].execution), 1)
+    }
+
+
+def basis_of(packed: Packed, stage: int) -> str:
+    """Write the line that names the executions which a stage builds on; empty for one that builds on none."""
+    places = executions_of(packed)
+    parents = {parent for step in packed.stages[stage - 1] for parent in packed.parents[step - 1]}
+    names = sorted(places[parent] for parent in parents if parent in places)
+    return f"Based on {', '.join(_runs(names))}:" if names else ""
+
+
+def _runs(names: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Name executions, those of three and more in a row by the first and the last."""
+    for _, group in groupby(enumerate(names), key=lambda pair: (pair[1][0], pair[1][1] - pair[0])):
+        run = [f"execution_{stage}.{place}" for _, (stage, place) in group]
+        if len(run) > 2:
+            yield f"{run[0]} to {run[-1]}"
+        else:
+            yield from run
+
+
+def _plan(
+    steps: Sequence[Step], lines: Sequence[str], places: dict[int, tuple[int, int]], separators: bool, tags: Tags
+) -> Iterator[str]:
+    for index, step in enumerate(steps):
+        if index and separators:
+            yield tags.separator
+        text = text_of_step(step, lines)
+        yield from text.plan
+        if step.number in places:
+            stage, place = places[step.number]
+            prompt = tags.prompt.of(stage).numbered(place)
+            yield prompt.open + "\n".join(text.prompt) + prompt.close
+
+
+def _executions(
+    number: int, steps: Sequence[Step], lines: Sequence[str], places: dict[int, tuple[int, int]], tags: Tags
+) -> Iterator[str]:
+    executed = [step for step in steps if step.number in places]
+    if not executed:
+        return
+    yield tags.executions.open.format(stage=number)
+    for step in executed:
+        execution = tags.execution.of(number).numbered(places[step.number][1])
+        yield execution.open
+        yield from text_of_step(step, lines).execution
+        yield execution.close
+    yield tags.executions.close.format(stage=number)
+
+
+def _answer(trace: Trace, stated: str, tags: Tags) -> Iterator[str]:
+    conclusion = lines_of(trace.trace).conclusion
+    yield tags.answer.open
+    yield from conclusion
+    if boxed("\n".join(conclusion)) is None:
+        yield rf"\boxed{{{stated}}}"
+    yield tags.answer.close

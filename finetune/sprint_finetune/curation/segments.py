@@ -1,0 +1,223 @@
+"""Cut a trace into blocks: runs of plain reasoning, series of parallel parts, and second ways to the same result.
+
+Blocks follow one another: each builds on all before it. Only a *series* has members that may stand side by side, and an
+*alternative* may begin further back. Where a part ends is decided early rather than late: what is cut off at its end
+becomes plain reasoning, which builds on everything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from .evidence import Facts, telling
+from .headings import METHODS, NAMED, Heading, heading_of, same_series, shape_of_line
+from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
+
+BlockKind = Literal["plain", "series", "alternative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive lines, counted from 0: each member a half-open range; plain blocks and alternatives have one.
+
+    The members of a ``named`` series are subtasks by name, even one alone.
+    """
+
+    kind: BlockKind
+    members: tuple[range, ...]
+    named: bool = False
+
+    @property
+    def stop(self) -> int:
+        """The line behind the block."""
+        return self.members[-1].stop
+
+
+def blocks_of(lines: Sequence[str], *, numbers_tell: bool = True) -> list[Block]:
+    """Cut lines into blocks, which cover them all; equal numbers are coincidences unless ``numbers_tell``.
+
+    >>> [block.kind for block in blocks_of(["Two cases.", "Case 1: a.", "One.", "Case 2: b.", "Two.", "In total 3."])]
+    ['plain', 'series', 'plain']
+    """
+    segmenter = _Segmenter(lines, numbers_tell=numbers_tell)
+    blocks: list[Block] = []
+    while segmenter.position < len(lines):
+        blocks.append(segmenter.next_block())
+    return blocks
+
+
+class _Segmenter:
+    def __init__(self, lines: Sequence[str], *, numbers_tell: bool) -> None:
+        self._lines = lines
+        self._numbers_tell = numbers_tell
+        self._headings = [heading_of(line) for line in lines]
+        self._alternatives = [ALTERNATIVE.match(line.strip()) is not None for line in lines]
+        self._joins = _joins(lines)
+        self._leads = _leads(lines, self._headings)
+        self._totals = [is_total(line.strip()) for line in lines]
+        self._turns = [TURN.match(line.strip()) is not None for line in lines]
+        self.position = 0
+
+    def next_block(self) -> Block:
+        start = self.position
+        block = self._alternative(start) or self._series(start) or self._plain(start)
+        self.position = block.stop
+        return block
+
+    def _alternative(self, start: int) -> Block | None:
+        if start == 0 or not self._alternatives[start]:
+            return None
+        stop = start + 1
+        while stop < len(self._lines) and not self._ends_part(stop):
+            stop += 1
+        # A last line that computes nothing may be about the first way, too.
+        while stop > start + 1 and not COMPUTES.search(self._lines[stop - 1]):
+            stop -= 1
+        return Block("alternative", (range(start, stop),))
+
+    def _series(self, start: int) -> Block | None:
+        starts = self._starts(start)
+        if not starts:
+            return None
+        members = [range(a, b) for a, b in pairwise(starts)]
+        named = self._is_named(start)
+        end = self._next_lead(starts[-1]) if named else self._end_of_last(starts[-1], members)
+        members.append(range(starts[-1], end))
+        return Block("series", tuple(members), named)
+
+    def _starts(self, start: int) -> list[int]:
+        """Find the lines that open the members of the series that begins at ``start``; none if none does."""
+        starts = self._members(start)
+        if starts and self._is_named(start):
+            return starts
+        return [] if len(starts) < 2 or self._is_list(starts) else starts
+
+    def _members(self, start: int) -> list[int]:
+        """Find the lines whose headings go on with the one at ``start``."""
+        first = self._headings[start]
+        if first is None:
+            return []
+        starts, seen = [start], [first]
+        for index in range(start + 1, len(self._lines)):
+            heading = self._headings[index]
+            if heading and same_series(first, heading) and all(not _equal(heading, other) for other in seen):
+                starts.append(index)
+                seen.append(heading)
+            elif self._ends_series(index, strong=first.strong):
+                break
+        return starts
+
+    def _ends_series(self, index: int, *, strong: bool) -> bool:
+        """Tell whether no member can follow; between the members of a strong series the author may look back."""
+        looks_back = self._turns[index] and not strong
+        return looks_back or self._alternatives[index] or self._joins[index] or self._leads[index]
+
+    def _is_named(self, index: int) -> bool:
+        heading = self._headings[index]
+        return heading is not None and heading.kind in NAMED
+
+    def _next_lead(self, index: int) -> int:
+        """Find the end of a part that has a name: only an announcement or the answer ends it."""
+        return next(
+            (after for after in range(index + 1, len(self._lines)) if self._leads[after] or self._joins[after]),
+            len(self._lines),
+        )
+
+    def _is_list(self, starts: Sequence[int]) -> bool:
+        """Tell whether most members are single lines: a list, of no use to executors and often part of one thought."""
+        lengths = [b - a for a, b in pairwise(starts)]
+        return 2 * sum(length == 1 for length in lengths) >= len(lengths)
+
+    def _end_of_last(self, start: int, others: Sequence[range]) -> int:
+        """Find where the last member ends: before anything that looks back, and no later than the others did.
+
+        If the others end in lines of one pattern, it ends in such a line; if not, it is no longer than they are.
+        """
+        limit = self._first_to_look_back(start, others)
+        endings = {shape_of_line(self._lines[member[-1]]) for member in others}
+        alike = [index + 1 for index in range(start + 1, limit) if shape_of_line(self._lines[index]) in endings]
+        if alike and len(endings) == 1:
+            return alike[0]
+        return min(limit, start + max(len(member) for member in others))
+
+    def _first_to_look_back(self, start: int, others: Sequence[range]) -> int:
+        """Find the first line of the last member that is about the others, too."""
+        facts = [Facts.of(self._lines[index] for index in member) for member in others]
+        made = telling(set[str]().union(*(fact.made for fact in facts)))
+        results = telling({fact.result for fact in facts})
+        before = Facts.of(self._lines[: others[0].start]).mentioned
+        openings = {_opening(self._lines[index]) for member in others for index in member}
+        own = Facts.of([self._lines[start]])
+        methods = (heading := self._headings[start]) is not None and heading.kind in METHODS
+        for index in range(start + 1, len(self._lines)):
+            line = self._lines[index]
+            found = Facts.of([line])
+            # Methods end in the same result; other members have results of their own.
+            foreign = telling(found.used if methods else found.mentioned - found.computed) & made
+            numbers = {value for value in foreign if value[0].isdigit()} - before - own.mentioned
+            # A total is the member's own if another member has one in the same words.
+            total = self._totals[index] and _opening(line) not in openings
+            shared = self._numbers_tell and (len(numbers) > 1 or numbers & results)
+            if total or shared or self._moves_on(index):
+                return index
+            own.read(line)
+        return len(self._lines)
+
+    def _moves_on(self, index: int) -> bool:
+        """Tell whether a line belongs to no part that has begun before."""
+        line = self._lines[index].strip()
+        new = NEW_THOUGHT.match(line) is not None or BACK_REFERENCE.search(line) is not None
+        return new or self._leads[index] or self._ends_part(index)
+
+    def _ends_part(self, index: int) -> bool:
+        settled = SETTLED.match(self._lines[index].strip()) is not None
+        return settled or self._alternatives[index] or self._joins[index] or self._turns[index]
+
+    def _plain(self, start: int) -> Block:
+        stop = start + 1
+        while stop < len(self._lines) and not self._opens(stop, within=start):
+            stop += 1
+        return Block("plain", (range(start, stop),))
+
+    def _opens(self, index: int, *, within: int) -> bool:
+        """Tell whether something new begins at a line of the plain reasoning that began ``within`` the trace."""
+        if self._alternatives[index] or self._starts(index):
+            return True
+        # The opening has nothing to bring together or to look back at yet.
+        looks_back = within > 0 and (self._joins[index] or self._totals[index] or self._turns[index])
+        return looks_back or NEW_THOUGHT.match(self._lines[index].strip()) is not None
+
+
+def _joins(lines: Sequence[str]) -> list[bool]:
+    """Tell which lines bring several results together: by their words, or because the boxed answer follows."""
+    boxed = ["\\boxed" in line for line in lines]
+    return [
+        is_join(line.strip()) or boxed[index] or (boxed[index + 1 : index + 2] == [True] and _concludes(line))
+        for index, line in enumerate(lines)
+    ]
+
+
+def _leads(lines: Sequence[str], headings: Sequence[Heading | None]) -> list[bool]:
+    """Tell which lines announce what comes next and are no members: by a colon, or in the words of an earlier one."""
+    leads: list[bool] = []
+    seen: set[tuple[str, ...]] = set()
+    for line, heading in zip(lines, headings, strict=True):
+        words = heading.words if heading and heading.kind == "title" and "#" not in heading.words else ()
+        announces = line.rstrip().endswith(":") or words in seen
+        leads.append(announces and (heading is None or not heading.strong))
+        if len(words) > 1:
+            seen.add(words)
+    return leads
+
+
+def _opening(line: str) -> str:
+    return " ".join(line.split()[:3]).casefold()
+
+
+def _concludes(line: str) -> bool:
+    return CONCLUSION.match(line.strip()) is not None
+
+
+def _equal(a: Heading, b: Heading) -> bool:
+    return a.label == b.label and a.words == b.words

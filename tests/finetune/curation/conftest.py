@@ -1,0 +1,47 @@
+"""What the tests of the curation share: the hand-written traces, and a verifier that needs no process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sprint_finetune.curation import Trace
+from sprint_finetune.curation.labelled import LabelledTrace, read_labelled
+
+TRACES = Path(__file__).parents[1] / "traces"
+
+
+class SameText:
+    """A ``Verifier`` that knows no mathematics; ``asked`` are the pairs that it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def equal(self, reference: str, stated: str) -> bool | None:
+        self.asked.append((reference, stated))
+        return reference == stated
+
+
+@pytest.fixture(scope="session")
+def labelled() -> list[LabelledTrace]:
+    """All hand-written traces with their labels."""
+    return [read_labelled(path) for path in sorted(TRACES.glob("*.txt"))]
+
+
+@pytest.fixture
+def verifier() -> SameText:
+    return SameText()
+
+
+@pytest.fixture
+def make_trace() -> Callable[..., Trace]:
+    """Make a trace of two cases, in which there is something to do in parallel."""
+
+    def make(name: str = "t", *, trace: str | None = None, answer: str = "12", problem: str = "How many?") -> Trace:
+        text = "Two cases are possible.\n"
+        for case, count in (("Case 1: n is even.", 5), ("Case 2: n is odd.", 7)):
+            text += f"{case}\nI list them.\nNone is missing.\nI found {name} in it.\nSo there are {count}.\n"
+        text = text.replace("I found", "There is") + "In total 5 + 7 = 12.\nThe answer is \\boxed{12}."
+        return Trace(id=name, problem=problem, trace=trace if trace is not None else text, answer=answer)
+
+    return make

@@ -1,0 +1,105 @@
+"""`sprint-finetune curate` and `dag`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sprint_agents.testing import FakeEngine
+from sprint_finetune.cli.app import app
+
+
+@pytest.fixture
+def call() -> Callable[..., Result]:
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    return invoke
+
+
+@pytest.fixture
+def source(tmp_path: Path, make_trace) -> Path:
+    path = tmp_path / "traces.jsonl"
+    traces = [make_trace("t0"), make_trace("t1", problem="How many now?"), make_trace("t2", trace="No.\nNo answer.")]
+    path.write_text("".join(trace.model_dump_json() + "\n" for trace in traces) + "nonsense\n")
+    return path
+
+
+def test_a_file_is_curated_and_a_graph_drawn(call, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call("curate", source, "--out", out, "--eval-share", 0)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(
+        "4 traces: 2 samples (2 to train, 0 to evaluate)\n26 lines kept, sequential tokens "
+    )
+    assert "no_answer" in result.stdout
+    assert "unreadable" in result.stdout
+    assert f"report: {out / 'report.html'}" in result.stdout
+    assert len((out / "train.jsonl").read_text().splitlines()) == 2
+    assert call("curate", source, "--out", out, "--eval-share", 0).stdout == result.stdout
+    assert call("dag", out, "t1", "--out", tmp_path / "t1.html").exit_code == 0
+    assert "How many now?" in (tmp_path / "t1.html").read_text()
+
+
+def test_columns_and_limit(call, tmp_path: Path, make_trace) -> None:
+    trace = make_trace("t")
+    line = json.dumps({"question": trace.problem, "cot": trace.trace, "gold": trace.answer})
+    (tmp_path / "cot.jsonl").write_text(f"{line}\n{line}\n")
+    columns = ("--problem", "question", "--trace", "cot", "--answer", "gold")
+    result = call("curate", tmp_path / "cot.jsonl", "--out", tmp_path / "out", "--limit", 1, *columns)
+    assert result.stdout.startswith("1 traces: 1 samples")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.jsonl",), "none.jsonl cannot be read"),
+        (("SOURCE", "--by", "openai"), "needs the server's address: give --url"),
+        (("SOURCE", "--by", "openai", "--url", "http://127.0.0.1:9/v1"), "needs the model's name"),
+        (("SOURCE", "--by", "sglang", "--url", "http://127.0.0.1:9", "--model", "m"), "leave out --model"),
+        (("SOURCE", "--model", "m"), "rules ask no model"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(
+    call, source: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    given = [str(source) if argument == "SOURCE" else argument for argument in arguments]
+    result = call("curate", *given, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ConfigurationError: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_graph_of_nothing_is_an_error_that_says_why(call, source: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "out", tmp_path / "page.html"
+    assert "is no folder of a curation" in call("dag", tmp_path, "t0", "--out", page).stderr
+    call("curate", source, "--out", out)
+    for trace_id, message in (
+        ("t9", "has no trace 't9': it has 't0', 't1', 't2', …"),
+        ("t2", "'t2' was not packed"),
+        ("line-4", "'line-4' was rejected when it was read: this is no JSON"),
+    ):
+        result = call("dag", out, trace_id, "--out", page)
+        assert (result.exit_code, message in result.stderr) == (2, True)
+    assert not page.exists()
+
+
+def test_a_model_on_a_server_finds_steps(call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options reach the engine; what it answers is tested elsewhere."""
+    opened: list[dict[str, object]] = []
+
+    class Server(FakeEngine):
+        def __init__(self, url: str, **options: object) -> None:
+            super().__init__("nothing of use")
+            opened.append({"url": url, **options})
+
+    monkeypatch.setattr("sprint_agents.engines.OpenAIEngine", Server, raising=False)
+    monkeypatch.setenv("MY_KEY", "secret")
+    options = ("--by", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "large", "--dag-model", "small")
+    result = call("curate", source, "--out", tmp_path / "out", *options, "--api-key-env", "MY_KEY")
+    assert result.exit_code == 0
+    assert "not_json" in result.stdout
+    assert [(one["model"], one["api_key"]) for one in opened] == [("large", "secret"), ("small", "secret")]
