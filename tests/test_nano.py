@@ -37,10 +37,11 @@ def solve(engine, tasks, **options):
 
 
 def test_it_solves_held_out_problems(engine):
-    """That it works at all; how often is what benchmarks/countdown.py measures."""
-    runs = solve(engine, held_out(12, numbers=3))
-    assert all(run.error is None for run in runs)
-    assert sum(run.verified is True for run in runs) >= 3
+    """That it works; how often is what benchmarks/countdown.py measures."""
+    for numbers, least in ((3, 8), (4, 3)):
+        runs = solve(engine, held_out(12, numbers=numbers))
+        assert all(run.error is None for run in runs)
+        assert sum(run.verified is True for run in runs) >= least
 
 
 def test_a_run_plans_forks_and_joins_on_one_cache(engine):

@@ -42,8 +42,8 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
     return Sample(ids, labels)
 
 
-Mix = Literal["chains", "roles"]
-"""What a batch holds: sequential chains alone, or the calls of both modes."""
+Mix = Literal["chains", "roles", "answers"]
+"""What a batch holds: sequential chains alone, the calls of both modes, or mostly planners, who copy from afar."""
 
 Family = Literal["countdown", "arithmetic", "multiplication"]
 """A kind of tasks, as ``sprint_agents.tasks.FAMILIES`` names it."""
@@ -51,6 +51,7 @@ Family = Literal["countdown", "arithmetic", "multiplication"]
 _PLANNERS_OF_FOUR = 0.35
 _EXECUTORS = 4
 _VERDICTS = 3
+_CHAINS_AMONG_ANSWERS = 0.25
 _SLIPS = 0.05
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
@@ -74,11 +75,14 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
 
 
 def _calls_of_search(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
-    counts = (3, 4, 4, 4) if mix == "chains" else (3, 4)
+    counts = (3, 4) if mix == "roles" else (3, 4, 4, 4)
     task, searched = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
     work = solved(task, searched)
     if mix == "chains":
         return [chain(work)]
+    if mix == "answers":
+        every = list(executors(work))
+        return [planner(work), rng.choice(every), *([chain(work)] if rng.random() < _CHAINS_AMONG_ANSWERS else [])]
     calls: list[Call] = []
     short = len(task.numbers) == 3
     if short or rng.random() < 0.5:

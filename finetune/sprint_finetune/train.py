@@ -1,6 +1,6 @@
 """Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
 
-    python -m sprint_finetune.train runs/nano --steps 7000
+    python -m sprint_finetune.train runs/nano --steps 5000
 
 Schedule: warm-up, constant, linear decay. bf16 autocast over float32 weights.
 The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch.nn import functional
@@ -28,7 +28,7 @@ from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
 
-FAMILIES: Mapping[Family, float] = {"countdown": 2.0, "arithmetic": 1.0, "multiplication": 1.0}
+FAMILIES: Mapping[Family, float] = {"countdown": 1.0}
 """What sprint-nano learns, and how often a problem is of each kind."""
 
 WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 600, 1000, 2000)
@@ -99,6 +99,7 @@ def train(
     problems_per_step: int = 8,
     tokens_per_batch: int = 12_288,
     chain_steps: int = 1400,
+    answer_steps: int = 400,
     families: Mapping[Family, float] = FAMILIES,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
@@ -106,8 +107,9 @@ def train(
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
     The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
-    arithmetic. The rest see all roles. ``compiled`` fuses elementwise work, up to twice the tokens per second on a
-    CPU; it needs a C compiler and a minute to begin.
+    arithmetic. The rest see all roles; the last ``answer_steps`` mostly whole paths of planners, whose answer stands
+    a thousand tokens before. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it needs
+    a C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,7 +127,7 @@ def train(
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak)
-        mix = "chains" if step < chain_steps else "roles"
+        mix = "chains" if step < chain_steps else "answers" if step >= steps - answer_steps else "roles"
         parts = batches(
             tokenizer,
             seed=seed,
@@ -217,9 +219,12 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--families", nargs="+", choices=get_args(Family), default=list(FAMILIES), help="the kinds of problems"
+    )
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -227,6 +232,7 @@ def main() -> None:
         arguments.folder,
         steps=arguments.steps,
         seed=arguments.seed,
+        families=dict.fromkeys(arguments.families, 1.0),
         compiled=not arguments.eager,
     )
 

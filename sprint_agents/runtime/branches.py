@@ -35,8 +35,8 @@ class _Entry:
     """
 
     subtask: Subtask
-    content_tokens: int
-    all_tokens: int
+    content_tokens: int = 0
+    all_tokens: int = 0
     task: asyncio.Task[Executed] | None = None
     executed: Executed | None = None
     costs: list[CallUsage] = field(default_factory=list[CallUsage])
@@ -77,8 +77,6 @@ class Branches:
         context: Context,
         *,
         rest: str = "",
-        content_tokens: int = 0,
-        all_tokens: int = 0,
         carry: Carry | None = None,
     ) -> None:
         """Start ``subtask`` behind ``context`` and ``rest``, as soon as those that it names are finished.
@@ -88,7 +86,7 @@ class Branches:
         branch = self._fork.branch(context)
         if rest:
             await branch.append(rest)
-        entry = _Entry(subtask, content_tokens, all_tokens)
+        entry = _Entry(subtask)
         refusal = self._refusal()
         self._entries[subtask.number] = entry
         if refusal is not None:
@@ -99,6 +97,14 @@ class Branches:
         else:
             work = execute(self._session, branch, subtask, stage=self._stage, carry=carry, costs=entry.costs)
         entry.task = self._fork.start(work if self._accept is None else self._judged(entry, work))
+
+    def book(self, number: int, *, content_tokens: int, all_tokens: int) -> None:
+        """Note what the planner had written up to the end of a prompt, without tags and with them.
+
+        That is certain only when its request has ended: some servers say only then how many tokens the text was.
+        """
+        entry = self._entries[number]
+        entry.content_tokens, entry.all_tokens = content_tokens, all_tokens
 
     def _refusal(self) -> RunError | None:
         """Say why no more may be started."""

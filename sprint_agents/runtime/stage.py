@@ -103,23 +103,17 @@ async def _written_plan(
     fork = await owned.enter_async_context(planner.fork())
     branches = Branches(session, fork, trunk, stage=number, width=step.width, accept=step.accept)
     odd: list[Diagnostic] = []
+    ends: list[tuple[int, int]] = []
 
     async def dispatch(items: Sequence[Item]) -> None:
         for item in items:
             if isinstance(item, PromptClosed):
                 context = await generation.cut(item.end)
-                before = generation.tokens_before(item.end)
+                ends.append((item.number, item.end))
                 subtask = Subtask(number=item.number, prompt=item.prompt)
                 if item.after:
                     subtask = subtask.model_copy(update={"after": _known(item, branches, number, odd)})
-                await branches.start(
-                    subtask,
-                    context,
-                    rest=item.rest,
-                    content_tokens=before - tag_tokens.before(generation, item.end),
-                    all_tokens=before,
-                    carry=carry,
-                )
+                await branches.start(subtask, context, rest=item.rest, carry=carry)
 
     max_tokens = session.planner.max_tokens or session.limits.plan_tokens
     # What a nested policy's model writes may be a result as well.
@@ -132,6 +126,9 @@ async def _written_plan(
     trunk.end()
     # A prompt that the plan's end cuts short is certain only now.
     await dispatch(reader.close())
+    for prompt, end in ends:
+        before = generation.tokens_before(end)
+        branches.book(prompt, content_tokens=before - tag_tokens.before(generation, end), all_tokens=before)
     usage = usage_of(generation, tag_tokens.before(generation, generation.length))
     draft = Draft(number, reader.plan or "", usage, None, [*reader.diagnostics, *odd], trunk, branches)
     if reader.answer is not None:

@@ -15,7 +15,7 @@ from sprint_finetune.search import LARGEST
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.train import learning_rate, new_model, train
 
-SHORT = {"problems_per_step": 1, "tokens_per_batch": 2048, "chain_steps": 2, "compiled": False}
+SHORT = {"problems_per_step": 1, "tokens_per_batch": 2048, "chain_steps": 2, "answer_steps": 1, "compiled": False}
 
 
 def weights(folder):
