@@ -156,3 +156,14 @@ def evaluate(
             out=out,
         )
     )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Model, data and settings of a run.")],
+) -> None:
+    """Fine-tune a model on curated samples; the same command goes on from the last checkpoint."""
+    from sprint_finetune.settings import Settings
+    from sprint_finetune.sft import train as fine_tune
+
+    typer.echo(fine_tune(Settings.load(recipe)))

@@ -1,0 +1,197 @@
+"""Train the same small model on the same trajectories in three ways, and see what each role learned.
+
+    python benchmarks/training_ways.py [--family multiplication] [--tokens 1000000] [--seeds 2]
+
+- causal: the whole trajectory as one text, all of it learned but the question (the paper's way)
+- calls: every call of a run as a sample of its own
+- trie: all calls of a trajectory in one trie (docs/training.md)
+
+Each way reads ``--tokens`` tokens, padding not counted, of the same stream of problems; a way that reads a problem in
+fewer tokens gets further in it. Then every call of ``--problems`` held-out problems is put to the model as in a run:
+the true context, and its own words to be foretold. "Right" is the share of completions of which every token is the
+likeliest, so that greedy decoding writes them. Executors i.2 and later are where causal training differs from a run: it
+has shown them the executions of their siblings. Means over ``--seeds``.
+"""
+
+import argparse
+import itertools
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import get_args
+
+import torch
+from torch.nn import functional
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from sprint_finetune import arithmetic, multiplication
+from sprint_finetune.collate import Collator
+from sprint_finetune.corpus import flattened
+from sprint_finetune.loss import edge_loss
+from sprint_finetune.paths import encode_calls
+from sprint_finetune.problems import problems, solved
+from sprint_finetune.samples import IGNORED
+from sprint_finetune.settings import Way
+from sprint_finetune.tokenizer import build_tokenizer
+from sprint_finetune.traces import Call, Solved, executors, planner
+from sprint_finetune.train import nano_config
+from sprint_finetune.trie import Flattened
+
+TOKENS_PER_STEP = 6_000
+TOKENS_PER_BATCH = 8_000
+PEAK = 2e-3
+GROUPS = ("planner", "executors i.1", "executors i.2+")
+_HEADER = re.compile(r"<execution_\d+\.(\d+)>")
+
+
+@dataclass(slots=True)
+class Score:
+    """What a role foretold, over all its completions."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    right: int = 0
+    completions: int = 0
+
+
+def draw(family: str, seed: str, *, held_out: bool = False) -> Iterator[Solved]:
+    """Draw problems of a family without end."""
+    split = "held_out" if held_out else "train"
+    if family == "countdown":
+        yield from (solved(*problem) for problem in problems(seed=seed, split=split, counts=(3,)))
+    else:
+        yield from {"arithmetic": arithmetic, "multiplication": multiplication}[family].problems(seed=seed, split=split)
+
+
+def calls_of(work: Solved) -> list[Call]:
+    return [planner(work), *executors(work)]
+
+
+def steps(
+    stream: Iterator[Solved], tokenizer: PreTrainedTokenizerBase, way: Way
+) -> Iterator[tuple[list[Flattened], int]]:
+    """Gather the rows of each optimiser step, with how many problems they are."""
+    rows: list[Flattened] = []
+    count = 0
+    for work in stream:
+        rows += flattened(calls_of(work), tokenizer, way=way)
+        count += 1
+        if sum(map(len, rows)) >= TOKENS_PER_STEP:
+            yield rows, count
+            rows, count = [], 0
+
+
+def batches(rows: Sequence[Flattened]) -> Iterator[list[Flattened]]:
+    """Put rows of like length together: padding is work for nothing."""
+    waiting = sorted(rows, key=len)
+    while waiting:
+        batch = [waiting.pop()]
+        while waiting and (len(batch) + 1) * len(batch[0]) <= TOKENS_PER_BATCH:
+            batch.append(waiting.pop())
+        yield batch
+
+
+def train(
+    way: Way, tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace, seed: int
+) -> tuple[LlamaForCausalLM, int]:
+    """Return the trained model, and how many problems it saw."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(nano_config(len(tokenizer), hidden=arguments.hidden, layers=arguments.layers))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01)
+    collate = Collator(padding=tokenizer.pad_token_id)
+    read = seen = 0
+    for rows, count in steps(draw(arguments.family, f"ways:{seed}"), tokenizer, way):
+        done = read / arguments.tokens
+        for group in optimiser.param_groups:
+            group["lr"] = PEAK * min(1.0, 20 * done + 0.01, 2 * (1 - done))
+        learned = sum(len(row.targets) for row in rows)
+        for batch in batches(rows):
+            (edge_loss(model, collate(batch), config=model.config) / learned).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        read += sum(map(len, rows))
+        seen += count
+        if read >= arguments.tokens:
+            break
+    return model, seen
+
+
+@torch.no_grad()
+def evaluate(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, works: Sequence[Solved]) -> dict[str, Score]:
+    """Put every call to the model in the context of a run."""
+    scores = {group: Score() for group in GROUPS}
+    for work in works:
+        calls = calls_of(work)
+        for call, path in zip(calls, encode_calls(calls, tokenizer), strict=True):
+            logits = model(input_ids=torch.tensor([path.ids])).logits[0, :-1]
+            labels = torch.tensor(path.labels[1:])
+            losses = functional.cross_entropy(logits, labels, reduction="none")
+            hits = logits.argmax(-1) == labels
+            score = scores[group_of(call)]
+            for start, end in completions(path.labels[1:]):
+                score.nats += float(losses[start:end].sum())
+                score.tokens += end - start
+                score.right += bool(hits[start:end].all())
+                score.completions += 1
+    return scores
+
+
+def group_of(call: Call) -> str:
+    if call.role == "planner":
+        return GROUPS[0]
+    header = _HEADER.search(call.pieces[-2].text)
+    assert header is not None
+    return GROUPS[1] if header[1] == "1" else GROUPS[2]
+
+
+def completions(labels: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Return where each completion begins and ends."""
+    place = 0
+    for learned, run in itertools.groupby(labels, key=lambda label: label != IGNORED):
+        length = len([*run])
+        if learned:
+            yield place, place + length
+        place += length
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=["countdown", "arithmetic", "multiplication"], default="multiplication")
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--problems", type=int, default=40)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    tokenizer = build_tokenizer()
+    works = [*itertools.islice(draw(arguments.family, "ways", held_out=True), arguments.problems)]
+    print(f"{arguments.family}, {arguments.tokens:,} tokens, {arguments.seeds} seeds, {len(works)} held-out problems\n")
+    cells = "".join(f"{group + ': right':>22}{'nats/token':>12}" for group in GROUPS)
+    print(f"{'way':<8}{'problems':>9}{'seconds':>9}{cells}")
+    for way in get_args(Way):
+        seen: list[int] = []
+        seconds: list[float] = []
+        found: list[dict[str, Score]] = []
+        for seed in range(arguments.seeds):
+            started = time.perf_counter()
+            model, count = train(way, tokenizer, arguments, seed)
+            seconds.append(time.perf_counter() - started)
+            seen.append(count)
+            found.append(evaluate(model, tokenizer, works))
+        cells = ""
+        for group in GROUPS:
+            scores = [scores[group] for scores in found]
+            right = fmean(score.right / score.completions for score in scores)
+            nats = fmean(score.nats / score.tokens for score in scores)
+            cells += f"{right:>22.1%}{nats:>12.3f}"
+        print(f"{way:<8}{fmean(seen):>9.0f}{fmean(seconds):>9.0f}{cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

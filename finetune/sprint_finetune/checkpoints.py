@@ -1,0 +1,111 @@
+"""Models on disk: loading one, finding where a killed run stands, and writing what was trained."""
+
+# pyright: reportUnknownMemberType=false
+# The annotations of transformers and peft are partial.
+
+import json
+import re
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import deepspeed
+
+from sprint_agents.errors import InvalidCheckpoint, MissingExtra
+from sprint_agents.manifest import FILE_NAME, Manifest
+
+_STATE = "trainer_state.json"
+_NUMBERED = re.compile(r"checkpoint-(\d+)")
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint, a directory or a name on the hub.
+
+    Raises:
+        InvalidCheckpoint: there is none.
+    """
+    try:
+        return cast(Any, AutoTokenizer).from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(
+            f"{model} holds no tokenizer that can be read: {str(error).splitlines()[0]} "
+            "Give the folder that save_pretrained wrote, or a name on the hub"
+        ) from error
+
+
+def load_model(
+    model: str, *, from_scratch: bool = False, dtype: torch.dtype | None = None, attention: str | None = None
+) -> PreTrainedModel:
+    """Load a causal model, or make one of its architecture with random weights.
+
+    ``dtype`` and ``attention`` are the checkpoint's own by default, float32 where there are no weights.
+
+    Raises:
+        InvalidCheckpoint: there is no such model.
+    """
+    factory = cast(Any, AutoModelForCausalLM)
+    try:
+        if from_scratch:
+            config = cast(Any, AutoConfig).from_pretrained(model)
+            return factory.from_config(config, dtype=dtype or torch.float32, attn_implementation=attention)
+        return factory.from_pretrained(model, dtype=dtype or "auto", attn_implementation=attention)
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{model} holds no model that can be read: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def in_one_piece() -> Generator[None]:
+    """Keep ZeRO-3, where it is set up, from taking apart the models that are loaded here."""
+    zero = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if zero is not None and (config := zero()) is not None:
+            deepspeed.set_hf_deepspeed_config(config)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Find the newest checkpoint that is whole: its state is written last, so a kill leaves it missing or cut off."""
+    numbered = [(int(match[1]), path) for path in run.glob("checkpoint-*") if (match := _NUMBERED.fullmatch(path.name))]
+    return next((path for step, path in sorted(numbered, reverse=True) if _reached(path) == step), None)
+
+
+def _reached(checkpoint: Path) -> int | None:
+    """Return the step of a checkpoint; None where it is not whole."""
+    try:
+        state: Any = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state.get("global_step") if isinstance(state, dict) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def write_checkpoint(
+    source: Path, target: Path, *, manifest: Manifest, dtype: torch.dtype, base: str | None = None
+) -> None:
+    """Write the model that engines open: weights in ``dtype``, tokenizer, ``sprint.json``.
+
+    Where ``source`` holds adapters, they are merged into ``base``.
+    """
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with in_one_piece():
+        model = load_model(str(source), dtype=dtype) if base is None else _merged(source, base, dtype)
+        model.save_pretrained(partial)
+    load_tokenizer(str(source)).save_pretrained(partial)
+    (partial / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)  # a kill leaves nothing or all of it
+
+
+def _merged(adapters: Path, base: str, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError:
+        raise MissingExtra("lora", "peft") from None
+    merging: Any = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(adapters))
+    return merging.merge_and_unload()

@@ -1,0 +1,122 @@
+"""All that decides how a model is trained, in one record; ``finetune/recipes/*.toml`` are such records."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sprint_agents.errors import ConfigurationError
+from sprint_agents.manifest import Manifest
+
+from .trie import Shared
+
+Way = Literal["causal", "calls", "trie"]
+"""How a trajectory is learned: as one text (the paper's way), call by call, or all calls in one trie."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_BESIDE_THE_FILE = ("deepspeed", "fsdp")
+
+
+class Lora(BaseModel):
+    """Low-rank adapters instead of all weights; the paper found that they do not learn the format."""
+
+    model_config = _FROZEN
+
+    rank: int = Field(default=64, ge=1)
+    alpha: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+class Settings(BaseModel):
+    """One training run.
+
+    >>> settings = Settings(model="base", data=("train.jsonl",), output="runs/a", manifest=Manifest(model="a"))
+    >>> settings.way, settings.epochs, settings.learning_rate
+    ('trie', 5.0, 1e-05)
+    """
+
+    model_config = _FROZEN
+
+    model: str
+    """A checkpoint's directory, or its name on the Hugging Face hub."""
+    data: tuple[Path, ...] = Field(min_length=1)
+    """JSONL files of ``TrainingSample``."""
+    output: Path
+    """Directory of the run: checkpoints to resume from, ``log.jsonl``, and ``checkpoint/``, the trained model."""
+    manifest: Manifest
+    """What is written beside the trained weights; its ``question`` is how problems are put in training too."""
+    held_out: tuple[Path, ...] = ()
+    """JSONL files on which the loss is measured after every epoch."""
+
+    from_scratch: bool = False
+    """Begin with random weights of the model's architecture."""
+    tags: Literal["require", "add", "text"] = "require"
+    """What to do if tags are not single tokens: refuse, extend the vocabulary, or leave them in pieces."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights; in bfloat16, small updates are lost, so only for frozen ones (``lora``)."""
+    bf16: bool = False
+    """Compute in bfloat16."""
+    lora: Lora | None = None
+
+    way: Way = "trie"
+    shared: Shared = "once"
+    context: int | None = Field(default=None, ge=2)
+    """Longest path in tokens; default: what the model was made for."""
+    row_tokens: int | None = Field(default=None, ge=2)
+    """Longest row in tokens, which is what fits the memory; default: ``context``, and enough for the largest trie."""
+    pack: bool = True
+    """Several tries to a row."""
+    overlong: Literal["error", "skip"] = "error"
+    """What to do with a sample that is longer than ``context`` or ``row_tokens``."""
+    attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
+    """``auto``: flex attention on a GPU, SDPA elsewhere."""
+
+    epochs: float = Field(default=5.0, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps, in place of ``epochs``."""
+    rows_per_device: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    """Batches of each device to one optimiser step."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warm_up: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the rate rises."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    largest_gradient: float = Field(default=1.0, gt=0)
+    gradient_checkpointing: bool = False
+    seed: int = Field(default=0, ge=0)
+
+    save_every: int = Field(default=100, ge=1)
+    """Optimiser steps between checkpoints."""
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints to keep."""
+    log_every: int = Field(default=10, ge=1)
+    deepspeed: Path | None = None
+    """DeepSpeed's configuration, such as ``zero3.json``; in a recipe's file, relative to it."""
+    fsdp: Path | None = None
+    """FSDP's configuration, such as ``fsdp.json``; in a recipe's file, relative to it."""
+
+    @classmethod
+    def load(cls, path: Path, *, changes: Mapping[str, object] | None = None) -> Self:
+        """Read a TOML file, with ``changes`` to it.
+
+        Raises:
+            ConfigurationError: the file is missing or damaged, or a setting is missing, unknown or out of range.
+        """
+        try:
+            content: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"the settings {path} cannot be read: {error}") from error
+        for name in _BESIDE_THE_FILE:
+            if isinstance(named := content.get(name), str):
+                content[name] = path.parent / named
+        try:
+            return cls.model_validate({**content, **(changes or {})})
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
+            )
+            raise ConfigurationError(f"the settings {path} are not valid: {faults}") from error
