@@ -1,0 +1,69 @@
+"""All policies of the library on the same held-out Countdown problems, by sprint-nano.
+
+    python benchmarks/policies.py --problems 200
+
+Each problem is solved by every policy in turn, alone on the engine, so wall times are latencies and compare within a
+problem. Greedy where a policy needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies
+that go beyond the paper's format run as the model can follow them: ``fork_join_async`` joins at once, ``as_needed``
+and ``spawn_join`` hand out no plans within subtasks. ``tree_search`` asks in words that sprint-nano has never read; it
+is measured all the same. With ``--out`` an interrupted run goes on where it was stopped.
+"""
+
+import argparse
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sprint_agents import Engine, Sampling
+from sprint_agents.engines import LocalEngine
+from sprint_agents.models import nano_path
+from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency, spawn_join
+from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, summarise
+from sprint_finetune.evaluation.summary import markdown
+from sprint_finetune.problems import problems
+
+TWIN = "sequential"
+FITTED = {
+    "self_consistency": self_consistency(samples=8),
+    "fork_join_async": fork_join_async(ahead=0),
+    "as_needed": as_needed(depth=0),
+    "spawn_join": spawn_join(depth=0),
+}
+DRAWN = {"self_consistency": Sampling(temperature=0.7)}
+
+
+def methods(engine: Engine) -> list[Method]:
+    """Make one method a policy, the sequential one first."""
+    policies = BUILT_IN | FITTED
+    return [
+        Method(name=name, engine=engine, policy=policies[name], sampling=DRAWN.get(name, Sampling(temperature=0)))
+        for name in sorted(policies, key=lambda name: name != TWIN)
+    ]
+
+
+async def measure(engine: Engine, cases: list[Case], out: Path) -> str:
+    """Solve every case by every policy, and return the table of all cases as Markdown."""
+    with OutcomeFile(out) as outcomes:
+        await compare(methods(engine), cases, seeds=[0], out=outcomes)
+        return markdown([row for row in summarise(outcomes, twin=TWIN) if row.part == "all"])
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    """Draw the problems, solve them, and print the table."""
+    drawn = problems(seed=arguments.seed, split="held_out", counts=(arguments.numbers,))
+    name = f"countdown-{arguments.numbers}-seed-{arguments.seed}"
+    cases = held_out(drawn, name=name, count=arguments.problems)
+    with TemporaryDirectory() as folder:
+        async with LocalEngine(arguments.model, threads=1) as engine:
+            table = await measure(engine, cases, arguments.out or Path(folder, "outcomes.jsonl"))
+    print(f"{len(cases)} held-out problems of {arguments.numbers} numbers, seed {arguments.seed}\n\n{table}", end="")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=nano_path())
+    parser.add_argument("--problems", type=int, default=10)
+    parser.add_argument("--numbers", type=int, default=4, choices=(3, 4))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=None, help="a JSONL file to keep outcomes in, and to go on from")
+    asyncio.run(main(parser.parse_args()))

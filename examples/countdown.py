@@ -1,0 +1,41 @@
+"""Watch sprint-nano, the model that comes with the library, plan and carry out a Countdown problem.
+
+Each line is printed the moment it is known: executions start while the plan is still being written.
+
+    python examples/countdown.py
+    python examples/countdown.py "Use 25, 7, 3 to make 46."
+"""
+
+import asyncio
+import sys
+from contextlib import aclosing
+
+from sprint_agents import Engine, Run, Sprint
+from sprint_agents.engines import LocalEngine
+from sprint_agents.events import ExecutionFinished, RunFinished, SubtaskStarted
+from sprint_agents.models import nano_path
+
+
+async def main(engine: Engine | None = None, *, task: str = "countdown 4 9 24 37") -> Run | None:
+    """Solve one task, print what happens, and return the run."""
+    run: Run | None = None
+    async with aclosing(engine or LocalEngine(nano_path())) as opened, Sprint(opened).stream(task) as events:
+        async for event in events:
+            match event:
+                case SubtaskStarted():
+                    print(f"{event.stage}.{event.number} starts: {event.prompt}")
+                case ExecutionFinished():
+                    lines = event.execution.text.strip().splitlines()
+                    print(f"{event.stage}.{event.execution.number} ends after {len(lines)} lines")
+                case RunFinished():
+                    run = event.run
+                case _:
+                    pass
+    if run:
+        print(f"{run.answer} ({'right' if run.verified else 'wrong'})")
+        print(f"{run.usage.sequential_tokens} tokens one after the other, of {run.usage.total_tokens}")
+    return run
+
+
+if __name__ == "__main__":
+    asyncio.run(main(task=" ".join(sys.argv[1:]) or "countdown 4 9 24 37"))

@@ -1,0 +1,58 @@
+"""Write a policy of one's own: try once; if the answer does not check, try twice at the same time, then four times.
+
+``widening`` is all there is to it. It sees typed stages, never raw text, so it runs with any model and task; here it
+runs on sprint-nano, at a temperature at which attempts differ. ``race``, ``until`` and others come with the library.
+
+    python examples/custom_policy.py
+    python examples/custom_policy.py "Use 24, 9, 4 to make 37."
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from sprint_agents import Answer, Engine, Execution, Planning, Policy, Run, Sampling, Sprint, Stage, Step
+from sprint_agents.engines import LocalEngine
+from sprint_agents.models import nano_path
+from sprint_agents.policies import interleaved
+from sprint_agents.tasks import Countdown
+
+TASK = "Use 23, 13, 6, 6 to make 96."
+
+
+def widening(policy: Policy, task: Countdown, *, rounds: int = 3) -> Policy:
+    """Make a policy that has ``policy`` try 1, 2, 4, … times at once until an answer checks, or ``rounds`` are over."""
+
+    def good(tried: Execution[Any]) -> bool:
+        return task.check(str(tried.value))
+
+    async def widened(planning: Planning) -> AsyncGenerator[Step, Stage[Any]]:
+        for number in range(rounds):
+            stage = yield planning.attempt(*[policy] * 2**number, accept=good)
+            if stage.accepted is not None:
+                yield Answer(value=stage.executions[stage.accepted - 1].value)
+        stage = yield planning.ask("answer")
+        yield Answer(value=stage.answer)
+
+    return widened
+
+
+async def main(engine: Engine | None = None, *, task: str = TASK) -> Run:
+    """Solve ``task``, print what each round came to, and return the run."""
+    countdown = Countdown.parse(task)
+    if countdown is None:
+        raise SystemExit(f"{task!r} is no Countdown problem: write it like {TASK!r}")
+    async with aclosing(engine or LocalEngine(nano_path())) as opened:
+        policy = widening(interleaved, countdown)
+        run = await Sprint(opened, policy=policy, sampling=Sampling(temperature=0.8, seed=1)).run(task)
+    for stage in run.stages:
+        values = [execution.value if execution.succeeded else "given up" for execution in stage.executions]
+        print(f"round {stage.number}: {', '.join(map(str, values))}")
+    print(f"{run.answer} ({'right' if run.verified else 'wrong'})")
+    return run
+
+
+if __name__ == "__main__":
+    asyncio.run(main(task=" ".join(sys.argv[1:]) or TASK))

@@ -1,0 +1,215 @@
+"""The examples, each on a scripted engine; those that sprint-nano can do are run on it as well."""
+
+import ast
+import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sprint_agents.policies import BUILT_IN
+from sprint_agents.testing import FakeEngine, Prompt, Reply
+
+FOLDER = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+PLAN = "<Plan_1>\n<prompt_1.1>4 + 9</prompt_1.1>\n<prompt_1.2>37 - 24</prompt_1.2>\n</Plan_1>"
+CHAIN = "let me see\n</think>\n"
+TASK = "countdown 4 9 24 37"
+
+
+def final(value):
+    return f"<Final_answer>\n\\boxed{{{value}}}\n</Final_answer>"
+
+
+def load(name, monkeypatch):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nano(prompt: Prompt) -> str:
+    """Write as a model of the tag dialect would, whatever the policy."""
+    end = prompt.tail(40)
+    if end.endswith("<think>\n"):
+        return CHAIN + final("4+9+24")
+    if "<execution_" in end:
+        return "13\n" + end[end.rindex("<execution_") :].strip().replace("<", "</")
+    return final("4+9+24") if "execution" in prompt.text or end.endswith("<Final_answer>\n") else PLAN
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_how_to_run_it(path):
+    source = path.read_text()
+    assert len(source.splitlines()) < 80
+    assert f"python examples/{path.name}" in ast.get_docstring(ast.parse(source))
+    assert f"[{path.name}]({path.name})" in (FOLDER / "README.md").read_text()
+
+
+def test_countdown(monkeypatch, capsys):
+    run = asyncio.run(load("countdown", monkeypatch).main(FakeEngine(nano), task=TASK))
+    assert (run.answer, run.verified) == ("4+9+24", True)
+    printed = capsys.readouterr().out
+    assert "1.1 starts: 4 + 9" in printed
+    assert "1.2 ends" in printed
+    assert "(right)" in printed
+
+
+@pytest.mark.local
+def test_countdown_on_the_model_that_comes_with_the_library(monkeypatch):
+    run = asyncio.run(load("countdown", monkeypatch).main(task=TASK))
+    assert run.error is None
+    assert run.usage.width > 1
+    assert run.answer
+
+
+def test_nested_arithmetic(monkeypatch, capsys):
+    run = asyncio.run(load("nested_arithmetic", monkeypatch).main(expression="[(2 - 7) * 2 - 5] * (9 - 4) + (9 - 4)"))
+    assert (run.answer, run.verified) == (-70, True)
+    assert [stage.results for stage in run.stages] == [[-5, 5, 5], [-15], [-70]]
+    assert "-5 * 2 - 5 = -15" in capsys.readouterr().out
+
+
+def test_a_policy_that_widens(monkeypatch, capsys):
+    wrong, right = final("4+9"), final("4+9+24")
+    engine = FakeEngine([wrong, wrong, Reply(right)])
+    run = asyncio.run(load("custom_policy", monkeypatch).main(engine, task=TASK))
+    assert run.verified
+    assert [len(stage.executions) for stage in run.stages] == [1, 2]
+    assert "round 1: 4+9\nround 2: 4+9, 4+9+24" in capsys.readouterr().out
+
+
+def test_all_policies_on_the_same_problems(monkeypatch, capsys):
+    solved = asyncio.run(load("compare_policies", monkeypatch).main(FakeEngine(nano), tasks=[TASK, TASK]))
+    assert solved.keys() == BUILT_IN.keys()
+    assert all([run.verified for run in runs] == [True, True] for runs in solved.values())
+    assert capsys.readouterr().out.count("2 of 2") == len(BUILT_IN)
+
+
+def test_a_batch_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
+    batch = load("batch", monkeypatch)
+    source, out = tmp_path / "tasks.jsonl", tmp_path / "runs.jsonl"
+    source.write_text("".join(json.dumps({"id": name, "task": TASK}) + "\n" for name in "abc"))
+    first = asyncio.run(batch.main(FakeEngine(nano), source=source, out=out))
+    assert sorted(line.id for line in first) == ["a", "b", "c"]
+    out.write_text("".join(out.read_text().splitlines(keepends=True)[:2]))
+    (again,) = asyncio.run(batch.main(FakeEngine(nano), source=source, out=out))
+    assert again.run.answer == "4+9+24"
+    assert {json.loads(line)["id"] for line in out.read_text().splitlines()} == {"a", "b", "c"}
+    assert "1 solved, 2 were done before" in capsys.readouterr().out
+
+
+def test_research_drops_and_corrects_wrong_quotes(monkeypatch, capsys):
+    good = {"statement": "Doors are red.", "document": "doors.md", "quote": "red doors"}
+    bad = {"statement": "Walls are blue.", "document": "walls.md", "quote": "blue walls"}
+    call = {"call": [{"tool": "find", "arguments": {"document": "doors.md", "word": "red"}}]}
+    engine = FakeEngine(lambda prompt: research(prompt, call, good, bad))
+    texts = {"doors.md": "There are\nred  doors.", "walls.md": "Walls are grey."}
+    run = asyncio.run(load("research", monkeypatch).main(engine, texts=texts, question="What colour?"))
+    assert run.answer.findings[0].quote == "red doors"
+    assert '- doors.md: "red doors"' in capsys.readouterr().out
+    first = run.stages[0].executions[0].stages[0].executions
+    assert [use.text for use in first[0].tool_uses] == ["[2]"]
+    assert len(run.stages) > 2
+    assert "Wrongly quoted" in run.transcript
+
+
+def research(prompt, call, good, bad):
+    """Read with a tool, quote wrongly, and quote rightly when told so."""
+    asked = prompt.text.rpartition("<|user|>")[2]
+    if asked.startswith("\nexecutor"):
+        found = call if ".1: carry out" in asked else {"result": [good] if "returned" in asked else [bad]}
+        return json.dumps(found)
+    finding = good if "Wrongly quoted" in prompt.text else bad
+    return json.dumps({"answer": {"summary": "Red.", "findings": [finding]}})
+
+
+def test_code_review(monkeypatch, capsys, tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    for text in ("one", "two"):
+        for name in ("a.py", "b.py"):
+            (tmp_path / name).write_text(f"value = '{text}'\n")
+        git("add", ".")
+        git("commit", "-m", text)
+    comment = {"line": 1, "severity": "bug", "text": "two is one too many"}
+    replies = {
+        f"executor 1.{number}: carry out": json.dumps({"call": [{"tool": "diff", "arguments": {"path": path}}]})
+        for number, path in ((1, "a.py"), (2, "c.py"))
+    }
+    replies |= {
+        "executor 1.1: the tools returned": json.dumps({"result": [comment]}),
+        "executor 1.2: the tools returned": json.dumps({"result": []}),
+        "planner, stage 2": json.dumps({"answer": {"approved": False, "summary": "No."}}),
+    }
+    run = asyncio.run(load("code_review", monkeypatch).main(FakeEngine(replies), repository=tmp_path))
+    assert run.answer.summary == "No."
+    first, second = (execution.tool_uses[0] for execution in run.stages[0].executions)
+    assert "+value = 'two'" in json.loads(first.text)
+    assert second.failed
+    assert capsys.readouterr().out == "a.py:1: bug: two is one too many\nnot approved: No.\n"
+
+
+def test_tests_are_written_until_they_pass(monkeypatch, capsys, tmp_path):
+    module = tmp_path / "sums.py"
+    module.write_text("def plus(a, b):\n    return a + b\n\n\ndef _hidden(): ...\n")
+    tests = [f"from sums import plus\n\n\ndef test_plus():\n    assert plus(1, 2) == {value}" for value in (4, 3)]
+    engine = FakeEngine([json.dumps({"result": test}) for test in tests])
+    run = asyncio.run(load("write_tests", monkeypatch).main(engine, module=module))
+    assert run.answer == {"plus": tests[1]}
+    assert "assert 3 == 4" in run.stages[1].executions[0].prompt
+    assert "1 of 1 functions" in capsys.readouterr().out
+
+
+def test_an_application_answers_and_streams(monkeypatch):
+    pytest.importorskip("fastapi")
+    httpx2 = pytest.importorskip("httpx2")
+
+    async def use():
+        app = load("fastapi_app", monkeypatch).main(FakeEngine(nano))
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
+            solved = await client.post("/solve", json={"task": TASK})
+            streamed = await client.post("/stream", json={"task": TASK})
+            return solved, streamed, await client.post("/solve", json={"task": " "})
+
+    solved, streamed, empty = asyncio.run(use())
+    assert (solved.json()["answer"], solved.json()["verified"]) == ("4+9+24", True)
+    kinds = [json.loads(line)["kind"] for line in streamed.text.splitlines()]
+    assert (kinds[0], kinds[-1]) == ("run_started", "run_finished")
+    assert "subtask_started" in kinds
+    assert empty.status_code == 422
+
+
+def test_a_client_that_goes_away_ends_its_run(monkeypatch):
+    pytest.importorskip("fastapi")
+    engine = FakeEngine(lambda prompt: Reply(nano(prompt), delay=3600 if "<execution_" in prompt.tail(40) else 0))
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/stream", "query_string": b"", "headers": headers}
+
+    async def use():
+        started = asyncio.Event()
+        requests = [{"type": "http.request", "body": json.dumps({"task": TASK}).encode()}]
+
+        async def receive():
+            if requests:
+                return requests.pop()
+            await started.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if b"subtask_started" in message.get("body", b""):
+                started.set()
+
+        await load("fastapi_app", monkeypatch).main(engine)(scope, receive, send)
+
+    asyncio.run(use())
+    account = engine.account()
+    assert account.running == 0
+    assert account.aborted >= 1
