@@ -4,8 +4,9 @@
 
 "Bare" gathers coroutines that yield to the loop once and validate; "same engine" sends the same requests to the same
 engine with no library between. All run in this process and in turns, ``--rounds`` times; medians are reported. The
-engine answers at once, so all time is the library's. Then one run at 50 ms a request, whose critical path is known;
-then the cost of wider and wider plans, which must be linear; then the memory of a branch.
+engine answers at once, so all time is the library's. Then the same for subtasks whose executor calls a tool before it
+gives its result, as JSON; then one run at 50 ms a request, whose critical path is known; then the cost of wider and
+wider plans, which must be linear; then the memory of a branch.
 """
 
 import argparse
@@ -16,8 +17,10 @@ import time
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_json
 
 from sprint_agents import (
     Answer,
@@ -44,8 +47,40 @@ class Finding(BaseModel):
     score: float
 
 
+class Word(BaseModel):
+    """The arguments of ``look_up``."""
+
+    word: str
+
+
+class Call(BaseModel):
+    """A call of ``look_up``, as a model writes it."""
+
+    tool: Literal["look_up"]
+    arguments: Word
+
+
+class Turn(BaseModel):
+    """A turn that calls a tool."""
+
+    call: list[Call]
+
+
+class Result(BaseModel):
+    """The last turn."""
+
+    result: Finding
+
+
+async def look_up(word: str) -> int:
+    """Count the letters of a word."""
+    return len(word)
+
+
 RESULT = '{"name": "a finding", "score": 0.5}'
 ANSWER = "<Final_answer>done</Final_answer>"
+CALL_TURN = '{"call": [{"tool": "look_up", "arguments": {"word": "part"}}]}'
+RESULT_TURN = f'{{"result": {RESULT}}}'
 _adapter = TypeAdapter(Finding)
 
 
@@ -55,6 +90,46 @@ async def bare(width: int, *, delay: float = 0.0) -> None:
     async def subtask(number: int) -> Finding:
         await asyncio.sleep(delay)
         return _adapter.validate_json(RESULT)
+
+    found = await asyncio.gather(*(subtask(number) for number in range(width)))
+    assert len(found) == width
+
+
+async def bare_with_tool(width: int) -> None:
+    """Do the least for subtasks in which a model calls a tool, in a time of its own, before it gives its result."""
+
+    async def subtask(number: int) -> Finding:
+        await asyncio.sleep(0)
+        told = await called(CALL_TURN)
+        assert told
+        await asyncio.sleep(0)
+        return Result.model_validate_json(RESULT_TURN).result
+
+    found = await asyncio.gather(*(subtask(number) for number in range(width)))
+    assert len(found) == width
+
+
+async def called(turn: str) -> str:
+    """Make the call that a turn asks for, and write what the model is told of it."""
+    (call,) = Turn.model_validate_json(turn).call
+    async with asyncio.timeout(60):
+        result = await look_up(call.arguments.word)
+    return f'{turn}\nreturned [{{"tool": "{call.tool}", "result": {to_json(result).decode()}}}]\n'
+
+
+async def bare_with_tool_on_engine(width: int) -> None:
+    """Send the same requests to the same engine, with no library between."""
+    engine = ToolEngine()
+    context = Context().extend([1], "a part\n")
+
+    async def ask(number: str, context: Context) -> str:
+        request = Request(id=number, context=context, max_tokens=100, sampling=Sampling())
+        return "".join([chunk.text async for chunk in engine.complete(request)])
+
+    async def subtask(number: int) -> Finding:
+        told = await called(await ask(f"{number}-1", context))
+        text = await ask(f"{number}-2", context.extend(await engine.encode(told), told))
+        return Result.model_validate_json(text).result
 
     found = await asyncio.gather(*(subtask(number) for number in range(width)))
     assert len(found) == width
@@ -118,6 +193,37 @@ class InstantEngine:
         """Do nothing."""
 
 
+class ToolEngine(InstantEngine):
+    """Answers at once too: every executor calls a tool, then gives its result."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.replies = [([*map(ord, text)], text) for text in (CALL_TURN, RESULT_TURN)]
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Answer by what the context ends with."""
+        await asyncio.sleep(0)
+        told = "returned" in request.context.own_text
+        ids, text = self.replies[told]
+        yield Chunk(ids, text, Finish("stop", None, len(request.context), len(request.context)))
+
+
+def with_tool(width: int) -> Callable[[], Awaitable[None]]:
+    """Fan out a policy's own plan to executors that call a tool."""
+
+    async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[Finding]]:
+        stage = yield Plan.of(*(f"look at part {number}" for number in range(width)))
+        assert len(stage.results) == width
+        yield Answer(value="done")
+
+    async def run() -> None:
+        executor = Executor(Finding, tools=[look_up])
+        done = await Sprint(ToolEngine(), policy=policy, executor=executor, dialect="json").run("t")
+        assert done.usage.tool_calls == width
+
+    return run
+
+
 def with_policy(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None]]:
     """Fan out a policy's own plan: one request on the critical path."""
 
@@ -170,6 +276,19 @@ def fan_out(rounds: int) -> None:
         )
 
 
+def with_tools(rounds: int) -> None:
+    """Print the cost of a subtask that calls a tool."""
+    print("\nZero latency, a tool called in each subtask, µs per subtask, medians\n")
+    print("| subtasks | bare | bare, same engine | policy plans | / bare | / same engine |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for width in (8, 64, 512):
+        sides = (partial(bare_with_tool, width), partial(bare_with_tool_on_engine, width), with_tool(width))
+        turns = [[timed(side) for side in sides] for _ in range(rounds)]
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True)]
+        ratios = [statistics.median(turn[2] / turn[base] for turn in turns) for base in (0, 1)]
+        print(f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {cost[2]:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
+
+
 def critical_path(rounds: int) -> None:
     """Print how far a run is from its critical path at 50 ms a request."""
     print("\n50 ms a request, against the critical path; bare: gathered sleeps of 50 ms, nothing before or after\n")
@@ -217,6 +336,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     fan_out(rounds)
+    with_tools(rounds)
     critical_path(rounds)
     growth(rounds)
     memory()

@@ -80,6 +80,7 @@ class Ledger:
     tokens: int = 0
     calls: int = 0
     subtasks: int = 0
+    retries: int = 0
     _reserved: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
 
@@ -108,11 +109,16 @@ class Ledger:
             raise BudgetExceeded(f"the budget of {self.budget.calls} calls is spent: raise Budget(calls=…)")
         self.calls += 1
 
+    def note_retry(self) -> None:
+        """Count one attempt beyond the first; no budget bounds them but that of what they use."""
+        self.retries += 1
+
     def charge(self, stage: Stage[Any]) -> None:
         """Book a stage that an earlier process of the same run has paid for."""
         self.tokens += stage.usage.total.generated_tokens
         self.calls += stage.usage.total.calls
         self.subtasks += len(stage.executions)
+        self.retries += stage.usage.total.retries
 
     async def reserve_tokens(self, wanted: int) -> int:
         """Reserve up to ``wanted`` tokens for one request and return how many it may generate.
@@ -146,3 +152,73 @@ class Ledger:
         while self._waiting:
             if not (settled := self._waiting.popleft()).done():
                 settled.set_result(None)
+
+
+class Share(Ledger):
+    """The account of a part of a run, within ``budget``; whatever it books, the account of the ``whole`` books too.
+
+    >>> whole = Ledger(Budget(tokens=100))
+    >>> half = Share.of(whole, 0.5)
+    >>> asyncio.run(half.reserve_tokens(80)), whole.tokens_left
+    (50, 50)
+    """
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: Ledger, budget: Budget) -> None:
+        super().__init__(budget)
+        self._whole = whole
+
+    @classmethod
+    def of(cls, whole: Ledger, share: float) -> Self:
+        """Set aside at most ``share``, from 0 to 1, of what is left of each part of the budget; time is the run's."""
+        budget = whole.budget
+
+        def part(most: int | None, used: int) -> int | None:
+            return None if most is None else int(share * max(0, most - used))
+
+        return cls(
+            whole,
+            Budget(
+                tokens=part(budget.tokens, whole.tokens),
+                calls=part(budget.calls, whole.calls),
+                subtasks=part(budget.subtasks, whole.subtasks),
+            ),
+        )
+
+    @property
+    def tokens_left(self) -> int | None:
+        """Tokens neither used nor reserved, here or in the whole; None without a bound."""
+        left = [left for left in (super().tokens_left, self._whole.tokens_left) if left is not None]
+        return min(left, default=None)
+
+    def take_subtask(self) -> None:
+        """Count one execution here and in the whole."""
+        super().take_subtask()
+        self._whole.take_subtask()
+
+    def take_call(self) -> None:
+        """Count one request here and in the whole."""
+        super().take_call()
+        self._whole.take_call()
+
+    def note_retry(self) -> None:
+        """Count one attempt beyond the first here and in the whole."""
+        super().note_retry()
+        self._whole.note_retry()
+
+    async def reserve_tokens(self, wanted: int) -> int:
+        """Reserve tokens here, and of these what the whole can grant."""
+        own = await super().reserve_tokens(wanted)
+        try:
+            granted = await self._whole.reserve_tokens(own)
+        except BaseException:
+            super().settle(reserved=own, used=0)
+            raise
+        super().settle(reserved=own - granted, used=0)
+        return granted
+
+    def settle(self, *, reserved: int, used: int) -> None:
+        """Book what a request used here and in the whole."""
+        super().settle(reserved=reserved, used=used)
+        self._whole.settle(reserved=reserved, used=used)

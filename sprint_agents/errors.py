@@ -23,7 +23,9 @@
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
         ├── InvalidResult       the model's words do not validate as the declared type
         ├── NoAnswer            the planner ended without an answer
-        └── PolicyError         a policy yielded something that is no step
+        ├── PolicyError         a policy yielded something that is no step
+        ├── Superseded          a subtask given up: a sibling was accepted, or the run ended without it
+        └── WidthExceeded       a subtask beyond the number that a policy lets a stage start
 
 An error that ends a run has the run so far in ``error.run``: nothing that finished is lost.
 """
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 class SprintError(Exception):
     """Base of all errors of this library; ``run`` is the partial run, if one had begun."""
 
-    run: "Run[Any] | None" = None
+    run: "Run[Any, Any] | None" = None
 
 
 class ConfigurationError(SprintError, ValueError):
@@ -141,11 +143,15 @@ class ExecutionFailed(RunError):
 
 
 class InvalidResult(RunError):
-    """What the model wrote does not validate as the declared type; ``text`` is what it wrote."""
+    """What the model wrote does not validate as the declared type.
 
-    def __init__(self, message: str, *, text: str) -> None:
+    ``text`` is what it wrote, ``reason`` what is wrong with it, as the model is told.
+    """
+
+    def __init__(self, message: str, *, text: str, reason: str = "") -> None:
         super().__init__(message)
         self.text = text
+        self.reason = reason or message
 
 
 class NoAnswer(RunError):
@@ -154,3 +160,11 @@ class NoAnswer(RunError):
 
 class PolicyError(RunError):
     """A policy yielded something that is no step, or ended without an answer."""
+
+
+class Superseded(RunError):
+    """A subtask was given up: a sibling's result was accepted first, or the run answered without it."""
+
+
+class WidthExceeded(RunError):
+    """A subtask was not started: its policy limits how many a stage may have."""

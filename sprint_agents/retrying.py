@@ -22,8 +22,13 @@ _backoff = wait_exponential(multiplier=0.1, max=10.0) + wait_random(0.0, 0.1)
 
 
 def may_succeed_later(error: BaseException) -> bool:
-    """Whether the same attempt can end differently: the engine's passing troubles, and words that did not validate."""
-    return isinstance(error, InvalidResult) or (isinstance(error, EngineError) and error.retryable)
+    """Whether the same attempt can end differently: the engine's passing troubles."""
+    return isinstance(error, EngineError) and error.retryable
+
+
+def may_be_corrected(error: BaseException) -> bool:
+    """Whether the model can do better once it is told the error: its words did not validate."""
+    return isinstance(error, InvalidResult)
 
 
 async def retried(
@@ -32,12 +37,15 @@ async def retried(
     attempts: int,
     when: Callable[[BaseException], bool] = may_succeed_later,
     before_retry: Callable[[int, BaseException], None] | None = None,
+    after: BaseException | None = None,
 ) -> T:
     """Do ``work`` up to ``attempts`` times while ``when`` says so, and raise the last error as it is.
 
-    ``before_retry`` is told the number of the next attempt (from 2) and the error. Waits as long as the server asked
-    for (``EngineOverloaded.retry_after``), or 0.1 s, doubling, at most 10 s.
+    ``before_retry`` is told the number of the next attempt (from 2) and the error. ``after`` is how a first attempt
+    ended that the caller has made. Waits as long as the server asked for (``EngineOverloaded.retry_after``), or 0.1 s,
+    doubling, at most 10 s; for a correction not at all.
     """
+    made = [after] if after else []
 
     def announce(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -53,12 +61,16 @@ async def retried(
         reraise=True,
     ):
         with attempt:
+            if made:
+                raise made.pop()
             return await work()
     raise AssertionError("tenacity ends with a result or raises")
 
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, InvalidResult):
+        return 0.0
     if isinstance(error, EngineOverloaded) and error.retry_after is not None:
         return error.retry_after
     return _backoff(state)

@@ -6,19 +6,22 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
-from .budget import Budget, Ledger, Limits
-from .dialect.tagged import TagDialect
+from .budget import Budget, Ledger, Limits, Share
+from .dialect.choice import DialectName, choose_dialect
+from .dialect.protocol import Dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
 from .feed import Feed
-from .plan import Failure, FailureMode, FailurePolicy
+from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
 from .runtime.drive import drive
+from .runtime.elsewhere import Elsewhere
+from .runtime.inner import InnerSprint
 from .runtime.journal import Journal, JournalHeader
 from .runtime.session import Listener, RoleStops, Session
 from .state import State
@@ -26,21 +29,24 @@ from .tasks import Task, understand
 from .usage import Usage
 
 
-class Sprint(Generic[AnswerT]):
+class Sprint(Generic[AnswerT, ResultT]):
     r"""Solve tasks by stages of planning and parallel execution.
 
     A ``Sprint`` holds no state of a run: use one for any number of runs at the same time.
 
     Args:
-        engine: the model server; the caller opens and closes it.
+        engine: the model server, for all agents that have none of their own; the caller opens and closes it.
         policy: who decides the next stage: a built-in's name, or an async generator function.
         planner: the agent that plans and answers; ``Planner(T)`` makes ``run.answer`` a ``T``.
-        executor: the agent that carries out subtasks, or a plain function that does.
+        executor: the agent that carries out subtasks; or a plain function; or another ``Sprint``, of which each
+            subtask is a task, within this one's budget.
         limits: bounds on the parts of a run; those of the checkpoint by default.
         budget: what one run may use in all.
         failure: what a failed execution does to the run.
         sampling: how tokens are drawn; the checkpoint's settings by default.
         checker: whether an answer is right; by default known tasks, such as Countdown, check themselves.
+        dialect: ``"tags"``, ``"json"``, or one of your own; by default what the checkpoint was trained on, and where it
+            says nothing, json for engines that hold conversations and tags for the others.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> engine = FakeEngine(lambda request: "<Final_answer>\\boxed{4}</Final_answer>")
@@ -54,24 +60,31 @@ class Sprint(Generic[AnswerT]):
         *,
         policy: Policy | str = "interleaved",
         planner: Planner[AnswerT] | None = None,
-        executor: Executor[Any] | ExecutorFunction[Any] | None = None,
+        executor: "Executor[ResultT] | Sprint[ResultT, Any] | ExecutorFunction[ResultT] | None" = None,
         limits: Limits | None = None,
         budget: Budget | None = None,
         failure: FailurePolicy | FailureMode = "collect",
         sampling: Sampling | None = None,
         checker: Callable[[AnswerT], bool] | None = None,
+        dialect: Dialect | DialectName | None = None,
     ) -> None:
-        self.engine = engine
         self.policy_name, self.policy = find_policy(policy)
         self.planner: Planner[Any] = planner or Planner(str)
-        self.executor: Executor[Any] | ExecutorFunction[Any] = executor or Executor(str)
+        self.executor: Executor[Any] | ExecutorFunction[Any] | InnerSprint = executor or Executor(str)
+        self.engine = self.planner.engine or engine
+        model = cast("Executor[Any]", executor or Executor(str)) if isinstance(executor, Executor | None) else None
+        self.executor_engine = (model.engine if model else None) or engine
+        self._executor_brief = model.brief if model else None
         self.limits = limits
         self.budget = budget or Budget()
         self.failure = failure if isinstance(failure, FailurePolicy) else FailurePolicy(mode=failure)
         self.sampling = sampling
         self.checker = checker
+        self.dialect: Dialect | DialectName | None = dialect
+        if self.planner.instructions or (model and (model.instructions or model.tools)):
+            self._dialect_of_run()  # what no dialect can say is found here, before anything runs
 
-    async def run(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT]:
+    async def run(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task and return the finished run.
 
         ``journal`` is a file that gets one record per stage; if it exists, the run goes on after its last one.
@@ -82,6 +95,16 @@ class Sprint(Generic[AnswerT]):
         """
         return await self._run(task, [], journal)
 
+    async def run_within(
+        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener] = ()
+    ) -> Run[AnswerT, ResultT]:
+        """Solve one task as a part of another run: what it uses is reserved in ``ledger`` too.
+
+        Raises:
+            SprintError: the run failed; ``error.run`` is the run so far.
+        """
+        return await self._run(task, listeners, None, ledger=Share(ledger, self.budget))
+
     def stream(self, task: str, *, journal: Path | str | None = None) -> Feed[Event]:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
 
@@ -89,7 +112,7 @@ class Sprint(Generic[AnswerT]):
         """
         return Feed(lambda put: self._run(task, [put], journal))
 
-    def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> Feed[Run[AnswerT]]:
+    def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> Feed[Run[AnswerT, ResultT]]:
         """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
         ``concurrency`` runs are under way at a time and come as they finish; a failed one has its ``error`` and is not
@@ -99,7 +122,7 @@ class Sprint(Generic[AnswerT]):
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be under way")
         return Feed(lambda put: self._map(iter(tasks), concurrency, put))
 
-    def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT]:
+    def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task from code that is not async.
 
         Raises:
@@ -111,7 +134,7 @@ class Sprint(Generic[AnswerT]):
             return asyncio.run(self.run(task, journal=journal))
         raise ConfigurationError("run_sync was called inside a running event loop: use `await sprint.run(task)` there")
 
-    async def _map(self, tasks: Iterable[str], concurrency: int, put: Callable[[Run[AnswerT]], None]) -> None:
+    async def _map(self, tasks: Iterable[str], concurrency: int, put: Callable[[Run[AnswerT, ResultT]], None]) -> None:
         async def worker() -> None:
             for task in tasks:  # one iterator for all workers
                 put(await self._recorded(task))
@@ -120,7 +143,7 @@ class Sprint(Generic[AnswerT]):
             for _ in range(concurrency):
                 group.create_task(worker())
 
-    async def _recorded(self, task: str) -> Run[AnswerT]:
+    async def _recorded(self, task: str) -> Run[AnswerT, ResultT]:
         """Run a task; a failure is a run with its error."""
         try:
             return await self._run(task, [], None)
@@ -129,7 +152,14 @@ class Sprint(Generic[AnswerT]):
                 return error.run  # type: ignore[return-value]
             return Run(id=secrets.token_hex(8), task=task, policy=self.policy_name, error=Failure.of(error))
 
-    async def _run(self, task: str, listeners: Sequence[Listener], journal: Path | str | None) -> Run[AnswerT]:
+    async def _run(
+        self,
+        task: str,
+        listeners: Sequence[Listener],
+        journal: Path | str | None,
+        *,
+        ledger: Ledger | None = None,
+    ) -> Run[AnswerT, ResultT]:
         prompt, known = understand(task, self.engine.manifest)
         run_id = secrets.token_hex(8)
         with ExitStack() as opened:
@@ -138,7 +168,7 @@ class Sprint(Generic[AnswerT]):
                 header = JournalHeader(run_id=run_id, task=task, policy=self.policy_name, engine=self.engine.name)
                 log = opened.enter_context(Journal(Path(journal), header))
                 listeners, run_id = [*listeners, log], log.header.run_id
-            session = await self._session(listeners)
+            session = await self._session(listeners, ledger or Ledger(self.budget))
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
             record = _Record(run_id, task, self.policy_name, planning, planner)
@@ -147,7 +177,7 @@ class Sprint(Generic[AnswerT]):
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.question(prompt))
                     answer = await drive(session, self.policy, planning, planner, log)
-                run: Run[AnswerT] = record.finished(answer, self._verify(answer, known))
+                run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, known))
             except Exception as error:
                 failed = record.failed(error)
                 session.emit(RunFinished(run=failed))
@@ -157,23 +187,47 @@ class Sprint(Generic[AnswerT]):
             session.emit(RunFinished(run=run))
             return run
 
-    async def _session(self, listeners: Sequence[Listener]) -> Session:
+    async def _session(self, listeners: Sequence[Listener], ledger: Ledger) -> Session:
         manifest = self.engine.manifest
         limits = self.limits or Limits.of(manifest)
-        dialect = TagDialect.of(manifest)
+        dialect = self._dialect_of_run()
         return Session(
             engine=self.engine,
             dialect=dialect,
-            stops=await RoleStops.resolve(self.engine, dialect),
+            stops=await RoleStops.resolve(self.engine, dialect, executor=self.executor_engine),
             limits=limits,
-            ledger=Ledger(self.budget),
+            ledger=ledger,
             failure=self.failure,
             planner=self.planner,
             executor=self.executor,
             sampling=self.sampling or Sampling.of(manifest),
             listeners=listeners,
+            elsewhere=self._elsewhere(),
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
         )
+
+    def _dialect_of_run(self) -> Dialect:
+        """Choose the dialect for the planner's engine, and tell it of the agents.
+
+        Raises:
+            ConfigurationError: they ask for what the model or its dialect does not know.
+        """
+        manifest = self.engine.manifest
+        executor = self._executor_brief
+        if manifest and manifest.tasks and (self.planner.instructions or (executor and executor.instructions)):
+            raise ConfigurationError(
+                f"{manifest.model} reads nothing but the tasks that it was trained on: leave out instructions=, "
+                "or use a model that follows instructions"
+            )
+        executors = None if executor is None else self.executor_engine
+        return choose_dialect(self.dialect, self.engine, executors=executors).for_agents(self.planner.brief, executor)
+
+    def _elsewhere(self) -> Elsewhere | None:
+        """Return where executors run, if that is not where the planner does."""
+        engine, executor = self.executor_engine, self.executor
+        if engine is self.engine or not isinstance(executor, Executor):
+            return None
+        return Elsewhere(engine, sampling=executor.sampling or self.sampling or Sampling.of(engine.manifest))
 
     def _verify(self, answer: AnswerT, known: Task | None) -> bool | None:
         if self.checker is not None:
@@ -192,14 +246,14 @@ class _Record:
     planner: State
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
-    def finished(self, answer: Any, verified: bool | None) -> Run[Any]:
+    def finished(self, answer: Any, verified: bool | None) -> Run[Any, Any]:
         return self._run(answer=answer, verified=verified, error=None)
 
-    def failed(self, error: Exception) -> Run[Any]:
+    def failed(self, error: Exception) -> Run[Any, Any]:
         return self._run(answer=None, verified=None, error=Failure.of(error))
 
-    def _run(self, *, answer: Any, verified: bool | None, error: Failure | None) -> Run[Any]:
-        return Run[Any](
+    def _run(self, *, answer: Any, verified: bool | None, error: Failure | None) -> Run[Any, Any]:
+        return Run[Any, Any](
             id=self.run_id,
             task=self.task,
             policy=self.policy,
@@ -227,7 +281,8 @@ def _usage(planning: Planning, *, seconds: float) -> Usage:
         stages=len(stages),
         subtasks=ledger.subtasks,
         width=max((len(stage.executions) for stage in stages), default=0),
-        retries=sum(cost.retries for cost in totals),
+        retries=ledger.retries,
+        tool_calls=sum(cost.tool_calls for cost in totals),
         failures=sum(len(stage.failures) for stage in stages),
         seconds=seconds,
     )

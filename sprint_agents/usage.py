@@ -1,17 +1,25 @@
 """What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
 from pydantic import BaseModel, ConfigDict
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-class CallUsage(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallUsage:
     """One request, or several of one role summed.
 
-    ``generated_tokens`` includes ``tag_tokens``: those whose text is a tag.
+    ``generated_tokens`` includes ``tag_tokens``: those whose text is a tag. ``retries`` are the requests that were sent
+    because an earlier one failed or its words did not validate; ``tool_calls`` what the model called in them.
+
+    A dataclass and no model: one is made for every request, by the runtime itself.
     """
 
-    model_config = _FROZEN
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -19,6 +27,22 @@ class CallUsage(BaseModel):
     generated_tokens: int = 0
     tag_tokens: int = 0
     retries: int = 0
+    tool_calls: int = 0
+
+    @classmethod
+    def sum(cls, costs: Sequence[Self]) -> Self:
+        """Add up; a single one is its own sum."""
+        if len(costs) == 1:
+            return costs[0]
+        return cls(
+            calls=sum([cost.calls for cost in costs]),
+            prompt_tokens=sum([cost.prompt_tokens for cost in costs]),
+            cached_tokens=sum([cost.cached_tokens for cost in costs]),
+            generated_tokens=sum([cost.generated_tokens for cost in costs]),
+            tag_tokens=sum([cost.tag_tokens for cost in costs]),
+            retries=sum([cost.retries for cost in costs]),
+            tool_calls=sum([cost.tool_calls for cost in costs]),
+        )
 
 
 class StageUsage(BaseModel):
@@ -49,7 +73,8 @@ class Usage(BaseModel):
         stages: finished stages, the answer's included.
         subtasks: executions started.
         width: most executions of one stage.
-        retries: attempts beyond the first.
+        retries: attempts beyond the first, of planner and executors, for whatever reason.
+        tool_calls: calls of tools, failed ones too.
         failures: executions without a value.
         seconds: wall time.
     """
@@ -67,5 +92,6 @@ class Usage(BaseModel):
     subtasks: int = 0
     width: int = 0
     retries: int = 0
+    tool_calls: int = 0
     failures: int = 0
     seconds: float = 0.0

@@ -87,7 +87,13 @@ def test_metadata_agrees_with_the_package(metadata: Message) -> None:
 
 def test_base_install_is_light(metadata: Message) -> None:
     base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert {line.split(">")[0] for line in base} == {"httpx2", "pydantic", "structlog", "tenacity"}
+    assert {line.split(">")[0] for line in base} == {
+        "httpx2",
+        "pydantic",
+        "structlog",
+        "tenacity",
+        "typing-extensions",
+    }
 
 
 def test_errors_name_extras_that_exist(metadata: Message) -> None:

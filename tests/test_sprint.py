@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.errors import ConfigurationError, UnsupportedTask
 from sprint_agents.events import RunFinished, RunStarted
-from sprint_agents.manifest import Manifest, TaskRange
+from sprint_agents.manifest import CountdownRange, Manifest
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
 
@@ -137,7 +137,7 @@ MANIFEST = Manifest(
     model="tiny",
     temperature=0,
     question="Q: {task}\nA: ",
-    tasks={"countdown": TaskRange(counts=(3, 4), numbers=(1, 100), targets=(10, 100))},
+    tasks={"countdown": CountdownRange(counts=(3, 4), numbers=(1, 100), targets=(10, 100))},
 )
 
 

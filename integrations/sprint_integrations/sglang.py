@@ -71,6 +71,11 @@ class InProcessEngine:
         """True, as for a server (see ``sprint_agents.engine.CachesEnded``)."""
         return True
 
+    @property
+    def constrains(self) -> Literal[True]:
+        """True, as for a server (see ``sprint_agents.engine.Constrains``)."""
+        return True
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -8,12 +8,15 @@ from sprint_agents.events import (
     ExecutionFinished,
     ExecutionRetried,
     ExecutorWrote,
+    InnerEvent,
     PlannerWrote,
     RunFinished,
     RunStarted,
     StageFinished,
     StageStarted,
     SubtaskStarted,
+    ToolCalled,
+    ToolFinished,
 )
 from sprint_agents.plan import Execution, Stage
 from sprint_agents.run import Run
@@ -99,6 +102,8 @@ class RunView:
                 self._finish_branch(event.stage, event.execution)
             case StageFinished():
                 self._finish_stage(event)
+            case ToolCalled() | ToolFinished() | InnerEvent():
+                pass  # the tree shows the branches of the run itself
             case RunFinished():
                 self.run = event.run
                 for branch in (branch for stage in self.stages.values() for branch in stage.branches.values()):

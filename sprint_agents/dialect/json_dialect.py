@@ -63,6 +63,8 @@ class JsonDialect:
         self._executor = executor
         self._close = turns.close("assistant")
         self._stop = self._close.strip()
+        stops = (self._stop,) if self._stop else ()
+        self._stops = TagStops(plan=stops, execution=stops, answer=stops)
         texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values())}
         self._marks = tuple(sorted(filter(None, texts), key=len, reverse=True))
         self._system = self._told_of_all()
@@ -76,8 +78,7 @@ class JsonDialect:
     @property
     def stops(self) -> TagStops:
         """The mark that ends the model's turn."""
-        stops = (self._stop,) if self._stop else ()
-        return TagStops(plan=stops, execution=stops, answer=stops)
+        return self._stops
 
     def question(self, task: str) -> str:
         """Tell the model of both roles in the system's turn, and the task in the user's."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from .json_exact import read_exact
 from .json_stream import JsonStream
 from .json_values import Node, write
 from .json_words import JsonKeys, normal, pick
@@ -19,6 +20,12 @@ def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool
     >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
     Result(text='[1, 2]', start=11, end=17, is_json=True)
     """
+    exact = read_exact(written, keys, marks=marks, typed=typed, tools=tools)
+    return exact or read_loose(written, keys, marks=marks, typed=typed, tools=tools)
+
+
+def read_loose(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
+    """Read a turn of whatever form; see ``read_turn``."""
     stream = JsonStream(marks)
     content: list[Node] = []
     result: Node | None = None

@@ -120,7 +120,7 @@ def write(value: JsonValue, *, marks: tuple[str, ...] = ()) -> str:
     >>> write({"prompt": "é\b<|im_end|>"})
     '{"prompt": "é\\u0008\\u003c|im_end|>"}'
     """
-    return without_marks(json.dumps(_whole(value), ensure_ascii=False), marks)
+    return without_marks(_encode(_whole(value)), marks)
 
 
 def without_marks(text: str, marks: tuple[str, ...]) -> str:
@@ -133,6 +133,7 @@ def without_marks(text: str, marks: tuple[str, ...]) -> str:
     return text
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # ``dumps`` would make an encoder each time
 _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
 
 

@@ -100,7 +100,13 @@ def fill(text: str, **words: str | int) -> str:
     >>> fill("executor <stage>.<number>", stage=1, number=2)
     'executor 1.2'
     """
-    return re.sub("<([a-z]+)>", lambda match: str(words[match[1]]), text)
+    return "".join([str(words[part]) if at % 2 else part for at, part in enumerate(_parts(text))])
+
+
+@cache
+def _parts(text: str) -> list[str]:
+    """Cut a template into its own words and, every second one, the names of places."""
+    return re.split("<([a-z]+)>", text)
 
 
 @cache

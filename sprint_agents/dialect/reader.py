@@ -46,7 +46,7 @@ class TagReader:
     >>> from sprint_agents.dialect.tags import load_tags
     >>> reader = TagReader(load_tags(), stage=1)
     >>> [*reader.feed("<Plan_1>\n<prompt_1.1>Add 1 an"), *reader.feed("d 2.</prompt_1.1>\n</Pl")]
-    [PromptClosed(number=1, prompt='Add 1 and 2.', end=46, rest='')]
+    [PromptClosed(number=1, prompt='Add 1 and 2.', end=46, rest='', after=())]
     >>> [*reader.feed("an_"), *reader.close()]
     [PlanClosed(end=54)]
     """

@@ -1,153 +1,122 @@
 """Carry out one subtask under the run's failure policy: whatever happens becomes an ``Execution``."""
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from sprint_agents.agents import Executor, ExecutorFunction, as_text
-from sprint_agents.dialect.tags import overlap
-from sprint_agents.errors import ExecutionFailed
-from sprint_agents.events import ExecutionFinished, ExecutionRetried, ExecutorWrote, SubtaskStarted
-from sprint_agents.plan import Execution, Failure, Subtask
+from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
+from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
+from sprint_agents.plan import Subtask
 from sprint_agents.retrying import retried
-from sprint_agents.state import Generation, State
+from sprint_agents.state import State
 from sprint_agents.usage import CallUsage
 
-from .session import Session, usage_of
+from .executed import AnyExecution, Executed, failed
+from .inner import InnerSprint, by_sprint
+from .session import Session
+from .turns import Turns
 
-AnyExecution = Execution[Any]
-"""Named once: pydantic looks a parametrised model up each time it is written."""
-
-
-@dataclass(slots=True)
-class Executed:
-    """A finished execution, with what the join needs: the ids as they were generated, or text where there are none.
-
-    ``content_tokens`` are those of the last attempt without tags, ``all_tokens`` those of all attempts.
-    """
-
-    execution: Execution[Any]
-    ids: Sequence[int] | None
-    text: str
-    content_tokens: int = 0
-    all_tokens: int = 0
+Carry = Callable[[Session, State, Subtask, int, list[CallUsage]], Awaitable[Executed]]
+"""Carries out a subtask of a stage on its branch and books each request as it ends, broken-off ones too."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What one attempt came to."""
+async def execute(
+    session: Session,
+    branch: State,
+    subtask: Subtask,
+    *,
+    stage: int,
+    carry: Carry | None = None,
+    costs: list[CallUsage] | None = None,
+) -> Executed:
+    """Run ``subtask`` on ``branch``, which stands at the end of its prompt or of the executions that it waited for.
 
-    value: Any
-    text: str
-    generation: Generation | None
-
-
-async def execute(session: Session, branch: State, subtask: Subtask, *, stage: int) -> Executed:
-    """Run ``subtask`` on ``branch``, which stands at the end of its prompt.
+    ``carry`` takes the executor's place. ``costs`` is for a caller who may cancel this and still wants to know them.
 
     Raises:
         ExecutionFailed: it failed, and the policy is ``fail_fast``.
+        PolicyError: a policy that carries it out is used wrongly.
     """
-    costs: list[CallUsage] = []
+    costs = [] if costs is None else costs
     try:
         session.ledger.take_subtask()
-        async with session.gate:
-            if session.listening:
-                session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
-            attempt = await _attempts(session, branch, subtask, stage, costs)
+        if carry is not None:
+            executed = await carry(session, branch, subtask, stage, costs)
+        else:
+            async with session.gate:
+                if session.listening:
+                    session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
+                carry = _by_model if isinstance(session.executor, Executor) else _by_program
+                executed = await carry(session, branch, subtask, stage, costs)
+    except PolicyError:
+        raise  # the program is at fault, not the model
     except Exception as error:
         if session.failure.mode == "fail_fast":
             raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {error}") from error
-        executed = _failed(subtask, error, costs)
-    else:
-        executed = _succeeded(subtask, attempt, costs)
+        executed = failed(subtask, error, costs)
     if session.listening:
         session.emit(ExecutionFinished(stage=stage, execution=executed.execution))
     return executed
 
 
-async def _attempts(session: Session, branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]) -> _Attempt:
-    executor = session.executor
-    if isinstance(executor, Executor):
-        once = partial(_by_model, session, cast(Executor[Any], executor), branch, subtask, stage, costs)
+async def _by_model(session: Session, branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]) -> Executed:
+    executor = cast("Executor[Any]", session.executor)
+    if session.elsewhere is not None:
+        branch = await session.elsewhere.branch(branch.context)
     else:
-        once = partial(_by_function, executor, subtask)
+        branch.sampling = executor.sampling or session.sampling
+    start = branch.context
+    # Behind the executions that it waited for, it is one more of them.
+    opening = session.dialect.execution if subtask.inputs else session.dialect.header
+    await branch.append(opening(stage, subtask.number))
+    turns = Turns(session, executor, branch, subtask, stage, costs)
+    try:
+        try:
+            value = await turns.take()
+        except InvalidResult as wrong:
+            value = await turns.correct(wrong)
+    except Exception as error:
+        if session.failure.mode == "fail_fast":
+            raise
+        return failed(subtask, error, costs, tool_uses=turns.uses, transcript=turns.transcript(start))
+    usage = CallUsage.sum(costs)
+    execution = AnyExecution(
+        number=subtask.number,
+        prompt=subtask.prompt,
+        text=turns.text,
+        value=value,
+        usage=usage,
+        tool_uses=turns.uses,
+        transcript=turns.transcript(start),
+    )
+    ids = turns.last.ids if session.elsewhere is None else await session.engine.encode(turns.written)
+    return Executed(execution, ids, turns.written, turns.content_tokens, usage.generated_tokens)
+
+
+async def _by_program(
+    session: Session, branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]
+) -> Executed:
+    """Have a function or a nested ``Sprint`` carry out a subtask, again and again under ``retry``."""
+    executor = cast("ExecutorFunction[Any] | InnerSprint", session.executor)
+
+    async def once() -> Executed:
+        if isinstance(executor, InnerSprint):
+            return await by_sprint(session, executor, subtask, stage, costs)
+        value = executor(subtask)
+        if inspect.isawaitable(value):
+            value = await value
+        text = as_text(value)
+        execution = AnyExecution(
+            number=subtask.number, prompt=subtask.prompt, text=text, value=value, usage=CallUsage.sum(costs)
+        )
+        return Executed(execution, None, text)
 
     def announce(number: int, error: BaseException) -> None:
+        session.ledger.note_retry()
+        costs.append(CallUsage(retries=1))
         session.emit(ExecutionRetried(stage=stage, number=subtask.number, attempt=number, reason=str(error)))
 
     if session.failure.mode != "retry":
         return await once()
     return await retried(once, attempts=session.failure.attempts, before_retry=announce)
-
-
-async def _by_function(executor: ExecutorFunction[Any], subtask: Subtask) -> _Attempt:
-    value = executor(subtask)
-    if inspect.isawaitable(value):
-        value = await value
-    return _Attempt(value, as_text(value), None)
-
-
-async def _by_model(
-    session: Session, executor: Executor[Any], branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]
-) -> _Attempt:
-    number, start = subtask.number, branch.context
-    close = session.dialect.execution(stage, number).close
-    branch.sampling = executor.sampling or session.sampling
-    await branch.append(session.dialect.header(stage, number))
-    generation: Generation | None = None
-    size = 0
-    try:
-        async with session.call(
-            branch, max_tokens=executor.max_tokens or session.limits.execution_tokens, stops=session.stops.execution
-        ) as generation:
-            async for chunk in generation:
-                if session.listening:
-                    session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=len(generation.ids)))
-        written = generation.text
-        size = overlap(written, close)
-    finally:
-        branch.context = start  # where another attempt would begin
-        if generation is not None:
-            tag_tokens = len(generation.ids) - generation.tokens_before(generation.length - size)
-            costs.append(usage_of(generation, tag_tokens))
-    text = written[: len(written) - size]
-    return _Attempt(executor.read(text), text, generation)
-
-
-def _succeeded(subtask: Subtask, attempt: _Attempt, costs: list[CallUsage]) -> Executed:
-    execution = AnyExecution(
-        number=subtask.number, prompt=subtask.prompt, text=attempt.text, value=attempt.value, usage=_sum(costs)
-    )
-    if attempt.generation is None:
-        return Executed(execution, None, attempt.text)
-    last = costs[-1]
-    return Executed(
-        execution,
-        attempt.generation.ids,
-        attempt.generation.text,
-        content_tokens=last.generated_tokens - last.tag_tokens,
-        all_tokens=execution.usage.generated_tokens,
-    )
-
-
-def _failed(subtask: Subtask, error: Exception, costs: list[CallUsage]) -> Executed:
-    failure = Failure.of(error)
-    note = f"[failed: {failure.type}: {failure.message.splitlines()[0][:200]}]"
-    execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, failure=failure, usage=_sum(costs))
-    return Executed(execution, None, note, all_tokens=execution.usage.generated_tokens)
-
-
-def _sum(costs: Sequence[CallUsage]) -> CallUsage:
-    if len(costs) == 1:
-        return costs[0]
-    return CallUsage(
-        calls=len(costs),
-        prompt_tokens=sum(cost.prompt_tokens for cost in costs),
-        cached_tokens=sum(cost.cached_tokens for cost in costs),
-        generated_tokens=sum(cost.generated_tokens for cost in costs),
-        tag_tokens=sum(cost.tag_tokens for cost in costs),
-        retries=max(0, len(costs) - 1),
-    )

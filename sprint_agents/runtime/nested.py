@@ -190,4 +190,4 @@ def _cost(planning: Planning) -> CallUsage:
     """Sum what a policy used, broken-off stages too."""
     known = CallUsage.sum([stage.usage.total for stage in planning.stages])
     ledger = planning.ledger
-    return known.model_copy(update={"calls": ledger.calls, "generated_tokens": ledger.tokens})
+    return replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)

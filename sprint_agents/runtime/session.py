@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
+from sprint_agents.context import Context
 from sprint_agents.dialect.protocol import Dialect
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
@@ -17,30 +18,54 @@ from sprint_agents.plan import FailurePolicy
 from sprint_agents.state import Generation, State, Stops
 from sprint_agents.usage import CallUsage
 
+from .elsewhere import Elsewhere
+from .watch import Watch, Watched
+
+if TYPE_CHECKING:
+    from .inner import InnerSprint
+
 Listener = Callable[[Event], object]
 
 
 @dataclass(frozen=True, slots=True)
 class RoleStops:
-    """The stops of each role, resolved for the engine's vocabulary."""
+    """The stops of each role, resolved for the vocabulary of its engine."""
 
     plan: Stops
     execution: Stops
     answer: Stops
 
     @classmethod
-    async def resolve(cls, engine: Engine, dialect: Dialect) -> "RoleStops":
-        """Find which of the dialect's stops are single tokens of this engine."""
+    async def resolve(cls, engine: Engine, dialect: Dialect, *, executor: Engine | None = None) -> "RoleStops":
+        """Find which of the dialect's stops are single tokens of this engine, or of the ``executor``'s own."""
         return cls(
             plan=await Stops.resolve(engine, dialect.stops.plan),
-            execution=await Stops.resolve(engine, dialect.stops.execution),
+            execution=await Stops.resolve(executor or engine, dialect.stops.execution),
             answer=await Stops.resolve(engine, dialect.stops.answer),
         )
 
 
 @dataclass(slots=True)
+class Inside:
+    """The execution that a nested policy writes, ``number`` of ``stage``; ``start`` is the context behind its header.
+
+    ``words`` are the last completion, if that was the ``result``.
+    """
+
+    stage: int
+    number: int
+    start: Context
+    words: Generation | None = None
+    result: str | None = None
+
+
+@dataclass(slots=True)
 class Session:
-    """The shared parts of one run."""
+    """The shared parts of one run; of a nested policy, those of its own part of it.
+
+    ``gate`` bounds the executions under way. ``turn`` is what a planner's own requests wait for: nothing, but the gate
+    for nested ones. ``elsewhere`` is where executors run, if they have an engine of their own.
+    """
 
     engine: Engine
     dialect: Dialect
@@ -49,27 +74,36 @@ class Session:
     ledger: Ledger
     failure: FailurePolicy
     planner: Planner[Any]
-    executor: Executor[Any] | ExecutorFunction[Any]
+    executor: "Executor[Any] | ExecutorFunction[Any] | InnerSprint"
     sampling: Sampling
     listeners: Sequence[Listener]
     gate: AbstractAsyncContextManager[Any]
+    turn: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
+    inside: Inside | None = None
+    elsewhere: Elsewhere | None = None
+    listening: bool = field(init=False)
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.listening = bool(self.listeners)
+        self.watch = Watch(self.limits.call_seconds)
 
     def emit(self, event: Event) -> None:
-        """Tell every listener; the callers of hot paths ask ``listening`` before they build an event."""
+        """Tell every listener; hot paths build an event only where somebody is ``listening``."""
         for listener in self.listeners:
             listener(event)
 
-    @property
-    def listening(self) -> bool:
-        """Whether anybody would hear an event."""
-        return bool(self.listeners)
+    def call(self, state: State, *, max_tokens: int, stops: Stops, schema: str | None = None) -> "Call":
+        """Stream one completion of ``state``: ``async with session.call(…) as generation``.
 
-    def call(self, state: State, *, max_tokens: int, stops: Stops) -> "Call":
-        """Stream one completion of ``state``: ``async with session.call(…) as generation``."""
-        return Call(self, state, max_tokens, stops)
+        It is held to the JSON ``schema`` where the engine can do that.
+        """
+        # Not isinstance: for a protocol, that costs as much as the rest of a call.
+        held = schema if schema is not None and getattr(state.engine, "constrains", False) else None
+        return Call(self, state, max_tokens, stops, held)
 
 
-class Call:
+class Call(Watched):
     """One completion within the run's budget and the time for one call; leaving the block ends it at the engine.
 
     Raises, on entering:
@@ -79,59 +113,57 @@ class Call:
         EngineTimeout: it took longer than ``limits.call_seconds``.
     """
 
-    __slots__ = ("_generation", "_max_tokens", "_reserved", "_session", "_state", "_stops", "_timeout")
+    __slots__ = ("_generation", "_max_tokens", "_reserved", "_schema", "_session", "_state", "_stops")
 
     _generation: Generation
-    _timeout: asyncio.Timeout
     _reserved: int
 
-    def __init__(self, session: Session, state: State, max_tokens: int, stops: Stops) -> None:
+    def __init__(self, session: Session, state: State, max_tokens: int, stops: Stops, schema: str | None) -> None:
         self._session = session
         self._state = state
         self._max_tokens = max_tokens
         self._stops = stops
+        self._schema = schema
 
     async def __aenter__(self) -> Generation:
         ledger = self._session.ledger
-        self._reserved = await ledger.reserve_tokens(self._max_tokens)
+        unbound = ledger.tokens_left is None
+        self._reserved = reserved = self._max_tokens if unbound else await ledger.reserve_tokens(self._max_tokens)
         try:
             ledger.take_call()
         except BudgetExceeded:
-            ledger.settle(reserved=self._reserved, used=0)
+            ledger.settle(reserved=reserved, used=0)
             raise
-        self._timeout = asyncio.timeout(self._session.limits.call_seconds)
-        await self._timeout.__aenter__()
-        self._generation = self._state.stream(max_tokens=self._reserved, stops=self._stops)
+        self._session.watch.start(self)
+        self._generation = self._state.stream(max_tokens=reserved, stops=self._stops, schema=self._schema)
         return self._generation
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        session, generation = self._session, self._generation
         try:
-            await self._generation.__aexit__(kind, error, trace)
+            await generation.__aexit__(kind, error, trace)
+        except asyncio.CancelledError as cancelled:  # while it was being closed
+            kind, error = type(cancelled), cancelled
+            raise
         finally:
-            self._session.ledger.settle(reserved=self._reserved, used=len(self._generation.ids))
-            await self._stop_clock(kind, error, trace)
-
-    async def _stop_clock(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            engine, seconds = self._session.engine, self._session.limits.call_seconds
-            raise EngineTimeout(
-                f"{engine.name} did not finish a request in {seconds:g} s: raise Limits(call_seconds=…)"
-            ) from error
+            session.ledger.settle(reserved=self._reserved, used=generation.tokens)
+            if session.watch.stop(self, kind):
+                raise EngineTimeout(
+                    f"{self._state.engine.name} did not finish a request in {session.limits.call_seconds:g} s: "
+                    "raise Limits(call_seconds=…)"
+                ) from error
 
 
-def usage_of(generation: Generation, tag_tokens: int) -> CallUsage:
-    """Book the cost of one finished or broken-off completion."""
+def usage_of(generation: Generation, tag_tokens: int, *, retries: int = 0) -> CallUsage:
+    """Book the cost of one finished or broken-off completion; ``retries`` is 1 if it stands in for another."""
     finish = generation.finish
     return CallUsage(
         calls=1,
         prompt_tokens=finish.prompt_tokens if finish else 0,
         cached_tokens=finish.cached_tokens if finish else 0,
-        generated_tokens=len(generation.ids),
+        generated_tokens=generation.tokens,
         tag_tokens=tag_tokens,
+        retries=retries,
     )

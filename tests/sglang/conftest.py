@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from .counters import Counters
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-sglang" / "bin" / "python"
+START_TIMEOUT = 1200.0  # half a minute of work, on a machine that may be busy otherwise
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,12 +35,18 @@ def checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    server = SGLangServer(checkpoint, python=PYTHON)
+    server = SGLangServer(checkpoint, python=PYTHON, start_timeout=START_TIMEOUT)
     try:
         asyncio.run(server.start())
         yield server
     finally:
         asyncio.run(server.stop())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 Connect = Callable[..., AbstractAsyncContextManager[tuple[SGLangEngine, Counters]]]

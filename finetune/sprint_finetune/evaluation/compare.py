@@ -43,5 +43,5 @@ async def _solve(method: Method, case: Case, seed: int, check: Check) -> Outcome
     run: Run[str]
     async with method.sprint(seed=seed).map([case.task], concurrency=1) as runs:
         (run,) = [run async for run in runs]
-    correct = False if run.answer is None else await check(case, run.answer)
+    correct = False if run.error else await check(case, run.answer)
     return Outcome.of(run, method=method.name, case=case.id, seed=seed, correct=correct)

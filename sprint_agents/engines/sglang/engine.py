@@ -2,7 +2,8 @@
 
 Invariants:
 
-- A request is tried again only before its first token arrived.
+- No token is drawn twice. A request that was refused, or broke off before its first token, is sent again; one that
+  broke off later goes on by a new request, behind the tokens that had arrived (``written``).
 - A request whose stream is left before the server ended it is aborted at the server by its own id, also while the
   reading task is being cancelled; that takes ``abort_timeout`` at most.
 - Every attempt has an id of its own at the server, and none is a prefix of another: SGLang aborts by prefix, and two
@@ -14,6 +15,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,7 @@ from sprint_agents.retrying import retried
 from .frames import DONE, FrameReader, recognised
 from .model import ServedModel, ask
 from .tokenizer import LocalTokenizer, ServerTokenizer, Tokenizer
+from .written import Written
 
 T = TypeVar("T")
 
@@ -46,10 +49,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Running:
-    """A request under way: its id at the server, of the latest attempt, and whether ``abort`` was called for it."""
+    """A request under way: the latest attempt's id at the server, and what became of it.
+
+    ``aborted`` once ``abort`` was called for the request, ``broke`` if the attempt's stream ended without a word.
+    """
 
     rid: str = ""
     aborted: bool = False
+    broke: bool = False
 
 
 class SGLangEngine:
@@ -62,8 +69,9 @@ class SGLangEngine:
     ``client`` of your own brings its own proxies, certificates and limits, and is not closed by the engine.
 
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens,
-    ``abort_timeout`` for an abort. ``attempts`` in all for a request that was refused, or broke off before its first
-    token; a server that asks to come back later than ``longest_wait`` is believed, and not asked again.
+    ``abort_timeout`` for an abort. ``attempts`` in all for a request that was refused or broke off: sent again, or,
+    where tokens had arrived, gone on with behind them. A server that asks to come back later than ``longest_wait`` is
+    believed, and not asked again.
 
     A ``Sampling.seed`` is sent, but SGLang heeds it only if started with ``--enable-deterministic-inference``.
 
@@ -102,6 +110,7 @@ class SGLangEngine:
         self._manifest = Manifest.load(self._directory) if self._directory else None
         self._model: ServedModel | None = None
         self._running: dict[str, _Running] = {}
+        self._aborts = True
 
     @property
     def name(self) -> str:
@@ -116,6 +125,11 @@ class SGLangEngine:
     @property
     def caches_ended(self) -> Literal[True]:
         """True: SGLang's radix cache gets what a request wrote when the request ends (see ``CachesEnded``)."""
+        return True
+
+    @property
+    def constrains(self) -> Literal[True]:
+        """True: a server holds a completion to a JSON schema by its grammar backend (see ``Constrains``)."""
         return True
 
     async def __aenter__(self) -> Self:
@@ -153,7 +167,8 @@ class SGLangEngine:
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream the completion of ``request``.
 
-        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``.
+        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. Where a stream broke
+        off and was gone on with, ``finish`` counts the last request alone.
 
         Raises:
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
@@ -165,12 +180,19 @@ class SGLangEngine:
         if request.id in self._running:
             raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
         self._running[request.id] = running = _Running()
+        written = Written(request)
         try:
-            chunks, first = await self._retry(lambda: self._begin(request.id, running, body), running=running)
-            async with aclosing(chunks):
-                yield first
-                async for chunk in chunks:
-                    yield chunk
+            while True:
+                begin = partial(self._begin, request.id, running, body)
+                chunks, first = await self._retry(begin, running=running)
+                try:
+                    async with aclosing(chunks):
+                        yield written.add(first)
+                        async for chunk in chunks:
+                            yield written.add(chunk)
+                    return
+                except EngineUnavailable as error:
+                    body = await self._rest(written, running, error)
         finally:
             del self._running[request.id]
 
@@ -178,7 +200,7 @@ class SGLangEngine:
         """End a request of this engine, whoever reads it; unknown and finished ids are ignored."""
         if running := self._running.get(request_id):
             running.aborted = True
-            await self._http.post("/abort_request", {"rid": running.rid}, urgent=True)
+            await self._abort(running.rid)
 
     async def aclose(self) -> None:
         """Abort everything that runs and close the connections; safe to call twice."""
@@ -211,9 +233,18 @@ class SGLangEngine:
         chunks = self._attempt(running, {"rid": running.rid, **body})
         return chunks, await anext(chunks)
 
+    async def _rest(self, written: Written, running: _Running, error: EngineUnavailable) -> dict[str, object]:
+        """Write the request that goes on where one broke off, or raise ``error`` where none can."""
+        passing = running.broke and not (running.aborted or self._http.closed)
+        if not (passing and written.parts < self._attempts and (rest := await written.rest(self.decode))):
+            raise error
+        _log.warning("engine.resumed", url=self._http.url, rid=running.rid, tokens=len(written.ids), error=str(error))
+        return body_of(rest, await self.model())
+
     async def _attempt(self, running: _Running, body: dict[str, object]) -> AsyncGenerator[Chunk]:
         reader = FrameReader()
         last: Chunk | None = None
+        running.broke = False
         try:
             async with self._http.events("/generate", body) as events:
                 async for event in events:
@@ -230,8 +261,12 @@ class SGLangEngine:
         except (EngineRejected, EngineOverloaded) as error:
             reader.ended = True
             raise recognised(error) from error
+        except EngineUnavailable:
+            if last is None:  # else the server had said all that there was to say
+                raise
         finally:
-            if not reader.ended:
+            running.broke = not reader.ended
+            if running.broke:
                 await self._abort_surely(running.rid)
         if last is None:
             raise EngineUnavailable(
@@ -251,12 +286,20 @@ class SGLangEngine:
         if cancelled:
             raise cancelled
 
+    async def _abort(self, rid: str) -> None:
+        """End a request at the server; SGLang's router knows no aborts, and ends what nobody is connected to."""
+        if self._aborts:
+            try:
+                await self._http.post("/abort_request", {"rid": rid}, urgent=True)
+            except EngineRejected:
+                self._aborts = False
+
     async def _abort_quietly(self, rid: str) -> None:
         if self._http.closed:
             return
         try:
             async with asyncio.timeout(self._abort_timeout):
-                await self._http.post("/abort_request", {"rid": rid}, urgent=True)
+                await self._abort(rid)
         except (EngineError, TimeoutError) as error:
             _log.warning("engine.abort_failed", url=self._http.url, rid=rid, error=str(error) or "timed out")
 
@@ -332,4 +375,6 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
         "spaces_between_special_tokens": False,
         "sampling_seed": sampling.seed,
     }
+    if request.schema is not None:
+        parameters["json_schema"] = request.schema
     return {"input_ids": ids, "sampling_params": parameters, "stream": True}

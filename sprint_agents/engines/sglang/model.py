@@ -53,7 +53,10 @@ async def ask(http: Http, directory: Path | None) -> ServedModel:
     Raises:
         EngineError: the server is not ready, or is none of SGLang's.
     """
-    answer = await http.get("/model_info")
+    try:
+        answer = await http.get("/model_info")
+    except EngineRejected:  # SGLang's router knows only the older name
+        answer = await http.get("/get_model_info")
     try:
         info = _Info.model_validate(answer)
     except ValidationError as error:

@@ -217,6 +217,8 @@ def _model_arguments(checkpoint: Path, *, cpu: bool, cache_tokens: int) -> list[
     except ValidationError as error:
         raise InvalidCheckpoint(f"{path} is not the description of a model: {error}") from error
     arguments = ["--model-path", str(checkpoint), "--served-model-name", checkpoint.name, "--sleep-on-idle"]
+    # Else every event repeats the whole text and all ids so far.
+    arguments.append("--incremental-streaming-output")
     if cpu:
         arguments += ["--device", "cpu", "--max-total-tokens", str(cache_tokens)]
         # SGLang halves float32 unless told not to, and then rounds some greedy choices away.

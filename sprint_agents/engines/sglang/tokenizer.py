@@ -8,7 +8,7 @@ from typing import Protocol
 from pydantic import BaseModel, ValidationError
 
 from sprint_agents.engines.http import Http
-from sprint_agents.errors import EngineProtocolError, InvalidCheckpoint, MissingExtra
+from sprint_agents.errors import EngineProtocolError, EngineRejected, InvalidCheckpoint, MissingExtra
 
 _REMEMBERED = 4096
 _REMEMBERED_CHARACTERS = 4096
@@ -77,7 +77,7 @@ class ServerTokenizer:
         if known := self._encoded.get(text):
             self._encoded.move_to_end(text)
             return list(known)
-        answer = await self._http.post("/tokenize", {"prompt": text, "add_special_tokens": False})
+        answer = await self._post("/tokenize", {"prompt": text, "add_special_tokens": False})
         try:
             ids = _Tokens.model_validate(answer).tokens
         except ValidationError as error:
@@ -90,8 +90,17 @@ class ServerTokenizer:
 
     async def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``."""
-        answer = await self._http.post("/detokenize", {"tokens": list(ids), "skip_special_tokens": False})
+        answer = await self._post("/detokenize", {"tokens": list(ids), "skip_special_tokens": False})
         try:
             return _Text.model_validate(answer).text
         except ValidationError as error:
             raise EngineProtocolError(f"{self._http.url}/detokenize answered with no text") from error
+
+    async def _post(self, path: str, body: object) -> object:
+        try:
+            return await self._http.post(path, body)
+        except EngineRejected as error:
+            raise EngineRejected(
+                f"{self._http.url}{path} refused: {error}. A router has no tokenizer: give tokenizer=, the directory "
+                "of the checkpoint on this machine"
+            ) from error

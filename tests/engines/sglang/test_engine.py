@@ -298,16 +298,6 @@ class TestRetries:
 
         play([answers("busy", 503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), completes()], scene)
 
-    def test_not_after_the_first_token(self) -> None:
-        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
-            chunks = engine.complete(request())
-            assert (await anext(chunks)).text == "a"
-            with pytest.raises(EngineUnavailable, match="broke"):
-                await anext(chunks)
-            assert len(server.bodies("/generate")) == 1
-
-        play([begins(then=Exchange.die)], scene)
-
     def test_not_after_a_silence(self) -> None:
         async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
             with pytest.raises(EngineTimeout, match=r"silent for 0.05 s"):
@@ -316,6 +306,101 @@ class TestRetries:
             assert server.aborts == ["r-1"]
 
         play([hangs], scene, read_timeout=0.05)
+
+
+def breaks(text: str, ids: Sequence[int]) -> Act:
+    """A stream that breaks off behind some tokens; the scripted server's ids are bytes."""
+
+    async def act(exchange: Exchange) -> None:
+        exchange.head(content_type="text/event-stream; charset=utf-8")
+        await exchange.send(f"data: {frame(text, ids, prompt=3)}\n\n".encode())
+        exchange.die()
+
+    return act
+
+
+class TestAStreamThatBrokeOff:
+    """Goes on by a new request behind what had arrived, as if nothing had happened."""
+
+    def test_no_token_is_lost_or_asked_for_twice(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            assert joined(await complete(engine)) == (list(b"abc"), "abc")
+            first, second, third = server.bodies("/generate")
+            assert second["input_ids"] == [*first["input_ids"], *b"a"]
+            assert third["input_ids"] == [*first["input_ids"], *b"ab"]
+            room = [body["sampling_params"]["max_new_tokens"] for body in (first, second, third)]
+            assert room == [room[0], room[0] - 1, room[0] - 2]
+            assert {name_of(body["rid"]) for body in (first, second, third)} == {"r-1"}
+            assert len({body["rid"] for body in (first, second, third)}) == 3
+
+        play([breaks("a", b"a"), breaks("b", b"b"), completes(("c",), (99,))], scene)
+
+    def test_as_often_as_attempts_allow(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineUnavailable, match="broke"):
+                await complete(engine)
+            assert len(server.bodies("/generate")) == 2
+
+        play([breaks("a", b"a")], scene, attempts=2)
+
+    def test_not_inside_a_character(self) -> None:
+        """The server holds the text of a token back until the character is complete."""
+
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineUnavailable, match="broke"):
+                await complete(engine)
+            assert len(server.bodies("/generate")) == 1
+
+        play([breaks("a", b"ab")], scene)
+
+    def test_not_inside_what_may_be_a_stop(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineUnavailable, match="broke"):
+                await complete(engine, replace(request(), stop_texts=("bar",)))
+            assert len(server.bodies("/generate")) == 1
+
+        play([breaks("aba", b"aba")], scene)
+
+    def test_not_inside_a_schema(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineUnavailable, match="broke"):
+                await complete(engine, replace(request(), schema='{"type": "string"}'))
+            (body,) = server.bodies("/generate")
+            assert body["sampling_params"]["json_schema"] == '{"type": "string"}'
+
+        play([breaks("a", b"a")], scene)
+
+    def test_not_where_it_was_aborted(self) -> None:
+        aborted = asyncio.Event()
+
+        async def act(exchange: Exchange) -> None:
+            exchange.head(content_type="text/event-stream; charset=utf-8")
+            await exchange.send(f"data: {frame('a', b'a', prompt=3)}\n\n".encode())
+            await aborted.wait()
+            exchange.die()
+
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            chunks = engine.complete(request())
+            await anext(chunks)
+            await engine.abort("r-1")
+            aborted.set()
+            with pytest.raises(EngineUnavailable):
+                await anext(chunks)
+            assert len(server.bodies("/generate")) == 1
+
+        play([act], scene)
+
+    def test_what_had_been_said_to_the_end_is_complete(self) -> None:
+        async def act(exchange: Exchange) -> None:
+            exchange.head(content_type="text/event-stream; charset=utf-8")
+            await exchange.send(f"data: {frame('a', b'a', prompt=3, type='stop', matched=97)}\n\n".encode())
+            exchange.die()
+
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            assert joined(await complete(engine)) == ([97], "a")
+            assert len(server.bodies("/generate")) == 1
+
+        play([act], scene)
 
 
 def test_a_stream_that_just_ends_is_a_dead_server() -> None:

@@ -1,0 +1,219 @@
+"""Tools: plain typed Python functions that an executor's model may call.
+
+A function's signature says what a call must look like, its docstring what the tool is for. Whatever goes wrong in a
+call is told to the model, as data; only a mistake in the function's declaration is an error, when the tool is made.
+"""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
+from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, to_json
+from typing_extensions import TypedDict
+
+from .dialect.turns import ToolBrief, ToolOutcome
+from .errors import ConfigurationError
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+ReturnT = TypeVar("ReturnT")
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[P, ReturnT]):
+    """A function that a model may call; make it with ``Tool.of``, which is a decorator too.
+
+    Attributes:
+        name: what the model calls it.
+        description: what the model is told that it does.
+        schema: the JSON schema of its arguments, as JSON text.
+        seconds: time for one call; None for the executor's ``tool_timeout``.
+        function: what is called, itself unchanged.
+
+    >>> @Tool.of
+    ... def area(width: float, height: float = 1.0) -> float:
+    ...     '''Return the area of a rectangle.'''
+    ...     return width * height
+    >>> area(2, 3), area.name, area.description
+    (6, 'area', 'Return the area of a rectangle.')
+    >>> asyncio.run(area.use('{"width": "wide"}', seconds=1)).text
+    '"the arguments are wrong: width: Input should be a valid number, unable to parse string as a number"'
+    """
+
+    name: str
+    description: str
+    schema: str
+    seconds: float | None
+    function: Callable[P, ReturnT]
+    _arguments: TypeAdapter[dict[str, Any]]
+
+    @staticmethod
+    def of(
+        function: Callable[Q, T],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        seconds: float | None = None,
+    ) -> "Tool[Q, T]":
+        """Make a tool of a function; its name and its docstring are the tool's, unless others are given.
+
+        A sync function runs in a thread, an async one in the run's event loop.
+
+        Raises:
+            ConfigurationError: the function cannot be called by a model; the message names the parameter and the fix.
+        """
+        name = name or str(getattr(function, "__name__", ""))
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name or function!r} is no name for a tool: use letters, digits and _, as in Tool.of(f, name='find')"
+            )
+        if seconds is not None and seconds <= 0:
+            raise ConfigurationError(f"tool {name!r} has {seconds:g} seconds for a call: give it more, or None")
+        arguments = _keywords(name, function)
+        return Tool(
+            name=name,
+            description=(inspect.getdoc(function) or "") if description is None else description,
+            schema=json_schema(arguments, what=f"tool {name!r}"),
+            seconds=seconds,
+            function=function,
+            _arguments=arguments,
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
+        """Call the function, as if it were no tool."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def brief(self) -> ToolBrief:
+        """What a model is told of it."""
+        return ToolBrief(self.name, self.description, self.schema)
+
+    async def use(self, arguments: str, *, seconds: float) -> ToolOutcome:
+        """Call the function with ``arguments``, a JSON object, for at most ``seconds``; never raises what it raised.
+
+        A thread cannot be stopped: a sync function that takes too long goes on, and what it returns is dropped.
+        """
+        try:
+            keywords = self._arguments.validate_json(arguments)
+        except ValidationError as error:
+            return self._failed(f"the arguments are wrong: {explain(error)}")
+        seconds = self.seconds or seconds
+        clock = asyncio.timeout(seconds)
+        try:
+            async with clock:
+                value = await self._call(keywords)
+            return ToolOutcome(self.name, to_json(value).decode())
+        except PydanticSerializationError as error:
+            return self._failed(f"it returned something that is no JSON: {error}")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failed(f"it was cancelled: {error}")
+        except Exception as error:
+            if clock.expired():
+                return self._failed(f"it took longer than {seconds:g} s")
+            return self._failed(f"{type(error).__name__}: {error}")
+
+    async def _call(self, keywords: dict[str, Any]) -> object:
+        function = cast("Callable[..., object]", self.function)
+        if inspect.iscoroutinefunction(function):
+            return await function(**keywords)
+        value = await asyncio.to_thread(function, **keywords)
+        return await value if inspect.isawaitable(value) else value
+
+    def _failed(self, message: str) -> ToolOutcome:
+        return ToolOutcome(self.name, to_json(message).decode(), failed=True)
+
+
+class _Terse(GenerateJsonSchema):
+    """Schemas as a model reads them: no titles that repeat the names of fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
+    """Return the JSON schema of a type, as JSON text.
+
+    Raises:
+        ConfigurationError: JSON cannot hold such values; the message begins with ``what``.
+    """
+    try:
+        schema = adapter.json_schema(schema_generator=_Terse)
+    except PydanticUserError as error:
+        raise ConfigurationError(
+            f"{what} holds what JSON cannot: {error.message.rstrip('.')}. Models read and write JSON: "
+            "use pydantic models, dataclasses, and plain types such as int or list[str]"
+        ) from error
+    schema.pop("title", None)
+    return to_json(schema).decode()
+
+
+def explain(error: ValidationError) -> str:
+    """Say what is wrong in words for a model, at most five things, each after the place where it is."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]]
+    return "; ".join(said if len(found) <= 5 else [*said, f"and {len(found) - 5} more"])
+
+
+def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[str, Any]]:
+    """Make the type of a call's arguments from the signature.
+
+    Raises:
+        ConfigurationError: a parameter has no annotation, or cannot be given by name.
+    """
+    signature, hints = _signature(name, function)
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        what = f"parameter {parameter.name!r} of tool {name!r}"
+        if parameter.kind not in _NAMED:
+            raise ConfigurationError(
+                f"{what} is {parameter.kind.description}, and a model gives arguments by name: declare each on its own"
+            )
+        if parameter.name not in hints:
+            raise ConfigurationError(
+                f"{what} has no annotation, so no schema can be made of it: write `{parameter.name}: str`, or its type"
+            )
+        fields[parameter.name] = _field(hints[parameter.name], parameter.default)
+    keywords: Any = TypedDict(name, fields)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues] - made at run time
+    keywords.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+    try:
+        return TypeAdapter(keywords)
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise ConfigurationError(
+            f"a parameter of tool {name!r} has a type that models cannot write: {str(error).split('. ')[0]}. "
+            "Use pydantic models, dataclasses, and plain types such as int or list[str]"
+        ) from error
+
+
+def _field(annotation: Any, default: object) -> Any:
+    """Declare one argument; one that may be left out shows its default to the model, where JSON can hold that."""
+    if default is inspect.Parameter.empty:
+        return annotation
+    try:
+        to_json(default)
+    except PydanticSerializationError:
+        return NotRequired[annotation]
+    return NotRequired[Annotated[annotation, Field(json_schema_extra={"default": default})]]  # type: ignore[dict-item]
+
+
+def _signature(name: str, function: Callable[..., object]) -> tuple[inspect.Signature, dict[str, Any]]:
+    called = function if inspect.isfunction(function) or isinstance(function, MethodType) else type(function).__call__
+    try:
+        return inspect.signature(function), get_type_hints(called, include_extras=True)
+    except (NameError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the signature of tool {name!r} cannot be read ({error}): wrap it in a function whose annotations can"
+        ) from error

@@ -1,0 +1,27 @@
+"""Tasks for whole runs, and what their executors had to compute."""
+
+import itertools
+
+from sprint_agents import Sampling, Stage
+from sprint_agents.engines.sglang import SGLangEngine
+from sprint_finetune.problems import problems
+
+GREEDY = Sampling(temperature=0)
+HEADER = "\n<execution_1.1>\n"
+REST = "1.1>"
+
+
+def held_out(count: int, *, seed: int, numbers: int = 3) -> list[str]:
+    """Different problems that the model was not trained on."""
+    drawn = (task.prompt for task, _ in problems(seed=seed, split="held_out", counts=(numbers,)))
+    return list(itertools.islice(dict.fromkeys(itertools.islice(drawn, 2 * count)), count))
+
+
+def computed(stage: Stage) -> list[int]:
+    """Prompt tokens of each executor that were in no cache."""
+    return [execution.usage.prompt_tokens - execution.usage.cached_tokens for execution in stage.executions]
+
+
+async def most_of_its_own(engine: SGLangEngine) -> int:
+    """How many tokens a branch may compute: the rest of its prompt's closing tag, and its header."""
+    return len(await engine.encode(REST)) + len(await engine.encode(HEADER)) + 4  # two-digit numbers take more

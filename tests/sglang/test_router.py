@@ -1,0 +1,187 @@
+"""SGLang's own router in front of two workers, through the same engine and one URL."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from sprint_agents import Run, Sprint
+from sprint_agents.context import Context
+from sprint_agents.engine import Request, Sampling
+from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
+from sprint_agents.errors import EngineRejected, EngineUnavailable
+from sprint_agents.events import PlannerWrote, RunFinished
+
+from .conftest import PYTHON, ROOT, START_TIMEOUT, free_port
+from .counters import Counters
+from .runs import GREEDY, computed, held_out, most_of_its_own
+
+RUNS = 6
+
+
+@pytest.fixture(scope="module")
+def second(checkpoint: Path) -> Iterator[SGLangServer]:
+    server = SGLangServer(checkpoint, python=PYTHON, start_timeout=START_TIMEOUT)
+    try:
+        asyncio.run(server.start())
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="module")
+def router(server: SGLangServer, second: SGLangServer) -> Iterator[str]:
+    port = free_port()
+    command = [str(PYTHON), "-m", "sglang_router.launch_router", "--policy", "cache_aware", "--log-level", "error"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
+    command += ["--worker-urls", server.url, second.url]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            asyncio.run(asyncio.wait_for(ready(url), START_TIMEOUT))
+            yield url
+        finally:
+            process.kill()
+
+
+async def ready(url: str) -> None:
+    connects = httpx2.AsyncHTTPTransport(retries=10)  # waits longer each time
+    async with httpx2.AsyncClient(base_url=url, transport=connects, timeout=START_TIMEOUT) as client:
+        healthy: list[bool] = []
+        while healthy != [True, True]:
+            healthy = [worker["is_healthy"] for worker in (await client.get("/workers")).json()["workers"]]
+
+
+def test_forks_land_where_their_prefix_is(
+    router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path
+) -> None:
+    async def main() -> None:
+        async with (
+            Counters(server.url) as one,
+            Counters(second.url) as two,
+            SGLangEngine(router, tokenizer=checkpoint) as engine,
+        ):
+            await one.forget()
+            await two.forget()
+            before = [await one.load(), await two.load()]
+            async with Sprint(engine, sampling=GREEDY).map(held_out(RUNS, seed=6), concurrency=RUNS) as finished:
+                runs: list[Run] = [run async for run in finished]
+            await one.idle()
+            await two.idle()
+            after = [await one.load(), await two.load()]
+            assert [run.error for run in runs if run.error] == []
+            # On the other worker a fork would have to compute all that it shares with the planner.
+            most = await most_of_its_own(engine)
+            assert max(own for run in runs for stage in run.stages for own in computed(stage)) <= most
+            work = [b.computed_prompt_tokens - a.computed_prompt_tokens for a, b in zip(before, after, strict=True)]
+            assert sum(work) == sum(run.usage.recomputed_tokens for run in runs)
+            assert min(work) > 0  # both had some
+
+    asyncio.run(main())
+
+
+def test_leaving_a_stream_ends_it_on_its_worker(
+    router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path
+) -> None:
+    """The router knows no ``/abort_request``; it passes on that nobody is connected any more."""
+
+    async def main() -> None:
+        async with (
+            Counters(server.url) as one,
+            Counters(second.url) as two,
+            SGLangEngine(router, tokenizer=checkpoint) as engine,
+        ):
+            text = f"{held_out(1, seed=7)[0]}\n"
+            context = Context().extend(await engine.encode(text), text)
+
+            def request(name: str) -> Request:
+                return Request(id=name, context=context, max_tokens=3000, sampling=Sampling(temperature=1.0))
+
+            left = engine.complete(request("left"))
+            await anext(left)
+            await left.aclose()
+            await one.idle()
+            await two.idle()
+            aborted = engine.complete(request("aborted"))
+            await anext(aborted)
+            await engine.abort("aborted")
+            with pytest.raises(EngineUnavailable, match="aborted"):
+                async for _ in aborted:
+                    pass
+            await one.idle()
+            await two.idle()
+
+    asyncio.run(main())
+
+
+def test_a_router_encodes_no_text(router: str) -> None:
+    async def main() -> None:
+        async with SGLangEngine(router) as engine:
+            with pytest.raises(EngineRejected, match="tokenizer="):
+                await engine.encode("a text")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("program", ["sglang.launch_server", "sglang_router.launch_router"])
+def test_the_compose_file_names_options_that_there_are(program: str) -> None:
+    compose = (ROOT / "environments" / "cluster" / "compose.yaml").read_text()
+    (command,) = re.findall(rf"-m {program}\s(.*?)\n    \w", compose, re.DOTALL)
+    named = set(re.findall(r"(?<=\s)--[a-z-]+", command))
+    environment = os.environ | {"SGLANG_PLATFORM": "plain_cpu"}
+    told = subprocess.run(
+        [str(PYTHON), "-W", "ignore", "-m", program, "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(named) > 3
+    assert named <= set(re.findall(r"--[a-z-]+", told.stdout))
+
+
+def test_a_worker_that_is_killed_costs_a_retry_and_not_the_run(
+    router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path
+) -> None:
+    """The last test here: it leaves one worker."""
+
+    async def until_killed(engine: SGLangEngine, task: str) -> Run | None:
+        """Kill the second worker while the planner writes there; None if it writes on the first."""
+        seen = 0
+        async with Counters(second.url) as two, Sprint(engine, sampling=GREEDY).stream(task) as events:
+            async for event in events:
+                if isinstance(event, PlannerWrote):
+                    seen += 1
+                    if seen == 10 and not (await two.load()).requests:
+                        return None
+                    if seen == 10:
+                        os.killpg(second.process.pid, signal.SIGKILL)
+                if isinstance(event, RunFinished):
+                    return event.run
+        raise AssertionError("a run ends with an event")
+
+    async def main() -> None:
+        async with (
+            SGLangEngine(router, tokenizer=checkpoint) as engine,
+            SGLangEngine(server.url, tokenizer=checkpoint) as direct,
+            Counters(server.url) as one,
+        ):
+            for task in held_out(20, seed=8):
+                if run := await until_killed(engine, task):
+                    break
+            else:
+                raise AssertionError("the router never used the second worker")
+            assert not second.process.running
+            # Greedily, the run is the one that it would have been.
+            alone = await Sprint(direct, sampling=GREEDY).run(task)
+            assert run.transcript == alone.transcript
+            assert run.usage.failures == 0
+            await one.idle()
+
+    asyncio.run(main())

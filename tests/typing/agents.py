@@ -1,0 +1,100 @@
+"""What an editor knows: each comment is what pyright must say that the expression is."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Literal, reveal_type
+
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from sprint_agents import Answer, Executor, Plan, Planner, Planning, Run, Sprint, Stage, Step, Subtask
+from sprint_agents.testing import FakeEngine
+from sprint_agents.tools import Tool
+
+
+class Finding(BaseModel):
+    title: str
+    score: float
+
+
+@dataclass
+class Report:
+    findings: list[Finding]
+
+
+class Entry(TypedDict):
+    name: str
+
+
+@Tool.of
+async def search(query: str, *, limit: int = 5) -> list[str]:
+    """Search."""
+    return [query] * limit
+
+
+def count(word: str) -> int:
+    """Count letters."""
+    return len(word)
+
+
+def measure(subtask: Subtask) -> int:
+    return len(subtask.prompt)
+
+
+async def measure_later(subtask: Subtask) -> float:
+    return len(subtask.prompt) / 2
+
+
+async def findings(planning: Planning) -> AsyncGenerator[Step, Stage[Finding]]:
+    stage = yield Plan.of("read the first part", "read the second part")
+    reveal_type(stage.results)  # list[Finding]
+    reveal_type(stage.failures)  # list[Execution[Finding]]
+    yield Answer(value=Report(stage.results))
+
+
+engine = FakeEngine("")
+
+# Agents: models, dataclasses, plain types, and forms that are no classes.
+reveal_type(Planner())  # Planner[str]
+reveal_type(Planner(Report))  # Planner[Report]
+reveal_type(Executor(Finding, tools=[search, count], attempts=3))  # Executor[Finding]
+reveal_type(Executor(list[Finding]))  # Executor[list[Finding]]
+reveal_type(Executor(Entry))  # Executor[Entry]
+reveal_type(Planner(int | None))  # Planner[int | None]
+reveal_type(Planner(Finding | Report))  # Planner[Finding | Report]
+reveal_type(Planner(Literal["yes", "no"]))  # Planner[Literal['yes', 'no']]
+reveal_type(Executor(Annotated[int, Field(gt=0)]))  # Executor[int]
+
+# Tools are still the functions that they were.
+reveal_type(search.name)  # str
+reveal_type(search("a", limit=3))  # CoroutineType[Any, Any, list[str]]
+
+# Sprints: the answer's type, and the results'.
+reveal_type(Sprint(engine))  # Sprint[str, str]
+reveal_type(Sprint(engine, planner=Planner(int)))  # Sprint[int, str]
+reveal_type(Sprint(engine, executor=measure))  # Sprint[str, int]
+reveal_type(Sprint(engine, executor=measure_later))  # Sprint[str, float]
+reveal_type(Sprint(engine, executor=Sprint(engine, planner=Planner(Report))))  # Sprint[str, Report]
+
+
+async def main() -> None:
+    sprint = Sprint(engine, policy=findings, planner=Planner(Report), executor=Executor(Finding))
+    run = await sprint.run("task")
+    reveal_type(run)  # Run[Report, Finding]
+    reveal_type(run.answer)  # Report
+    reveal_type(run.stages[0].results)  # list[Finding]
+    reveal_type(run.stages[0].executions[0].value)  # Finding | None
+    reveal_type((await Sprint(engine, planner=Planner(int | None)).run("task")).answer)  # int | None
+    reveal_type(Sprint(engine, planner=Planner(Entry)).run_sync("task").answer["name"])  # str
+    async with sprint.map(["a", "b"]) as runs:
+        async for one in runs:
+            reveal_type(one)  # Run[Report, Finding]
+
+
+def total(run: Run[Report]) -> float:
+    return sum(finding.score for finding in run.answer.findings)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,29 @@
+"""What an editor warns of: each comment names the rule that pyright must give there."""
+
+from sprint_agents import Executor, Planner, Sprint, Subtask
+from sprint_agents.testing import FakeEngine
+from sprint_agents.tools import Tool
+
+
+@Tool.of
+def count(word: str) -> int:
+    """Count letters."""
+    return len(word)
+
+
+def by_name(name: str) -> str:
+    return name
+
+
+engine = FakeEngine("")
+answer = Sprint(engine, planner=Planner(int)).run_sync("task").answer
+
+answer.upper()  # reportAttributeAccessIssue
+count(3)  # reportArgumentType
+Executor(int, attempts="3")  # reportArgumentType
+Executor(int, tools=[3])  # reportArgumentType
+Executor(3)  # reportArgumentType
+Executor(str, "be brief")  # reportCallIssue
+Sprint(engine, executor=by_name)  # reportArgumentType
+Sprint(engine, planner=Executor(int))  # reportArgumentType
+Sprint(engine, checker=lambda subtask: subtask == Subtask(number=1, prompt="a"), planner=int)  # reportArgumentType
