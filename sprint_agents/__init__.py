@@ -11,6 +11,7 @@ from .policies import Planning, Policy
 from .run import Run
 from .sprint import Sprint
 from .state import State, Stops
+from .tools import Tool
 from .trajectory import Trajectory
 from .usage import Usage
 
@@ -20,6 +21,7 @@ __all__ = [
     "Usage",
     "Planner",
     "Executor",
+    "Tool",
     "Budget",
     "Limits",
     "FailurePolicy",

@@ -45,8 +45,8 @@ class Execution(BaseModel, Generic[ResultT]):
     """What became of one subtask; ``failure`` is set exactly where ``value`` is not.
 
     ``text`` is what the executor wrote, without its tags, valid or not; ``usage`` sums all attempts. ``stages`` are
-    those of the policy that carried it out, if one did. Where an executor took more than one turn, to call tools or to
-    correct itself, ``tool_uses`` are its calls in order and ``transcript`` is all that it read and wrote.
+    those of the policy or sprint that carried it out, if one did. Where an executor took more than one turn, to call
+    tools or to correct itself, ``tool_uses`` are its calls in order and ``transcript`` is all that it read and wrote.
     """
 
     model_config = _FROZEN

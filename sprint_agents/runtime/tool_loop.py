@@ -21,14 +21,11 @@ async def use_tools(
 
     What goes wrong in a call is its text; a tool never ends an execution.
     """
-
-    async def use(call: ToolCall, at: int) -> ToolUse:
-        return await _use(session, executor, call, stage=stage, number=number, at=at)
-
-    if len(calls) == 1:
-        return [await use(calls[0], first)]
+    uses = [_use(session, executor, call, stage=stage, number=number, at=at) for at, call in enumerate(calls, first)]
+    if len(uses) == 1:
+        return [await uses[0]]
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(use(call, at)) for at, call in enumerate(calls, first)]
+        tasks = [group.create_task(use) for use in uses]
     return [task.result() for task in tasks]
 
 

@@ -1,0 +1,67 @@
+"""One timer for all the calls of a run does what a timeout of each would do."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sprint_agents.runtime.watch import Watch, Watched
+from sprint_agents.testing import run_virtual
+
+
+class TooLong(Exception):
+    pass
+
+
+async def call(watch: Watch, seconds: float) -> float:
+    """Take ``seconds`` under the watch; return when that was over."""
+    watched = Watched()
+    watch.start(watched)
+    kind: type[BaseException] | None = None
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        kind = type(error)
+        raise
+    finally:
+        if watch.stop(watched, kind):
+            raise TooLong
+    return asyncio.get_running_loop().time()
+
+
+@given(calls=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), max_size=12))
+def test_each_call_ends_when_a_timeout_of_its_own_would_end_it(calls: list[tuple[int, int]]) -> None:
+    async def begin(watch: Watch, start: int, seconds: int) -> float:
+        await asyncio.sleep(start)
+        try:
+            return await call(watch, seconds)
+        except TooLong:
+            return asyncio.get_running_loop().time()
+
+    async def main() -> list[float]:
+        watch = Watch(7.5)
+        return await asyncio.gather(*(begin(watch, start, seconds) for start, seconds in calls))
+
+    assert run_virtual(main()) == [start + min(seconds, 7.5) for start, seconds in calls]
+
+
+def test_no_timer_is_left_when_no_call_is_under_way():
+    async def main() -> None:
+        watch = Watch(60)
+        await asyncio.gather(call(watch, 1), call(watch, 2))
+        await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="virtual time stands still at 2 s"):
+        run_virtual(main())
+
+
+def test_a_task_that_others_cancel_at_the_same_time_stays_cancelled():
+    async def main() -> None:
+        task = asyncio.create_task(call(Watch(5), 60))
+        await asyncio.sleep(5)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    run_virtual(main())
