@@ -1,5 +1,6 @@
 """How the tests call the command: in this process, with stdout and stderr apart."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
@@ -42,3 +43,11 @@ def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeEngine], FakeEn
         return engine
 
     return use
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """What starts the tests in the background may have them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -92,15 +92,6 @@ def test_a_half_written_line_with_a_newline_is_repaired_too(call, tasks: Path, o
     assert sorted(ids_of(out)) == sorted(task["id"] for task in TASKS)
 
 
-@pytest.fixture
-def interruptible():
-    """What starts the tests in the background may have them ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_batch_goes_on(call, tasks: Path, out: Path, use_engine) -> None:
     async def interrupted(prompt: Prompt) -> str:
         if prompt.number == 6:
