@@ -12,12 +12,12 @@ import asyncio
 import itertools
 import statistics
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
 
 from sprint_agents import Run, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.models import nano_path
+from sprint_finetune.evaluation.summary import wilson
 from sprint_finetune.problems import problems
 
 POLICIES = ("sequential", "interleaved")
@@ -34,18 +34,10 @@ async def solve(engine: LocalEngine, tasks: Sequence[str]) -> dict[str, list[Run
     return runs
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, in percent."""
-    z, share = 1.96, right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    reach = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return 100 * (middle - reach), 100 * (middle + reach)
-
-
 def row(name: str, runs: Sequence[Run], against: Sequence[Run]) -> str:
     """Write one line of the table."""
     right = sum(run.verified is True for run in runs)
-    low, high = wilson(right, len(runs))
+    low, high = (100 * bound for bound in wilson(right, len(runs)))
     usage = [run.usage for run in runs]
     mean = [
         statistics.mean(getattr(one, field) for one in usage)

@@ -66,6 +66,7 @@ def draw(family: str, seed: str, *, held_out: bool = False) -> Iterator[Solved]:
 
 
 def calls_of(work: Solved) -> list[Call]:
+    """Write all calls of a run that plans."""
     return [planner(work), *executors(work)]
 
 
@@ -140,6 +141,7 @@ def evaluate(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, works:
 
 
 def group_of(call: Call) -> str:
+    """Say which row of the table a call belongs to."""
     if call.role == "planner":
         return GROUPS[0]
     header = _HEADER.search(call.pieces[-2].text)

@@ -4,42 +4,30 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
-from sprint_agents import __version__
-from sprint_agents.errors import ConfigurationError, SprintError
+from sprint_agents.errors import ConfigurationError
 
 from . import engine
 from .batch import solve_file
+from .commands import Commands, VersionFlag
 from .demo import demonstrate
 from .inspect import inspect_files
 from .run import run_as_json, watch
 from .settings import Settings, with_settings
-from .words import error_line
 
 LOG_LEVEL = "SPRINT_LOG_LEVEL"
 """The environment variable that says which of the library's logs go to stderr: ``debug``, ``info``, ``warning``, …"""
 
 
-class _Commands(TyperGroup):
-    """Reports the errors of all commands in one way."""
-
-    def invoke(self, ctx: Any) -> Any:
-        with _reporting():
-            return super().invoke(ctx)
-
-
 app = typer.Typer(
     name="sprint",
-    cls=_Commands,
+    cls=Commands,
     help="Interleaved planning and parallel execution for reasoning models.",
     epilog=f"The library's logs go to stderr from the level that ${LOG_LEVEL} names (default: warning).",
     no_args_is_help=True,
@@ -52,30 +40,9 @@ app.add_typer(engine.app, name="engine")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
-@contextmanager
-def _reporting() -> Generator[None]:
-    """Turn an error of the library into one line and an exit code; anything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except SprintError as error:
-        typer.echo(error_line(error), err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from None
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"sprint-agents {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _configure(  # pyright: ignore[reportUnusedFunction]
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
-    ] = False,
+    version: VersionFlag = False,
 ) -> None:
     del version
     name = os.environ.get(LOG_LEVEL, "warning")

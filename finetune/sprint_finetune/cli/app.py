@@ -1,31 +1,18 @@
 """The commands; each is one function, in a module of its own where it has more to say than its options."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from sprint_agents import __version__
-from sprint_agents.errors import ConfigurationError, SprintError
+from sprint_agents.cli.commands import Commands, VersionFlag
 
 from . import evaluating
 from .curating import By, Options, draw, run
 
-
-class _Commands(TyperGroup):
-    """Reports the errors of all commands in one way."""
-
-    def invoke(self, ctx: Any) -> Any:
-        with _reporting():
-            return super().invoke(ctx)
-
-
 app = typer.Typer(
     name="sprint-finetune",
-    cls=_Commands,
+    cls=Commands,
     help="From reasoning traces to models that plan and execute in parallel.",
     no_args_is_help=True,
     add_completion=False,
@@ -35,30 +22,9 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a curation.")]
 
 
-@contextmanager
-def _reporting() -> Generator[None]:
-    """Turn an error of the library into one line and an exit code; anything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except SprintError as error:
-        typer.echo(f"error: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from None
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"sprint-agents {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _configure(  # pyright: ignore[reportUnusedFunction]
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
-    ] = False,
+    version: VersionFlag = False,
 ) -> None:
     del version
 

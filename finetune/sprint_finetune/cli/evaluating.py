@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +17,7 @@ from sprint_agents.models import nano_path
 from sprint_agents.tasks import Task
 from sprint_finetune import arithmetic, multiplication, problems
 from sprint_finetune.curation.answers import MathVerifier
-from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, load_cases, summarise
+from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, held_out, load_cases, summarise
 from sprint_finetune.evaluation.plots import draw
 from sprint_finetune.evaluation.summary import markdown
 
@@ -61,8 +60,7 @@ def run(options: Options) -> None:
 
 def _cases(options: Options) -> list[Case]:
     if options.cases in get_args(Family):
-        tasks = islice(_held_out(options.cases), options.count)
-        return [Case(id=f"{options.cases}-{number}", task=task.prompt) for number, task in enumerate(tasks, 1)]
+        return held_out(_held_out(options.cases), name=options.cases, count=options.count)
     return load_cases(Path(options.cases), limit=options.count)
 
 

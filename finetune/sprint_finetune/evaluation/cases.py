@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.tasks import recognise
+from sprint_agents.tasks import Task, recognise
 
 _CHOICES = "ABCD"
 
@@ -39,11 +39,10 @@ class Case(BaseModel):
         return None
 
 
-def held_out(problems: Iterator[tuple[Any, Any]], *, name: str, count: int) -> list[Case]:
-    """Take the first ``count`` problems of one of our own tasks, as their generators yield them."""
+def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
+    """Take the first ``count`` of the ``tasks`` that one of our own generators draws."""
     return [
-        Case(id=f"{name}-{number}", task=task.prompt)
-        for number, (task, _) in enumerate(itertools.islice(problems, count), 1)
+        Case(id=f"{name}-{number}", task=task.prompt) for number, task in enumerate(itertools.islice(tasks, count), 1)
     ]
 
 
