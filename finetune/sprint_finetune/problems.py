@@ -64,7 +64,7 @@ def solved(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Solved
         for lead, explorations in zip(PLAN_OPENINGS, searched, strict=False)
     )
     found = next((e.found for explorations in searched for e in explorations if e.found), None)
-    return Solved(task, stages, f"\\boxed{{ {found}}}" if found else NOTHING, found is not None)
+    return Solved(task, stages, f"\\boxed{{{found}}}" if found else NOTHING, found is not None)
 
 
 def problems(

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from . import arithmetic, multiplication
 from .problems import problems, solved
-from .traces import Call, chain, executors, planner
+from .traces import NAMES, Call, chain, executors, planner
 
 IGNORED = -100
 """The label of a token that the model reads but does not learn."""
@@ -42,60 +42,46 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
     return Sample(ids, labels)
 
 
-Mix = Literal["chains", "roles", "answers"]
-"""What a batch holds: sequential chains alone, the calls of both modes, or mostly planners, who copy from afar."""
+Mix = Literal["chains", "roles"]
+"""What a problem is told as: one sequential chain, or the calls of both modes."""
 
 Family = Literal["countdown", "arithmetic", "multiplication"]
 """A kind of tasks, as ``sprint_agents.tasks.FAMILIES`` names it."""
 
-_PLANNERS_OF_FOUR = 0.35
-_EXECUTORS = 4
-_VERDICTS = 3
-_CHAINS_AMONG_ANSWERS = 0.25
+_COUNTS = (3, 4, 4)
+_UNSOLVABLE = 0.05
 _SLIPS = 0.05
+_CHAINS = 0.3
+_PLANNERS_OF_FOUR = 0.7
+_EXECUTORS = 3
+_LATER_EXECUTORS = 0.3
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
 
 def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[Call]:
-    """Take some calls of one training problem; long contexts with little to learn less often."""
+    """Take some calls of one training problem, which is the same for every ``mix``.
+
+    Long contexts with little to learn are taken less often: whole paths of planners, and executors of later stages.
+    """
     if family == "countdown":
-        return _calls_of_search(rng, seed=seed, mix=mix)
-    work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
+        work = solved(*next(problems(seed=seed, split="train", counts=_COUNTS, unsolvable=_UNSOLVABLE)))
+    else:
+        work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
         return [chain(work)]
-    every = list(executors(work))
-    first = len(work.stages[0].subtasks)
-    calls = [planner(work), *rng.sample(every[:first], k=min(3, first))]
-    if rng.random() < 0.5:
-        calls.append(chain(work))
-    if rng.random() < 0.5:
-        calls.append(rng.choice(every[first:]))
-    return calls
-
-
-def _calls_of_search(rng: random.Random, *, seed: str, mix: Mix) -> list[Call]:
-    counts = (3, 4) if mix == "roles" else (3, 4, 4, 4)
-    task, searched = next(problems(seed=seed, split="train", counts=counts, unsolvable=0.05))
-    work = solved(task, searched)
-    if mix == "chains":
-        return [chain(work)]
-    if mix == "answers":
-        every = list(executors(work))
-        return [planner(work), rng.choice(every), *([chain(work)] if rng.random() < _CHAINS_AMONG_ANSWERS else [])]
-    calls: list[Call] = []
-    short = len(task.numbers) == 3
-    if short or rng.random() < 0.5:
-        calls.append(chain(work))
     path = planner(work)
-    calls.append(path if short or rng.random() < _PLANNERS_OF_FOUR else first_plan(path))
+    long = len(work.stages[0].subtasks) > len(NAMES)
+    calls = [path if not long or rng.random() < _PLANNERS_OF_FOUR else first_plan(path)]
+    if rng.random() < _CHAINS:
+        calls.append(chain(work))
     every = list(executors(work))
     found = [call for call in every if call.found]
     calls += rng.sample(found, k=min(1, len(found)))
-    # Executors of a second stage read a long context: only one of them.
     first = len(work.stages[0].subtasks)
     calls += rng.sample(every[:first], k=min(_EXECUTORS, first))
-    calls += rng.sample(every[first:], k=min(_EXECUTORS if short else 1, len(every) - first))
+    if every[first:] and (not long or rng.random() < _LATER_EXECUTORS):
+        calls.append(rng.choice(every[first:]))
     return calls
 
 
@@ -136,8 +122,7 @@ def batches(
         (family,) = random.Random(f"{key}:family").choices(list(families), weights=list(families.values()))
         calls = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
         if family == "countdown" and mix == "roles":
-            drill = random.Random(f"{key}:verdicts")
-            calls += [call for count in range(_VERDICTS) for call in verdicts(drill, seed=f"{key}:{count}")]
+            calls += verdicts(random.Random(f"{key}:verdicts"), seed=key)
         samples += [encode(call, tokenizer) for call in calls]
     samples.sort(key=lambda sample: len(sample.ids))
     while samples:

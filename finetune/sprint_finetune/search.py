@@ -6,14 +6,17 @@ The search space: combine two numbers into one until one is left; whole positive
 Every line is a small table that a small model can look up, with one token a word::
 
     25 - 7 = 18 left 18 3 2 for 46     the opening, the numbers that it leaves, the target
-    18 3 : 21 15 54 6                  two of them: sum, difference, product, quotient (x: none of use)
-    21 2 : 23 19 42 x 46 no            one of these and the last number: the same four, the target, is it there?
-    …
-    44 2 : 46 42 88 22 46 yes
+     18 3 : 21 15 54 6                 two of them: sum, difference, product, quotient (x: none of use)
+     21 2 : 23 19 42 x 46 no           one of these and the last number: the same four, the target, is it there?
+     …
+     44 2 : 46 42 88 22 46 yes
     found 46 = 44 + 2 , 44 = …         from the target back to the opening
-    answer ((…) + …) + 2
+    answer=((…)+…)+2
 
 The order is fixed, so that a model can learn it: the numbers fall, pairs in order, then ``+ - * /``.
+
+Signs without spaces, and the numbers beside them, stand in answers alone. They are tokens of their own, so a planner that
+copies the answer from a thousand tokens before has nothing to mistake for it.
 """
 
 import itertools
@@ -44,7 +47,7 @@ class Term:
         if self.made_of is None:
             return str(self.value)
         a, op, b = self.made_of
-        return f"{a._inside()} {op} {b._inside()}"
+        return f"{a._inside()}{op}{b._inside()}"
 
     @property
     def equation(self) -> str:
@@ -118,7 +121,7 @@ def explore(numbers: tuple[int, ...], step: tuple[int, Op, int], target: int) ->
     found = _explore(rest, target, lines)
     if found:
         lines.append(f"found {' , '.join(term.equation for term in found.steps())}")
-    lines.append(f"answer {found.expression}" if found else "none")
+    lines.append(f"answer={found.expression}" if found else "none")
     return Exploration(opening, "\n".join(lines) + "\n", found.expression if found else None)
 
 
@@ -142,4 +145,4 @@ def _last(a: Term, b: Term, target: int, lines: list[str]) -> Term | None:
 
 
 def _row(a: Term, b: Term, values: list[Term | None]) -> str:
-    return f"{a.value} {b.value} : {' '.join(str(made.value) if made else NO_VALUE for made in values)}"
+    return f" {a.value} {b.value} : {' '.join(str(made.value) if made else NO_VALUE for made in values)}"

@@ -1,6 +1,7 @@
-"""Train sprint-nano from scratch on CPU or GPU, until told to stop; killed, it resumes where it was.
+"""Train a model of sprint-nano's shape on CPU or GPU, from scratch or from a checkpoint; killed, it resumes where it was.
 
-    python -m sprint_finetune.train runs/nano --steps 5000
+    python -m sprint_finetune.train runs/base --mix chains --steps 3000
+    python -m sprint_finetune.train runs/nano --mix roles --start runs/base/checkpoint --steps 5000
 
 Schedule: warm-up, constant, linear decay. bf16 autocast over float32 weights.
 The data is a function of seed and step, so a resumed run sees what an uninterrupted one would have seen.
@@ -22,13 +23,13 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from .samples import IGNORED, Family, batches
+from .samples import IGNORED, Family, Mix, batches
 from .search import LARGEST
 from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
 
-FAMILIES: Mapping[Family, float] = {"countdown": 1.0}
+FAMILIES: Mapping[Family, float] = {"countdown": 0.5, "arithmetic": 0.25, "multiplication": 0.25}
 """What sprint-nano learns, and how often a problem is of each kind."""
 
 WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 600, 1000, 2000)
@@ -41,6 +42,10 @@ BYTE_LEVEL_LINE = "Ċ"
 
 VERDICT_WEIGHT = 5.0
 """What a verdict, `` yes`` or `` no``, counts against other tokens: all that follows hangs on it."""
+
+ANSWER_SIGNS = "()+-*/"
+ANSWER_WEIGHT = 3.0
+"""What a sign counts that stands in a Countdown answer alone: a planner writes few of them, each a copy from afar."""
 
 
 def nano_config(vocabulary: int, *, hidden: int = 256, layers: int = 4) -> LlamaConfig:
@@ -85,7 +90,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     return model
 
 
-def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 200, decay: float = 0.39) -> float:
+def learning_rate(step: int, *, steps: int, peak: float, warm_up: int = 200, decay: float = 0.5) -> float:
     """Warm up, hold, then fall linearly to zero over the last part, ``decay``, of ``steps``."""
     return peak * min(1.0, (step + 1) / warm_up, (steps - step) / (decay * steps))
 
@@ -94,45 +99,41 @@ def train(
     folder: Path,
     *,
     steps: int,
+    mix: Mix,
+    start: Path | None = None,
     seed: int = 0,
     peak: float = 2e-3,
     problems_per_step: int = 8,
-    tokens_per_batch: int = 12_288,
-    chain_steps: int = 1400,
-    answer_steps: int = 400,
+    tokens_per_batch: int = 6_144,
     families: Mapping[Family, float] = FAMILIES,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
 ) -> None:
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
-    The first ``chain_steps`` see sequential chains alone, where nearly every token is learned; they teach the
-    arithmetic. The rest see all roles; the last ``answer_steps`` mostly whole paths of planners, whose answer stands
-    a thousand tokens before. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it needs
-    a C compiler and a minute to begin.
+    ``start`` is a checkpoint with this tokenizer to begin from; None begins from scratch. Every ``mix`` sees the same
+    problems at the same step. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it needs a
+    C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
-    model = new_model(tokenizer)
+    model = LlamaForCausalLM.from_pretrained(start) if start else new_model(tokenizer)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    weights = torch.ones(len(tokenizer), device=device)
-    verdicts = [f"{BYTE_LEVEL_SPACE}{word}{BYTE_LEVEL_LINE}" for word in ("yes", "no")]
-    weights[tokenizer.convert_tokens_to_ids(verdicts)] = VERDICT_WEIGHT
+    weights = token_weights(tokenizer).to(device)
     first, tokens = _resume(folder, model, optimiser)
     body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=peak)
-        mix = "chains" if step < chain_steps else "answers" if step >= steps - answer_steps else "roles"
         parts = batches(
             tokenizer,
             seed=seed,
             step=step,
-            problems_per_step=problems_per_step if mix == "chains" else problems_per_step // 2,
+            problems_per_step=problems_per_step,
             tokens_per_batch=tokens_per_batch,
             mix=mix,
             families=families,
@@ -145,6 +146,15 @@ def train(
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
             _save(folder, model, tokenizer, optimiser, step=step + 1, tokens=tokens)
             saved = time.monotonic()
+
+
+def token_weights(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Return what each token counts in the loss, of shape (vocabulary,)."""
+    weights = torch.ones(len(tokenizer))
+    verdicts = [f"{BYTE_LEVEL_SPACE}{word}{BYTE_LEVEL_LINE}" for word in ("yes", "no")]
+    weights[tokenizer.convert_tokens_to_ids(verdicts)] = VERDICT_WEIGHT
+    weights[tokenizer.convert_tokens_to_ids(list(ANSWER_SIGNS))] = ANSWER_WEIGHT
+    return weights
 
 
 def _update(
@@ -219,7 +229,11 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--mix", choices=get_args(Mix), required=True, help="sequential chains, or the calls of both modes")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint to begin from, in place of random weights")
+    parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
+    parser.add_argument("--problems", type=int, default=8, help="problems a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -231,8 +245,12 @@ def main() -> None:
     train(
         arguments.folder,
         steps=arguments.steps,
+        mix=arguments.mix,
+        start=arguments.start,
         seed=arguments.seed,
-        families=dict.fromkeys(arguments.families, 1.0),
+        peak=arguments.peak,
+        problems_per_step=arguments.problems,
+        families={family: FAMILIES[family] for family in arguments.families},
         compiled=not arguments.eager,
     )
 
