@@ -15,8 +15,8 @@ Every line is a small table that a small model can look up, with one token a wor
 
 The order is fixed, so that a model can learn it: the numbers fall, pairs in order, then ``+ - * /``.
 
-Signs without spaces, and the numbers beside them, stand in answers alone. They are tokens of their own, so a planner that
-copies the answer from a thousand tokens before has nothing to mistake for it.
+Signs without spaces, and the numbers beside them, stand in answers alone. They are tokens of their own, so a planner
+that copies the answer from a thousand tokens before has nothing to mistake for it.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Train a model of sprint-nano's shape on CPU or GPU, from scratch or from a checkpoint; killed, it resumes where it was.
+"""Train a model of sprint-nano's shape, from scratch or from a checkpoint; killed, it resumes where it was.
 
     python -m sprint_finetune.train runs/base --mix chains --steps 3000
     python -m sprint_finetune.train runs/nano --mix roles --start runs/base/checkpoint --steps 5000
@@ -112,8 +112,8 @@ def train(
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
     ``start`` is a checkpoint with this tokenizer to begin from; None begins from scratch. Every ``mix`` sees the same
-    problems at the same step. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it needs a
-    C compiler and a minute to begin.
+    problems at the same step. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it
+    needs a C compiler and a minute to begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,7 +229,9 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--mix", choices=get_args(Mix), required=True, help="sequential chains, or the calls of both modes")
+    parser.add_argument(
+        "--mix", choices=get_args(Mix), required=True, help="sequential chains, or the calls of both modes"
+    )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--start", type=Path, help="a checkpoint to begin from, in place of random weights")
     parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")

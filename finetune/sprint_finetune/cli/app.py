@@ -108,6 +108,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each case.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     count: Annotated[int, typer.Option(min=1, help="Cases at most.")] = 100,
+    concurrency: Annotated[int, typer.Option(min=1, help="Runs at once; no wall times are kept with more than 1.")] = 1,
 ) -> None:
     """Compare ways to solve the same cases; the same command goes on where it was stopped."""
     evaluating.run(
@@ -119,6 +120,7 @@ def evaluate(
             seeds=seeds,
             temperature=temperature,
             count=count,
+            concurrency=concurrency,
             out=out,
         )
     )

@@ -38,6 +38,7 @@ class Options:
     seeds: int
     temperature: float
     count: int
+    concurrency: int
     out: Path
 
 
@@ -104,6 +105,7 @@ async def _compare(options: Options, cases: Sequence[Case], outcomes: OutcomeFil
             out=outcomes,
             check=check,
             heard=lambda _: bar.advance(task),
+            concurrency=options.concurrency,
         )
 
 

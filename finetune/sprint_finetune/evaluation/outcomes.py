@@ -25,6 +25,7 @@ class Outcome(BaseModel):
         spurious_stages: those of them in which nothing was gained: two prompts say the same, or the critical path is
             ``SPURIOUS_SHARE`` of all tokens (PAPER, Relatives: spurious parallelism).
         correct: None where no program could tell.
+        seconds: wall time; None where other runs were under way on the engine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +45,7 @@ class Outcome(BaseModel):
     width: int
     parallel_stages: int
     spurious_stages: int
-    seconds: float
+    seconds: float | None
 
     @property
     def key(self) -> Key:
@@ -52,8 +53,8 @@ class Outcome(BaseModel):
         return self.method, self.case, self.seed
 
     @classmethod
-    def of(cls, run: Run[str], *, method: str, case: str, seed: int, correct: bool | None) -> Self:
-        """Take what a finished or failed run tells."""
+    def of(cls, run: Run[str], *, method: str, case: str, seed: int, correct: bool | None, alone: bool) -> Self:
+        """Take what a finished or failed run tells; ``alone`` if it had the engine to itself."""
         wide = [stage for stage in run.stages if len(stage.executions) > 1]
         return cls(
             method=method,
@@ -71,7 +72,7 @@ class Outcome(BaseModel):
             width=run.usage.width,
             parallel_stages=len(wide),
             spurious_stages=sum(_spurious(stage) for stage in wide),
-            seconds=run.usage.seconds,
+            seconds=run.usage.seconds if alone else None,
         )
 
 

@@ -19,7 +19,8 @@ class Row(BaseModel):
         runs: sample size: cases times seeds.
         accuracy: right answers, with the 95 % Wilson interval ``low`` to ``high``; ``unknown`` runs count as wrong.
         strict_ratio: strict sequential tokens against the twin's on the same runs, ratio of sums.
-        speed_up: the twin's wall time over this one's, median of the pairs.
+        seconds: median wall time of the runs that were timed; None where none was.
+        speed_up: the twin's wall time over this one's, median of the pairs that were timed.
         parallel_share: tokens written in parallel stages, of all tokens.
         serial_collapse: runs without any parallel stage (PAPER, Relatives).
         spurious_parallelism: parallel stages in which nothing was gained, see ``Outcome``.
@@ -44,8 +45,8 @@ class Row(BaseModel):
     parallel_share: float
     serial_collapse: float
     spurious_parallelism: float
-    seconds: float
-    speed_up: float
+    seconds: float | None
+    speed_up: float | None
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
@@ -115,13 +116,19 @@ def _row(
         parallel_share=_share(sum(o.parallel_tokens for o in mine), sum(o.total_tokens for o in mine)),
         serial_collapse=_share(sum(not o.parallel_stages for o in mine), len(mine)),
         spurious_parallelism=_share(sum(o.spurious_stages for o in mine), sum(o.parallel_stages for o in mine)),
-        seconds=statistics.median(outcome.seconds for outcome in mine),
-        speed_up=statistics.median(b.seconds / max(a.seconds, 1e-9) for a, b in zip(mine, other, strict=True)),
+        seconds=_median([outcome.seconds for outcome in mine if outcome.seconds is not None]),
+        speed_up=_median(
+            [b.seconds / max(a.seconds, 1e-9) for a, b in zip(mine, other, strict=True) if a.seconds and b.seconds]
+        ),
     )
 
 
 def _strict(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.sequential_tokens_strict for outcome in outcomes)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _share(part: float, whole: float) -> float:
@@ -141,7 +148,8 @@ def markdown(rows: Sequence[Row]) -> str:
         f"| {row.sequential_tokens:.0f} | {row.sequential_tokens_strict:.0f} | {row.total_tokens:.0f} "
         f"| {row.strict_ratio:.2f} | {row.stages:.1f} | {row.width:.1f} | {100 * row.parallel_share:.0f} "
         f"| {100 * row.serial_collapse:.0f} | {100 * row.spurious_parallelism:.0f} "
-        f"| {1000 * row.seconds:.0f} | {row.speed_up:.2f} |"
+        f"| {'-' if row.seconds is None else f'{1000 * row.seconds:.0f}'} "
+        f"| {'-' if row.speed_up is None else f'{row.speed_up:.2f}'} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"

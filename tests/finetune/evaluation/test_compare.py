@@ -32,7 +32,7 @@ def methods(engine):
     ]
 
 
-def evaluate(path, *, cases=CASES, seeds=(0, 1), stop_after=None):
+def evaluate(path, *, cases=CASES, seeds=(0, 1), stop_after=None, concurrency=1):
     heard = []
 
     def hear(outcome):
@@ -42,7 +42,7 @@ def evaluate(path, *, cases=CASES, seeds=(0, 1), stop_after=None):
 
     async def main():
         async with FakeEngine(respond) as engine:
-            await compare(methods(engine), cases, seeds=seeds, out=out, heard=hear)
+            await compare(methods(engine), cases, seeds=seeds, out=out, heard=hear, concurrency=concurrency)
 
     with OutcomeFile(path) as out:
         try:
@@ -57,6 +57,19 @@ def test_every_case_is_solved_by_every_method_with_every_seed(tmp_path):
     expected = itertools.product(("twin", "sprint"), ("a", "b"), (0, 1))
     assert sorted(outcome.key for outcome in heard) == sorted(expected)
     assert {outcome.case: outcome.correct for outcome in heard} == {"a": True, "b": False}
+
+
+def test_runs_at_once_come_to_the_same_but_are_not_timed(tmp_path):
+    evaluate(tmp_path / "alone.jsonl")
+    heard = evaluate(tmp_path / "together.jsonl", concurrency=3)
+    with OutcomeFile(tmp_path / "alone.jsonl") as out:
+        assert {o.key: o for o in heard} == {
+            key: outcome.model_copy(update={"seconds": None}) for key, outcome in out.outcomes.items()
+        }
+    with OutcomeFile(tmp_path / "together.jsonl") as out:
+        rows = summarise(out, twin="twin")
+    assert all(row.seconds is None and row.speed_up is None for row in rows)
+    assert markdown(rows).splitlines()[2].endswith("| - | - |")
 
 
 @pytest.mark.parametrize("cut", [0, 25])
