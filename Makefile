@@ -11,12 +11,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+TRAIN := $(BIN)/python -m sprint_finetune.train
+
 # What starts an SGLang server, and everything else in benchmarks/.
 SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format type bench wheel sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test lint format type bench wheel nano sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +50,13 @@ wheel: .venv/.dev ## build the wheel into dist/ and check what is in it
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t wheel -d dist
 	$(BIN)/pytest tests/test_packaging.py
+
+nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; killed, goes on
+	$(TRAIN) runs/base --mix chains --steps 3000 --problems 8
+	$(TRAIN) runs/nano --mix roles --steps 4000 --problems 4 --start runs/base/checkpoint
+	$(TRAIN) runs/rft --mix chains --steps 4000 --problems 4 --start runs/base/checkpoint
+	$(BIN)/python -m sprint_finetune.export runs/nano runs/sprint-nano
+	$(BIN)/python -m sprint_finetune.export runs/rft runs/sprint-nano-rft --name sprint-nano-rft
 
 sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for any CPU, into .venv-sglang
 

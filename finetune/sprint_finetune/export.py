@@ -1,4 +1,4 @@
-"""Turn a training run into the checkpoint that ships: weights, tokenizer, ``sprint.json`` and the model card.
+"""Turn a training run into a checkpoint to ship: weights, tokenizer and ``sprint.json``.
 
 python -m sprint_finetune.export runs/nano sprint_agents/models/sprint-nano
 """
@@ -39,23 +39,17 @@ TASKS: TaskRanges = {
 }
 """All that there are traces of."""
 
-NANO = Manifest(
-    model="sprint-nano",
-    temperature=0.0,
-    stages=4,
-    plan_tokens=512,
-    execution_tokens=320,
-    tasks={"countdown": TASKS["countdown"]},
-)
+NANO = Manifest(model="sprint-nano", temperature=0.0, stages=4, plan_tokens=512, execution_tokens=320, tasks=TASKS)
 """What sprint-nano was trained to do, and how it is run."""
 
 
-def export(run: Path, target: Path) -> None:
-    """Copy the newest checkpoint of ``run`` to ``target`` and write its manifest beside it."""
+def export(run: Path, target: Path, *, name: str = NANO.model) -> None:
+    """Copy the newest checkpoint of ``run`` to ``target`` and write its manifest beside it, under ``name``."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in SHIPPED:
-        shutil.copy(run / "checkpoint" / name, target / name)
-    (target / FILE_NAME).write_text(NANO.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for file in SHIPPED:
+        shutil.copy(run / "checkpoint" / file, target / file)
+    manifest = NANO.model_copy(update={"model": name})
+    (target / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -63,8 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--name", default=NANO.model)
     arguments = parser.parse_args()
-    export(arguments.run, arguments.target)
+    export(arguments.run, arguments.target, name=arguments.name)
 
 
 if __name__ == "__main__":

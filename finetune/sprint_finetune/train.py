@@ -121,14 +121,15 @@ def train(
     tokenizer = build_tokenizer()
     model = LlamaForCausalLM.from_pretrained(start) if start else new_model(tokenizer)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimisers = make_optimisers(model, peak=peak)
     weights = token_weights(tokenizer).to(device)
-    first, tokens = _resume(folder, model, optimiser)
+    first, tokens = _resume(folder, model, optimisers)
     body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps=steps, peak=peak)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, steps=steps, peak=peak)
         parts = batches(
             tokenizer,
             seed=seed,
@@ -138,14 +139,25 @@ def train(
             mix=mix,
             families=families,
         )
-        loss, seen = _update(model, body, optimiser, list(parts), weights)
+        loss, seen = _update(model, body, optimisers, list(parts), weights)
         tokens += seen
         if step % 25 == 0:
             seconds = round(time.monotonic() - started, 1)
             _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds)
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
-            _save(folder, model, tokenizer, optimiser, step=step + 1, tokens=tokens)
+            _save(folder, model, tokenizer, optimisers, step=step + 1, tokens=tokens)
             saved = time.monotonic()
+
+
+def make_optimisers(model: LlamaForCausalLM, *, peak: float) -> list[torch.optim.Optimizer]:
+    """Make Muon for the matrices within the layers, and AdamW for all else; both take AdamW's learning rate."""
+    inner = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
+    held = {id(parameter) for parameter in inner}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in held]
+    return [
+        torch.optim.Muon(inner, lr=peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
+    ]
 
 
 def token_weights(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
@@ -160,7 +172,7 @@ def token_weights(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
 def _update(
     model: LlamaForCausalLM,
     body: Callable[..., Any],
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
     weights: torch.Tensor,
 ) -> tuple[float, int]:
@@ -172,8 +184,9 @@ def _update(
         loss.backward()
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    for optimiser in optimisers:
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
     return total, sum(ids.numel() for ids, _ in parts)
 
 
@@ -189,13 +202,14 @@ def _loss(
     return functional.cross_entropy(logits.float(), targets[kept], weight=weights, reduction="sum")
 
 
-def _resume(folder: Path, model: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+def _resume(folder: Path, model: LlamaForCausalLM, optimisers: Sequence[torch.optim.Optimizer]) -> tuple[int, int]:
     path = folder / "state.pt"
     if not path.exists():
         return 0, 0
     state = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(kept)
     return state["step"], state["tokens"]
 
 
@@ -203,16 +217,15 @@ def _save(
     folder: Path,
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     *,
     step: int,
     tokens: int,
 ) -> None:
     """Write the state beside its old place and rename it, so a kill leaves one of the two whole."""
     partial = folder / "state.partial"
-    torch.save(
-        {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "tokens": tokens}, partial
-    )
+    kept = [optimiser.state_dict() for optimiser in optimisers]
+    torch.save({"model": model.state_dict(), "optimisers": kept, "step": step, "tokens": tokens}, partial)
     os.replace(partial, folder / "state.pt")
     model.save_pretrained(folder / "checkpoint")
     tokenizer.save_pretrained(folder / "checkpoint")
