@@ -1,9 +1,11 @@
 """Seeded arithmetic problems, worked out group by group.
 
-Each stage names the innermost groups, and its executors work them out; the next one has their values in their
-places. Every line restates what it combines, with one token a word::
+Each stage reads the expression once, from left to right, and names the innermost groups; its executors work them out,
+and the next one has their values in their places. Every line restates what it combines, with one token a word::
 
-    Name the groups: A * 2 - B                       the plan; each group is a subtask
+    Name the groups:                                 the plan of (12 + 7 * 3) * 2 - (9 - 4)
+     A = 12 + 7 * 3                                  each name is a subtask
+     * 2 - B = 9 - 4
     12 + 7 * 3 : 7 * 3 = 21                          the first * or /, else the first + or -
     check 21 / 3 = 7 yes                             the operation undone
     12 + 21 : 12 + 21 = 33
@@ -61,18 +63,22 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
 
     while True:
         groups = _INNERMOST.findall(text)
+        between = _INNERMOST.split(text)[::2] if groups else ["", ""]
         named: dict[str, str] = {}
         subtasks: list[Subtask] = []
-        for group, name in zip(groups or [text], names, strict=False):
+        lead = f"{NAMING}\n" if groups else LAST
+        for before, group, name in zip(between, groups or [text], names, strict=False):
             numbers = re.sub("[A-Z]", value_of, group)
             named[name], lines = _work_out(numbers, slips, rng)
-            prompt = f"{name} = {numbers}"
+            lead += f"{before.rstrip()} {name} = {numbers}\n"
             end = Piece(f"so {name} = {named[name]}\n", True)
-            subtasks.append(Subtask(prompt, (*lines, end), heading=f"Now {prompt}\n"))
+            subtasks.append(Subtask(name, (*lines, end), heading=f"Now {name}\n"))
+        if between[-1]:
+            lead += f"{between[-1]}\n"
         values.update(named)
         letters = iter(named)
         text = _INNERMOST.sub(lambda _, letters=letters: next(letters), text)
-        stages.append(Stage(f"{NAMING} {text}\n" if groups else LAST, tuple(subtasks)))
+        stages.append(Stage(lead, tuple(subtasks)))
         if not groups:
             return Solved(task, tuple(stages), f"\\boxed{{ {task.value}}}")
 
