@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
 from sprint_agents.engine import Chunk, Request
+from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
@@ -20,6 +22,8 @@ from .worker import LocalStatistics, Ticket, Worker, closed_error
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+
+    from sprint_agents.dialect.conversation import Turns
 
     from .scheduler import Scheduler
 
@@ -40,6 +44,8 @@ class LocalEngine:
     operation; it holds for the process. ``cache_tokens`` bounds the tokens whose keys and values are stored,
     ``max_running`` the branches that are computed at once (others wait), ``prefill_chunk`` the prompt tokens of one
     step. Besides ``cache_tokens``, the branches that decode take room for about half as many tokens more, at most.
+
+    ``chat`` says how the turns of conversations are marked, if that is not just the checkpoint's chat template.
 
     No context may be longer than the model's positions, its sliding window if it has one, and ``cache_tokens``.
     ``Finish.cached_tokens`` is at most the prompt's length less one: the last token is always computed.
@@ -69,6 +75,7 @@ class LocalEngine:
         cache_tokens: int | None = None,
         prefill_chunk: int = 256,
         max_running: int = 128,
+        chat: ChatTemplate | None = None,
     ) -> None:
         for option, value in {
             "cache_tokens": cache_tokens,
@@ -85,6 +92,7 @@ class LocalEngine:
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
+        self._chat = chat or ChatTemplate()
         self._device, self._dtype, self._threads = device, dtype, threads
         self._cache_tokens, self._prefill_chunk, self._max_running = cache_tokens, prefill_chunk, max_running
         self._lock = threading.Lock()
@@ -101,6 +109,16 @@ class LocalEngine:
     def manifest(self) -> Manifest | None:
         """What ``sprint.json`` beside the weights says; None where there is none."""
         return self._manifest
+
+    @cached_property
+    def turns(self) -> "Turns | None":
+        """How the checkpoint's chat template marks turns; None where it has none (see ``Converses``).
+
+        Raises:
+            InvalidCheckpoint: the template rewrites history, or is none.
+
+        """
+        return turns_of_checkpoint(self._directory, self._chat, extra="local")
 
     def statistics(self) -> LocalStatistics:
         """Say what the engine holds and has done, as it was between the last two steps."""

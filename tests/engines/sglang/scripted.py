@@ -122,6 +122,8 @@ class ScriptedServer:
             case "/abort_request":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 self.aborted.set()
+            case "/tokenize" if "messages" in exchange.body:
+                await exchange.answer({"object": "error", "message": "there is no chat template", "code": 400}, 400)
             case "/tokenize":
                 await exchange.answer({"tokens": list(exchange.body["prompt"].encode()), "count": 0})
             case "/detokenize":
