@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakValueDictionary
 
 from sprint_agents.engine import Chunk, Request
@@ -16,6 +16,7 @@ from sprint_agents.manifest import Manifest
 
 from .bounds import Bounds
 from .checkpoint import check_directory, load_tokenizer
+from .grammar import check_schema
 from .stream import Mailbox, Stream
 from .worker import LocalStatistics, Ticket, Worker, closed_error
 
@@ -65,6 +66,9 @@ class LocalEngine:
 
     """
 
+    constrains: Literal[True]
+    """True; only where llguidance is installed (see ``Constrains``)."""
+
     def __init__(
         self,
         directory: str | Path,
@@ -92,6 +96,8 @@ class LocalEngine:
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
+        if find_spec("llguidance") is not None:
+            self.constrains = True
         self._chat = chat or ChatTemplate()
         self._device, self._dtype, self._threads = device, dtype, threads
         self._cache_tokens, self._prefill_chunk, self._max_running = cache_tokens, prefill_chunk, max_running
@@ -124,6 +130,16 @@ class LocalEngine:
         """Say what the engine holds and has done, as it was between the last two steps."""
         return self._worker.statistics if self._worker else LocalStatistics()
 
+    def check_schema(self, schema: str, *, what: str) -> None:
+        """See that the model can be held to ``schema``, which ``what`` has (see ``ChecksSchemas``).
+
+        Raises:
+            ConfigurationError: it cannot.
+
+        """
+        if find_spec("llguidance") is not None:
+            check_schema(schema, what=what)
+
     async def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, special tokens recognised, none added."""
         if len(text) > _LONG_TEXT:
@@ -148,12 +164,16 @@ class LocalEngine:
         reason ``length``. Closing the generator, or cancelling its reader, returns when the request is gone.
 
         Raises:
-            InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, or an id in use.
+            InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, an id in use, or a schema
+                that the model cannot be held to.
+            MissingExtra: there is a schema, and llguidance is not installed.
             ContextOverflow: the context leaves no room for a token.
             EngineUnavailable: the engine is closed, the model failed, or ``abort`` ended the request.
             InvalidCheckpoint: the weights cannot be loaded.
 
         """
+        if request.schema is not None:
+            check_schema(request.schema)
         worker, bounds = await self._ready()
         loop = asyncio.get_running_loop()
         ticket = Ticket(request, request.context.flatten(), Stream(self._mailbox(loop)))
