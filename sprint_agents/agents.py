@@ -15,7 +15,7 @@ from .engine import Engine, Sampling
 from .errors import ConfigurationError, InvalidResult
 from .plan import ResultT, Subtask
 from .run import AnswerT
-from .tools import Tool, explain, json_schema
+from .tools import Tool, explain, json_schema, validate_json
 
 ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
 """A plain function as executor: its return value is the result, with no model involved."""
@@ -62,7 +62,7 @@ class _Agent(Generic[ResultT]):
         if self.schema is None and not is_json:
             return text.strip()  # type: ignore[return-value] - without a schema the type is str
         try:
-            return self._adapter.validate_json(text)
+            return validate_json(self._adapter, text)
         except ValidationError as error:
             if is_json:
                 raise self._invalid(text, error) from error

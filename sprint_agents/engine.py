@@ -21,6 +21,7 @@ from .manifest import Manifest
 
 if TYPE_CHECKING:
     from .dialect.conversation import Turns
+    from .dialect.turns import ToolBrief
 
 
 class Sampling(BaseModel):
@@ -50,7 +51,8 @@ class Request:
     ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
     A completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
     its text contains one of ``stop_texts``. ``schema``, JSON as text, is what the completion must satisfy; only an
-    engine that ``Constrains`` may be asked for it.
+    engine that ``Constrains`` may be asked for it. ``tools`` are those of the run, which the completion ``may_call`` or
+    not; only an engine whose ``turns`` have ``calls`` may be given any.
     """
 
     id: str
@@ -60,6 +62,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     stop_texts: tuple[str, ...] = ()
     schema: str | None = None
+    tools: tuple["ToolBrief", ...] = ()
+    may_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +150,15 @@ class CachesEnded(Protocol):
 
 @runtime_checkable
 class Converses(Protocol):
-    """What an engine has as well if its model was made for conversations: how their turns stand in a context."""
+    """What an engine has as well if its model may have been made for conversations: how turns stand in a context."""
 
     @property
-    def turns(self) -> "Turns":
-        """Return what opens and ends the turns of each speaker."""
+    def turns(self) -> "Turns | None":
+        """Return what opens and ends the turns of each speaker; None where the model knows no conversations.
+
+        Raises:
+            InvalidCheckpoint: the model's chat template does not write a conversation so that it can be gone on with.
+        """
         ...
 
 
@@ -161,4 +169,17 @@ class Constrains(Protocol):
     @property
     def constrains(self) -> Literal[True]:
         """Return True."""
+        ...
+
+
+@runtime_checkable
+class ChecksSchemas(Protocol):
+    """What an engine has as well if it holds completions to some schemas only, and can tell before anything is sent."""
+
+    def check_schema(self, schema: str, *, what: str) -> None:
+        """See that the model can be held to ``schema`` as the engine was set up to; ``what`` names what it is of.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
         ...

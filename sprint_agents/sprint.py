@@ -10,7 +10,7 @@ from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Ledger, Limits, Share
-from .dialect.choice import DialectName, choose_dialect
+from .dialect.choice import DialectName, check_schemas, choose_dialect
 from .dialect.protocol import Dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
@@ -220,7 +220,10 @@ class Sprint(Generic[AnswerT, ResultT]):
                 "or use a model that follows instructions"
             )
         executors = None if executor is None else self.executor_engine
-        return choose_dialect(self.dialect, self.engine, executors=executors).for_agents(self.planner.brief, executor)
+        dialect = choose_dialect(self.dialect, self.engine, executors=executors)
+        dialect = dialect.for_agents(self.planner.brief, executor)
+        check_schemas(dialect, self.engine, self.executor_engine)
+        return dialect
 
     def _elsewhere(self) -> Elsewhere | None:
         """Return where executors run, if that is not where the planner does."""

@@ -15,11 +15,14 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .context import Context
 from .engine import Chunk, Engine, Finish, Request, Sampling
 from .errors import EngineProtocolError
+
+if TYPE_CHECKING:
+    from .dialect.turns import ToolBrief
 
 T = TypeVar("T")
 
@@ -291,10 +294,19 @@ class State:
         if text:
             self.context = self.context.extend(await self.engine.encode(text), text)
 
-    def stream(self, *, max_tokens: int, stops: Stops | None = None, schema: str | None = None) -> Generation:
+    def stream(
+        self,
+        *,
+        max_tokens: int,
+        stops: Stops | None = None,
+        schema: str | None = None,
+        tools: tuple["ToolBrief", ...] = (),
+        may_call: bool = False,
+    ) -> Generation:
         """Begin a completion of the context; it joins the context when its last chunk has been read.
 
-        ``schema`` is the JSON schema that it must satisfy, for an engine that ``Constrains``.
+        ``schema`` is the JSON schema that it must satisfy, for an engine that ``Constrains``. ``tools`` are those that
+        it is told of, and may call if ``may_call``, for an engine whose turns have ``calls``.
         """
         stops = stops or Stops()
         request = Request(
@@ -305,6 +317,8 @@ class State:
             stop_ids=stops.ids,
             stop_texts=stops.texts,
             schema=schema,
+            tools=tools,
+            may_call=may_call,
         )
         return Generation(self, self.engine.complete(request))
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
 from .dialect.turns import ToolBrief, ToolOutcome
@@ -105,7 +105,7 @@ class Tool(Generic[P, ReturnT]):
         A thread cannot be stopped: a sync function that takes too long goes on, and what it returns is dropped.
         """
         try:
-            keywords = self._arguments.validate_json(arguments)
+            keywords = validate_json(self._arguments, arguments)
         except ValidationError as error:
             return self._failed(f"the arguments are wrong: {explain(error)}")
         seconds = self.seconds or seconds
@@ -159,6 +159,46 @@ def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
         ) from error
     schema.pop("title", None)
     return to_json(schema).decode()
+
+
+def validate_json(adapter: TypeAdapter[T], text: str) -> T:
+    """Read JSON as a type; null in the place of what may be left out, and cannot be null, means that it is left out.
+
+    Models write null for what they have nothing to say of, and strict schemas of hosted ones know no other way.
+
+    >>> query = TypeAdapter(TypedDict("Query", {"words": str, "limit": NotRequired[int]}))
+    >>> validate_json(query, '{"words": "a", "limit": null}')
+    {'words': 'a'}
+
+    Raises:
+        ValidationError: it is none.
+    """
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        nulls = [one["loc"] for one in error.errors(include_url=False, include_context=False) if one["input"] is None]
+        if not nulls:
+            raise
+        value: JsonValue = from_json(text)
+        for place in nulls:
+            _leave_out(value, place)
+        try:
+            return adapter.validate_json(to_json(value))
+        except ValidationError:
+            raise error from None
+
+
+def _leave_out(value: JsonValue, place: tuple[int | str, ...]) -> None:
+    """Remove the null at ``place``, which also names the choices of unions on the way there."""
+    parent: dict[str, JsonValue] = {}
+    name = ""
+    for step in place:
+        if isinstance(value, dict) and isinstance(step, str) and step in value:
+            parent, name, value = value, step, value[step]
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+    if name in parent and value is None:
+        del parent[name]
 
 
 def explain(error: ValidationError) -> str:

@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 
 from sprint_agents.agents import Executor
 from sprint_agents.engine import Chunk, Request, Sampling
-from sprint_agents.engines.sglang.engine import body_of, check_ids, server_id
+from sprint_agents.engines.sglang.body import body_of, check_ids
+from sprint_agents.engines.sglang.engine import server_id
 from sprint_agents.engines.sglang.frames import FrameReader
 from sprint_agents.engines.sglang.model import ServedModel, vocabulary_size
 from sprint_agents.engines.sglang.tokenizer import LocalTokenizer

@@ -31,7 +31,7 @@ from .json_values import without_marks, write
 from .json_words import JsonWords, fill, load_words
 from .protocol import Form, Role
 from .tags import TagStops
-from .turns import AgentBrief, ToolOutcome, Turn
+from .turns import AgentBrief, ToolBrief, ToolOutcome, Turn
 
 _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
 
@@ -61,18 +61,19 @@ class JsonDialect:
         self.words = words or load_words()
         self._planner = planner or AgentBrief()
         self._executor = executor
+        self._calls = turns.calls if executor is not None and executor.tools else None
         self._close = turns.close("assistant")
         self._stop = self._close.strip()
         stops = (self._stop,) if self._stop else ()
         self._stops = TagStops(plan=stops, execution=stops, answer=stops)
-        texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values())}
+        texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
         self._marks = tuple(sorted(filter(None, texts), key=len, reverse=True))
         self._system = self._told_of_all()
         keys = self.words.keys
         self._schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(keys, self._planner),
             "answer": answer_schema(keys, self._planner),
-            "execution": None if executor is None else execution_schema(keys, executor),
+            "execution": None if executor is None else execution_schema(keys, executor, calls=self._calls is None),
         }
 
     @property
@@ -80,11 +81,17 @@ class JsonDialect:
         """The mark that ends the model's turn."""
         return self._stops
 
+    @property
+    def tools(self) -> tuple[ToolBrief, ...]:
+        """The executor's tools, where the engine has turns for calls; else they are told of in the system's turn."""
+        return self._executor.tools if self._calls is not None and self._executor is not None else ()
+
     def question(self, task: str) -> str:
         """Tell the model of both roles in the system's turn, and the task in the user's."""
         turns = self.turns
         system = f"{turns.open('system')}{self._system}{turns.close('system')}"
-        return f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
+        asked = f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
+        return f"{asked}{self._ready()}" if turns.alternate else asked
 
     def reader(self, stage: int, form: Form) -> JsonReader:
         """Read JSON, and before it whatever there is."""
@@ -168,11 +175,16 @@ class JsonDialect:
         """Read a result, or calls of tools."""
         executor = self._executor or AgentBrief()
         typed, tools = executor.schema is not None, bool(executor.tools)
+        if self._calls is not None and self._calls in written:
+            written = written.partition(self._calls)[2]
         return read_turn(written, self.words.keys, marks=self.stops.execution, typed=typed, tools=tools)
 
     def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
-        """End the model's turn, and write what the tools returned."""
+        """End the model's turn, and write what the tools returned: in turns of theirs, if it called them natively."""
         keys = self.words.keys
+        if self._calls is not None and self._calls in written:
+            told = "".join(self._tool_turn(outcome) for outcome in outcomes)
+            return f"{self._closing(written)}{told}{self.turns.open('assistant')}"
         results = ", ".join(
             f"{{{self._written(keys.tool[0])}: {self._written(outcome.tool)}, "
             f"{self._written(keys.failed[0] if outcome.failed else keys.result[0])}: "
@@ -190,7 +202,8 @@ class JsonDialect:
             return self._closing(written) + self._asked(
                 fill(turns.invalid_execution, stage=stage, number=number, error=said)
             )
-        return self._closing(written) + self._user(fill(turns.invalid_answer, stage=stage, error=said))
+        note = self._closing(written) + self._user(fill(turns.invalid_answer, stage=stage, error=said))
+        return note + self._ready() if self.turns.alternate else note
 
     def schema(self, role: Role) -> str | None:
         """Return the schema of a plan or answer, of a result or call of tools, or of an answer alone."""
@@ -207,7 +220,7 @@ class JsonDialect:
                 fill(words.tool, tool=tool.name, description=tool.description, schema=tool.schema)
                 for tool in executor.tools
             )
-            parts.append("\n".join([words.tools, *told]))
+            parts.append(words.offered if self._calls is not None else "\n".join([words.tools, *told]))
         said = (fill(words.typed if schema else words.text, what=what, schema=schema or "") for what, schema in types)
         parts.append("\n".join([words.thoughts, *said]))
         agents = {"planner": self._planner, "executor": executor or AgentBrief()}
@@ -223,6 +236,17 @@ class JsonDialect:
 
     def _user(self, words: str) -> str:
         return f"{self.turns.open('user')}{words}{self.turns.close('user')}"
+
+    def _ready(self) -> str:
+        """Write a turn of the model's without meaning, between two of the user's where speakers must take turns."""
+        words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
+        return f"{self.turns.open('assistant')}{words}{self._close}"
+
+    def _tool_turn(self, outcome: ToolOutcome) -> str:
+        """Write what one call returned, or why it failed."""
+        text = without_marks(outcome.text, self._marks)
+        failed = f"{{{self._written(self.words.keys.failed[0])}: {text}}}"
+        return f"{self.turns.open('tool')}{failed if outcome.failed else text}{self.turns.close('tool')}"
 
     def _asked(self, words: str) -> str:
         return f"{self._user(words)}{self.turns.open('assistant')}"

@@ -28,13 +28,13 @@ def answer_schema(keys: JsonKeys, planner: AgentBrief) -> str:
     return parts.written([_turn(keys, keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 
-def execution_schema(keys: JsonKeys, executor: AgentBrief) -> str:
-    """Return the schema of a result, or of a call of tools where there are any."""
+def execution_schema(keys: JsonKeys, executor: AgentBrief, *, calls: bool = True) -> str:
+    """Return the schema of a result, or of ``calls`` where there are tools and the model writes calls."""
     parts = _Definitions()
     turns = [_turn(keys, keys.result[0], parts.embed(executor.schema, "result"))]
-    if executor.tools:
-        calls = [_call(keys, tool, parts) for tool in executor.tools]
-        turns.append(_turn(keys, keys.call[0], _array(_any(calls), minItems=1)))
+    if executor.tools and calls:
+        one = _any([_call(keys, tool, parts) for tool in executor.tools])
+        turns.append(_turn(keys, keys.call[0], _array(one, minItems=1)))
     return parts.written(turns)
 
 

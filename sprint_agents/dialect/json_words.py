@@ -22,6 +22,7 @@ class SystemWords(BaseModel):
     program: str
     tools: str
     tool: str
+    offered: str
     thoughts: str
     text: str
     typed: str
@@ -41,6 +42,7 @@ class TurnWords(BaseModel):
     execution: str
     nested: str
     results: str
+    ready: str
     invalid_execution: str
     invalid_answer: str
 

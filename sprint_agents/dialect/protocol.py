@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 from .diagnostics import Diagnostic
 from .items import Item
 from .tags import TagStops
-from .turns import AgentBrief, ToolOutcome, Turn
+from .turns import AgentBrief, ToolBrief, ToolOutcome, Turn
 
 Form = Literal["plan", "chain", "answer"]
 """What the planner is to write: a plan or its answer, one sequential chain, or the answer now."""
@@ -86,6 +86,14 @@ class Dialect(Protocol):
     @property
     def stops(self) -> TagStops:
         """The texts at which a request of each role ends."""
+        ...
+
+    @property
+    def tools(self) -> tuple[ToolBrief, ...]:
+        """The tools whose calls are left to an engine that has its own way for them; none if the dialect writes calls.
+
+        All requests of a run carry them, so that they begin alike; only an executor's may call them.
+        """
         ...
 
     def question(self, task: str) -> str:

@@ -11,7 +11,7 @@ from .answers import answer_value
 from .protocol import Form, Role
 from .reader import TagReader
 from .tags import TagPair, Tags, TagStops, closing, load_tags, overlap
-from .turns import AgentBrief, Result, ToolOutcome
+from .turns import AgentBrief, Result, ToolBrief, ToolOutcome
 
 
 class TagDialect:
@@ -42,6 +42,11 @@ class TagDialect:
     def stops(self) -> TagStops:
         """The closing tags, each by its constant first part."""
         return self.tags.stops
+
+    @property
+    def tools(self) -> tuple[ToolBrief, ...]:
+        """None: a model that was trained on tags knows no tools."""
+        return ()
 
     def question(self, task: str) -> str:
         """Put the task into its place."""

@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .chat_template import ChatTemplate
     from .local import LocalEngine, LocalStatistics
     from .openai import OpenAIEngine
     from .sglang import SGLangEngine, SGLangServer
 
 _HOMES = {
+    "ChatTemplate": ".chat_template",
     "LocalEngine": ".local",
     "LocalStatistics": ".local",
     "OpenAIEngine": ".openai",
@@ -26,4 +28,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
-__all__ = ["LocalEngine", "LocalStatistics", "OpenAIEngine", "SGLangEngine", "SGLangServer"]
+__all__ = ["ChatTemplate", "LocalEngine", "LocalStatistics", "OpenAIEngine", "SGLangEngine", "SGLangServer"]

@@ -58,6 +58,8 @@ def steps_of(policy: Policy, planning: Planning) -> AsyncGenerator[Step, Stage[A
     """
     steps = policy(planning)
     if not inspect.isasyncgen(steps):
+        if inspect.iscoroutine(steps):
+            steps.close()  # nobody will wait for it
         raise PolicyError(
             f"a policy is an async generator function and {policy!r} returned {type(steps).__name__}: "
             "write it as `async def policy(planning): stage = yield planning.ask(); yield Answer(value=stage.answer)`"

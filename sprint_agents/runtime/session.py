@@ -93,14 +93,17 @@ class Session:
         for listener in self.listeners:
             listener(event)
 
-    def call(self, state: State, *, max_tokens: int, stops: Stops, schema: str | None = None) -> "Call":
+    def call(
+        self, state: State, *, max_tokens: int, stops: Stops, schema: str | None = None, may_call: bool = False
+    ) -> "Call":
         """Stream one completion of ``state``: ``async with session.call(…) as generation``.
 
-        It is held to the JSON ``schema`` where the engine can do that.
+        It is held to the JSON ``schema`` where the engine can do that. ``may_call`` lets it call the run's tools, where
+        the dialect leaves calls to the engine.
         """
         # Not isinstance: for a protocol, that costs as much as the rest of a call.
         held = schema if schema is not None and getattr(state.engine, "constrains", False) else None
-        return Call(self, state, max_tokens, stops, held)
+        return Call(self, state, max_tokens, stops, held, may_call)
 
 
 class Call(Watched):
@@ -113,17 +116,20 @@ class Call(Watched):
         EngineTimeout: it took longer than ``limits.call_seconds``.
     """
 
-    __slots__ = ("_generation", "_max_tokens", "_reserved", "_schema", "_session", "_state", "_stops")
+    __slots__ = ("_generation", "_max_tokens", "_may_call", "_reserved", "_schema", "_session", "_state", "_stops")
 
     _generation: Generation
     _reserved: int
 
-    def __init__(self, session: Session, state: State, max_tokens: int, stops: Stops, schema: str | None) -> None:
+    def __init__(
+        self, session: Session, state: State, max_tokens: int, stops: Stops, schema: str | None, may_call: bool
+    ) -> None:
         self._session = session
         self._state = state
         self._max_tokens = max_tokens
         self._stops = stops
         self._schema = schema
+        self._may_call = may_call
 
     async def __aenter__(self) -> Generation:
         ledger = self._session.ledger
@@ -135,7 +141,13 @@ class Call(Watched):
             ledger.settle(reserved=reserved, used=0)
             raise
         self._session.watch.start(self)
-        self._generation = self._state.stream(max_tokens=reserved, stops=self._stops, schema=self._schema)
+        self._generation = self._state.stream(
+            max_tokens=reserved,
+            stops=self._stops,
+            schema=self._schema,
+            tools=self._session.dialect.tools,
+            may_call=self._may_call,
+        )
         return self._generation
 
     async def __aexit__(

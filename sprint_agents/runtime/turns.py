@@ -122,6 +122,7 @@ class Turns:
                 max_tokens=self._executor.max_tokens or session.limits.execution_tokens,
                 stops=session.stops.execution,
                 schema=session.dialect.schema("execution"),
+                may_call=True,
             ) as generation:
                 if session.listening:
                     await generation.drain(self._heard(generation))

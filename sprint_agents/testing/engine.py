@@ -16,7 +16,7 @@ from typing import Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.dialect.tags import load_tags
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engine import Chunk, Constrains, Finish, Request
 from sprint_agents.errors import (
     ConfigurationError,
     ContextOverflow,
@@ -159,6 +159,7 @@ class FakeEngine:
 
         Raises:
             InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, or an id in use.
+            ConfigurationError: the request has a schema, and this engine does not constrain.
             ContextOverflow: the context leaves no room under ``context_limit``.
             EngineUnavailable: the engine is closed, or the request was aborted.
             EngineRejected: the script has no reply for it.
@@ -218,6 +219,11 @@ class FakeEngine:
             raise InvalidRequest(f"max_tokens is {request.max_tokens}: it must be 0 (compute the context only) or more")
         if not len(request.context):
             raise InvalidRequest("the context is empty: a model needs at least one token to go on from")
+        if request.schema is not None and not isinstance(self, Constrains):
+            raise ConfigurationError(
+                "the request has a JSON schema, and this engine holds no completion to one: ask only an engine that "
+                "Constrains, or let a subclass say `constrains = True` and reply as the schema wants"
+            )
         return self._ledger.open(request, now=asyncio.get_running_loop().time())
 
     async def _plan(self, live: LiveRequest) -> tuple[Completion, Fault | None, float]:

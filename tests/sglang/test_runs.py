@@ -166,3 +166,13 @@ def test_a_plan_that_is_still_written_over_a_thousand_tokens_is_computed_once(
             assert after.computed_prompt_tokens - before.computed_prompt_tokens <= whole + sum(own)
 
     asyncio.run(main())
+
+
+def test_a_server_without_a_chat_template_is_written_to_plainly(server: SGLangServer) -> None:
+    async def main() -> None:
+        async with SGLangEngine(server.url) as engine:
+            assert engine.turns is None
+            assert engine.manifest is not None
+            assert (await Sprint(engine, sampling=GREEDY).run(TASK)).stages
+
+    asyncio.run(main())

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sprint_agents.engine import Constrains, Converses, Engine, Sampling
+from sprint_agents.dialect.choice import turns_of_engine
+from sprint_agents.engine import Constrains, Engine, Sampling
 from sprint_agents.retrying import retried
 from sprint_agents.state import State
 
@@ -54,9 +55,9 @@ class Conversation:
 
     def _framed(self, words: str) -> str:
         """Put the user's words between what ends the turn before them and what opens the model's."""
-        if not isinstance(self.engine, Converses):
+        turns = turns_of_engine(self.engine)
+        if turns is None:
             return f"{words.strip()}\n\n" if self._turns == 0 else f"\n\n{words.strip()}\n\n"
-        turns = self.engine.turns
         if self._turns == 0:
             before = turns.open("user", after="nothing")
         else:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .grammar import Grammar
 from .radix import Node
 from .sampling import Draw
 from .storage import Span
@@ -20,6 +21,8 @@ class Branch:
     stop_ids: frozenset[int]
     draw: Draw
     text: TextStream
+    grammar: Grammar | None = None
+    """What holds it to a schema."""
 
     cached_tokens: int | None = None
     order: int = 0

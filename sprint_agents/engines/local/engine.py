@@ -3,23 +3,28 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakValueDictionary
 
 from sprint_agents.engine import Chunk, Request
+from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
 from .bounds import Bounds
 from .checkpoint import check_directory, load_tokenizer
+from .grammar import check_schema
 from .stream import Mailbox, Stream
 from .worker import LocalStatistics, Ticket, Worker, closed_error
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+
+    from sprint_agents.dialect.conversation import Turns
 
     from .scheduler import Scheduler
 
@@ -41,6 +46,8 @@ class LocalEngine:
     ``max_running`` the branches that are computed at once (others wait), ``prefill_chunk`` the prompt tokens of one
     step. Besides ``cache_tokens``, the branches that decode take room for about half as many tokens more, at most.
 
+    ``chat`` says how the turns of conversations are marked, if that is not just the checkpoint's chat template.
+
     No context may be longer than the model's positions, its sliding window if it has one, and ``cache_tokens``.
     ``Finish.cached_tokens`` is at most the prompt's length less one: the last token is always computed.
 
@@ -59,6 +66,9 @@ class LocalEngine:
 
     """
 
+    constrains: Literal[True]
+    """True; only where llguidance is installed (see ``Constrains``)."""
+
     def __init__(
         self,
         directory: str | Path,
@@ -69,6 +79,7 @@ class LocalEngine:
         cache_tokens: int | None = None,
         prefill_chunk: int = 256,
         max_running: int = 128,
+        chat: ChatTemplate | None = None,
     ) -> None:
         for option, value in {
             "cache_tokens": cache_tokens,
@@ -85,6 +96,9 @@ class LocalEngine:
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
+        if find_spec("llguidance") is not None:
+            self.constrains = True
+        self._chat = chat or ChatTemplate()
         self._device, self._dtype, self._threads = device, dtype, threads
         self._cache_tokens, self._prefill_chunk, self._max_running = cache_tokens, prefill_chunk, max_running
         self._lock = threading.Lock()
@@ -102,9 +116,29 @@ class LocalEngine:
         """What ``sprint.json`` beside the weights says; None where there is none."""
         return self._manifest
 
+    @cached_property
+    def turns(self) -> "Turns | None":
+        """How the checkpoint's chat template marks turns; None where it has none (see ``Converses``).
+
+        Raises:
+            InvalidCheckpoint: the template rewrites history, or is none.
+
+        """
+        return turns_of_checkpoint(self._directory, self._chat, extra="local")
+
     def statistics(self) -> LocalStatistics:
         """Say what the engine holds and has done, as it was between the last two steps."""
         return self._worker.statistics if self._worker else LocalStatistics()
+
+    def check_schema(self, schema: str, *, what: str) -> None:
+        """See that the model can be held to ``schema``, which ``what`` has (see ``ChecksSchemas``).
+
+        Raises:
+            ConfigurationError: it cannot.
+
+        """
+        if find_spec("llguidance") is not None:
+            check_schema(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, special tokens recognised, none added."""
@@ -130,12 +164,16 @@ class LocalEngine:
         reason ``length``. Closing the generator, or cancelling its reader, returns when the request is gone.
 
         Raises:
-            InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, or an id in use.
+            InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, an id in use, or a schema
+                that the model cannot be held to.
+            MissingExtra: there is a schema, and llguidance is not installed.
             ContextOverflow: the context leaves no room for a token.
             EngineUnavailable: the engine is closed, the model failed, or ``abort`` ended the request.
             InvalidCheckpoint: the weights cannot be loaded.
 
         """
+        if request.schema is not None:
+            check_schema(request.schema)
         worker, bounds = await self._ready()
         loop = asyncio.get_running_loop()
         ticket = Ticket(request, request.context.flatten(), Stream(self._mailbox(loop)))

@@ -24,6 +24,7 @@ from sprint_agents.engine import Finish, Request
 from .attention import Chunk, Step
 from .bounds import Bounds
 from .branch import Branch
+from .grammar import Grammar, Grammars
 from .model import Model
 from .radix import Node, RadixTree, Run, common_prefix
 from .sampling import Draw, draw
@@ -80,6 +81,7 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._max_running = max_running
         self._admitted = 0
+        self._grammars: Grammars | None = None
         self._step: Step | None = None
         """The last step, if the next one is like it but for its tokens."""
 
@@ -103,6 +105,7 @@ class Scheduler:
             stop_ids=request.stop_ids | self._model.end_ids,
             draw=Draw(request.sampling),
             text=TextStream(self._tokenizer, ids, request.stop_texts),
+            grammar=self._grammar(request),
         )
         self.waiting.append(branch)
         return branch
@@ -139,6 +142,9 @@ class Scheduler:
                 else:
                     outputs.append((branch, Piece((), "", self._finish(branch, "length", None))))
         if sampled:
+            for row, branch in enumerate(sampled):
+                if branch.grammar is not None:
+                    branch.grammar.restrict(logits[row])
             tokens = draw(logits, [branch.draw for branch in sampled])
             self.totals.generated += len(tokens)
             outputs += [(branch, self._accept(branch, token)) for branch, token in zip(sampled, tokens, strict=True)]
@@ -313,9 +319,19 @@ class Scheduler:
             parts.append(Chunk(branch.span, runs, branch.done - branch.first, tokens))
         return Step(self.store, seen, parts)
 
+    def _grammar(self, request: Request) -> Grammar | None:
+        if request.schema is None:
+            return None
+        if self._grammars is None:
+            end_ids = self._model.end_ids or request.stop_ids
+            self._grammars = Grammars(self._tokenizer, vocabulary=self.bounds.vocabulary, end_ids=end_ids)
+        return self._grammars.of(request.schema, end_ids=request.stop_ids | self._model.end_ids)
+
     def _accept(self, branch: Branch, token: int) -> Piece:
         """Append a token; end the branch if it is to end here."""
         branch.tokens.append(token)
+        if branch.grammar is not None and token not in branch.stop_ids:
+            branch.grammar.accept(token)
         text, stop = branch.text.feed(token)
         finish: Finish | None = None
         if token in branch.stop_ids:

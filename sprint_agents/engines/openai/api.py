@@ -10,7 +10,7 @@ from sprint_agents.engine import Request, Sampling
 from sprint_agents.errors import ConfigurationError, InvalidRequest
 
 from .frames import Reader
-from .schema import parsed, strict
+from .schema import NotStrict, Schema, merged, parsed, strict
 from .server import Server
 
 Body = dict[str, JsonValue]
@@ -53,11 +53,16 @@ class Api(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which model of what kind of server, and what the caller adds to each request (None leaves a field out)."""
+    """Which model of what kind of server, and what the caller adds to each request (None leaves a field out).
+
+    ``strict`` says whether schemas go out in OpenAI's strict form, where the server knows only that: True insists, None
+    does without where it cannot be had.
+    """
 
     model: str
     server: Server
     extra: Mapping[str, JsonValue]
+    strict: bool | None = None
 
     def body(self, request: Request, fields: Body) -> Body:
         """Write the body of a request, ``fields`` being the API's own.
@@ -75,7 +80,7 @@ class Target:
             "top_p": request.sampling.top_p,
             "seed": request.sampling.seed,
             "top_k": self._top_k(request.sampling),
-            "response_format": self._format(request.schema),
+            "response_format": self.format_of(request.schema),
             **self.server.fields,
             **self.extra,
         }
@@ -91,15 +96,40 @@ class Target:
             )
         return sampling.top_k
 
-    def _format(self, schema: str | None) -> JsonValue:
+    def format_of(self, schema: str | None) -> JsonValue:
+        """Write the ``response_format`` that holds a completion to a schema, as far as the server can.
+
+        Raises:
+            ConfigurationError: the server takes none, or strict mode has no words for it and ``strict`` is True.
+            InvalidRequest: it is no schema.
+        """
         if schema is None:
             return None
         if self.server.schemas == "none":
             raise ConfigurationError("this server takes no JSON schema: ask the engine whether it Constrains")
-        content: JsonValue = parsed(schema)
-        if self.server.schemas == "strict" and (content := strict(content)) is None:
+        content, held = self.told(parsed(schema), what="a completion")
+        if content.get("type") != "object" and not held:
             return {"type": "json_object"}  # JSON at least; whoever asked validates it anyway
-        return {"type": "json_schema", "json_schema": {"name": "completion", "schema": content, "strict": True}}
+        return {"type": "json_schema", "json_schema": {"name": "completion", "schema": content, "strict": held}}
+
+    def told(self, schema: Schema, *, what: str) -> tuple[Schema, bool]:
+        """Return a schema as this server is told of it, and whether it is held to it.
+
+        Raises:
+            ConfigurationError: strict mode has no words for it, and ``strict`` is True.
+        """
+        if self.server.schemas != "strict":
+            return schema, True
+        if self.strict is not False:
+            try:
+                return strict(schema), True
+            except NotStrict as error:
+                if self.strict:
+                    raise ConfigurationError(
+                        f"strict=True, and strict mode has no words for the schema of {what}: {error}. Declare its "
+                        "fields in a pydantic model or dataclass instead of dict, tuple or Any, or leave out strict="
+                    ) from error
+        return merged(schema), False
 
 
 def check(request: Request, ids: list[int]) -> None:

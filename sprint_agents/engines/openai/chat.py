@@ -5,10 +5,13 @@ taken for one that met it: such servers trim the stop, so the two look alike. Wh
 are looked for in the stream, which is left when one is found, before the server has counted its tokens.
 
 The model's hidden words (``reasoning_content``) are counted, not kept: no server wants them back.
+
+Calls of tools come whole, as the last text of a completion, behind ``CALLS`` (see ``conversation``).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 
 from pydantic import JsonValue
@@ -17,7 +20,8 @@ from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.errors import ConfigurationError, EngineRejected
 
 from .api import Body, Call, Target, check
-from .conversation import MARKS, conversation_of, decode, encode, joined
+from .calls import Calls, offered, read_calls
+from .conversation import CALLS, MARKS, conversation_of, decode, encode, joined
 from .frames import CHARACTERS_PER_TOKEN, Delta, Ending, Frame, Usage
 from .stops import StopWatch
 
@@ -43,9 +47,10 @@ class _Stops:
 
 @dataclass(frozen=True, slots=True)
 class ChatApi:
-    """The API of messages."""
+    """The API of messages; ``calls`` says whether tools may be offered in it."""
 
     target: Target
+    calls: bool = False
     path: str = "/chat/completions"
 
     async def encode(self, text: str) -> list[int]:
@@ -61,11 +66,11 @@ class ChatApi:
 
         Raises:
             InvalidRequest: no text, nobody to answer, or ids that are no characters.
-            ConfigurationError: the last turn is to be gone on with, and this kind of server cannot.
+            ConfigurationError: the last turn is to be gone on with, and this kind of server cannot; or there are tools.
         """
         ids = request.context.flatten()
         check(request, ids)
-        conversation = conversation_of(decode(ids))
+        conversation = conversation_of(decode(ids), read_calls)
         stops = _Stops.of(request, self.target)
         messages = conversation.messages
         if self.target.server.alternates:
@@ -75,9 +80,23 @@ class ChatApi:
             fields |= self._continuing()
         if stops.sent:
             fields["stop"] = list(stops.sent)
+        if request.tools:
+            fields |= self._offered(request)
+            if request.may_call and not self.target.server.schemas_beside_tools:
+                request = replace(request, schema=None)
         tokens = ceil(conversation.characters / CHARACTERS_PER_TOKEN)
         body = self.target.body(request, fields)
-        return Call(body, tokens, lambda: ChatReader(stops, request.max_tokens, prompt_tokens=tokens))
+        may_call = bool(request.tools) and request.may_call
+        reader = partial(ChatReader, stops, request.max_tokens, prompt_tokens=tokens, may_call=may_call)
+        return Call(body, tokens, reader)
+
+    def _offered(self, request: Request) -> Body:
+        if not self.calls:
+            raise ConfigurationError(
+                "the request offers tools, and this engine has models write their calls: let the server call them by "
+                "OpenAIEngine(…, tools='native')"
+            )
+        return offered(request.tools, self.target, may_call=request.may_call)
 
     def _continuing(self) -> Mapping[str, JsonValue]:
         if self.target.server.continues is None:
@@ -95,7 +114,9 @@ class ChatReader:
     stops: _Stops
     max_tokens: int
     prompt_tokens: int
+    may_call: bool = False
     over: bool = False
+    _calls: Calls = field(default_factory=Calls)
     _watch: StopWatch = field(init=False)
     _ending: Ending | None = None
     _usage: Usage | None = None
@@ -116,7 +137,7 @@ class ChatReader:
         if (choice := frame.choice) is None:
             return None
         chunk = self._added(choice.delta) if choice.delta else None
-        self._ending = Ending.of(choice) or self._ending
+        self._ending = Ending.of(choice, may_call=self.may_call) or self._ending
         return chunk
 
     async def end(self) -> Chunk | None:
@@ -131,18 +152,24 @@ class ChatReader:
             return self._last("", Ending("stop", self._watch.found))
         if self._ending is None:
             return None
+        if self._calls:
+            return self._last(f"{CALLS}{self._calls.written()}", Ending(self._ending.reason))
         stop = self._stop_of(self._ending)
         return self._last(stop or "", Ending(self._ending.reason, stop))
 
     def _added(self, delta: Delta) -> Chunk | None:
         self._refusal += delta.refusal or ""
+        if delta.tool_calls and self.may_call:
+            for call in delta.tool_calls:
+                self._calls.add(call)
         text = delta.content or ""
         if self._watch.found is not None:
             # The server goes on after a stop that it was told: it heeds none.
             self.over = self.over or bool(text)
             return None
         if not text:
-            return Chunk((), "", tokens=self._estimate(1)) if delta.reasoning_content or delta.reasoning else None
+            unseen = delta.reasoning_content or delta.reasoning or delta.tool_calls
+            return Chunk((), "", tokens=self._estimate(1)) if unseen else None
         text = self._watch.feed(text)
         if self._watch.found is not None and self._watch.found not in self.stops.sent:
             self.over = True

@@ -35,9 +35,10 @@ from sprint_agents.retrying import retried
 from .api import Api, Body, Call, Target
 from .chat import ChatApi
 from .completions import CompletionsApi
-from .conversation import TURNS
+from .conversation import CALLING_TURNS, TURNS
 from .frames import DONE, Reader
 from .refusals import recognised, room_left
+from .schema import parsed
 from .server import Server, ServerName, server_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class OpenAIEngine:
     ``Finish.generated_tokens`` has the server's count. What stands outside of turns is a user's. With
     ``api="completions"`` ids are token ids, encoded here by the ``tokenizer`` in that checkpoint directory.
 
+    ``tools`` says how an executor's model calls tools: by JSON that it has ``written``, which works with every server,
+    or by the server's ``native`` way (``tools`` and ``tool_calls``), which it must have. ``strict`` says whether JSON
+    schemas go out in the form of OpenAI's strict mode: always (True), never (False), or where that has words for them.
+
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens
     (hidden reasoning can be long). ``attempts`` in all for a request that was refused for now or broke off before its
     first token; a server that asks to come back later than ``longest_wait`` is believed, and not asked again.
@@ -98,6 +103,8 @@ class OpenAIEngine:
         api: Literal["chat", "completions"] = "chat",
         server: Server | ServerName | None = None,
         tokenizer: str | PathLike[str] | None = None,
+        tools: Literal["written", "native"] = "written",
+        strict: bool | None = None,
         api_key: str | None = None,
         extra: Mapping[str, JsonValue] | None = None,
         client: httpx2.AsyncClient | None = None,
@@ -119,13 +126,14 @@ class OpenAIEngine:
         )
         self._attempts = attempts
         self._longest_wait = longest_wait
-        self._target = Target(model, server_of(server, base_url), dict(extra or {}))
+        self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
+        self._check_options(api, tools)
         self._running: dict[str, _Running] = {}
         self._manifest: Manifest | None = None
         self._api: Api
         if api == "chat":
-            self._api = ChatApi(self._target)
-            self.turns = TURNS
+            self._api = ChatApi(self._target, calls=tools == "native")
+            self.turns = CALLING_TURNS if tools == "native" else TURNS
         elif tokenizer is None:
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
         else:
@@ -153,6 +161,14 @@ class OpenAIEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def check_schema(self, schema: str, *, what: str) -> None:
+        """See that the model can be held to ``schema`` as ``strict`` wants it; ``what`` names what it is of.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        self._target.told(parsed(schema), what=what)
 
     async def encode(self, text: str) -> list[int]:
         """Ids of ``text``: code points, or token ids with special tokens recognised and none added."""
@@ -212,6 +228,14 @@ class OpenAIEngine:
         for running in list(self._running.values()):
             await running.abort()
         await self._http.aclose()
+
+    def _check_options(self, api: str, tools: str) -> None:
+        if tools not in ("written", "native"):
+            raise ConfigurationError(f"tools is {tools!r}: calls are 'written' by the model, or the server's, 'native'")
+        if tools == "native" and api != "chat":
+            raise ConfigurationError("tools='native' needs api='chat': completions of token ids have no tools")
+        if self._target.strict and self._target.server.schemas == "none":
+            raise ConfigurationError("strict=True, and this server takes no JSON schema at all: leave out strict=")
 
     async def _begin(self, request: Request, running: _Running, call: Call) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk; ask for fewer tokens where the context ends before them."""

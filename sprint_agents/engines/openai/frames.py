@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from sprint_agents.engine import Chunk
 from sprint_agents.engines.http import failure, message_of
@@ -19,6 +19,21 @@ CHARACTERS_PER_TOKEN = 4
 _STATUS_OF = (("rate_limit", 429), ("overloaded", 503), ("invalid", 400), ("badrequest", 400), ("not_found", 404))
 
 
+class FunctionDelta(BaseModel):
+    """What a chunk adds to the function of a call; ``arguments`` are a text, and an object on some servers."""
+
+    name: str | None = None
+    arguments: JsonValue = None
+
+
+class CallDelta(BaseModel):
+    """What a chunk adds to a call of a tool, or a whole one; what is missing on which servers, see ``calls``."""
+
+    index: int | None = None
+    id: str | None = None
+    function: FunctionDelta | None = None
+
+
 class Delta(BaseModel):
     """What a chunk of a chat adds. Servers call the model's hidden words ``reasoning_content`` or ``reasoning``."""
 
@@ -26,7 +41,7 @@ class Delta(BaseModel):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: object = None
-    tool_calls: object = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class Choice(BaseModel):
@@ -121,13 +136,13 @@ class Ending:
     matched: int | str | None = None
 
     @classmethod
-    def of(cls, choice: Choice) -> "Ending | None":
-        """Read it from a choice, None while the completion goes on.
+    def of(cls, choice: Choice, *, may_call: bool = False) -> "Ending | None":
+        """Read it from a choice, None while the completion goes on; it ``may_call`` tools or not.
 
         Raises:
             EngineError: it ended in a way that is no completion.
         """
-        if choice.delta and choice.delta.tool_calls:
+        if choice.delta and choice.delta.tool_calls and not may_call:
             raise _taken_for_tools()
         match choice.finish_reason:
             case None | "":
@@ -139,7 +154,9 @@ class Ending:
             case "content_filter":
                 raise EngineRejected("the server's content filter withheld the completion: change the task's words")
             case "tool_calls" | "function_call":
-                raise _taken_for_tools()
+                if not may_call:
+                    raise _taken_for_tools()
+                return cls("stop")
             case "abort" | "error" | "insufficient_system_resource":
                 raise EngineUnavailable(f"the server gave up the request: finish_reason is {choice.finish_reason!r}")
             case other:
@@ -148,7 +165,8 @@ class Ending:
 
 def _taken_for_tools() -> EngineProtocolError:
     return EngineProtocolError(
-        "the server took the model's words for a call of tools, but none were offered: start it without a tool parser"
+        "the server took the model's words for a call of tools where none may be called: start it without a tool "
+        "parser, or let it call executors' tools by OpenAIEngine(…, tools='native')"
     )
 
 

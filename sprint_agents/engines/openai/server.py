@@ -25,6 +25,8 @@ class Server(BaseModel):
         top_k_off: the value of ``top_k`` that keeps all tokens; None where the server knows no ``top_k``.
         schemas: which JSON schemas it takes: any, those of OpenAI's strict mode (for others it is asked for JSON of any
             kind), or none.
+        schemas_beside_tools: whether it can hold words to a schema in a completion that may call tools instead; other
+            servers' schemas hold whatever a model writes, calls too.
         alternates: whether the model's chat template wants user and assistant to take turns, as Mistral's and Gemma's
             do; neighbouring turns of one speaker are then sent as one.
         continues: the fields with which it goes on with a message of the assistant; None where it cannot.
@@ -39,6 +41,7 @@ class Server(BaseModel):
     tells_stop: bool = False
     top_k_off: int | None = None
     schemas: Literal["any", "strict", "none"] = "strict"
+    schemas_beside_tools: bool = False
     alternates: bool = False
     continues: Mapping[str, JsonValue] | None = None
     token_ids: bool = False
@@ -55,10 +58,13 @@ _PLAIN_SAMPLING: dict[str, JsonValue] = {
 
 SERVERS: Mapping[ServerName, Server] = {
     "other": Server(),
-    "openai": Server(limit="max_completion_tokens"),
+    "openai": Server(limit="max_completion_tokens", schemas_beside_tools=True),
     # Reasoning models refuse these two, and all stop texts.
     "openai-reasoning": Server(
-        limit="max_completion_tokens", most_stops=0, fields={"temperature": None, "top_p": None}
+        limit="max_completion_tokens",
+        most_stops=0,
+        schemas_beside_tools=True,
+        fields={"temperature": None, "top_p": None},
     ),
     "vllm": Server(
         most_stops=None,

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +24,11 @@ from typing import Literal, Self, TypeVar
 import httpx2
 import structlog
 
+from sprint_agents.dialect.conversation import Turns, turns_of
 from sprint_agents.engine import Chunk, Request
+from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import (
-    ContextOverflow,
     EngineError,
     EngineOverloaded,
     EngineRejected,
@@ -37,6 +38,8 @@ from sprint_agents.errors import (
 from sprint_agents.manifest import Manifest
 from sprint_agents.retrying import retried
 
+from .body import body_of, check_ids
+from .chat import Renderings, renderings
 from .frames import DONE, FrameReader, recognised
 from .model import ServedModel, ask
 from .tokenizer import LocalTokenizer, ServerTokenizer, Tokenizer
@@ -73,6 +76,9 @@ class SGLangEngine:
     where tokens had arrived, gone on with behind them. A server that asks to come back later than ``longest_wait`` is
     believed, and not asked again.
 
+    ``chat`` says how the turns of conversations are marked, if that is not just the server's chat template, or that in
+    the ``tokenizer`` directory.
+
     A ``Sampling.seed`` is sent, but SGLang heeds it only if started with ``--enable-deterministic-inference``.
 
     >>> SGLangEngine("http://127.0.0.1:30000").name
@@ -92,6 +98,7 @@ class SGLangEngine:
         abort_timeout: float = 3.0,
         attempts: int = 3,
         longest_wait: float = 30.0,
+        chat: ChatTemplate | None = None,
     ) -> None:
         self._http = Http(
             url,
@@ -108,6 +115,8 @@ class SGLangEngine:
         self._tokenizer: Tokenizer
         self._tokenizer = LocalTokenizer(self._directory) if self._directory else ServerTokenizer(self._http)
         self._manifest = Manifest.load(self._directory) if self._directory else None
+        self._chat = chat or ChatTemplate()
+        self._renderings: Renderings | None = None
         self._model: ServedModel | None = None
         self._running: dict[str, _Running] = {}
         self._aborts = True
@@ -121,6 +130,18 @@ class SGLangEngine:
     def manifest(self) -> Manifest | None:
         """``sprint.json`` of the ``tokenizer`` directory, or, once asked, of a server's checkpoint on this machine."""
         return self._manifest
+
+    @cached_property
+    def turns(self) -> Turns | None:
+        """How the chat template marks turns (see ``Converses``); None where there is none, or nobody was asked yet.
+
+        Raises:
+            InvalidCheckpoint: the template rewrites history, or is none.
+        """
+        if self._renderings is not None:
+            return turns_of(self._renderings, history=self._chat.history)
+        directory = self._directory or (self._model.directory if self._model else None)
+        return turns_of_checkpoint(directory, self._chat, extra="sglang")
 
     @property
     def caches_ended(self) -> Literal[True]:
@@ -223,6 +244,9 @@ class SGLangEngine:
             self._model = model = await self._retry(lambda: ask(self._http, self._directory))
             if self._manifest is None and model.directory:
                 self._manifest = Manifest.load(model.directory)
+            if isinstance(self._tokenizer, ServerTokenizer) and self._chat.template is None:
+                self._renderings = await renderings(self._http, self._tokenizer, self._chat.variables)
+            self.__dict__.pop("turns", None)  # nobody could say before
         return self._model
 
     async def _begin(
@@ -317,64 +341,3 @@ class SGLangEngine:
 def server_id(request_id: str) -> str:
     """Return an id for a request at the server: never the same twice, and never a prefix of another."""
     return f"{len(request_id)}:{request_id}:{secrets.token_hex(4)}"
-
-
-def check_ids(ids: Sequence[int], model: ServedModel) -> None:
-    """Refuse ids that are not of the model's vocabulary.
-
-    Raises:
-        InvalidRequest: an id is outside it.
-    """
-    if not ids:
-        return
-    low, high = min(ids), max(ids)
-    if low < 0 or (model.vocabulary_size is not None and high >= model.vocabulary_size):
-        wrong = low if low < 0 else high
-        raise InvalidRequest(
-            f"token id {wrong} is outside the vocabulary of {model.name}, which has {model.vocabulary_size} ids: "
-            "encode texts with this engine"
-        )
-
-
-def body_of(request: Request, model: ServedModel) -> dict[str, object]:
-    """Write a request as ``/generate`` expects it; nothing is left to the server's own defaults.
-
-    Raises:
-        InvalidRequest: an empty context, ids outside the vocabulary, or a negative limit.
-        ContextOverflow: the context leaves no room for a token.
-    """
-    ids = request.context.flatten()
-    if not ids:
-        raise InvalidRequest("the context is empty: a model needs a token to begin with")
-    if request.max_tokens < 0:
-        raise InvalidRequest(f"max_tokens is {request.max_tokens}: it cannot be negative")
-    check_ids(ids, model)
-    check_ids(tuple(request.stop_ids), model)
-    room = request.max_tokens
-    if model.context_limit is not None:
-        if len(ids) >= model.context_limit:
-            raise ContextOverflow(tokens=len(ids), limit=model.context_limit)
-        room = min(room, model.context_limit - len(ids))
-    sampling = request.sampling
-    parameters: dict[str, object] = {
-        "max_new_tokens": room,
-        "min_new_tokens": 0,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": -1 if sampling.top_k is None else sampling.top_k,
-        "min_p": 0.0,
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0.0,
-        "repetition_penalty": 1.0,
-        "n": 1,
-        "ignore_eos": False,
-        "stop": list(request.stop_texts),
-        "stop_token_ids": sorted(request.stop_ids),
-        "no_stop_trim": True,
-        "skip_special_tokens": False,
-        "spaces_between_special_tokens": False,
-        "sampling_seed": sampling.seed,
-    }
-    if request.schema is not None:
-        parameters["json_schema"] = request.schema
-    return {"input_ids": ids, "sampling_params": parameters, "stream": True}

@@ -77,16 +77,19 @@ class ServerTokenizer:
         if known := self._encoded.get(text):
             self._encoded.move_to_end(text)
             return list(known)
-        answer = await self._post("/tokenize", {"prompt": text, "add_special_tokens": False})
-        try:
-            ids = _Tokens.model_validate(answer).tokens
-        except ValidationError as error:
-            raise EngineProtocolError(f"{self._http.url}/tokenize answered with no token ids") from error
+        ids = await self.encode_by({"prompt": text, "add_special_tokens": False})
         if len(text) <= _REMEMBERED_CHARACTERS:
             self._encoded[text] = tuple(ids)
             if len(self._encoded) > _REMEMBERED:
                 self._encoded.popitem(last=False)
         return ids
+
+    async def encode_by(self, body: object) -> list[int]:
+        """Token ids of what ``body`` asks for."""
+        try:
+            return _Tokens.model_validate(await self._post("/tokenize", body)).tokens
+        except ValidationError as error:
+            raise EngineProtocolError(f"{self._http.url}/tokenize answered with no token ids") from error
 
     async def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``."""

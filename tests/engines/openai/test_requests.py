@@ -8,10 +8,13 @@ import httpx2
 import pytest
 from pydantic import BaseModel, Field
 
+from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.context import Context
+from sprint_agents.dialect.json_dialect import JsonDialect
 from sprint_agents.engine import Constrains, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine, Server
 from sprint_agents.errors import ConfigurationError, InvalidRequest
+from sprint_agents.tools import Tool
 
 from .scripted import ScriptedServer, chunk, events, says
 
@@ -149,6 +152,25 @@ class Line(BaseModel):
     pet: Annotated[Cat | Dog, Field(discriminator="kind")]
 
 
+def look(place: Point, depth: int = 1) -> str:
+    """Look at a place."""
+    return place.name * depth
+
+
+def assert_strict(schema: Any) -> None:
+    """What OpenAI's strict mode asks of every object of a schema."""
+    if isinstance(schema, list):
+        for item in schema:
+            assert_strict(item)
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            assert schema["additionalProperties"] is False
+            assert schema["required"] == list(schema["properties"])
+        assert not {"default", "oneOf", "discriminator", "maxLength"} & schema.keys()
+        for value in schema.values():
+            assert_strict(value)
+
+
 def schema_of(kind: type[BaseModel]) -> str:
     return json.dumps(kind.model_json_schema(), sort_keys=True)
 
@@ -168,17 +190,21 @@ class TestSchemas:
 
     @pytest.mark.parametrize("server", ["openai", "openai-reasoning", "other"])
     def test_are_closed_for_strict_mode(self, server: str) -> None:
+        """All properties are required; what may be left out is nullable instead; unknown keywords are gone."""
+        name = {"description": "what it is called", "title": "Name", "type": "string"}
         point = {
-            "name": {"description": "what it is called", "title": "Name", "type": "string"},
+            "name": {"anyOf": [name, {"type": "null"}]},
             "x": {"title": "X", "type": "integer"},
             "y": {"title": "Y", "anyOf": [{"type": "integer"}, {"type": "null"}]},
         }
+        lives = {"title": "Lives", "type": "integer"}
         cat = {
             "kind": {"const": "cat", "title": "Kind", "type": "string"},
-            "lives": {"title": "Lives", "type": "integer"},
+            "lives": {"anyOf": [lives, {"type": "null"}]},
         }
+        ends = {"title": "Ends", "type": "array", "items": {"$ref": "#/$defs/Point"}}
         line = {
-            "ends": {"title": "Ends", "type": "array", "items": {"$ref": "#/$defs/Point"}},
+            "ends": {"anyOf": [ends, {"type": "null"}]},
             "pet": {"title": "Pet", "anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]},
             "start": {"$ref": "#/$defs/Point"},
         }
@@ -190,27 +216,82 @@ class TestSchemas:
         sent = body(schema=schema_of(Line), server=server)["response_format"]["json_schema"]
         assert sent == {"name": "completion", "strict": True, "schema": closed("Line", line, **{"$defs": definitions})}
 
+    @pytest.mark.parametrize("strict", [None, True])
+    def test_of_a_choice_between_objects_become_one_whose_parts_are_nullable(self, strict: bool | None) -> None:
+        """As plans are: the root of a strict schema is no choice."""
+        dialect = JsonDialect().for_agents(Planner(int).brief, Executor(Point, tools=[Tool.of(look)]).brief)
+        plan, execution = (
+            body(schema=dialect.schema(role), server="openai", strict=strict)["response_format"]["json_schema"]
+            for role in ("plan", "execution")
+        )
+        after = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+        subtask = {
+            "type": "object",
+            "properties": {"prompt": {"type": "string"}, "after": after},
+            "required": ["prompt", "after"],
+            "additionalProperties": False,
+        }
+        assert plan["strict"] is True
+        assert plan["schema"] == {
+            "type": "object",
+            "properties": {
+                "thoughts": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "subtasks": {"anyOf": [{"type": "array", "items": subtask, "minItems": 1}, {"type": "null"}]},
+                "answer": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            },
+            "required": ["thoughts", "subtasks", "answer"],
+            "additionalProperties": False,
+        }
+        assert execution["strict"] is True
+        assert list(execution["schema"]["properties"]) == ["thoughts", "result", "call"]
+        assert_strict(execution["schema"])
+
     def test_names_are_no_keywords(self) -> None:
         properties = {"default": {"const": {"default": 1}}, "allOf": {"type": "null"}}
-        schema = json.dumps({"type": "object", "properties": properties})
+        schema = json.dumps({"type": "object", "properties": properties, "required": ["default"]})
         sent = body(schema=schema, server="openai")["response_format"]["json_schema"]["schema"]
         assert sent["properties"] == properties
         assert sent["required"] == ["default", "allOf"]
 
     @pytest.mark.parametrize(
-        "schema",
+        ("schema", "reason"),
         [
-            {"anyOf": [{"type": "object", "properties": {"a": {"type": "null"}}}]},
-            {"type": "string"},
-            {"type": "object", "additionalProperties": {"type": "integer"}},
-            {"type": "object", "properties": {"a": {"type": "object"}}},
-            {"type": "object", "properties": {"a": {}}},
-            {"type": "object", "properties": {"a": {"allOf": [{"type": "null"}]}}},
-            {"type": "object", "properties": {"a": {"type": "array", "items": {}}}},
+            ({"type": "object", "additionalProperties": {"type": "integer"}}, "the whole is a map of any keys"),
+            ({"type": "object", "properties": {"a": {"type": "object"}}}, "a is an object of any kind"),
+            ({"type": "object", "properties": {"a": {}}}, "a may be anything"),
+            ({"type": "object", "properties": {"a": {"allOf": [{"type": "null"}]}}}, "a is said by 'allOf'"),
+            ({"type": "object", "properties": {"a": {"type": "array", "items": {}}}}, "each item of a may be anything"),
+            (
+                {"type": "object", "properties": {"a": {"type": "array", "prefixItems": [{"type": "null"}]}}},
+                "a is said by 'prefixItems'",
+            ),
         ],
     )
-    def test_which_strict_mode_has_no_words_for_become_json_of_any_kind(self, schema: dict[str, Any]) -> None:
+    class TestWhichStrictModeHasNoWordsFor:
+        def test_are_sent_all_the_same_and_nobody_is_held_to_them(self, schema: dict[str, Any], reason: str) -> None:
+            for strict in (None, False):
+                sent = body(schema=json.dumps(schema), server="openai", strict=strict)["response_format"]
+                told = {"name": "completion", "schema": schema, "strict": False}
+                assert sent == {"type": "json_schema", "json_schema": told}
+
+        def test_are_refused_to_whoever_insists(self, schema: dict[str, Any], reason: str) -> None:
+            with pytest.raises(ConfigurationError, match=f"strict mode has no words .*: {reason}. Declare its fields"):
+                body(schema=json.dumps(schema), server="openai", strict=True)
+
+    @pytest.mark.parametrize("schema", [{"type": "string"}, {"anyOf": [{"type": "null"}, {"type": "string"}]}])
+    def test_of_no_object_become_json_of_any_kind(self, schema: dict[str, Any]) -> None:
         assert body(schema=json.dumps(schema), server="openai")["response_format"] == {"type": "json_object"}
+        with pytest.raises(ConfigurationError, match="the whole is no object"):
+            body(schema=json.dumps(schema), server="openai", strict=True)
+
+    def test_that_cannot_be_had_are_found_before_anything_runs(self) -> None:
+        engine = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", server="openai", strict=True)
+        sprint = Sprint(engine, executor=Executor(dict[str, int]))
+        with pytest.raises(ConfigurationError, match=r"schema of an execution: result is a map of any keys") as caught:
+            sprint.run_sync("Count.")
+        assert caught.value.run is None
+        with pytest.raises(ConfigurationError, match="schema of a plan: each item of answer may be anything"):
+            Sprint(engine, planner=Planner(list[Any]), executor=Executor(int, instructions="Add."))
 
     def test_are_refused_where_the_server_takes_none(self) -> None:
         server = Server(schemas="none")
@@ -225,6 +306,15 @@ class TestSchemas:
 
 
 class TestMistakes:
+    def test_options_that_do_not_go_together(self) -> None:
+        url = "http://127.0.0.1:1/v1"
+        with pytest.raises(ConfigurationError, match="strict=True, and this server takes no JSON schema"):
+            OpenAIEngine(url, model="tiny", server=Server(schemas="none"), strict=True)
+        with pytest.raises(ConfigurationError, match="tools is 'some'"):
+            OpenAIEngine(url, model="tiny", tools="some")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="tools='native' needs api='chat'"):
+            OpenAIEngine(url, model="tiny", api="completions", tools="native")
+
     def test_no_model(self) -> None:
         with pytest.raises(ConfigurationError, match="name the model"):
             OpenAIEngine("http://127.0.0.1:1/v1", model="")

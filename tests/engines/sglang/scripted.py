@@ -62,6 +62,8 @@ class ScriptedServer:
     open_connections: int = 0
     model_path: str = "/nowhere/tiny"
     models: object = None
+    render: Callable[..., str] | None = None
+    """The server's chat template, if it has one."""
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
     arrivals: asyncio.Queue[str] = field(default_factory=asyncio.Queue[str])
 
@@ -85,8 +87,9 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}"
 
     def bodies(self, path: str) -> list[Any]:
-        """What was sent to ``path``; the request that asks for the vocabulary aside."""
+        """What was sent to ``path``; the requests that ask for the vocabulary and the chat template aside."""
         found = [exchange.body for exchange in self.exchanges if exchange.path == path]
+        found = [body for body in found if not (isinstance(body, dict) and "messages" in body)]
         return [body for body in found if path != "/generate" or "logit_bias" not in body["sampling_params"]]
 
     @property
@@ -122,6 +125,19 @@ class ScriptedServer:
             case "/abort_request":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 self.aborted.set()
+            case "/tokenize" if "messages" in exchange.body and self.render is not None:
+                try:
+                    text = self.render(
+                        exchange.body["messages"],
+                        add_generation_prompt=exchange.body["add_generation_prompt"],
+                        **exchange.body.get("chat_template_kwargs", {}),
+                    )
+                except ValueError as error:
+                    await exchange.answer({"object": "error", "message": str(error), "code": 400}, 400)
+                else:
+                    await exchange.answer({"tokens": list(text.encode()), "count": len(text)})
+            case "/tokenize" if "messages" in exchange.body:
+                await exchange.answer({"object": "error", "message": "there is no chat template", "code": 400}, 400)
             case "/tokenize":
                 await exchange.answer({"tokens": list(exchange.body["prompt"].encode()), "count": 0})
             case "/detokenize":

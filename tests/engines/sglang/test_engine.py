@@ -697,6 +697,7 @@ class TestModel:
                 "/model_info",
                 "/generate",
                 "/v1/models",
+                "/tokenize",
                 "/generate",
             ]
 

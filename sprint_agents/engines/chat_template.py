@@ -1,0 +1,145 @@
+"""The chat template of a checkpoint directory, rendered as transformers does, without transformers.
+
+A template is a file of its own, ``chat_template.jinja``, or stands in ``tokenizer_config.json``, in older checkpoints
+among others by name. It is Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from sprint_agents.dialect.conversation import History, Message, Render, Turns, turns_of_template
+from sprint_agents.errors import InvalidCheckpoint, MissingExtra
+
+_FILE = "chat_template.jinja"
+_CONFIG = "tokenizer_config.json"
+
+
+class ChatTemplate(BaseModel):
+    """How an engine's model marks turns, where that is not just what its checkpoint says.
+
+    Attributes:
+        template: Jinja, in the place of the checkpoint's own.
+        variables: what it is told besides the messages, such as ``{"enable_thinking": False}``.
+        history: ``exact`` refuses a template that writes earlier turns in another way than they were written, such as
+            without their thoughts. ``as_written`` takes its marks, and leaves earlier turns as they were written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str | None = None
+    variables: Mapping[str, JsonValue] = {}
+    history: History = "exact"
+
+
+def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: str) -> Turns | None:
+    """Return how the model in ``directory`` marks turns; None where nobody has a chat template.
+
+    Raises:
+        InvalidCheckpoint: a file is damaged, the template is none, or it rewrites history (see ``turns_of``).
+        MissingExtra: jinja2 is not installed, which ``extra`` brings.
+    """
+    settings = _settings(directory) if directory else {}
+    template = chat.template or (_template(directory, settings) if directory else None)
+    if template is None:
+        return None
+    special = {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    known = {name: token for name, token in special.items() if token is not None}
+    return turns_of_template(_renderer(template, {**known, **chat.variables}, extra=extra), history=chat.history)
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    path = directory / _CONFIG
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it again from where it came from") from error
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _template(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    path = directory / _FILE
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template: Any = settings.get("chat_template")
+    if isinstance(template, list):
+        named = {each.get("name"): each.get("template") for each in cast("list[dict[str, Any]]", template)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _token(value: Any) -> str | None:
+    """Read a special token, which may stand there with all that is known of it."""
+    if isinstance(value, dict):
+        value = cast("dict[str, Any]", value).get("content")
+    return value if isinstance(value, str) else None
+
+
+def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) -> Render:
+    try:
+        import jinja2
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise MissingExtra(extra, "jinja2") from error
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    # As transformers.utils.chat_template_utils compiles them; what it marks as generated is rendered all the same.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation(), "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    known = cast("dict[str, Any]", environment.globals)
+    known["raise_exception"], known["strftime_now"] = refuse, _now
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise InvalidCheckpoint(f"the chat template is no Jinja: {error}") from error
+
+    def render(messages: list[Message], *, add_generation_prompt: bool) -> str:
+        return template.render(
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **variables,
+        )
+
+    return render
+
+
+def _generation() -> Any:
+    """Make the extension that knows ``{% generation %}``, a block whose content counts as the model's."""
+    from jinja2 import nodes
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012 - jinja2's own way
+
+        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    return Generation
+
+
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)

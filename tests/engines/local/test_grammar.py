@@ -1,0 +1,119 @@
+"""Completions that are held to a JSON schema."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sprint_agents.context import Context
+from sprint_agents.engine import ChecksSchemas, Constrains, Request, Sampling
+from sprint_agents.engines.local import LocalEngine
+from sprint_agents.errors import InvalidRequest, MissingExtra
+from tests.engines.contract import Answer, ask
+
+pytestmark = pytest.mark.local
+Make = Callable[..., LocalEngine]
+
+SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["cat", "dog"]},
+            "lives": {"type": "integer", "minimum": 1, "maximum": 9},
+            "names": {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 2},
+        },
+        "required": ["kind", "lives"],
+        "additionalProperties": False,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def grammars() -> None:
+    pytest.importorskip("llguidance")
+
+
+def request(text: str, **changes: Any) -> Request:
+    context = Context().extend(list(map(ord, text)), text)
+    fields = {"max_tokens": 100, "sampling": Sampling(temperature=5.0), "schema": SCHEMA, "id": text}
+    return Request(context=context, **{**fields, **changes})
+
+
+def answers(make: Make, *requests: Request, **options: int) -> list[Answer]:
+    async def main() -> list[Answer]:
+        async with make(**options) as engine:
+            return await asyncio.gather(*(ask(engine, each) for each in requests))
+
+    return asyncio.run(main())
+
+
+def held(answer: Answer) -> Any:
+    assert answer.text.endswith("<|end|>")
+    assert answer.finish.reason == "stop"
+    assert answer.finish.matched == 0  # the model's own end, the only thing that was left
+    text = answer.text.removesuffix("<|end|>")
+    found = json.loads(text)
+    assert text == json.dumps(found, ensure_ascii=False)
+    assert found["kind"] in ("cat", "dog")
+    assert 1 <= found["lives"] <= 9
+    assert list(found) == ["kind", "lives", "names"][: len(found)]
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0, 5.0])
+def test_a_random_model_writes_what_the_schema_says(temperature: float, make_engine: Make) -> None:
+    (answer,) = answers(make_engine, request("x", sampling=Sampling(temperature=temperature)))
+    held(answer)
+
+
+def test_each_branch_has_a_state_of_its_own(make_engine: Make) -> None:
+    """Also one that is put back into the queue, and computed again, in the middle of a word."""
+    requests = [request(f"{'shared ' * 8}{number}", id=f"r-{number:02}") for number in range(12)]
+    for options in ({}, {"cache_tokens": 220}):
+        found = [held(answer) for answer in answers(make_engine, *requests, **options)]
+        assert len({json.dumps(each) for each in found}) > 4
+
+
+def test_beside_others_that_are_not_held(make_engine: Make) -> None:
+    free = request("free", schema=None, sampling=Sampling(temperature=0))
+    alone = answers(make_engine, free)[0]
+    first, second = answers(make_engine, request("held"), free)
+    held(first)
+    assert second.ids == alone.ids
+
+
+def test_a_stop_token_ends_what_is_whole_and_nothing_else(make_engine: Make) -> None:
+    stop = 2
+    for number in range(8):
+        (answer,) = answers(make_engine, request(f"x{number}", stop_ids=frozenset({stop})))
+        assert answer.ids[-1] in (0, stop)
+        json.loads(answer.text.removesuffix("<|end|>").removesuffix("</stop_"))
+
+
+def test_a_limit_cuts_it_off(make_engine: Make) -> None:
+    (answer,) = answers(make_engine, request("x", max_tokens=5))
+    assert (answer.finish.reason, len(answer.ids)) == ("length", 5)
+    assert answer.text.startswith('{"kin')
+
+
+def test_it_says_that_it_can(make_engine: Make) -> None:
+    engine = make_engine()
+    assert isinstance(engine, Constrains)
+    assert isinstance(engine, ChecksSchemas)
+    engine.check_schema(SCHEMA, what="a plan")
+
+
+@pytest.mark.parametrize("schema", ["[", '{"type": "animal"}', '{"type": "object", "properties": {"a": {"not": {}}}}'])
+def test_a_schema_that_nobody_can_be_held_to(schema: str, make_engine: Make) -> None:
+    with pytest.raises(InvalidRequest, match="cannot hold a model to the schema of the completion: "):
+        answers(make_engine, request("x", schema=schema))
+    with pytest.raises(InvalidRequest, match="the schema of a plan: "):
+        make_engine().check_schema(schema, what="a plan")
+
+
+def test_without_llguidance(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
+    with pytest.raises(MissingExtra, match=r"needs llguidance.*sprint-agents\[local\]"):
+        answers(make_engine, request("x", schema='{"type": "integer"}'))
