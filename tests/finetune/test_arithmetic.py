@@ -19,13 +19,18 @@ def subtasks_of(work):
     return [subtask for stage in work.stages for subtask in stage.subtasks]
 
 
+NAMED = re.compile("([A-I]) = (.*)")
+"""What a line of a plan's lead names."""
+
+
 def test_every_line_is_true(drawn):
-    for work in drawn:
-        for subtask in subtasks_of(work):
-            name, _, expression = subtask.prompt.partition(" = ")
+    for stage in (stage for work in drawn for stage in work.stages):
+        named = dict(NAMED.findall(stage.lead))
+        assert [subtask.prompt for subtask in stage.subtasks] == list(named)
+        for subtask in stage.subtasks:
             *lines, last = subtask.text.splitlines()
-            value = eval(expression)
-            assert last == f"so {name} = {value:.0f}"
+            value = eval(named[subtask.prompt])
+            assert last == f"so {subtask.prompt} = {value:.0f}"
             assert len(lines) >= 2
             for line in lines:
                 left, right = re.sub(r"^check | (yes|no)$|^.* : ", "", line).split("=")
@@ -36,16 +41,16 @@ def test_every_line_is_true(drawn):
                     assert line.endswith(" yes")
 
 
-def test_later_stages_put_in_what_earlier_ones_made(drawn):
+def test_each_plan_reads_the_whole_expression_with_what_earlier_stages_made(drawn):
     for work in drawn:
         values = {}
         for stage in work.stages:
             values |= dict(
                 line.split(" ")[1::2] for subtask in stage.subtasks for line in subtask.text.splitlines()[-1:]
             )
-            if "Name" in stage.lead:
-                left = stage.lead.partition(": ")[2].replace("[", "(").replace("]", ")")
-                assert eval(left, {name: int(value) for name, value in values.items()}) == work.task.value
+            _, *lines = stage.lead.splitlines()
+            names = "".join(NAMED.sub(r"\1", line) for line in lines).replace("[", "(").replace("]", ")").strip()
+            assert eval(names, {name: int(value) for name, value in values.items()}) == work.task.value
         assert work.answer == f"\\boxed{{ {values[max(values)]}}}"
 
 
