@@ -18,7 +18,7 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format type bench wheel nano sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ wheel: .venv/.dev ## build the wheel into dist/ and check what is in it
 	$(BIN)/python -m hatchling build -t wheel -d dist
 	$(BIN)/pytest tests/test_packaging.py
 
+docs: .venv/.dev ## build the documentation's site into site/, strictly
+	$(BIN)/python docs/tools/gather.py build/docs
+	$(BIN)/zensical build --strict --clean
+
 nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; killed, goes on
 	$(TRAIN) runs/base --mix chains --steps 3000 --problems 8
 	$(TRAIN) runs/nano --mix roles --steps 4000 --problems 4 --start runs/base/checkpoint
@@ -67,7 +71,7 @@ bench-sglang: .venv/.dev .venv-sglang/.ready ## run the benchmarks that start a 
 	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove the environment and everything built
-	rm -rf .venv .venv-sglang dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sglang dist build site .cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.

@@ -18,15 +18,18 @@ import ast
 import asyncio
 import doctest
 import importlib
+import importlib.util
 import inspect
 import os
 import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -145,6 +148,69 @@ def test_doctests(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert outcome.attempted, "shows >>> where doctest does not look"
     assert not outcome.failed, "the output above says which"
+
+
+# The site. `make docs` builds it, and checks the anchors too; here is what needs no builder.
+
+
+def tool(name: str) -> ModuleType:
+    """Load a script of docs/tools, which is no package."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def leaves(navigation: list[Any]) -> list[str]:
+    """The pages of a navigation, in order, whatever they stand under."""
+    entries = [entry for item in navigation for entry in item.values()]
+    return [page for entry in entries for page in ([entry] if isinstance(entry, str) else leaves(entry))]
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    gather = tool("gather")
+    site = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]
+    assert sorted(leaves(site["nav"])) == sorted(gather.site_path(source) for source, _ in gather.pages())
+
+
+def test_links_between_files_lead_somewhere() -> None:
+    gather = tool("gather")
+    turned = {source: gather.turned(text, source) for source, text in gather.pages()}
+    assert "(recipes/nano.md)" in turned["docs/training.md"]
+    assert "(countdown.md)" in turned["examples/README.md"]
+    assert doctest.testmod(gather).attempted
+
+
+@pytest.mark.parametrize("link", ["gone.md", "gone.md#anchor", "../examples", "../Makefile"])
+def test_broken_link_is_an_error(link: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(link.partition("#")[0])):
+        tool("gather").turned(f"See [this]({link}).", "docs/page.md")
+
+
+def test_code_is_left_alone_by_the_site() -> None:
+    page = "[top](#top), [far](https://example.org)\n\n```python continue\nlinks = [a](gone.md)\n```\n"
+    assert tool("gather").turned(page, "docs/page.md") == page.replace("python continue", "python")
+
+
+def test_picture_is_that_of_its_recording() -> None:
+    draw = tool("draw_run")
+    recording = draw.Recording.model_validate_json((ROOT / "docs" / "run.json").read_text("utf-8"))
+    assert str(draw.Picture(recording)) == (ROOT / "docs" / "run.svg").read_text("utf-8")
+    usage, stages = recording.usage, recording.stages
+    strict, paper = [stage.tokens for stage in stages], [stage.paper for stage in stages]
+    assert sum(strict) == usage.sequential_tokens_strict
+    assert sum(paper) == usage.sequential_tokens
+    assert usage.total_tokens == sum(
+        stage.plan_tokens + sum(branch.tokens for branch in stage.branches) for stage in stages
+    )
+    concepts = (ROOT / "docs" / "concepts.md").read_text("utf-8")
+    assert f"{' + '.join(map(str, strict))} = {usage.sequential_tokens_strict} |" in concepts
+    assert f"{' + '.join(map(str, paper))} = {usage.sequential_tokens} |" in concepts
+    home = " ".join((ROOT / "docs" / "index.md").read_text("utf-8").split())
+    assert f"generated {usage.total_tokens} tokens" in home
+    assert f"more than {usage.sequential_tokens_strict} of them" in home
 
 
 # The checks above must be able to fail.
