@@ -194,6 +194,10 @@ def test_code_is_left_alone_by_the_site() -> None:
     assert tool("gather").turned(page, "docs/page.md") == page.replace("python continue", "python")
 
 
+def test_escaped_pipe_is_a_pipe_on_the_site() -> None:
+    assert tool("gather").turned("| `a \\| <b>` |", "docs/page.md") == "| <code>a &#124; &lt;b&gt;</code> |\n"
+
+
 def test_picture_is_that_of_its_recording() -> None:
     draw = tool("draw_run")
     recording = draw.Recording.model_validate_json((ROOT / "docs" / "run.json").read_text("utf-8"))

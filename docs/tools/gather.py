@@ -11,11 +11,13 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+PIPED = re.compile(r"`([^`]*\\\|[^`]*)`")  # in a table, where the builder would show the backslash too
 FENCE = re.compile(r"^(?P<indent> *)(?P<marks>`{3,})(?P<language>\w*).*$")
 
 
@@ -58,6 +60,7 @@ def turned(text: str, source: str) -> str:
             line = fence["indent"] + fence["marks"] + fence["language"]
         else:
             line = LINK.sub(lambda found, n=number: _link(found[1], source, n), line)
+            line = PIPED.sub(lambda found: "<code>" + escape(found[1]).replace("\\|", "&#124;") + "</code>", line)
         lines.append(line)
     return "\n".join(lines) + "\n"
 
