@@ -4,8 +4,8 @@ Each stage reads the expression once, from left to right, and names the innermos
 and the next one has their values in their places. Every line restates what it combines, with one token a word::
 
     Name the groups:                                 the plan of (12 + 7 * 3) * 2 - (9 - 4)
-     A = 12 + 7 * 3                                  each name is a subtask
-     * 2 - B = 9 - 4
+     A (12 + 7 * 3)                                  each name is a subtask; what follows it is copied
+     B * 2 - (9 - 4)
     12 + 7 * 3 : 7 * 3 = 21                          the first * or /, else the first + or -
     check 21 / 3 = 7 yes                             the operation undone
     12 + 21 : 12 + 21 = 33
@@ -37,6 +37,7 @@ PHRASES = ("Compute", " [", NAMING, LAST)
 """The words of these traces that are one token, beside ``traces.WORDS``."""
 
 _INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+_WHOLE = re.compile("(.*)")
 _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 Kind = Literal["flat", "nested"]
@@ -62,19 +63,21 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
         return values[letter[0]]
 
     while True:
-        groups = _INNERMOST.findall(text)
-        between = _INNERMOST.split(text)[::2] if groups else ["", ""]
+        groups = list(_INNERMOST.finditer(text))
         named: dict[str, str] = {}
         subtasks: list[Subtask] = []
-        lead = f"{NAMING}\n" if groups else LAST
-        for before, group, name in zip(between, groups or [text], names, strict=False):
-            numbers = re.sub("[A-Z]", value_of, group)
+        lead, copied = f"{NAMING}\n" if groups else LAST, 0
+        for group, name in zip(groups or [_WHOLE.match(text)], names, strict=False):
+            assert group is not None
+            numbers = re.sub("[A-Z]", value_of, group[1])
             named[name], lines = _work_out(numbers, slips, rng)
-            lead += f"{before.rstrip()} {name} = {numbers}\n"
+            written = group[0].replace(group[1], numbers)
+            lead += f" {name} {(text[copied : group.start()] + written).lstrip()}\n"
+            copied = group.end()
             end = Piece(f"so {name} = {named[name]}\n", True)
             subtasks.append(Subtask(name, (*lines, end), heading=f"Now {name}\n"))
-        if between[-1]:
-            lead += f"{between[-1]}\n"
+        if text[copied:]:
+            lead += f"{text[copied:]}\n"
         values.update(named)
         letters = iter(named)
         text = _INNERMOST.sub(lambda _, letters=letters: next(letters), text)

@@ -4,6 +4,7 @@ Each digit of the larger number is a subtask; the sum of the partial products is
 so that no digit has to be counted off::
 
     347 : units 7 tens 4 hundreds 3                  the plan; a subtask is `A = 347 * 8 units`
+    2518 : thousands 2 hundreds 5 tens 1 units 8
     units 7 * 8 = 56 , 56 + 0 = 56 : units 6 carry 5
     tens 4 * 8 = 32 , 32 + 5 = 37 : tens 7 carry 3
     hundreds 3 * 8 = 24 , 24 + 3 = 27 : hundreds 7 carry 2
@@ -62,7 +63,9 @@ def solve(task: Multiplication, *, slips: float = 0.0, rng: random.Random | None
     name = NAMES[len(partials)]
     total = Piece(f"{_add(partials)}so {name} = {small * large}\n", True)
     sum_of = _subtask(f"{name} = {' + '.join(NAMES[: len(partials)])}", (total,))
-    lead = f"{small} :{_placed(dict(zip(PLACES, digits, strict=False)))}\n"
+    first = dict(zip(PLACES, digits, strict=False))
+    second = dict(reversed([*zip(PLACES, multiplier, strict=False)]))  # the places as they stand in the number
+    lead = f"{small} :{_placed(first)}\n{large} :{_placed(second)}\n"
     stages = (Stage(lead, tuple(subtasks)), Stage(ADDING, (sum_of,)))
     return Solved(task, stages, f"\\boxed{{ {small * large}}}")
 

@@ -19,8 +19,8 @@ def subtasks_of(work):
     return [subtask for stage in work.stages for subtask in stage.subtasks]
 
 
-NAMED = re.compile("([A-I]) = (.*)")
-"""What a line of a plan's lead names."""
+NAMED = re.compile(r"^ ([A-I]) (?:.*[(\[])?([^()\[\]\n]*)[)\]]?$", re.MULTILINE)
+"""What a line of a plan's lead names, and the numbers of it."""
 
 
 def test_every_line_is_true(drawn):
@@ -49,8 +49,8 @@ def test_each_plan_reads_the_whole_expression_with_what_earlier_stages_made(draw
                 line.split(" ")[1::2] for subtask in stage.subtasks for line in subtask.text.splitlines()[-1:]
             )
             _, *lines = stage.lead.splitlines()
-            names = "".join(NAMED.sub(r"\1", line) for line in lines).replace("[", "(").replace("]", ")").strip()
-            assert eval(names, {name: int(value) for name, value in values.items()}) == work.task.value
+            read = "".join(re.sub("^ [A-I] ", " ", line) for line in lines).replace("[", "(").replace("]", ")").strip()
+            assert eval(read, {name: int(value) for name, value in values.items()}) == work.task.value
         assert work.answer == f"\\boxed{{ {values[max(values)]}}}"
 
 

@@ -55,7 +55,9 @@ def test_partial_products_and_their_sum_are_right(drawn):
             assert subtask.text.count(" yes\n") == 1
         assert sum(made) == small * large
         assert total.text.endswith(f" = {small * large}\n")
-        assert value_of(work.stages[0].lead.partition(" : ")[2]) == small
+        for line, factor in zip(work.stages[0].lead.splitlines(), (small, large), strict=True):
+            number, _, placed = line.partition(" : ")
+            assert int(number) == value_of(placed) == factor
 
 
 def test_problems_lie_in_the_range_that_is_said(drawn):
