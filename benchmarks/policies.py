@@ -2,8 +2,8 @@
 
     python benchmarks/policies.py --problems 200
 
-Each problem is solved by every policy in turn, alone on the engine, so wall times are latencies and compare within a
-problem. Greedy where a policy needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies
+Each problem is solved by every policy. The first ``--timed`` problems run one at a time, so their wall times are
+latencies and compare within a problem; the rest run ``--concurrency`` at once and are not timed. Greedy where a policy needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies
 that go beyond the paper's format run as the model can follow them: ``fork_join_async`` joins at once, ``as_needed``
 and ``spawn_join`` hand out no plans within subtasks. ``tree_search`` asks in words that sprint-nano has never read; it
 is measured all the same. With ``--out`` an interrupted run goes on where it was stopped.
@@ -41,10 +41,11 @@ def methods(engine: Engine) -> list[Method]:
     ]
 
 
-async def measure(engine: Engine, cases: list[Case], out: Path) -> str:
+async def measure(engine: Engine, cases: list[Case], out: Path, *, timed: int, concurrency: int) -> str:
     """Solve every case by every policy, and return the table of all cases as Markdown."""
     with OutcomeFile(out) as outcomes:
-        await compare(methods(engine), cases, seeds=[0], out=outcomes)
+        await compare(methods(engine), cases[:timed], seeds=[0], out=outcomes)
+        await compare(methods(engine), cases, seeds=[0], out=outcomes, concurrency=concurrency)
         return markdown([row for row in summarise(outcomes, twin=TWIN) if row.part == "all"])
 
 
@@ -55,7 +56,13 @@ async def main(arguments: argparse.Namespace) -> None:
     cases = held_out(drawn, name=name, count=arguments.problems)
     with TemporaryDirectory() as folder:
         async with LocalEngine(arguments.model, threads=1) as engine:
-            table = await measure(engine, cases, arguments.out or Path(folder, "outcomes.jsonl"))
+            table = await measure(
+                engine,
+                cases,
+                arguments.out or Path(folder, "outcomes.jsonl"),
+                timed=arguments.timed,
+                concurrency=arguments.concurrency,
+            )
     print(f"{len(cases)} held-out problems of {arguments.numbers} numbers, seed {arguments.seed}\n\n{table}", end="")
 
 
@@ -63,6 +70,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=nano_path())
     parser.add_argument("--problems", type=int, default=10)
+    parser.add_argument("--timed", type=int, default=10, help="problems that run alone, for wall times")
+    parser.add_argument("--concurrency", type=int, default=32, help="runs at once of the other problems")
     parser.add_argument("--numbers", type=int, default=4, choices=(3, 4))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=None, help="a JSONL file to keep outcomes in, and to go on from")
