@@ -3,10 +3,11 @@
     python benchmarks/policies.py --problems 200
 
 Each problem is solved by every policy. The first ``--timed`` problems run one at a time, so their wall times are
-latencies and compare within a problem; the rest run ``--concurrency`` at once and are not timed. Greedy where a policy needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies
-that go beyond the paper's format run as the model can follow them: ``fork_join_async`` joins at once, ``as_needed``
-and ``spawn_join`` hand out no plans within subtasks. ``tree_search`` asks in words that sprint-nano has never read; it
-is measured all the same. With ``--out`` an interrupted run goes on where it was stopped.
+latencies and compare within a problem; the rest run ``--concurrency`` at once and are not timed. Greedy where a policy
+needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies that go beyond the paper's format
+run as the model can follow them: ``fork_join_async`` joins at once, ``as_needed`` and ``spawn_join`` hand out no plans
+within subtasks. ``tree_search`` asks in words that sprint-nano has never read; it is measured all the same. With
+``--out`` an interrupted run goes on where it was stopped.
 """
 
 import argparse
