@@ -24,6 +24,7 @@ def test_every_row_of_a_table_is_true(drawn):
             if " : " not in line:
                 continue
             rows += 1
+            assert line.startswith(" ")
             pair, _, values = line.partition(" : ")
             a, b = sorted(map(int, pair.split()), reverse=True)
             for value, true in zip(values.split(), (a + b, a - b, a * b, a / b if b else None), strict=False):
@@ -38,7 +39,7 @@ def test_every_equation_is_true(drawn):
         for equation in [first.split(" left ")[0], *(part for line in found for part in line[6:].split(" , "))]:
             left, right = equation.split("=")
             assert eval(left) == eval(right)
-        assert last == (f"answer {exploration.found}" if exploration.found else "none")
+        assert last == (f"answer={exploration.found}" if exploration.found else "none")
 
 
 def test_what_a_search_finds_is_an_answer(drawn):
@@ -59,7 +60,7 @@ def test_a_search_ends_with_the_stage_that_finds_an_answer(drawn):
 def test_an_exploration_ends_where_it_meets_the_target():
     exploration = explore((25, 7, 3), (1, "*", 2), 46)
     assert exploration.text == (
-        "7 * 3 = 21 left 21 25 for 46\n21 25 : 46 4 x x 46 yes\nfound 46 = 25 + 21 , 21 = 7 * 3\nanswer 25 + (7 * 3)\n"
+        "7 * 3 = 21 left 21 25 for 46\n 21 25 : 46 4 x x 46 yes\nfound 46 = 25 + 21 , 21 = 7 * 3\nanswer=25+(7*3)\n"
     )
 
 
