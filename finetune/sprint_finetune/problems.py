@@ -15,6 +15,9 @@ from .traces import Piece, Solved, Stage, Subtask
 
 Split = Literal["train", "held_out"]
 
+Family = Literal["countdown", "arithmetic", "multiplication"]
+"""A kind of tasks, as ``sprint_agents.tasks.FAMILIES`` names it."""
+
 LARGEST_NUMBERS = (25, 50)
 """Each problem draws its numbers up to one of these: smaller numbers leave more to multiply."""
 

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from . import arithmetic, multiplication
-from .problems import problems, solved
+from .problems import Family, problems, solved
 from .traces import NAMES, Call, chain, executors, planner
 
 IGNORED = -100
@@ -44,9 +44,6 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
 
 Mix = Literal["chains", "roles"]
 """What a problem is told as: one sequential chain, or the calls of both modes."""
-
-Family = Literal["countdown", "arithmetic", "multiplication"]
-"""A kind of tasks, as ``sprint_agents.tasks.FAMILIES`` names it."""
 
 _COUNTS = (3, 4, 4)
 _UNSOLVABLE = 0.05

@@ -103,6 +103,18 @@ def chain(solved: Solved) -> Call:
     return Call("chain", (_question(solved), opened, *_merged(pieces)), solved.solved)
 
 
+def complete(solved: Solved) -> str:
+    """Write the sequential trace that curation reads: the chain's words, but no subtask ends it.
+
+    A chain that stops at its first find says nothing of the siblings that a parallel run has started by then. This
+    one carries out every subtask of each stage that it enters.
+    """
+    stages = (
+        stage.lead + "".join(subtask.heading + subtask.text for subtask in stage.subtasks) for stage in solved.stages
+    )
+    return f"{''.join(stages)}{_TAGS.chain.close}\n{solved.answer}\n"
+
+
 def planner(solved: Solved) -> Call:
     """Write the planner's path: plans and the answer are learned, joined executions are read."""
     pieces = [_question(solved)]

@@ -1,10 +1,13 @@
 """Training: what a killed run leaves is enough to go on as if nothing had happened."""
 
 import json
+import signal
+import subprocess
 import sys
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import UnsupportedTask
@@ -15,39 +18,92 @@ from sprint_finetune.search import LARGEST
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.train import learning_rate, new_model, train
 
-SHORT = {"problems_per_step": 1, "tokens_per_batch": 2048, "chain_steps": 2, "answer_steps": 1, "compiled": False}
+SHORT = {"mix": "roles", "problems_per_step": 1, "tokens_per_batch": 2048, "compiled": False}
+
+PROGRAM = """
+import io, os, sys
+from pathlib import Path
+import torch
+from transformers import LlamaForCausalLM
+from sprint_finetune.train import train
+
+folder, moment, last, options = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
+steps_taken = 0
+save, write, step = torch.save, LlamaForCausalLM.save_pretrained, torch.optim.AdamW.step
+
+def wait_for_the_end(at):
+    if (moment, last) == at:
+        print("here", flush=True)
+        sys.stdin.read()
+
+def save_half(state, path):
+    whole = io.BytesIO()
+    save(state, whole)
+    path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    wait_for_the_end(("state", state["step"]))
+    path.write_bytes(whole.getvalue())
+
+def write_late(self, *arguments, **options):
+    wait_for_the_end(("checkpoint", steps_taken))
+    write(self, *arguments, **options)
+
+def step_and_count(self, *arguments, **options):
+    global steps_taken
+    step(self, *arguments, **options)
+    steps_taken += 1
+    wait_for_the_end(("update", steps_taken))
+
+torch.save, LlamaForCausalLM.save_pretrained, torch.optim.AdamW.step = save_half, write_late, step_and_count
+train(folder, minutes_between_checkpoints=0.0, **options)
+"""
+"""Trains, and at a moment of its life writes a line and waits: there it is killed."""
 
 
-def weights(folder):
-    return torch.load(folder / "state.pt", weights_only=True)["model"]
+def killed(folder, *, moment, at, **options):
+    """Train in a process of its own, until ``SIGKILL`` ends it."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), moment, str(at), repr(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert "here\n" in iter(process.stdout.readline, "")
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, monkeypatch):
-    train(tmp_path / "whole", steps=4, **SHORT)
+def state(folder):
+    return torch.load(folder / "state.pt", weights_only=True)
 
-    class Killed(Exception):
-        pass
 
-    saved = []
+def test_a_run_killed_anywhere_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+    options = SHORT | {"mix": "chains", "families": {"arithmetic": 1.0}, "steps": 4}
+    train(tmp_path / "whole", **options)
+    parts = tmp_path / "parts"
+    for moment, at, kept in (
+        ("state", 1, None),  # the first state is half-written
+        ("state", 2, 1),  # the second is
+        ("update", 2, 2),  # two steps after the resumed one's first, which is whole, the third is taken but not saved
+        ("checkpoint", 2, 4),  # the state of the last step is whole, its checkpoint is that of the step before
+    ):
+        killed(parts, moment=moment, at=at, **options)
+        assert (state(parts)["step"] if kept else None) == kept
+    train(parts, **options)
+    whole, resumed = state(tmp_path / "whole"), state(parts)
+    assert all(torch.equal(whole["model"][name], resumed["model"][name]) for name in whole["model"])
+    assert (resumed["step"], resumed["tokens"]) == (4, whole["tokens"])
+    shipped = LlamaForCausalLM.from_pretrained(parts / "checkpoint").state_dict()
+    assert all(torch.equal(shipped[name], whole["model"][name]) for name in whole["model"])
+    assert log_of(parts) == log_of(tmp_path / "whole")
 
-    def save_then_die(*arguments, **options):
-        write(*arguments, **options)
-        saved.append(options["step"])
-        if len(saved) == 2:
-            raise Killed
 
-    module = sys.modules[train.__module__]
-    write = module._save
-    monkeypatch.setattr(module, "_save", save_then_die)
-    with pytest.raises(Killed):
-        train(tmp_path / "parts", steps=4, minutes_between_checkpoints=0.0, **SHORT)
-    monkeypatch.undo()
-    assert saved == [1, 2]
-    train(tmp_path / "parts", steps=4, **SHORT)
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
-    assert len(steps) == len(set(steps))
+def log_of(folder):
+    """The log without its times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_a_run_begins_from_a_checkpoint(tmp_path):
+    train(tmp_path / "base", steps=1, **SHORT | {"mix": "chains"})
+    train(tmp_path / "run", steps=1, start=tmp_path / "base" / "checkpoint", peak=0.0, **SHORT)
+    base, run = state(tmp_path / "base")["model"], state(tmp_path / "run")["model"]
+    assert all(torch.equal(base[name], run[name]) for name in base)
 
 
 def test_an_exported_run_is_a_checkpoint_that_the_engine_opens(tmp_path):
@@ -60,6 +116,8 @@ def test_an_exported_run_is_a_checkpoint_that_the_engine_opens(tmp_path):
     with pytest.raises(UnsupportedTask):
         understand("countdown 3 7 99 46", manifest)
     assert LocalEngine(tmp_path / "model").manifest == manifest
+    export(tmp_path / "run", tmp_path / "twin", name="sprint-nano-twin")
+    assert Manifest.load(tmp_path / "twin") == manifest.model_copy(update={"model": "sprint-nano-twin"})
 
 
 def test_the_rate_rises_holds_and_falls_to_zero():

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from sprint_agents.cli.commands import Commands, VersionFlag
+from sprint_finetune.problems import Family, Split
 
-from . import evaluating
+from . import evaluating, writing
 from .curating import By, Options, draw, run
 
 app = typer.Typer(
@@ -51,6 +52,8 @@ def curate(
     max_violations: Annotated[int | None, typer.Option(min=0, help="Most dependency violations, if any bound.")] = None,
     shortest: Annotated[int, typer.Option(min=1, help="Lines of an execution that is not folded into its plan.")] = 3,
     eval_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems kept for evaluation.")] = 0.05,
+    separators: Annotated[bool, typer.Option(help="A line between the trains of thought of a plan.")] = True,
+    basis: Annotated[bool, typer.Option(help="A line by which a later plan names what it builds on.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Traces under way at once.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many lines of the source.")] = None,
 ) -> None:
@@ -75,10 +78,27 @@ def curate(
             max_violations=max_violations,
             shortest=shortest,
             eval_share=eval_share,
+            separators=separators,
+            basis=basis,
             concurrency=concurrency,
             limit=limit,
         )
     )
+
+
+@app.command()
+def traces(
+    task: Annotated[Family, typer.Argument(metavar="TASK", help="countdown, arithmetic or multiplication.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where to write them.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the problems and of what goes wrong in them.")] = 0,
+    split: Annotated[Split, typer.Option(help="Problems to train on, or those that are never trained on.")] = "train",
+    slips: Annotated[float, typer.Option(min=0, max=1, help="Share of what goes wrong at first (not countdown).")] = 0,
+    unsolvable: Annotated[float, typer.Option(min=0, max=1, help="Share without a solution (countdown).")] = 0,
+) -> None:
+    """Write sequential traces of our own tasks, for `curate` to read."""
+    writing.write(task, count=count, seed=seed, split=split, slips=slips, unsolvable=unsolvable, out=out)
 
 
 @app.command()

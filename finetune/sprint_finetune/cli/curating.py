@@ -24,6 +24,7 @@ from sprint_finetune.curation import (
     Report,
     RuleExtractor,
     Settings,
+    Style,
     Trace,
     curate,
     from_dataset,
@@ -55,6 +56,8 @@ class Options:
     max_violations: int | None
     shortest: int
     eval_share: float
+    separators: bool
+    basis: bool
     concurrency: int
     limit: int | None
 
@@ -132,7 +135,12 @@ def _settings(options: Options) -> Settings:
     criteria = Criteria(
         ratio=options.ratio, stages=options.max_stages, width=options.width, violations=options.max_violations
     )
-    return Settings(criteria=criteria, shortest_execution=options.shortest, eval_share=options.eval_share)
+    return Settings(
+        criteria=criteria,
+        style=Style(separators=options.separators, basis=options.basis),
+        shortest_execution=options.shortest,
+        eval_share=options.eval_share,
+    )
 
 
 @asynccontextmanager

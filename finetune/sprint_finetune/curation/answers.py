@@ -16,10 +16,10 @@ from sprint_agents.dialect.answers import boxed
 from sprint_agents.errors import MissingExtra
 from sprint_agents.tasks import recognise
 
-from .lines import lines_of
+from .lines import in_words, lines_of
 from .records import Rejection, Trace, Verdict
 
-_STATED = re.compile(r"\b(?:final\s+)?answer(?:\s+is|\s*[:=])\s*[:=]?\s*(?P<value>.+?)\s*\.?\s*$", re.IGNORECASE)
+_STATED = re.compile(r"\banswer(?:\s+is|\s*[:=])\s*[:=]?(?=\s*[^\s.])", re.IGNORECASE)
 _WORKER = "sprint_finetune.curation.math_worker"
 
 
@@ -34,6 +34,8 @@ class Verifier(Protocol):
 def stated_answer(trace: Trace) -> str | None:
     r"""Find the answer that a trace states: its last ``\boxed``, or what follows "answer is" in its last lines.
 
+    Where there is neither, a conclusion of one line is the answer itself.
+
     >>> stated_answer(Trace(id="1", problem="6*7?", trace="<think>\n42\n</think>\nThe answer is $42$.", answer="42"))
     '$42$'
     """
@@ -43,8 +45,8 @@ def stated_answer(trace: Trace) -> str | None:
             return value
         for line in reversed(part[-3:]):
             if match := _STATED.search(line):
-                return match["value"]
-    return None
+                return line[match.end() :].strip().removesuffix(".").rstrip()
+    return lines.conclusion[0].strip() if len(lines.conclusion) == 1 else None
 
 
 async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
@@ -59,7 +61,7 @@ async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
         if task.check(stated):
             return Verdict(id=trace.id, stated=stated, by="task")
         # A reference in words alone, "no solution found", is no wrong solution but says that there is none.
-        if same_text and not any(sign.isdigit() for sign in trace.answer):
+        if same_text and in_words(trace.answer):
             return Verdict(id=trace.id, stated=stated, by="text")
         return _wrong(trace, stated)
     if same_text:

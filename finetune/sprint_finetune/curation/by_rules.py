@@ -5,13 +5,16 @@ parts; a second way to the same result) and nothing in it points elsewhere: no v
 such as "by symmetry", no hint to the next trial. A missing parallelism is fine, a false independence is a bug.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sprint_agents.tasks import recognise
 
-from .dag import ancestors, dag_of
-from .evidence import Facts, borrowed, symbols_of
+from .borrowing import History, Makers, Uses
+from .dag import dag_of, free_steps, nearest
+from .evidence import Facts, symbols_of
+from .headings import heading_of, restated
 from .lines import as_ranges, lines_of
 from .markers import BACK_REFERENCE, FEEDBACK, INSIGHT
 from .records import Dag, Extraction, Step, Trace
@@ -20,9 +23,9 @@ from .segments import Block, blocks_of
 
 @dataclass(frozen=True, slots=True)
 class RuleExtractor:
-    """An ``Extractor`` of rules for English; the prompt of a step is its own first line."""
+    """An ``Extractor`` of rules for English; the prompt of a step is its own first line, or the name that it has."""
 
-    name: str = "rules-1"
+    name: str = "rules-2"
 
     async def steps(self, trace: Trace) -> Extraction:
         """Find the steps of a trace that has at least one line."""
@@ -49,19 +52,15 @@ def read_steps(trace: Trace) -> tuple[Extraction, Dag]:
     lines = lines_of(trace.trace).chain
     reading = _Reading(trace.problem, lines)
     members, parents = reading.graph()
-    above = ancestors(parents)
+    free = free_steps(parents)  # where no other step may run beside one, there is no use in an executor
     numbers = range(1, len(members) + 1)
     steps = tuple(
-        _step(number, lines, member, delegated=member in reading.named or _is_free(number, above))
+        _named_step(number, lines, member)
+        if member in reading.named
+        else _step(number, lines, member, delegated=free[number - 1])
         for number, member in zip(numbers, members, strict=True)
     )
     return Extraction(id=trace.id, steps=steps), dag_of(trace.id, dict(zip(numbers, parents, strict=True)))
-
-
-def _is_free(step: int, above: Sequence[frozenset[int]]) -> bool:
-    """Tell whether some other step may run beside this one; if none may, there is no use in an executor."""
-    others = (other for other in range(1, len(above) + 1) if other != step)
-    return any(other not in above[step - 1] and step not in above[other - 1] for other in others)
 
 
 def _step(number: int, lines: Sequence[str], member: range, *, delegated: bool) -> Step:
@@ -74,20 +73,35 @@ def _step(number: int, lines: Sequence[str], member: range, *, delegated: bool) 
     )
 
 
+def _named_step(number: int, lines: Sequence[str], member: range) -> Step:
+    """Delegate a part that has a name: by its heading, or by the label with which its execution begins."""
+    heading = heading_of(lines[member.start])
+    assert heading is not None, "a part is named by its heading"
+    begins = member if heading.kind == "opening" else member[1:]
+    if not begins:
+        return _step(number, lines, member, delegated=False)
+    return Step(
+        number=number,
+        plan=as_ranges(index + 1 for index in member if index not in begins),
+        execution=as_ranges(index + 1 for index in begins),
+        description=lines[member.start].strip()[:80],
+        prompt=heading.label if heading.kind == "opening" else restated(lines[member.start]),
+        restates=heading.kind == "named",
+    )
+
+
 class _Reading:
     """One trace under way from its blocks to steps: their lines, counted from 0, and their parents."""
 
     def __init__(self, problem: str, lines: Sequence[str]) -> None:
-        self._problem = problem
         self._lines = lines
+        self._history = History(problem, lines)
         self._unknowns = symbols_of(problem)
         # The trace of such a task is a table, in which equal numbers are coincidences; its parts have names.
         self._numbers_tell = recognise(problem) is None
         blocks = blocks_of(lines, numbers_tell=self._numbers_tell)
         # Where each alternative branches off: it builds on the blocks that end at or before this line.
-        self._bases = {
-            block.members[0].start: self._base(blocks, block) for block in blocks if block.kind == "alternative"
-        }
+        self._bases = self._find_bases(blocks) if any(block.kind == "alternative" for block in blocks) else {}
         self._blocks = self._merged(blocks)
         self.named = frozenset(member for block in blocks if block.named for member in block.members)
 
@@ -96,63 +110,80 @@ class _Reading:
         members: list[range] = []
         parents: list[tuple[int, ...]] = []
         layers: list[tuple[int, tuple[int, ...]]] = [(0, ())]  # line behind a block, and what builds on the block needs
-        loose: tuple[int, ...] = ()
+        loose: list[int] = []
         for block in self._blocks:
             first = len(members) + 1
             if block.kind == "alternative":
                 base = self._bases[block.members[0].start]
-                parents.append(next(needed for stop, needed in reversed(layers) if stop <= base))
-                loose = (*loose, first)
+                parents.append(layers[bisect_right(layers, base, key=lambda layer: layer[0]) - 1][1])
+                loose.append(first)
             else:
                 needed = (*layers[-1][1], *loose)
                 parents += [(*needed, *(first + sibling for sibling in siblings)) for siblings in self._siblings(block)]
                 layers.append((block.stop, tuple(range(first, first + len(block.members)))))
-                loose = ()
+                loose = []
             members += block.members
-        return members, [_nearest(named, parents) for named in parents]
+        return members, nearest(parents)
 
     def _siblings(self, block: Block) -> list[list[int]]:
         """Find the earlier members of a block that each member builds on, by their places."""
-        known = self._read_before(block.members[0].start)
-        texts = [[self._lines[index] for index in member] for member in block.members]
+        start = block.members[0].start
+        headings = Facts()  # later members may read what earlier ones are about: it is in the plan
+        makers = self._makers()
+
+        def knows(value: str) -> bool:
+            known = headings.mentioned if value[0].isdigit() else headings.made
+            return value in known or self._history.knows(value, before=start)
+
+        leading: list[int] = []
         found: list[list[int]] = []
-        for place, text in enumerate(texts):
+        for place, member in enumerate(block.members):
+            text = self._text(member)
             if any(BACK_REFERENCE.search(line) for line in text):
                 found.append(list(range(place)))
             else:
-                found.append([earlier for earlier in range(place) if self._leads(texts[earlier], text, known)])
-            known.read(text[0].partition(":")[0])  # later members may read what this one is about: it is in the plan
+                found.append(sorted({*leading, *makers.lenders(Uses.of(text), knows=knows)}))
+            if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
+                leading.append(place)
+            makers.add(place, text)
+            headings.read(text[0].partition(":")[0])
         return found
 
-    def _leads(self, earlier: Sequence[str], later: Sequence[str], known: Facts) -> bool:
-        """Tell whether a member needs something that an earlier one found, or decided."""
-        if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in earlier):
-            return True
-        return self._borrows(later, earlier, known)
+    def _find_bases(self, blocks: Sequence[Block]) -> dict[int, int]:
+        """Find where each alternative, named by its first line, branches off; at the earliest behind the first block.
 
-    def _base(self, blocks: Sequence[Block], alternative: Block) -> int:
-        """Find the line up to which an alternative builds on what stands before it; at least on the first block."""
-        text = [self._lines[index] for member in alternative.members for index in member]
-        before = [block for block in blocks if block.stop <= alternative.members[0].start]
+        What comes before the first series prepares it, and is taken to prepare the alternative as well.
+        """
+        found: dict[int, int] = {}
+        makers = self._makers()
+        series: int | None = None
+        for place, block in enumerate(blocks):
+            text = [line for member in block.members for line in self._text(member)]
+            if block.kind == "alternative":
+                base = self._base(text, blocks, place, makers)
+                prepared = max(0 if series is None else series - 1, 0)
+                found[block.members[0].start] = blocks[prepared if base is None else base].stop
+            elif block.kind == "series" and series is None:
+                series = place
+            if place:
+                makers.add(place, text)
+        return found
+
+    def _base(self, text: Sequence[str], blocks: Sequence[Block], place: int, makers: Makers) -> int | None:
+        """Find the last block that an alternative needs something of, by its place; None if there is none."""
         if any(BACK_REFERENCE.search(line) for line in text):
-            return before[-1].stop
-        for block in reversed(before[1:]):
-            made = [self._lines[index] for member in block.members for index in member]
-            # What both may read is only looked up where it matters: it is most of the trace.
-            if self._borrows(text, made, Facts()):
-                known = self._read_before(block.members[0].start)
-                if self._borrows(text, made, known):
-                    return block.stop
-        # What comes before the first series prepares it, and is taken to prepare the alternative as well.
-        series = next((place for place, block in enumerate(before) if block.kind == "series"), 1)
-        return before[max(series - 1, 0)].stop
+            return place - 1
 
-    def _borrows(self, user: Sequence[str], maker: Sequence[str], known: Facts) -> bool:
-        values = borrowed(user, maker, known=known, unknowns=self._unknowns)
-        return any(self._numbers_tell or not value[0].isdigit() for value in values)
+        def knows(value: str, maker: int) -> bool:
+            return self._history.knows(value, before=blocks[maker].members[0].start)
 
-    def _read_before(self, line: int) -> Facts:
-        return Facts.of([self._problem, *self._lines[:line]])
+        return makers.latest(Uses.of(text), before=place, knows=knows)
+
+    def _makers(self) -> Makers:
+        return Makers(unknowns=self._unknowns, numbers_tell=self._numbers_tell)
+
+    def _text(self, member: range) -> Sequence[str]:
+        return self._lines[member.start : member.stop]
 
     def _merged(self, blocks: Sequence[Block]) -> list[Block]:
         """Join plain blocks that follow one another into one step, unless an alternative branches off between them."""
@@ -164,10 +195,3 @@ class _Reading:
                 joined = Block("plain", (range(merged.pop().members[0].start, block.stop),))
             merged.append(joined)
         return merged
-
-
-def _nearest(named: Sequence[int], parents: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Leave out the parents that other parents build on."""
-    above = ancestors(parents[: max(named, default=0)])
-    distant = frozenset[int]().union(*(above[parent - 1] for parent in named))
-    return tuple(sorted({*named} - distant))

@@ -1,6 +1,6 @@
 """Dependencies between steps: a directed acyclic graph in which a parent always comes before its child."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
@@ -55,6 +55,45 @@ def ancestors(parents: Parents) -> list[frozenset[int]]:
     for named in parents:
         found.append(frozenset(named).union(*(found[parent - 1] for parent in named)))
     return found
+
+
+def nearest(named: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Leave out the parents that other parents build on.
+
+    >>> nearest([[], [1], [1, 2]])
+    [(), (1,), (2,)]
+    """
+    kept: list[tuple[int, ...]] = []
+    above: list[int] = []  # a bit for each step that is built on
+    for parents in named:
+        distant = _joined(above[parent - 1] for parent in parents)
+        kept.append(tuple(sorted(parent for parent in {*parents} if not distant >> parent & 1)))
+        above.append(_joined(1 << parent for parent in parents) | distant)
+    return kept
+
+
+def free_steps(parents: Parents) -> list[bool]:
+    """Tell of each step whether some other one may run beside it.
+
+    >>> free_steps([[], [1], [1], [2, 3]])
+    [False, True, True, False]
+    """
+    above: list[int] = []
+    for named in parents:
+        above.append(_joined(1 << parent | above[parent - 1] for parent in named))
+    below = [0] * len(parents)
+    for step in range(len(parents), 0, -1):
+        for parent in parents[step - 1]:
+            below[parent - 1] |= 1 << step | below[step - 1]
+    ordered = [a.bit_count() + b.bit_count() for a, b in zip(above, below, strict=True)]
+    return [count < len(parents) - 1 for count in ordered]
+
+
+def _joined(masks: Iterable[int]) -> int:
+    joined = 0
+    for mask in masks:
+        joined |= mask
+    return joined
 
 
 def unordered_pairs(parents: Parents) -> list[tuple[int, int]]:

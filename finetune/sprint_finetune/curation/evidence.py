@@ -69,7 +69,7 @@ class Facts:
 
     def read(self, line: str) -> None:
         """Add a line."""
-        for value, role in _values(line):
+        for value, role in values_in(line):
             self.mentioned.add(value)
             if role == "used":
                 if value not in self.made:
@@ -83,13 +83,14 @@ class Facts:
 
 
 @lru_cache(maxsize=4096)
-def _values(line: str) -> tuple[tuple[str, Role], ...]:
+def values_in(line: str) -> tuple[tuple[str, Role], ...]:
     """Return the numbers and then the symbols of a line, each with its role; lines are read many times."""
     found: list[tuple[str, Role]] = []
     for match in _NUMBER.finditer(line):
         role: Role = "used"
-        if _OPERAND.match(line, match.end()) is None and _MADE.search(line[max(0, match.start() - 30) : match.start()]):
-            role = "computed" if line[: match.start()].rstrip(" $").endswith("=") else "made"
+        before = line[max(0, match.start() - 30) : match.start()]
+        if _OPERAND.match(line, match.end()) is None and _MADE.search(before):
+            role = "computed" if before.rstrip(" $").endswith("=") else "made"
         found.append((match.group().replace(",", ""), role))
     declared = [*_ASSIGNED.finditer(line), *_DECLARED.finditer(line)]
     given = {match["symbol"]: match.start("symbol") for match in declared}
@@ -133,20 +134,6 @@ def equations(lines: Iterable[str]) -> set[str]:
 def telling(values: Iterable[str]) -> set[str]:
     """Keep the values that say where they are from: symbols, and numbers that are not small."""
     return {value for value in values if not value[0].isdigit() or float(value) >= SMALLEST or "." in value}
-
-
-def borrowed(user: Sequence[str], maker: Sequence[str], *, known: Facts, unknowns: set[str]) -> set[str]:
-    """Find the values that ``user`` uses, ``maker`` makes, and nothing that both may read mentions.
-
-    ``known`` is what both may read; ``unknowns`` are symbols of the problem itself, to which each case may give a value
-    of its own.
-
-    >>> borrowed(["So 504 * 2."], ["9*8*7 = 504"], known=Facts(), unknowns=set())
-    {'504'}
-    """
-    shared = telling(Facts.of(user).used & Facts.of(maker).made) - unknowns
-    stated = (premises(user) & equations(maker)) | ((unvalued(user) - valued(user)) & valued(maker))
-    return stated | {value for value in shared if value not in (known.mentioned if value[0].isdigit() else known.made)}
 
 
 def symbols_of(text: str) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .markers import COMPUTES, OPENER
 
 _LONGEST = 8  # words of a heading
+_READ = 400  # characters: what stands behind is no part of a heading, and some patterns read it again and again
 _MARKUP = re.compile(r"^[#\s]*|\*\*|__|^[-*\u2022]\s+(?=\S)")
 _BULLET = re.compile(r"\s*[-*\u2022]\s+(?=\S)(?!\d+\s*[-+*/=])")
 _LETTER = re.compile(r"\s*\(?(?P<label>[a-h]|i{1,3}|iv|vi{0,3})\)\s")
@@ -35,7 +36,8 @@ _TRIAL = re.compile(
     r"\s+(?P<label>[^:.,?]{1,40})(?=[:.,?]|$)",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z]) = (?=[\d(\[A-Z])")
+_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z])(?:$| = (?=[\d(\[A-Z]))")
+_NOW = re.compile(r"[Nn]ow\s+(?=\S)")
 _OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = \d+ left\b")
 _COLON = re.compile(r"(?P<head>[^:]{1,60}):(?=\s|$)")
 _TITLE = re.compile(r"\s*(?:#+\s+|\*\*)(?P<head>[^*]{1,60}?)[.:]?(?:\*\*)?\s*$")
@@ -111,6 +113,7 @@ def heading_of(line: str) -> Heading | None:
     >>> heading_of("For x = -4: |-4 - 2| = 6.").words, heading_of("So x = -4."), heading_of("- Sum 2: one.").label
     (('for', 'x', '=', '#'), None, '2')
     """
+    line = line[:_READ]
     bullet = _BULLET.match(line) is not None and not line.lstrip().startswith("**")
     if match := _LETTER.match(line):
         return Heading("letter", (), match["label"], strong=True)
@@ -146,13 +149,22 @@ def _titled(head: str, *, strong: bool) -> Heading | None:
     return Heading("title", words, label, strong)
 
 
+def restated(heading: str) -> str:
+    """Return what is asked for by the heading of a part that has a name: all but the word that opens it.
+
+    >>> restated("Now A = 347 * 8 units")
+    'A = 347 * 8 units'
+    """
+    return _NOW.sub("", heading, count=1)
+
+
 def shape_of_line(line: str) -> tuple[str, ...]:
     """Return the words of a line with ``#`` in the place of numbers and names: lines of one pattern are equal in it.
 
     >>> shape_of_line("So k = 7.") == shape_of_line("So k = 13.")
     True
     """
-    return _template(line)[0]
+    return _template(line[:_READ])[0]
 
 
 def _template(head: str) -> tuple[tuple[str, ...], str]:
@@ -164,6 +176,19 @@ def _template(head: str) -> tuple[tuple[str, ...], str]:
         if not (word == "#" and words and words[-1] == "#"):
             words.append(word)
     return tuple(words), " ".join(labels) or " ".join(words)
+
+
+def series_keys(heading: Heading) -> list[tuple[str, tuple[str, ...], int]]:
+    """Name the groups that a heading is in: headings of one series have a group in common, by all words or all but one.
+
+    >>> len(series_keys(heading_of("Case 2:"))), len(series_keys(heading_of("The minute hand: 6 degrees.")))
+    (1, 4)
+    """
+    keys = [(heading.kind, heading.words, -1)]
+    if heading.kind == "title" and len(heading.words) > 1:
+        places = range(len(heading.words))
+        keys += [(heading.kind, (*heading.words[:place], *heading.words[place + 1 :]), place) for place in places]
+    return keys
 
 
 def same_series(a: Heading, b: Heading) -> bool:

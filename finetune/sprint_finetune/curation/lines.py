@@ -36,6 +36,11 @@ def lines_of(trace: str) -> TraceLines:
     return TraceLines(_content(chain.replace("<think>", "\n")), _content(conclusion))
 
 
+def in_words(answer: str) -> bool:
+    """Tell whether an answer is in words alone, such as that there is none."""
+    return not any(sign.isdigit() for sign in answer)
+
+
 def numbers_in(ranges: Iterable[LineRange]) -> list[int]:
     """List the line numbers of ``ranges``, in their order.
 

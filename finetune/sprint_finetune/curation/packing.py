@@ -37,7 +37,7 @@ def fold(step: Step, *, shortest: int = SHORTEST_EXECUTION) -> Step:
     if len(execution) >= shortest:
         return step
     plan = as_ranges(sorted([*numbers_in(step.plan), *execution]))
-    return step.model_copy(update={"plan": plan, "execution": (), "prompt": None})
+    return step.model_copy(update={"plan": plan, "execution": (), "prompt": None, "restates": False})
 
 
 def pack(extraction: Extraction, dag: Dag, *, shortest: int = SHORTEST_EXECUTION) -> Packed:

@@ -1,13 +1,15 @@
 """Measures of what curation made: nothing of the trace is lost, and no execution needs what it cannot see."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sprint_agents.dialect.tags import load_tags
 from sprint_agents.tasks import recognise
 from sprint_agents.trajectory import Trajectory, TrajectoryStage
 
-from .evidence import Facts, borrowed, symbols_of
+from .borrowing import Makers, Uses
+from .evidence import Facts, symbols_of
+from .headings import restated
 from .lines import lines_of
 from .records import Packed, Trace, Violation
 from .reformatting import StepText, basis_of, text_of_step
@@ -21,43 +23,42 @@ def violations_of(trace: Trace, packed: Packed) -> tuple[Violation, ...]:
     """
     lines = lines_of(trace.trace).chain
     texts = [text_of_step(step, lines) for step in packed.steps]
-    finder = _Finder(texts, symbols_of(trace.problem), numbers_tell=recognise(trace.problem) is None)
-    found: list[Violation] = []
-    before = [trace.problem]
-    for stage in packed.stages:
-        found += finder.in_stage(stage, before)
-        for number in stage:
-            before += [*texts[number - 1].plan, *texts[number - 1].prompt]
-        for number in stage:
-            before += texts[number - 1].execution
-    return tuple(found)
+    finder = _Finder(texts, trace.problem)
+    return tuple(violation for stage in packed.stages for violation in finder.in_stage(stage))
 
 
 class _Finder:
-    def __init__(self, texts: Sequence[StepText], unknowns: set[str], *, numbers_tell: bool) -> None:
+    """Reads the stages in their order; ``_visible`` is what all that comes next may read."""
+
+    def __init__(self, texts: Sequence[StepText], problem: str) -> None:
         self._texts = texts
-        self._unknowns = unknowns
-        self._numbers_tell = numbers_tell
+        self._unknowns = symbols_of(problem)
+        self._numbers_tell = recognise(problem) is None
+        self._visible = Facts.of([problem])
 
-    def in_stage(self, stage: Sequence[int], before: Sequence[str]) -> list[Violation]:
+    def in_stage(self, stage: Sequence[int]) -> Iterator[Violation]:
         """Compare each step of a stage with the executions that stand before it in the trace."""
-        found: list[Violation] = []
-        visible = Facts.of(before)
-        for place, number in enumerate(stage):
+        makers = Makers(unknowns=self._unknowns, numbers_tell=self._numbers_tell)
+        for number in stage:
             text = self._texts[number - 1]
-            for source in stage[:place]:
-                made = self._texts[source - 1].execution
-                plan = self._borrowed([*text.plan, *text.prompt], made, visible)
-                run = self._borrowed([*text.plan, *text.prompt, *text.execution], made, visible) - plan
-                found += [Violation(step=number, part="plan", source=source, value=value) for value in sorted(plan)]
-                found += [Violation(step=number, part="execution", source=source, value=value) for value in sorted(run)]
-            for line in [*text.plan, *text.prompt]:
-                visible.read(line)
-        return found
+            planned = [*text.plan, *text.prompt]
+            plan = makers.lenders(Uses.of(planned), knows=self._knows)
+            run = makers.lenders(Uses.of([*planned, *text.execution]), knows=self._knows)
+            for source in sorted({*plan, *run}):
+                told = plan.get(source, set[str]())
+                for value in sorted(told):
+                    yield Violation(step=number, part="plan", source=source, value=value)
+                for value in sorted(run.get(source, set[str]()) - told):
+                    yield Violation(step=number, part="execution", source=source, value=value)
+            for line in planned:
+                self._visible.read(line)
+            makers.add(number, text.execution)
+        for number in stage:
+            for line in self._texts[number - 1].execution:
+                self._visible.read(line)
 
-    def _borrowed(self, user: Sequence[str], maker: Sequence[str], known: Facts) -> set[str]:
-        values = borrowed(user, maker, known=known, unknowns=self._unknowns) if user and maker else set[str]()
-        return {value for value in values if self._numbers_tell or not value[0].isdigit()}
+    def _knows(self, value: str) -> bool:
+        return value in (self._visible.mentioned if value[0].isdigit() else self._visible.made)
 
 
 def lines_changed(trace: Trace, packed: Packed, text: str) -> Counter[str]:
@@ -87,8 +88,15 @@ def _lines_of_stage(stage: TrajectoryStage, packed: Packed, lines: Sequence[str]
         before, _, rest = plan.partition(prompt.open)
         asked, _, after = rest.partition(prompt.close)
         plan = f"{before}{after}"
-        found += [] if text.written else asked.splitlines()
+        found += _asked_lines(text, asked.splitlines())
         found += (subtask.execution or "").splitlines()
     found += plan.splitlines()
     added = {tags.separator, basis_of(packed, stage.number), ""}
     return [line.strip() for line in found if line.strip() not in added]
+
+
+def _asked_lines(text: StepText, asked: Sequence[str]) -> Sequence[str]:
+    """Return the lines of the trace that a prompt stands for: itself, its heading if it says as much, or none."""
+    if not text.written:
+        return asked
+    return text.heading if [*asked] == [restated(line) for line in text.heading] else ()

@@ -101,6 +101,8 @@ class Step(BaseModel):
         comments: lines of the step that are neither.
         description: a few words for people.
         prompt: the task as written for an executor; None if the step's own plan lines serve as the prompt.
+        restates: whether the prompt stands in the place of the plan lines, which open with a word such as "Now"
+            (``headings.restated``).
     """
 
     model_config = _FROZEN
@@ -111,6 +113,7 @@ class Step(BaseModel):
     comments: tuple[LineRange, ...] = ()
     description: str = ""
     prompt: str | None = None
+    restates: bool = False
 
 
 class Extraction(BaseModel):

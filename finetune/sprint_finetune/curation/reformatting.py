@@ -2,7 +2,8 @@
 
 Each line of the trace is written once: plan lines and comments in the plan, execution lines in the execution, the
 conclusion in the final answer. Comments that follow the execution stay behind it, for a plan must not tell its outcome.
-What is added: tags, separators, written prompts, and the line by which a later plan names what it builds on.
+What is added: tags, separators, written prompts, and the line by which a later plan names what it builds on. What is
+left out: the "Now" that opens the heading of a named part, whose prompt stands in the heading's place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sprint_agents.dialect.answers import boxed
 from sprint_agents.dialect.tags import Tags, load_tags
 
-from .lines import lines_of, numbers_in, taken
+from .lines import in_words, lines_of, numbers_in, taken
 from .records import Packed, Step, Trace
 
 
@@ -31,13 +32,15 @@ class Style(BaseModel):
 class StepText:
     """The lines of one packed step, by where they are written.
 
-    The ``prompt`` of an executed step is its own plan lines unless it was ``written`` for the executor.
+    The ``prompt`` of an executed step is its own plan lines unless it was ``written`` for the executor. A written
+    prompt may stand in the place of a ``heading``: plan lines that are written nowhere else.
     """
 
     plan: tuple[str, ...]
     execution: tuple[str, ...]
     prompt: tuple[str, ...]
     written: bool
+    heading: tuple[str, ...] = ()
 
 
 def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
@@ -51,7 +54,12 @@ def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
     run = tuple(taken(lines, sorted([*execution, *late])))
     if step.prompt is None:
         return StepText((), run, early, written=False)
-    return StepText(early, run, tuple(step.prompt.splitlines()), written=True)
+    prompt = tuple(step.prompt.splitlines())
+    if not step.restates:
+        return StepText(early, run, prompt, written=True)
+    heading = numbers_in(step.plan)
+    comments = tuple(taken(lines, [number for number in others if number not in late and number not in heading]))
+    return StepText(comments, run, prompt, written=True, heading=tuple(taken(lines, heading)))
 
 
 def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style | None = None) -> str:
@@ -138,6 +146,8 @@ def _answer(trace: Trace, stated: str, tags: Tags) -> Iterator[str]:
     conclusion = lines_of(trace.trace).conclusion
     yield tags.answer.open
     yield from conclusion
-    if boxed("\n".join(conclusion)) is None:
+    # Such as "no solution": words are no value that a reader would look for in a box.
+    said = [line.strip() for line in conclusion] == [stated] and in_words(stated)
+    if not said and boxed("\n".join(conclusion)) is None:
         yield rf"\boxed{{{stated}}}"
     yield tags.answer.close

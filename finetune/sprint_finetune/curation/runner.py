@@ -22,11 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from sprint_agents.errors import ConfigurationError
 
 from .answers import MathVerifier, Verifier, check_answer
+from .dag import Fault
+from .dag import fault_of as dag_fault
 from .extractor import Extractor
+from .extractor import fault_of as steps_fault
 from .filtering import Criteria, rejection_of
+from .lines import lines_of
 from .packing import SHORTEST_EXECUTION, pack, shape_of
 from .quality import violations_of
-from .records import Dag, Extraction, Packed, Rejection, Sample, Shape, Trace, Verdict
+from .records import Dag, Extraction, Packed, Rejection, Sample, Shape, StageName, Trace, Verdict
 from .reformatting import Style
 from .report import Report, Tally
 from .results import write_results
@@ -119,10 +123,10 @@ class _Pipeline:
         verdict = await _once(self.files.answers, trace, lambda: check_answer(trace, self.verifier))
         if isinstance(verdict, Rejection):
             return verdict
-        extraction = await _once(self.files.steps, trace, lambda: self.extractor.steps(trace))
+        extraction = await _once(self.files.steps, trace, lambda: self._extract(trace))
         if isinstance(extraction, Rejection):
             return extraction
-        dag = await _once(self.files.dags, trace, lambda: self.extractor.dag(trace, extraction))
+        dag = await _once(self.files.dags, trace, lambda: self._find_parents(trace, extraction))
         if isinstance(dag, Rejection):
             return dag
         packed = await _once(self.files.packed, trace, lambda: self._pack(extraction, dag))
@@ -133,6 +137,20 @@ class _Pipeline:
             return shape
         return await _once(self.files.samples, trace, lambda: self._reformat(trace, verdict, packed, shape))
 
+    async def _extract(self, trace: Trace) -> Extraction | Rejection:
+        extraction = await self.extractor.steps(trace)
+        if isinstance(extraction, Rejection):
+            return extraction
+        fault = steps_fault(extraction.steps, lines=len(lines_of(trace.trace).chain))
+        return _rejected(trace, "steps", fault) if fault else extraction
+
+    async def _find_parents(self, trace: Trace, extraction: Extraction) -> Dag | Rejection:
+        dag = await self.extractor.dag(trace, extraction)
+        if isinstance(dag, Rejection):
+            return dag
+        fault = dag_fault(dict(enumerate(dag.parents, 1)), steps=len(extraction.steps))
+        return _rejected(trace, "dag", fault) if fault else dag
+
     async def _pack(self, extraction: Extraction, dag: Dag) -> Packed | Rejection:
         return pack(extraction, dag, shortest=self.settings.shortest_execution)
 
@@ -142,6 +160,10 @@ class _Pipeline:
 
     async def _reformat(self, trace: Trace, verdict: Verdict, packed: Packed, shape: Shape) -> Sample | Rejection:
         return sample_of(trace, verdict, packed, shape, style=self.settings.style, eval_share=self.settings.eval_share)
+
+
+def _rejected(trace: Trace, stage: StageName, fault: Fault) -> Rejection:
+    return Rejection(id=trace.id, stage=stage, reason=fault.reason, detail=fault.detail)
 
 
 async def _once(

@@ -5,15 +5,26 @@ Blocks follow one another: each builds on all before it. Only a *series* has mem
 becomes plain reasoning, which builds on everything.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from heapq import merge
+from itertools import islice, pairwise
 from typing import Literal
 
+from .borrowing import History
 from .evidence import Facts, telling
-from .headings import METHODS, NAMED, Heading, heading_of, same_series, shape_of_line
+from .headings import METHODS, NAMED, Heading, heading_of, same_series, series_keys, shape_of_line
 from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
 
+_LOOKED_AT = 50
+"""Members of a series by which it is told from a list."""
+
+_REACH = 8
+"""How many times as long as the longest other member the last one may be."""
+
+Key = tuple[str, tuple[str, ...], int]
 BlockKind = Literal["plain", "series", "alternative"]
 
 
@@ -57,6 +68,12 @@ class _Segmenter:
         self._leads = _leads(lines, self._headings)
         self._totals = [is_total(line.strip()) for line in lines]
         self._turns = [TURN.match(line.strip()) is not None for line in lines]
+        self._alike = _alike(self._headings)
+        self._ends = {
+            strong: [index for index in range(len(lines)) if self._ends_series(index, strong=strong)]
+            for strong in (True, False)
+        }
+        self._history = History("", lines)
         self.position = 0
 
     def next_block(self) -> Block:
@@ -88,25 +105,44 @@ class _Segmenter:
 
     def _starts(self, start: int) -> list[int]:
         """Find the lines that open the members of the series that begins at ``start``; none if none does."""
-        starts = self._members(start)
-        if starts and self._is_named(start):
-            return starts
-        return [] if len(starts) < 2 or self._is_list(starts) else starts
+        if self._is_named(start):
+            return [*self._members(start)]
+        # A list may be as long as the trace, and each of its lines is asked: a look at the beginning must do.
+        starts = [*islice(self._members(start), _LOOKED_AT)]
+        return [] if len(starts) < 2 or self._is_list(starts) else [*self._members(start)]
 
-    def _members(self, start: int) -> list[int]:
+    def _members(self, start: int) -> Iterator[int]:
         """Find the lines whose headings go on with the one at ``start``."""
         first = self._headings[start]
         if first is None:
-            return []
-        starts, seen = [start], [first]
-        for index in range(start + 1, len(self._lines)):
+            return
+        yield start
+        seen = {(first.label, first.words)}
+        ends = self._ends[first.strong]
+        end = bisect_right(ends, start)
+        for index in self._candidates(first, start):
+            if end < len(ends) and ends[end] < index:
+                return
             heading = self._headings[index]
-            if heading and same_series(first, heading) and all(not _equal(heading, other) for other in seen):
-                starts.append(index)
-                seen.append(heading)
-            elif self._ends_series(index, strong=first.strong):
-                break
-        return starts
+            assert heading is not None, "a line without a heading is in no group"
+            new = (heading.label, heading.words) not in seen and same_series(first, heading)
+            if new:
+                seen.add((heading.label, heading.words))
+                yield index
+            if end < len(ends) and ends[end] == index:
+                if not new:
+                    return
+                end += 1
+
+    def _candidates(self, heading: Heading, start: int) -> Iterator[int]:
+        """Return the lines behind ``start`` in the groups of a heading, in order."""
+        groups = [self._alike[key] for key in series_keys(heading)]
+        behind = (_behind(group, start) for group in groups)
+        last = start
+        for index in merge(*behind):
+            if index != last:
+                yield index
+            last = index
 
     def _ends_series(self, index: int, *, strong: bool) -> bool:
         """Tell whether no member can follow; between the members of a strong series the author may look back."""
@@ -134,35 +170,37 @@ class _Segmenter:
 
         If the others end in lines of one pattern, it ends in such a line; if not, it is no longer than they are.
         """
-        limit = self._first_to_look_back(start, others)
+        longest = max(len(member) for member in others)
+        bound = min(start + _REACH * longest, len(self._lines))
+        limit = self._first_to_look_back(start, others, bound=bound)
         endings = {shape_of_line(self._lines[member[-1]]) for member in others}
         alike = [index + 1 for index in range(start + 1, limit) if shape_of_line(self._lines[index]) in endings]
         if alike and len(endings) == 1:
             return alike[0]
-        return min(limit, start + max(len(member) for member in others))
+        return min(limit, start + longest)
 
-    def _first_to_look_back(self, start: int, others: Sequence[range]) -> int:
-        """Find the first line of the last member that is about the others, too."""
+    def _first_to_look_back(self, start: int, others: Sequence[range], *, bound: int) -> int:
+        """Find the first line of the last member that is about the others, too; ``bound`` if none before is."""
         facts = [Facts.of(self._lines[index] for index in member) for member in others]
         made = telling(set[str]().union(*(fact.made for fact in facts)))
         results = telling({fact.result for fact in facts})
-        before = Facts.of(self._lines[: others[0].start]).mentioned
         openings = {_opening(self._lines[index]) for member in others for index in member}
         own = Facts.of([self._lines[start]])
         methods = (heading := self._headings[start]) is not None and heading.kind in METHODS
-        for index in range(start + 1, len(self._lines)):
+        for index in range(start + 1, bound):
             line = self._lines[index]
             found = Facts.of([line])
             # Methods end in the same result; other members have results of their own.
             foreign = telling(found.used if methods else found.mentioned - found.computed) & made
-            numbers = {value for value in foreign if value[0].isdigit()} - before - own.mentioned
+            numbers = {value for value in foreign if value[0].isdigit()} - own.mentioned
+            numbers = {value for value in numbers if not self._history.knows(value, before=others[0].start)}
             # A total is the member's own if another member has one in the same words.
             total = self._totals[index] and _opening(line) not in openings
             shared = self._numbers_tell and (len(numbers) > 1 or numbers & results)
             if total or shared or self._moves_on(index):
                 return index
             own.read(line)
-        return len(self._lines)
+        return bound
 
     def _moves_on(self, index: int) -> bool:
         """Tell whether a line belongs to no part that has begun before."""
@@ -187,6 +225,19 @@ class _Segmenter:
         # The opening has nothing to bring together or to look back at yet.
         looks_back = within > 0 and (self._joins[index] or self._totals[index] or self._turns[index])
         return looks_back or NEW_THOUGHT.match(self._lines[index].strip()) is not None
+
+
+def _alike(headings: Sequence[Heading | None]) -> Mapping[Key, list[int]]:
+    """Return the lines of each group of headings, in order."""
+    found: defaultdict[Key, list[int]] = defaultdict(list)
+    for index, heading in enumerate(headings):
+        for key in series_keys(heading) if heading else ():
+            found[key].append(index)
+    return found
+
+
+def _behind(lines: Sequence[int], start: int) -> Iterator[int]:
+    return (lines[place] for place in range(bisect_right(lines, start), len(lines)))
 
 
 def _joins(lines: Sequence[str]) -> list[bool]:
@@ -217,7 +268,3 @@ def _opening(line: str) -> str:
 
 def _concludes(line: str) -> bool:
     return CONCLUSION.match(line.strip()) is not None
-
-
-def _equal(a: Heading, b: Heading) -> bool:
-    return a.label == b.label and a.words == b.words

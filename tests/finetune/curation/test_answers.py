@@ -23,6 +23,9 @@ def trace(text: str, *, answer: str = "42", problem: str = "6*7?") -> Trace:
         ("\\boxed{42}\n</think>\nThat was it.", "42"),
         ("Thus.\nThe final answer is $42$.", "$42$"),
         ("Answer: 42", "42"),
+        ("The answer is : 42 .", "42"),
+        ("I multiply.\n</think>\n42", "42"),
+        ("I multiply.\n</think>\nIt is 42.\nSurely.", None),
         ("It is 42.", None),
         ("The answer is 42.\nNo.\nReally.\nIt is not.", None),
     ],
@@ -40,6 +43,10 @@ def test_the_stated_answer(text: str, stated: str | None) -> None:
         (trace("\\boxed{(25-3)*2+2}", problem="Use 25, 3, 2 to make 44."), "wrong_answer"),
         (trace("\\boxed{(25-3)*2}", problem="Use 25, 3, 2 to make 44.", answer="2*(25-3)"), "task"),
         (trace("\\boxed{no solution found}", problem="Use 1, 2, 3 to make 99.", answer="no solution found"), "text"),
+        (
+            trace("None.\n</think>\nno solution found", problem="Use 1, 2, 3 to make 99.", answer="no solution found"),
+            "text",
+        ),
         (trace("\\boxed{9715}", problem="Multiply 28 by 347.", answer="9715"), "wrong_answer"),
     ],
 )

@@ -103,3 +103,47 @@ def test_a_model_on_a_server_finds_steps(call, source: Path, tmp_path: Path, mon
     assert result.exit_code == 0
     assert "not_json" in result.stdout
     assert [(one["model"], one["api_key"]) for one in opened] == [("large", "secret"), ("small", "secret")]
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("countdown", ("--unsolvable", 0.2)),
+        ("arithmetic", ("--slips", 0.1)),
+        ("multiplication", ("--split", "held_out")),
+    ],
+)
+def test_traces_of_our_own_tasks_are_written_and_curated(
+    call, tmp_path: Path, task: str, options: tuple[object, ...]
+) -> None:
+    path, out = tmp_path / "traces.jsonl", tmp_path / "out"
+    written = ("traces", task, "--count", 3, "--seed", 5, "--out", path, *options)
+    result = call(*written)
+    assert (result.exit_code, result.output) == (0, "")
+    lines = path.read_text()
+    assert [sorted(json.loads(line)) for line in lines.splitlines()] == [["answer", "problem", "trace"]] * 3
+    call(*written)
+    assert path.read_text() == lines  # a function of the seed
+    result = call("curate", path, "--out", out, "--no-separators", "--no-basis", "--ratio", 1, "--width", 0)
+    assert result.stdout.startswith("3 traces: 3 samples")
+    assert "violations" not in result.stdout
+    for line in [*(out / "train.jsonl").read_text().splitlines(), *(out / "eval.jsonl").read_text().splitlines()]:
+        assert not {"-----", "Based"} & {*json.loads(line)["text"].split()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("countdown", "--slips", "0.5", "--out", "t.jsonl"), "no search goes wrong"),
+        (("arithmetic", "--unsolvable", "0.5", "--out", "t.jsonl"), "--unsolvable is for countdown"),
+        (("arithmetic", "--count", "1", "--out", "none/t.jsonl"), "cannot be written"),
+    ],
+)
+def test_traces_that_cannot_be_written_are_an_error(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("traces", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not [*tmp_path.iterdir()]

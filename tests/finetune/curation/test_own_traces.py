@@ -1,0 +1,180 @@
+"""The traces of our own tasks go through the real pipeline and come out as the trajectories that the trainer writes."""
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sprint_finetune import arithmetic, multiplication
+from sprint_finetune.curation import Criteria, RuleExtractor, Sample, Settings, Style, Trace, curate
+from sprint_finetune.curation.lines import lines_of
+from sprint_finetune.paths import calls_of, encode_calls
+from sprint_finetune.problems import PHASES, problems, solved
+from sprint_finetune.samples import encode
+from sprint_finetune.search import LARGEST, openings
+from sprint_finetune.tokenizer import build_tokenizer
+from sprint_finetune.traces import Solved, chain, complete, executors, planner
+
+PLAIN = Style(separators=False, basis=False)
+ALL = Criteria(ratio=1, width=0, violations=0)
+COUNT = 12
+
+
+def countdown(seed: int) -> list[Solved]:
+    """Two problems of each kind: of 3 or 4 numbers, solved in the first stage, in the second, or not at all."""
+    kinds: Counter[tuple[int, int, bool]] = Counter()
+    works: list[Solved] = []
+    for task, searched in problems(seed=seed, split="train", unsolvable=0.3):
+        work = solved(task, searched)
+        kind = (len(task.numbers), len(searched), work.solved)
+        kinds[kind] += 1
+        if kinds[kind] <= 2:
+            works.append(work)
+        if len(works) == COUNT:
+            break
+    return works
+
+
+def worked_out(module, seed: int) -> list[Solved]:
+    """Problems of which the half goes wrong at first and is mended."""
+    whole, slipping = (module.problems(seed=seed, split="train", slips=slips) for slips in (0.0, 0.3))
+    return [*itertools.islice(whole, COUNT // 2), *itertools.islice(slipping, COUNT // 2)]
+
+
+TASKS = {
+    "countdown": countdown,
+    "arithmetic": lambda seed: worked_out(arithmetic, seed),
+    "multiplication": lambda seed: worked_out(multiplication, seed),
+}
+
+
+def trace_of(work: Solved, name: str) -> Trace:
+    answer = work.answer.removeprefix("\\boxed{").removesuffix("}").strip()
+    return Trace(id=name, problem=work.task.prompt, trace=complete(work), answer=answer)
+
+
+def curated(works: list[Solved], folder: Path, verifier, **settings: object) -> dict[str, Sample]:
+    """The samples that ``curate`` leaves, by id; ``work-0`` is of the first problem."""
+    traces = [trace_of(work, f"work-{number}") for number, work in enumerate(works)]
+    given = Settings.model_validate({"criteria": ALL, "style": PLAIN, **settings})
+    report = asyncio.run(curate(traces, folder, extractor=RuleExtractor(), settings=given, verifier=verifier))
+    assert (report.rejected, report.violations) == ((), 0)
+    names = [folder / f"{split}.jsonl" for split in ("train", "eval")]
+    samples = [Sample.model_validate_json(line) for name in names for line in name.read_text().splitlines()]
+    return {sample.id: sample for sample in samples}
+
+
+def text_of(work: Solved) -> str:
+    return "".join(piece.text for piece in planner(work).pieces)
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def works(request: pytest.FixtureRequest) -> list[Solved]:
+    return TASKS[request.param](11)
+
+
+@pytest.fixture
+def samples(works: list[Solved], tmp_path: Path, verifier) -> list[Sample]:
+    found = curated(works, tmp_path, verifier)
+    return [found[f"work-{number}"] for number in range(len(works))]
+
+
+def test_the_drawn_problems_are_of_every_kind() -> None:
+    searches, sums = countdown(11), worked_out(arithmetic, 11)
+    kinds = {(len(work.task.numbers), len(work.stages), work.solved) for work in searches}  # type: ignore[attr-defined]
+    assert {count for count, *_ in kinds} == {3, 4}
+    assert {(stages, found) for _, stages, found in kinds} >= {(1, True), (2, True), (2, False)}
+    assert max(len(work.stages) for work in sums) >= 3
+    for works in (sums, worked_out(multiplication, 11)):
+        assert any(not piece.learned for work in works for piece in chain(work).pieces[2:])
+
+
+def test_the_pipeline_writes_the_trajectory_that_the_trainer_writes(works: list[Solved], samples: list[Sample]) -> None:
+    for work, sample in zip(works, samples, strict=True):
+        assert sample.text == text_of(work)
+        assert sample.shape.violations == ()
+
+
+def test_the_calls_of_a_sample_are_those_of_the_trainer_token_for_token(
+    works: list[Solved], samples: list[Sample]
+) -> None:
+    tokenizer = build_tokenizer()
+    for work, sample in zip(works, samples, strict=True):
+        direct = [planner(work), *executors(work)]
+        cut = calls_of(sample.text, problem=sample.problem)
+        assert [call.role for call in cut] == [call.role for call in direct]
+        slips = any(not piece.learned for piece in chain(work).pieces[2:])
+        for read, call in zip(encode_calls(cut, tokenizer), direct, strict=True):
+            written = encode(call, tokenizer)
+            assert read.ids == written.ids
+            # A curated text does not say which of its values are slips: the trainer alone leaves these unlearned.
+            assert slips or read.labels == written.labels
+
+
+def test_every_line_survives_and_only_the_word_now_goes(works: list[Solved], samples: list[Sample]) -> None:
+    for work, sample in zip(works, samples, strict=True):
+        lines = lines_of(complete(work))
+        kept = sample.text.splitlines()
+        for line in (*lines.chain, *lines.conclusion):
+            if line not in kept:
+                asked = line.removeprefix("Now ")
+                assert asked != line
+                assert sum(f">{asked}</prompt_" in other for other in kept) == 1
+
+
+def test_the_complete_trace_is_the_chain_and_the_siblings_that_it_left_out(works: list[Solved]) -> None:
+    for work in works:
+        text = complete(work)
+        for stage in work.stages:
+            assert all(subtask.heading + subtask.text in text for subtask in stage.subtasks)
+        stopped = any(subtask.found for subtask in work.stages[-1].subtasks[:-1])
+        thought = chain(work).pieces[2:]
+        said = "".join(piece.text for piece in thought).partition("</think>")[0]
+        assert (said == text.partition("</think>")[0]) is not stopped
+
+
+def test_a_countdown_trace_explores_every_opening_of_the_stages_that_it_enters() -> None:
+    for work in countdown(11):
+        numbers = tuple(sorted(work.task.numbers, reverse=True))  # type: ignore[attr-defined]
+        every = [openings(numbers, ops) for ops in PHASES]
+        asked = [[subtask.prompt for subtask in stage.subtasks] for stage in work.stages]
+        expected = [[f"{numbers[i]} {op} {numbers[j]}" for i, op, j in stage] for stage in every if stage]
+        assert asked == expected[: len(asked)]
+        assert max(numbers) <= LARGEST
+
+
+def test_short_executions_fold_into_plans_and_no_line_is_lost(works: list[Solved], tmp_path: Path, verifier) -> None:
+    """With a higher bound, what is too short is told in the plan, under its heading as it stood in the trace."""
+    sizes = [len(subtask.text.splitlines()) for work in works for stage in work.stages for subtask in stage.subtasks]
+    shortest = min(sizes) + 1
+    found = curated(works, tmp_path, verifier, shortest_execution=shortest)
+    for number, work in enumerate(works):
+        text = found[f"work-{number}"].text
+        for subtask in (subtask for stage in work.stages for subtask in stage.subtasks):
+            told = subtask.heading + subtask.text in text
+            in_execution = f">\n{subtask.text}</execution_" in text
+            short = len(subtask.text.splitlines()) < shortest
+            assert (told, in_execution) == (short or not subtask.heading, not short)
+    assert 0 < sum(size < shortest for size in sizes) < len(sizes)
+
+
+def test_the_default_style_adds_separators_and_what_a_plan_builds_on(
+    works: list[Solved], tmp_path: Path, verifier
+) -> None:
+    found = curated(works, tmp_path, verifier, style=Style())
+    for number, work in enumerate(works):
+        kept = [
+            line
+            for line in found[f"work-{number}"].text.splitlines()
+            if line != "-----" and not line.startswith("Based on execution_")
+        ]
+        assert kept == text_of(work).splitlines()
+
+
+def test_the_reference_of_an_unsolvable_problem_is_what_its_trace_says(tmp_path: Path, verifier) -> None:
+    work = next(work for work in countdown(11) if not work.solved)
+    assert "\\boxed" not in curated([work], tmp_path, verifier)["work-0"].text
+    assert json.loads((tmp_path / "answers.jsonl").read_text())["record"]["by"] == "text"
