@@ -23,7 +23,8 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from .samples import IGNORED, Family, Mix, batches
+from .problems import Family
+from .samples import IGNORED, Mix, batches
 from .search import LARGEST
 from .tokenizer import build_tokenizer
 
@@ -145,8 +146,11 @@ def train(
             seconds = round(time.monotonic() - started, 1)
             _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds)
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
-            _save(folder, model, tokenizer, optimisers, step=step + 1, tokens=tokens)
+            _save(folder, model, optimisers, step=step + 1, tokens=tokens)
+            _write_checkpoint(folder, model, tokenizer)
             saved = time.monotonic()
+    if first >= steps:  # a kill may have come between the last state and its checkpoint
+        _write_checkpoint(folder, model, tokenizer)
 
 
 def make_optimisers(model: LlamaForCausalLM, *, peak: float) -> list[torch.optim.Optimizer]:
@@ -205,18 +209,28 @@ def _loss(
 def _resume(folder: Path, model: LlamaForCausalLM, optimisers: Sequence[torch.optim.Optimizer]) -> tuple[int, int]:
     path = folder / "state.pt"
     if not path.exists():
+        _cut_log(folder, step=0)
         return 0, 0
     state = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(kept)
+    _cut_log(folder, step=state["step"])
     return state["step"], state["tokens"]
+
+
+def _cut_log(folder: Path, *, step: int) -> None:
+    """Drop the lines of steps that will be taken again, and one that a kill left half-written."""
+    path = folder / "log.jsonl"
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < step]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _save(
     folder: Path,
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
     optimisers: Sequence[torch.optim.Optimizer],
     *,
     step: int,
@@ -227,6 +241,9 @@ def _save(
     kept = [optimiser.state_dict() for optimiser in optimisers]
     torch.save({"model": model.state_dict(), "optimisers": kept, "step": step, "tokens": tokens}, partial)
     os.replace(partial, folder / "state.pt")
+
+
+def _write_checkpoint(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
     model.save_pretrained(folder / "checkpoint")
     tokenizer.save_pretrained(folder / "checkpoint")
 
