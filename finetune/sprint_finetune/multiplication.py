@@ -33,7 +33,7 @@ LARGER = (10, 9999)
 PRODUCTS = (LARGEST + 1, SMALLER[1] * LARGER[1])
 """A product up to ``LARGEST`` would be one token, where all others are one a digit."""
 
-PLACES = ("units", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands", "millions")
+PLACES: tuple[str, ...] = ("units", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands", "millions")
 ADDING = "Add the columns:\n"
 PHRASES = ("Multiply", " by", *PLACES, *(f" {place}" for place in PLACES), "carry", " carry", " nines", ADDING)
 """The words of these traces that are one token, beside ``traces.WORDS``."""
