@@ -52,7 +52,7 @@ async def measure(engine: Engine, cases: list[Case], out: Path, *, timed: int, c
 
 async def main(arguments: argparse.Namespace) -> None:
     """Draw the problems, solve them, and print the table."""
-    drawn = problems(seed=arguments.seed, split="held_out", counts=(arguments.numbers,))
+    drawn = (task for task, _ in problems(seed=arguments.seed, split="held_out", counts=(arguments.numbers,)))
     name = f"countdown-{arguments.numbers}-seed-{arguments.seed}"
     cases = held_out(drawn, name=name, count=arguments.problems)
     with TemporaryDirectory() as folder:
