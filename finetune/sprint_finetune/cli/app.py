@@ -91,7 +91,7 @@ def traces(
     task: Annotated[Family, typer.Argument(metavar="TASK", help="countdown, arithmetic or multiplication.")],
     *,
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where to write them.")],
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="How many, of different problems.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the problems and of what goes wrong in them.")] = 0,
     split: Annotated[Split, typer.Option(help="Problems to train on, or those that are never trained on.")] = "train",
     slips: Annotated[float, typer.Option(min=0, max=1, help="Share of what goes wrong at first (not countdown).")] = 0,

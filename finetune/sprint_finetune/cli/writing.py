@@ -13,7 +13,7 @@ from sprint_finetune.traces import Solved, complete
 
 
 def write(family: Family, *, count: int, seed: int, split: Split, slips: float, unsolvable: float, out: Path) -> None:
-    """Write ``count`` traces to ``out``, a JSON object a line; a kill leaves the file that was there.
+    """Write traces of ``count`` different problems to ``out``, a JSON object a line; a kill leaves the file as it was.
 
     Raises:
         ConfigurationError: the file cannot be written, or the family does not have what was asked for.
@@ -22,7 +22,7 @@ def write(family: Family, *, count: int, seed: int, split: Split, slips: float, 
     partial = out.with_name(f"{out.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            for work in itertools.islice(drawn, count):
+            for work in itertools.islice(_different(drawn), count):
                 file.write(f"{_line(work)}\n")
         os.replace(partial, out)
     except OSError as error:
@@ -38,6 +38,14 @@ def _drawn(family: Family, *, seed: int, split: Split, slips: float, unsolvable:
         raise ConfigurationError(f"{family} has a value always: --unsolvable is for countdown")
     worked_out = arithmetic.problems if family == "arithmetic" else multiplication.problems
     return worked_out(seed=seed, split=split, slips=slips)
+
+
+def _different(drawn: Iterator[Solved]) -> Iterator[Solved]:
+    seen: set[str] = set()
+    for work in drawn:
+        if work.task.prompt not in seen:
+            seen.add(work.task.prompt)
+            yield work
 
 
 def _line(work: Solved) -> str:

@@ -43,18 +43,16 @@ class History:
 class Makers:
     """Parts, by their places, and what they make; parts are added in rising order.
 
-    ``unknowns`` are symbols of the problem itself, to which each part may give a value of its own. Equal numbers are
-    coincidences unless ``numbers_tell``.
+    ``unknowns`` are symbols of the problem itself, to which each part may give a value of its own.
 
-    >>> makers = Makers(unknowns=set(), numbers_tell=True)
+    >>> makers = Makers(unknowns=set())
     >>> makers.add(0, ["9*8*7 = 504"])
     >>> makers.lenders(Uses.of(["So 504 * 2."]), knows=lambda value: False)
     {0: {'504'}}
     """
 
-    def __init__(self, *, unknowns: set[str], numbers_tell: bool) -> None:
+    def __init__(self, *, unknowns: set[str]) -> None:
         self._unknowns = unknowns
-        self._numbers_tell = numbers_tell
         self._values: defaultdict[str, list[int]] = defaultdict(list)
         self._stated: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -93,5 +91,5 @@ class Makers:
     def _made(self, uses: Uses) -> Iterator[tuple[str, list[int]]]:
         for used, made in ((uses.values - uses.stated, self._values), (uses.stated, self._stated)):
             for value in used:
-                if value in made and (self._numbers_tell or not value[0].isdigit()):
+                if value in made:
                     yield value, made[value]

@@ -5,27 +5,28 @@ parts; a second way to the same result) and nothing in it points elsewhere: no v
 such as "by symmetry", no hint to the next trial. A missing parallelism is fine, a false independence is a bug.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sprint_agents.tasks import recognise
-
 from .borrowing import History, Makers, Uses
 from .dag import dag_of, free_steps, nearest
 from .evidence import Facts, symbols_of
-from .headings import heading_of, restated
+from .headings import Heading, heading_of, inputs_of, restated
 from .lines import as_ranges, lines_of
 from .markers import BACK_REFERENCE, FEEDBACK, INSIGHT
 from .records import Dag, Extraction, Step, Trace
 from .segments import Block, blocks_of
+
+_CAPITAL = re.compile(r"\b[A-Z]\b")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleExtractor:
     """An ``Extractor`` of rules for English; the prompt of a step is its own first line, or the name that it has."""
 
-    name: str = "rules-2"
+    name: str = "rules-3"
 
     async def steps(self, trace: Trace) -> Extraction:
         """Find the steps of a trace that has at least one line."""
@@ -85,9 +86,14 @@ def _named_step(number: int, lines: Sequence[str], member: range) -> Step:
         plan=as_ranges(index + 1 for index in member if index not in begins),
         execution=as_ranges(index + 1 for index in begins),
         description=lines[member.start].strip()[:80],
-        prompt=heading.label if heading.kind == "opening" else restated(lines[member.start]),
+        prompt=_prompt(heading, lines[member.start]),
         restates=heading.kind == "named",
     )
+
+
+def _prompt(heading: Heading, line: str) -> str:
+    """Return what the heading of a part that has a name asks for."""
+    return heading.label if heading.kind == "opening" else restated(line)
 
 
 class _Reading:
@@ -97,9 +103,7 @@ class _Reading:
         self._lines = lines
         self._history = History(problem, lines)
         self._unknowns = symbols_of(problem)
-        # The trace of such a task is a table, in which equal numbers are coincidences; its parts have names.
-        self._numbers_tell = recognise(problem) is None
-        blocks = blocks_of(lines, numbers_tell=self._numbers_tell)
+        blocks = blocks_of(lines)
         # Where each alternative branches off: it builds on the blocks that end at or before this line.
         self._bases = self._find_bases(blocks) if any(block.kind == "alternative" for block in blocks) else {}
         self._blocks = self._merged(blocks)
@@ -129,7 +133,8 @@ class _Reading:
         """Find the earlier members of a block that each member builds on, by their places."""
         start = block.members[0].start
         headings = Facts()  # later members may read what earlier ones are about: it is in the plan
-        makers = self._makers()
+        makers = Makers(unknowns=self._unknowns)
+        places: dict[str, int] = {}  # of the parts with names, by name
 
         def knows(value: str) -> bool:
             known = headings.mentioned if value[0].isdigit() else headings.made
@@ -139,14 +144,21 @@ class _Reading:
         found: list[list[int]] = []
         for place, member in enumerate(block.members):
             text = self._text(member)
+            heading = heading_of(text[0]) if block.named else None
             if any(BACK_REFERENCE.search(line) for line in text):
                 found.append(list(range(place)))
             else:
-                found.append(sorted({*leading, *makers.lenders(Uses.of(text), knows=knows)}))
+                # "A" is a word of English elsewhere, and no symbol: among parts with names it is one.
+                named = {places[name] for line in text for name in _CAPITAL.findall(line) if name in places}
+                found.append(sorted({*leading, *named, *makers.lenders(Uses.of(text), knows=knows)}))
             if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
                 leading.append(place)
             makers.add(place, text)
-            headings.read(text[0].partition(":")[0])
+            if heading:
+                places[heading.label] = place
+                headings.read(inputs_of(_prompt(heading, text[0])))
+            else:
+                headings.read(text[0].partition(":")[0])
         return found
 
     def _find_bases(self, blocks: Sequence[Block]) -> dict[int, int]:
@@ -155,7 +167,7 @@ class _Reading:
         What comes before the first series prepares it, and is taken to prepare the alternative as well.
         """
         found: dict[int, int] = {}
-        makers = self._makers()
+        makers = Makers(unknowns=self._unknowns)
         series: int | None = None
         for place, block in enumerate(blocks):
             text = [line for member in block.members for line in self._text(member)]
@@ -178,9 +190,6 @@ class _Reading:
             return self._history.knows(value, before=blocks[maker].members[0].start)
 
         return makers.latest(Uses.of(text), before=place, knows=knows)
-
-    def _makers(self) -> Makers:
-        return Makers(unknowns=self._unknowns, numbers_tell=self._numbers_tell)
 
     def _text(self, member: range) -> Sequence[str]:
         return self._lines[member.start : member.stop]

@@ -1,8 +1,8 @@
 """What a piece of reasoning uses that it has not made itself: numbers, symbols, words that point elsewhere.
 
-A number is *made* where it stands behind an equals sign or a verb of result (``= 33``, ``gives 33``), and *used* where
-it stands anywhere else, or is computed with. Small numbers are in everything and prove nothing; the powers, function
-values and plain equations that they stand in may.
+A number is *made* where it stands behind an equals sign or a verb of result (``= 33``, ``gives 33``), or behind the
+colon of a row of a table (``21 2 : 23 19 42``), and *used* where it stands anywhere else, or is computed with. Small
+numbers are in everything and prove nothing; the powers, function values and plain equations that they stand in may.
 """
 
 import re
@@ -21,6 +21,7 @@ _MADE = re.compile(
     r"\s*(?:about\s+|only\s+|exactly\s+|also\s+|\$|\(|-|\+|\\boxed\{)*$",
     re.IGNORECASE,
 )
+_ROW = re.compile(r"\s*\d+(?:\s+\d+)+\s+:(?=(?:\s+\w+){3,}\s*$)")
 _OPERAND = re.compile(r"\s*[-+*^\u00d7\u00b7]\s*[\w(\\]|\s+/\s")
 """Follows a number that something is computed from."""
 _SYMBOL = re.compile(r"(?<![\w\\'])(?:[A-Z]{2,4}|[A-Za-z](?:_\{?\w+\}?|\d)?'?|\\[a-z]+(?:_\w+)?)(?![\w'])")
@@ -86,8 +87,9 @@ class Facts:
 def values_in(line: str) -> tuple[tuple[str, Role], ...]:
     """Return the numbers and then the symbols of a line, each with its role; lines are read many times."""
     found: list[tuple[str, Role]] = []
+    row = _ROW.match(line)
     for match in _NUMBER.finditer(line):
-        role: Role = "used"
+        role: Role = "made" if row and match.start() >= row.end() else "used"
         before = line[max(0, match.start() - 30) : match.start()]
         if _OPERAND.match(line, match.end()) is None and _MADE.search(before):
             role = "computed" if before.rstrip(" $").endswith("=") else "made"

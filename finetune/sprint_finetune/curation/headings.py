@@ -1,9 +1,14 @@
 """Headings of parallel parts: ``Case 1: …``, ``For x = -4: …``, ``(b) …``, ``Try n = 9.``, ``**Multiples of 6**``.
 
 Two headings belong to one series if they differ only in what they are about: a number, a set, a name, one word.
+
+Parts may have *names*. ``Now A``, or ``Now A = 3 * 7 + 2``, opens the part that ends by saying what A is
+(``so A = 23``). The first step of a search, what it leaves and for which goal (``25 - 7 = 18 left 18 3 for 46``) opens
+the part behind it.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .markers import COMPUTES, OPENER
@@ -36,9 +41,10 @@ _TRIAL = re.compile(
     r"\s+(?P<label>[^:.,?]{1,40})(?=[:.,?]|$)",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z])(?:$| = (?=[\d(\[A-Z]))")
+_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z])(?: = (?=[\d(\[A-Z])[^=]*[^=.,:;!?\s])?")
+_SETTLES = re.compile(r"so (?P<label>[A-Z]) = ")
 _NOW = re.compile(r"[Nn]ow\s+(?=\S)")
-_OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = \d+ left\b")
+_OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = \d+ left(?: \d+)+ for \d+")
 _COLON = re.compile(r"(?P<head>[^:]{1,60}):(?=\s|$)")
 _TITLE = re.compile(r"\s*(?:#+\s+|\*\*)(?P<head>[^*]{1,60}?)[.:]?(?:\*\*)?\s*$")
 # What a label is: a number, a set, a formula, a name in capitals; or a quoted or bracketed thing.
@@ -117,7 +123,7 @@ def heading_of(line: str) -> Heading | None:
     bullet = _BULLET.match(line) is not None and not line.lstrip().startswith("**")
     if match := _LETTER.match(line):
         return Heading("letter", (), match["label"], strong=True)
-    if match := _NAMED.match(line) or _OPENING.match(line):
+    if match := _NAMED.fullmatch(line) or _OPENING.fullmatch(line):
         return Heading("named" if match.re is _NAMED else "opening", (), match["label"], strong=True)
     plain = OPENER.sub("", _MARKUP.sub("", line).strip(), count=1)
     if match := _LABELLED.match(plain):
@@ -133,6 +139,34 @@ def heading_of(line: str) -> Heading | None:
         return Heading("trial", (word, *words[:-1]), label, strong=word in ("look at", "consider"))
     title = _TITLE.match(line) if "**" in line or line.startswith("#") else None
     return _titled(title["head"], strong=True) if title else _before_colon(plain, bullet=bullet)
+
+
+def headings_of(lines: Sequence[str]) -> list[Heading | None]:
+    """Read each line as a heading; a part with a name is one only if a later line says what the name stands for.
+
+    >>> [heading and heading.label for heading in headings_of(["Now A = 2 * 3", "so A = 6", "Now B = 6 + 1"])]
+    ['A', None, None]
+    """
+    headings = [heading_of(line) for line in lines]
+    settled: set[str] = set()
+    for index in reversed(range(len(lines))):
+        heading = headings[index]
+        if match := _SETTLES.match(lines[index]):
+            settled.add(match["label"])
+        elif heading and heading.kind == "named":
+            if heading.label not in settled:
+                headings[index] = None
+            settled.discard(heading.label)
+    return headings
+
+
+def inputs_of(prompt: str) -> str:
+    """Return what the prompt of a part with a name tells others: what it starts from, for its value is yet to come.
+
+    >>> inputs_of("A = 3 * 4 + 1"), inputs_of("25 - 7")
+    (' 3 * 4 + 1', '25 - 7')
+    """
+    return prompt.rpartition("=")[2]
 
 
 def _before_colon(plain: str, *, bullet: bool) -> Heading | None:

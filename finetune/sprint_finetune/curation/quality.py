@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sprint_agents.dialect.tags import load_tags
-from sprint_agents.tasks import recognise
 from sprint_agents.trajectory import Trajectory, TrajectoryStage
 
 from .borrowing import Makers, Uses
 from .evidence import Facts, symbols_of
-from .headings import restated
+from .headings import inputs_of, restated
 from .lines import lines_of
 from .records import Packed, Trace, Violation
 from .reformatting import StepText, basis_of, text_of_step
@@ -33,12 +32,11 @@ class _Finder:
     def __init__(self, texts: Sequence[StepText], problem: str) -> None:
         self._texts = texts
         self._unknowns = symbols_of(problem)
-        self._numbers_tell = recognise(problem) is None
         self._visible = Facts.of([problem])
 
     def in_stage(self, stage: Sequence[int]) -> Iterator[Violation]:
         """Compare each step of a stage with the executions that stand before it in the trace."""
-        makers = Makers(unknowns=self._unknowns, numbers_tell=self._numbers_tell)
+        makers = Makers(unknowns=self._unknowns)
         for number in stage:
             text = self._texts[number - 1]
             planned = [*text.plan, *text.prompt]
@@ -50,7 +48,7 @@ class _Finder:
                     yield Violation(step=number, part="plan", source=source, value=value)
                 for value in sorted(run.get(source, set[str]()) - told):
                     yield Violation(step=number, part="execution", source=source, value=value)
-            for line in planned:
+            for line in (*text.plan, *map(inputs_of if text.heading else str, text.prompt)):
                 self._visible.read(line)
             makers.add(number, text.execution)
         for number in stage:

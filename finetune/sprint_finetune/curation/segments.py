@@ -15,7 +15,7 @@ from typing import Literal
 
 from .borrowing import History
 from .evidence import Facts, telling
-from .headings import METHODS, NAMED, Heading, heading_of, same_series, series_keys, shape_of_line
+from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
 from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
 
 _LOOKED_AT = 50
@@ -45,13 +45,13 @@ class Block:
         return self.members[-1].stop
 
 
-def blocks_of(lines: Sequence[str], *, numbers_tell: bool = True) -> list[Block]:
-    """Cut lines into blocks, which cover them all; equal numbers are coincidences unless ``numbers_tell``.
+def blocks_of(lines: Sequence[str]) -> list[Block]:
+    """Cut lines into blocks, which cover them all.
 
     >>> [block.kind for block in blocks_of(["Two cases.", "Case 1: a.", "One.", "Case 2: b.", "Two.", "In total 3."])]
     ['plain', 'series', 'plain']
     """
-    segmenter = _Segmenter(lines, numbers_tell=numbers_tell)
+    segmenter = _Segmenter(lines)
     blocks: list[Block] = []
     while segmenter.position < len(lines):
         blocks.append(segmenter.next_block())
@@ -59,10 +59,9 @@ def blocks_of(lines: Sequence[str], *, numbers_tell: bool = True) -> list[Block]
 
 
 class _Segmenter:
-    def __init__(self, lines: Sequence[str], *, numbers_tell: bool) -> None:
+    def __init__(self, lines: Sequence[str]) -> None:
         self._lines = lines
-        self._numbers_tell = numbers_tell
-        self._headings = [heading_of(line) for line in lines]
+        self._headings = headings_of(lines)
         self._alternatives = [ALTERNATIVE.match(line.strip()) is not None for line in lines]
         self._joins = _joins(lines)
         self._leads = _leads(lines, self._headings)
@@ -196,8 +195,7 @@ class _Segmenter:
             numbers = {value for value in numbers if not self._history.knows(value, before=others[0].start)}
             # A total is the member's own if another member has one in the same words.
             total = self._totals[index] and _opening(line) not in openings
-            shared = self._numbers_tell and (len(numbers) > 1 or numbers & results)
-            if total or shared or self._moves_on(index):
+            if total or len(numbers) > 1 or numbers & results or self._moves_on(index):
                 return index
             own.read(line)
         return bound

@@ -138,3 +138,52 @@ def test_the_subtasks_of_our_own_tasks_are_found(slips: float) -> None:
         packed = pack(extraction, dag, shortest=1)
         executions = [sum(bool(packed.steps[step - 1].execution) for step in stage) for stage in packed.stages]
         assert [count for count in executions if count] == [len(stage.subtasks) for stage in solved.stages], text
+
+
+PARTS = """Two values are needed:
+Now A = 3 * 4 + 1
+3 * 4 + 1 : 3 * 4 = 12
+12 + 1 : 12 + 1 = 13
+so A = 13
+Now B = {}
+I work it out.
+It takes a while.
+so B = 40
+Add them:
+Now C = 13 + 40
+This is the last.
+13 + 40 = 53
+so C = 53"""
+
+
+@pytest.mark.parametrize(
+    ("formula", "stages"),
+    [
+        ("5 * 8", [2, 1]),
+        ("13 + 27", [1, 1, 1]),  # 13 is what A came to
+        ("A + 27", [1, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("problem", ["How many?", "Multiply 5 by 8."])
+def test_parts_with_names_run_side_by_side_unless_one_needs_another(
+    problem: str, formula: str, stages: list[int]
+) -> None:
+    trace = Trace(id="t", problem=problem, trace=PARTS.format(formula), answer="53")
+    extraction, dag = read_steps(trace)
+    packed = pack(extraction, dag)
+    assert [sum(packed.steps[step - 1].restates for step in stage) for stage in packed.stages] == stages
+    assert violations_of(trace, packed) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Now A = 12.\nThat is easy.\nNow B = 3.\nThat is easy.\nso A = 12\nso B = 3",
+        "Now A = 3 * 4 = 12\nFine.\nso A = 12",
+        "Now A = 3 * 4\nFine.\nNow B = 2 * 9\nFine.\nSo it's 12 and 18.",
+        "48 - 12 = 36 left over.\nFine.\n36 - 12 = 24 left over.\nFine.\nSo 24.",
+    ],
+)
+def test_what_only_looks_like_a_name_is_no_part(text: str) -> None:
+    extraction, _ = read_steps(Trace(id="t", problem="How many?", trace=text, answer="1"))
+    assert all(step.prompt is None for step in extraction.steps)

@@ -105,6 +105,12 @@ def test_a_model_on_a_server_finds_steps(call, source: Path, tmp_path: Path, mon
     assert [(one["model"], one["api_key"]) for one in opened] == [("large", "secret"), ("small", "secret")]
 
 
+def test_no_problem_is_written_twice(call, tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    assert call("traces", "multiplication", "--count", 2000, "--seed", 1, "--out", path).exit_code == 0
+    assert len({json.loads(line)["problem"] for line in path.read_text().splitlines()}) == 2000
+
+
 @pytest.mark.parametrize(
     ("task", "options"),
     [

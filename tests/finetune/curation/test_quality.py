@@ -53,5 +53,24 @@ def test_a_plan_that_tells_what_its_own_stage_finds_is_one() -> None:
     assert violations_of(trace, packed) == (Violation(step=3, part="plan", source=2, value="504"),)
 
 
-def test_in_a_table_of_a_task_equal_numbers_are_coincidences() -> None:
-    assert found("the 504 again", problem="Multiply 12 by 42.") == []
+def test_problems_of_our_own_tasks_are_no_exception() -> None:
+    assert found("the 504 again", problem="Multiply 12 by 42.") == [
+        Violation(step=3, part="execution", source=2, value="504")
+    ]
+
+
+def test_what_the_row_of_a_table_makes_is_its_own() -> None:
+    lines = ["Two parts.", "Part one:", "It has 9*8*7 = 504.", "Part two:", "{}", "It ends."]
+
+    def values(line: str) -> list[str]:
+        steps = (
+            Step(number=1, plan=((1, 1),)),
+            Step(number=2, plan=((2, 2),), execution=((3, 3),)),
+            Step(number=3, plan=((4, 4),), execution=((5, 6),)),
+        )
+        trace = Trace(id="t", problem="How many of 63 8?", trace="\n".join(lines).format(line), answer="1")
+        packed = pack(Extraction(id="t", steps=steps), Dag(id="t", parents=((), (1,), (1,))), shortest=1)
+        return [violation.value for violation in violations_of(trace, packed)]
+
+    assert values(" 63 8 : 71 55 504 x 504 yes") == []
+    assert values(" 504 8 : 512 496 x 63") == values("63 to 8 : 504") == ["504"]

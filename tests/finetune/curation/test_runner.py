@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sprint_agents.errors import ConfigurationError, EngineUnavailable
-from sprint_finetune.curation import Criteria, Rejection, Report, RuleExtractor, Sample, Settings, Trace, curate
+from sprint_finetune.cli.writing import write
+from sprint_finetune.curation import (
+    Criteria,
+    Rejection,
+    Report,
+    RuleExtractor,
+    Sample,
+    Settings,
+    Trace,
+    curate,
+    from_jsonl,
+)
 from sprint_finetune.curation.records import Dag, Extraction
 from sprint_finetune.curation.splitting import split_of
 
@@ -194,10 +205,18 @@ print("finished", report.samples, flush=True)
 """
 
 
+@pytest.mark.parametrize("kind", ["words", "own tasks"])
 def test_killed_at_any_point_it_resumes_without_losing_doubling_or_asking_twice(
-    tmp_path: Path, make_trace, run
+    tmp_path: Path, make_trace, run, kind: str
 ) -> None:
-    traces = [make_trace(f"t{number}", problem=f"How many of {number}?") for number in range(40)]
+    if kind == "words":
+        traces = [make_trace(f"t{number}", problem=f"How many of {number}?") for number in range(40)]
+    else:
+        for task in ("countdown", "multiplication"):
+            write(task, count=20, seed=5, split="train", slips=0, unsolvable=0, out=tmp_path / f"{task}.jsonl")
+        read = [*from_jsonl(tmp_path / "countdown.jsonl"), *from_jsonl(tmp_path / "multiplication.jsonl")]
+        traces = [trace for trace in read if isinstance(trace, Trace)]
+        assert len(traces) == 40
     (tmp_path / "source.jsonl").write_text("".join(trace.model_dump_json() + "\n" for trace in traces))
     rng = random.Random(4)
     asked = Counter[str]()
