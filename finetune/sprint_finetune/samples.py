@@ -52,6 +52,8 @@ _CHAINS = 0.3
 _PLANNERS_OF_FOUR = 0.7
 _EXECUTORS = 3
 _LATER_EXECUTORS = 0.3
+_TWO_STAGES = 0.2
+_PLANS = 3
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
@@ -62,7 +64,9 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     Long contexts with little to learn are taken less often: whole paths of planners, and executors of later stages.
     """
     if family == "countdown":
-        work = solved(*next(problems(seed=seed, split="train", counts=_COUNTS, unsolvable=_UNSOLVABLE)))
+        drawn = problems(seed=seed, split="train", counts=_COUNTS, unsolvable=_UNSOLVABLE)
+        stages = 2 if rng.random() < _TWO_STAGES else 1  # few problems need the second
+        work = solved(*next((task, searched) for task, searched in drawn if len(searched) >= stages))
     else:
         work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
@@ -82,7 +86,18 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     return calls
 
 
-def verdicts(rng: random.Random, *, seed: str) -> list[Call]:
+def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
+    """Take short calls of further problems, with what is the hardest to learn in each family.
+
+    Of the worked-out ones that is the first plan, which copies the problem piece by piece; of a search the verdicts.
+    """
+    if family == "countdown":
+        return _verdicts(rng, seed=seed)
+    drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
+    return [first_plan(planner(work)) for work in itertools.islice(drawn, _PLANS)]
+
+
+def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
     """Take two executors of one search, for its verdicts: of four numbers two that meet the target, of three only one.
 
     In whole traces one verdict in twenty is a yes, and a model that always says no has learned nearly all of them.
@@ -118,8 +133,8 @@ def batches(
         key = f"{seed}:{step}:{index}"
         (family,) = random.Random(f"{key}:family").choices(list(families), weights=list(families.values()))
         calls = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
-        if family == "countdown" and mix == "roles":
-            calls += verdicts(random.Random(f"{key}:verdicts"), seed=key)
+        if mix == "roles":
+            calls += drills(random.Random(f"{key}:drills"), seed=key, family=family)
         samples += [encode(call, tokenizer) for call in calls]
     samples.sort(key=lambda sample: len(sample.ids))
     while samples:

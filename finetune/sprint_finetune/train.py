@@ -23,6 +23,8 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from sprint_agents.errors import ConfigurationError
+
 from .problems import Family
 from .samples import IGNORED, Mix, batches
 from .search import LARGEST
@@ -30,7 +32,7 @@ from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
 
-FAMILIES: Mapping[Family, float] = {"countdown": 0.5, "arithmetic": 0.2, "multiplication": 0.3}
+FAMILIES: Mapping[Family, float] = {"countdown": 0.35, "arithmetic": 0.4, "multiplication": 0.25}
 """What sprint-nano learns, and how often a problem is of each kind."""
 
 WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 600, 1000, 2000)
@@ -115,7 +117,18 @@ def train(
     ``start`` is a checkpoint with this tokenizer to begin from; None begins from scratch. Every ``mix`` sees the same
     problems at the same step. ``compiled`` fuses elementwise work, up to twice the tokens per second on a CPU; it
     needs a C compiler and a minute to begin.
+
+    Raises:
+        ConfigurationError: ``folder`` holds a run with other settings than these. More or fewer ``steps`` are allowed.
     """
+    settings: dict[str, Any] = {
+        "mix": mix,
+        "seed": seed,
+        "peak": peak,
+        "problems_per_step": problems_per_step,
+        "tokens_per_batch": tokens_per_batch,
+        "families": dict(families),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
@@ -124,7 +137,7 @@ def train(
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimisers = make_optimisers(model, peak=peak)
     weights = token_weights(tokenizer).to(device)
-    first, tokens = _resume(folder, model, optimisers)
+    first, tokens = _resume(folder, model, optimisers, settings)
     body = torch.compile(model.model, dynamic=True) if compiled else model.model
     started = saved = time.monotonic()
     for step in range(first, steps):
@@ -146,7 +159,7 @@ def train(
             seconds = round(time.monotonic() - started, 1)
             _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds)
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
-            _save(folder, model, optimisers, step=step + 1, tokens=tokens)
+            _save(folder, model, optimisers, settings, step=step + 1, tokens=tokens)
             _write_checkpoint(folder, model, tokenizer)
             saved = time.monotonic()
     if first >= steps:  # a kill may have come between the last state and its checkpoint
@@ -206,12 +219,22 @@ def _loss(
     return functional.cross_entropy(logits.float(), targets[kept], weight=weights, reduction="sum")
 
 
-def _resume(folder: Path, model: LlamaForCausalLM, optimisers: Sequence[torch.optim.Optimizer]) -> tuple[int, int]:
+def _resume(
+    folder: Path,
+    model: LlamaForCausalLM,
+    optimisers: Sequence[torch.optim.Optimizer],
+    settings: Mapping[str, Any],
+) -> tuple[int, int]:
     path = folder / "state.pt"
     if not path.exists():
         _cut_log(folder, step=0)
         return 0, 0
     state = torch.load(path, map_location="cpu", weights_only=True)
+    before = state.get("settings", settings)
+    if other := [f"{name} = {before.get(name)!r}" for name, value in settings.items() if before.get(name) != value]:
+        raise ConfigurationError(
+            f"the run in {folder} was begun with {', '.join(other)}: go on with the same, or take another folder"
+        )
     model.load_state_dict(state["model"])
     for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(kept)
@@ -232,6 +255,7 @@ def _save(
     folder: Path,
     model: LlamaForCausalLM,
     optimisers: Sequence[torch.optim.Optimizer],
+    settings: Mapping[str, Any],
     *,
     step: int,
     tokens: int,
@@ -239,7 +263,8 @@ def _save(
     """Write the state beside its old place and rename it, so a kill leaves one of the two whole."""
     partial = folder / "state.partial"
     kept = [optimiser.state_dict() for optimiser in optimisers]
-    torch.save({"model": model.state_dict(), "optimisers": kept, "step": step, "tokens": tokens}, partial)
+    state = {"model": model.state_dict(), "optimisers": kept, "settings": settings, "step": step, "tokens": tokens}
+    torch.save(state, partial)
     os.replace(partial, folder / "state.pt")
 
 

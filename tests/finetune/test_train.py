@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from sprint_agents.engines import LocalEngine
-from sprint_agents.errors import UnsupportedTask
+from sprint_agents.errors import ConfigurationError, UnsupportedTask
 from sprint_agents.manifest import Manifest
 from sprint_agents.tasks import understand
 from sprint_finetune.export import export
@@ -97,6 +97,16 @@ def log_of(folder):
     """The log without its times."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_a_run_goes_on_with_the_settings_that_it_began_with_only(tmp_path):
+    train(tmp_path, steps=1, **SHORT)
+    with pytest.raises(ConfigurationError, match="begun with mix = 'roles': go on with the same"):
+        train(tmp_path, steps=2, **SHORT | {"mix": "chains"})
+    with pytest.raises(ConfigurationError, match="seed = 0"):
+        train(tmp_path, steps=2, seed=1, **SHORT)
+    train(tmp_path, steps=2, **SHORT)
+    assert state(tmp_path)["step"] == 2
 
 
 def test_a_run_begins_from_a_checkpoint(tmp_path):
