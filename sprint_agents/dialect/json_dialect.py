@@ -19,7 +19,6 @@ subtask it is to carry out: roles stand in the suffix alone.
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import JsonValue
 from pydantic_core import from_json
 
 from .answers import answer_value
@@ -67,9 +66,16 @@ class JsonDialect:
         stops = (self._stop,) if self._stop else ()
         self._stops = TagStops(plan=stops, execution=stops, answer=stops)
         texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
-        self._marks = tuple(sorted(filter(None, texts), key=len, reverse=True))
-        self._system = self._told_of_all()
+        # Those that begin as special tokens do are never written anyway, see ``without_marks``.
+        marks = (text for text in texts if text and not text.startswith("<|"))
+        self._marks = tuple(sorted(marks, key=len, reverse=True))
+        self._user = (turns.open("user"), turns.close("user"))
+        self._assistant = turns.open("assistant")
         keys = self.words.keys
+        self._tool, self._result, self._failed = (
+            self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
+        )
+        self._system = self._told_of_all()
         self._schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(keys, self._planner),
             "answer": answer_schema(keys, self._planner),
@@ -112,12 +118,12 @@ class JsonDialect:
         keys = self.words.keys
         thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
         pending = f"{self.opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        key, waits = self._written(keys.prompt[0]), self._written(keys.after[0])
         pieces: list[str] = []
         for index, prompt in enumerate(prompts):
-            subtask: dict[str, JsonValue] = {keys.prompt[0]: prompt}
-            if index < len(after) and after[index]:
-                subtask[keys.after[0]] = list(after[index])
-            pieces.append(pending + write(subtask, marks=self._marks))
+            others = after[index] if index < len(after) else ()
+            behind = f", {waits}: {[*others]}" if others else ""
+            pieces.append(f"{pending}{{{key}: {self._written(prompt)}{behind}}}")
             pending = ", "
         return [*pieces, "]}" if pieces else f"{pending}]}}"]
 
@@ -147,9 +153,8 @@ class JsonDialect:
 
     def told(self, text: str, *, failed: bool) -> str:
         """Write a result, or why there is none, as an executor would have."""
-        keys = self.words.keys
         value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
-        return f"{{{self._written(keys.failed[0] if failed else keys.result[0])}: {value}}}"
+        return f"{{{self._failed if failed else self._result}: {value}}}"
 
     def branch(self, stage: int) -> str:
         """End the planner's turn where the subtask does."""
@@ -181,17 +186,15 @@ class JsonDialect:
 
     def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
         """End the model's turn, and write what the tools returned: in turns of theirs, if it called them natively."""
-        keys = self.words.keys
         if self._calls is not None and self._calls in written:
             told = "".join(self._tool_turn(outcome) for outcome in outcomes)
-            return f"{self._closing(written)}{told}{self.turns.open('assistant')}"
-        results = ", ".join(
-            f"{{{self._written(keys.tool[0])}: {self._written(outcome.tool)}, "
-            f"{self._written(keys.failed[0] if outcome.failed else keys.result[0])}: "
-            f"{without_marks(outcome.text, self._marks)}}}"
+            return f"{self._closing(written)}{told}{self._assistant}"
+        results = [
+            f"{{{self._tool}: {self._written(outcome.tool)}, "
+            f"{self._failed if outcome.failed else self._result}: {without_marks(outcome.text, self._marks)}}}"
             for outcome in outcomes
-        )
-        words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{results}]")
+        ]
+        words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{', '.join(results)}]")
         return self._closing(written) + self._asked(words)
 
     def retry_note(self, role: Role, stage: int, number: int, written: str, error: str) -> str:
@@ -202,7 +205,7 @@ class JsonDialect:
             return self._closing(written) + self._asked(
                 fill(turns.invalid_execution, stage=stage, number=number, error=said)
             )
-        note = self._closing(written) + self._user(fill(turns.invalid_answer, stage=stage, error=said))
+        note = self._closing(written) + self._said(fill(turns.invalid_answer, stage=stage, error=said))
         return note + self._ready() if self.turns.alternate else note
 
     def schema(self, role: Role) -> str | None:
@@ -234,22 +237,22 @@ class JsonDialect:
     def _written(self, text: str) -> str:
         return write(text, marks=self._marks)
 
-    def _user(self, words: str) -> str:
-        return f"{self.turns.open('user')}{words}{self.turns.close('user')}"
+    def _said(self, words: str) -> str:
+        return f"{self._user[0]}{words}{self._user[1]}"
 
     def _ready(self) -> str:
         """Write a turn of the model's without meaning, between two of the user's where speakers must take turns."""
         words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
-        return f"{self.turns.open('assistant')}{words}{self._close}"
+        return f"{self._assistant}{words}{self._close}"
 
     def _tool_turn(self, outcome: ToolOutcome) -> str:
         """Write what one call returned, or why it failed."""
         text = without_marks(outcome.text, self._marks)
-        failed = f"{{{self._written(self.words.keys.failed[0])}: {text}}}"
+        failed = f"{{{self._failed}: {text}}}"
         return f"{self.turns.open('tool')}{failed if outcome.failed else text}{self.turns.close('tool')}"
 
     def _asked(self, words: str) -> str:
-        return f"{self._user(words)}{self.turns.open('assistant')}"
+        return f"{self._said(words)}{self._assistant}"
 
     def _closing(self, written: str) -> str:
         """Find what ends a turn of the model, as far as it has not written that itself."""

@@ -17,7 +17,7 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LITERALS: dict[str, bool | None] = {"null": None, "true": True, "false": False}
 _LOOSE_LITERALS: dict[str, bool | None] = {"none": None, "undefined": None, **_LITERALS}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # halves of pairs, which no engine can encode
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead from the root to a value."""
@@ -120,7 +120,7 @@ def write(value: JsonValue, *, marks: tuple[str, ...] = ()) -> str:
     >>> write({"prompt": "é\b<|im_end|>"})
     '{"prompt": "é\\u0008\\u003c|im_end|>"}'
     """
-    return without_marks(_encode(_whole(value)), marks)
+    return without_marks(_SURROGATE.sub("\ufffd", _encode(value)), marks)
 
 
 def without_marks(text: str, marks: tuple[str, ...]) -> str:
@@ -135,14 +135,3 @@ def without_marks(text: str, marks: tuple[str, ...]) -> str:
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode  # ``dumps`` would make an encoder each time
 _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
-
-
-def _whole(value: JsonValue) -> JsonValue:
-    """Replace halves of surrogate pairs, which no engine can encode."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, dict):
-        return {_SURROGATE.sub("\ufffd", key): _whole(item) for key, item in value.items()}
-    return value

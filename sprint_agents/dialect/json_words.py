@@ -102,13 +102,13 @@ def fill(text: str, **words: str | int) -> str:
     >>> fill("executor <stage>.<number>", stage=1, number=2)
     'executor 1.2'
     """
-    return "".join([str(words[part]) if at % 2 else part for at, part in enumerate(_parts(text))])
+    return _template(text) % words
 
 
 @cache
-def _parts(text: str) -> list[str]:
-    """Cut a template into its own words and, every second one, the names of places."""
-    return re.split("<([a-z]+)>", text)
+def _template(text: str) -> str:
+    """Write the places as Python's ``%`` fills them, all at once: what is put into one is no place for another."""
+    return re.sub("<([a-z]+)>", r"%(\1)s", text.replace("%", "%%"))
 
 
 @cache
