@@ -152,7 +152,7 @@ async def bare_on_engine(width: int) -> None:
 class InstantEngine:
     """An engine that answers at once, or after ``delay`` seconds, and keeps no account: what is left is the library.
 
-    It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One character is one token.
+    It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One byte is one token.
     """
 
     name = "instant"
@@ -165,12 +165,12 @@ class InstantEngine:
         self.delay = delay
 
     async def encode(self, text: str) -> list[int]:
-        """Return the code points of ``text``."""
-        return [*map(ord, text)]
+        """Return the bytes of ``text``."""
+        return [*text.encode()]
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Return the characters of ``ids``."""
-        return "".join(map(chr, ids))
+        """Return the text of ``ids``."""
+        return bytes(ids).decode()
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Answer by what the context ends with."""
