@@ -14,8 +14,9 @@ from sprint_agents.dialect.protocol import Dialect
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
+from sprint_agents.generation import Generation
 from sprint_agents.plan import FailurePolicy
-from sprint_agents.state import Generation, State, Stops
+from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
 
 from .elsewhere import Elsewhere

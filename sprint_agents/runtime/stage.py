@@ -19,8 +19,9 @@ from sprint_agents.dialect.items import Item, PromptClosed
 from sprint_agents.dialect.protocol import Form, Reader
 from sprint_agents.dialect.turns import Result
 from sprint_agents.events import PlannerWrote, StageStarted
+from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Nested, Plan, Stage, Subtask
-from sprint_agents.state import Generation, State
+from sprint_agents.state import State
 
 from .branches import Branches, check
 from .draft import Draft, Pending

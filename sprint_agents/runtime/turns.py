@@ -16,9 +16,10 @@ from sprint_agents.dialect.turns import Result, ToolCalls, ToolOutcome, Turn
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import InvalidResult
 from sprint_agents.events import ExecutionRetried, ExecutorWrote
+from sprint_agents.generation import Generation
 from sprint_agents.plan import Subtask, ToolUse
 from sprint_agents.retrying import may_be_corrected, retried
-from sprint_agents.state import Generation, State
+from sprint_agents.state import State
 from sprint_agents.usage import CallUsage
 
 from .session import Session, usage_of

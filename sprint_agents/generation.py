@@ -1,0 +1,204 @@
+"""A completion under way: its chunks, where its tokens end, and the context at any point of it."""
+
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .context import Context
+from .engine import Chunk, Finish
+from .errors import EngineProtocolError
+
+if TYPE_CHECKING:
+    from .state import State
+
+
+class Generation:
+    """A completion under way: an async context manager and an async iterator of its chunks.
+
+    ``cut`` gives the context at any point of the text so far, so that a branch can start before the end.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_cut_ids",
+        "_cut_text",
+        "_ended",
+        "_index",
+        "_read",
+        "_state",
+        "_tip",
+        "_tokens",
+        "finish",
+        "ids",
+        "length",
+    )
+
+    def __init__(self, state: "State", chunks: AsyncIterator[Chunk]) -> None:
+        self._state = state
+        self._chunks = chunks
+        self._ended = False
+        self.ids: list[int] = []
+        self.finish: Finish | None = None
+        # What the engine counts itself, where ids are no tokens.
+        self._tokens: int | None = None
+        self._read: list[Chunk] = []
+        self.length = 0
+        self._index: _Index | None = None
+        # The last cut: a node of the context that further cuts and the end extend, so that n cuts cost O(tokens).
+        self._tip = state.context
+        self._cut_ids = 0
+        self._cut_text = 0
+
+    @property
+    def text(self) -> str:
+        """The text so far, stop included."""
+        return "".join([chunk.text for chunk in self._read])
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated so far; where ids are no tokens, an estimate until the end."""
+        return len(self.ids) if self._tokens is None else self._tokens
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing the engine's iterator aborts the request if it is not finished.
+        if not self._ended:
+            await self._chunks.aclose()  # type: ignore[attr-defined]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._end()
+            raise
+        self._take(chunk)
+        return chunk
+
+    async def drain(self, heard: Callable[[Chunk], object] | None = None) -> None:
+        """Read all that is yet to come; ``heard`` is told each chunk."""
+        async for chunk in self._chunks:
+            self._take(chunk)
+            if heard is not None:
+                heard(chunk)
+        self._end()
+
+    def _take(self, chunk: Chunk) -> None:
+        self._read.append(chunk)
+        self.ids.extend(chunk.ids)
+        self.length += len(chunk.text)
+        if chunk.tokens is not None:
+            self._tokens = (self._tokens or 0) + chunk.tokens
+        if (finish := chunk.finish) is not None:
+            self.finish = finish
+            if finish.generated_tokens is not None:
+                self._tokens = finish.generated_tokens
+            if self._cut_ids or self._cut_text:
+                rest = self._slice(self._cut_text, self.length)
+                self._state.context = self._tip.extend(self.ids[self._cut_ids :], rest)
+            else:
+                self._state.context = self._tip.extend(self.ids, self.text)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self.finish is None:
+            raise EngineProtocolError("the engine ended a completion without saying why")
+
+    def tokens_before(self, offset: int) -> int:
+        """Count the tokens that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens.
+
+        Where ids are no tokens, all of ``tokens`` in proportion; words that the model kept to itself come first.
+        """
+        if offset == self.length and self._read and self._read[-1].text:
+            before = len(self.ids)
+        else:
+            marks = self._places().marks
+            mark = bisect_left(marks, (offset, 0))
+            text_end, before = marks[mark]
+            if text_end != offset and mark:
+                text_start, start = marks[mark - 1]
+                before = start + round((before - start) * (offset - text_start) / (text_end - text_start))
+        if self._tokens is None:
+            return before
+        return round(self._tokens * before / len(self.ids)) if self.ids else self._tokens
+
+    async def cut(self, offset: int) -> Context:
+        """Return the context up to ``offset`` characters of the text; offsets must not fall from call to call.
+
+        Where a token reaches beyond the offset, the context ends before that token and the remaining characters are
+        encoded on their own, off the planner's path.
+        """
+        text_end, ids_end = await self._boundary(offset)
+        self._advance(ids_end, text_end)
+        rest = self._slice(text_end, offset)
+        return self._tip.extend(await self._state.engine.encode(rest), rest) if rest else self._tip
+
+    async def _boundary(self, offset: int) -> tuple[int, int]:
+        """Find the last place at or before ``offset`` where a token ends, as offsets into text and ids."""
+        marks = self._places().marks
+        mark = bisect_left(marks, (offset, 0))
+        if marks[mark][0] == offset:
+            return marks[mark]
+        # Inside a chunk of several tokens, or inside a token: gallop from the last known boundary, then bisect.
+        text_start, ids_start = marks[mark - 1]
+        ids = self.ids[ids_start : marks[mark][1]]
+        low, high, found = 0, 1, 0
+        while low < min(high, len(ids)):
+            reached = len(await self._state.engine.decode(ids[:high]))
+            if text_start + reached <= offset:
+                low, found, high = high, reached, 2 * high
+            elif high - low > 1:
+                high = (low + high) // 2
+            else:
+                break
+        boundary = (text_start + found, ids_start + low)
+        if low:
+            marks.insert(mark, boundary)
+        return boundary
+
+    def _advance(self, ids_end: int, text_end: int) -> None:
+        if ids_end > self._cut_ids:
+            text = self._slice(self._cut_text, text_end)
+            self._tip = self._tip.extend(self.ids[self._cut_ids : ids_end], text)
+            self._cut_ids, self._cut_text = ids_end, text_end
+
+    def _slice(self, start: int, end: int) -> str:
+        """Characters ``start`` to ``end``, touching only the chunks that hold them."""
+        ends = self._places().chunk_ends
+        first = bisect_left(ends, start + 1) - 1
+        last = bisect_left(ends, end)
+        base = ends[first]
+        return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
+
+    def _places(self) -> "_Index":
+        """Return the index of all that was read; made only where it is asked for."""
+        if self._index is None:
+            self._index = _Index()
+        self._index.cover(self._read)
+        return self._index
+
+
+class _Index:
+    """Where chunks end in a text; and places where tokens are known to end, in the text and in the ids, ascending."""
+
+    __slots__ = ("_ids", "chunk_ends", "marks")
+
+    def __init__(self) -> None:
+        self._ids = 0
+        self.chunk_ends = [0]
+        self.marks: list[tuple[int, int]] = [(0, 0)]
+
+    def cover(self, chunks: Sequence[Chunk]) -> None:
+        """Go on with the chunks that are new."""
+        for chunk in chunks[len(self.chunk_ends) - 1 :]:
+            end = self.chunk_ends[-1] + len(chunk.text)
+            self._ids += len(chunk.ids)
+            self.chunk_ends.append(end)
+            self.marks.append((end, self._ids))
