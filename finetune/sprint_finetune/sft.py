@@ -53,9 +53,12 @@ def train(settings: Settings) -> Path:
             f"`accelerate launch --num_processes {arguments.n_gpu} -m sprint_finetune.sft …`, or show it one GPU"
         )
     processes = cast(int, arguments.world_size)
-    if settings.fsdp and processes == 1:
+    on_cpu = not torch.accelerator.is_available()
+    if settings.fsdp and (processes == 1 or on_cpu):  # on CPUs accelerate would go on without sharding
         raise ConfigurationError(
-            "fsdp shards a model over several processes, and this is one: use `accelerate launch`, or go without"
+            f"fsdp shards a model over several GPUs, a process for each, and here {processes} of them "
+            f"{'runs' if processes == 1 else 'run'} on {'the CPU' if on_cpu else 'a GPU'}: "
+            "use `accelerate launch` on a machine that has more, or go without"
         )
     base = _base(settings)
     with arguments.main_process_first(local=False):
