@@ -36,7 +36,7 @@ from sprint_finetune.samples import IGNORED
 from sprint_finetune.settings import Way
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import Call, Solved, executors, planner
-from sprint_finetune.train import nano_config
+from sprint_finetune.train import make_optimisers, nano_config
 from sprint_finetune.trie import Flattened
 
 TOKENS_PER_STEP = 6_000
@@ -100,19 +100,20 @@ def train(
     """Return the trained model, and how many problems it saw."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(nano_config(len(tokenizer), hidden=arguments.hidden, layers=arguments.layers))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=0.01)
+    optimisers = make_optimisers(model, peak=PEAK)
     collate = Collator(padding=tokenizer.pad_token_id)
     read = seen = 0
     for rows, count in steps(draw(arguments.family, f"ways:{seed}"), tokenizer, way):
         done = read / arguments.tokens
-        for group in optimiser.param_groups:
+        for group in itertools.chain.from_iterable(optimiser.param_groups for optimiser in optimisers):
             group["lr"] = PEAK * min(1.0, 20 * done + 0.01, 2 * (1 - done))
         learned = sum(len(row.targets) for row in rows)
         for batch in batches(rows):
             (edge_loss(model, collate(batch), config=model.config) / learned).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         read += sum(map(len, rows))
         seen += count
         if read >= arguments.tokens:

@@ -255,7 +255,7 @@ def test_tags_may_stay_in_pieces(source, bytes_alone, tmp_path):
 def test_settings_that_do_not_fit_the_model_are_refused(source, tmp_path):
     with pytest.raises(ConfigurationError, match=r"context = 4096, but .* was made for 2048 positions"):
         train(settings(source, tmp_path, context=4096))
-    with pytest.raises(ConfigurationError, match="fsdp shards a model over several GPUs, .* here 1 of them runs on the CPU"):
+    with pytest.raises(ConfigurationError, match=r"fsdp shards .* here 1 of them runs on the CPU"):
         train(settings(source, tmp_path, fsdp=RECIPES / "fsdp.json"))
     with pytest.raises(ConfigurationError, match="there is no file"):
         train(settings(source, tmp_path, fsdp=tmp_path / "fsdp.json"))

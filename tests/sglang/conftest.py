@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,14 +33,21 @@ def checkpoint() -> Path:
     return nano_path()
 
 
-@pytest.fixture(scope="session")
-def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    server = SGLangServer(checkpoint, python=PYTHON, start_timeout=START_TIMEOUT)
+@contextmanager
+def started(checkpoint: Path, *arguments: str) -> Iterator[SGLangServer]:
+    """A server of its own for some tests, started and in the end stopped."""
+    server = SGLangServer(checkpoint, python=PYTHON, arguments=arguments, start_timeout=START_TIMEOUT)
     try:
         asyncio.run(server.start())
         yield server
     finally:
         asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def server(checkpoint: Path) -> Iterator[SGLangServer]:
+    with started(checkpoint) as server:
+        yield server
 
 
 def free_port() -> int:

@@ -19,7 +19,7 @@ from sprint_agents.tools import Tool
 from tests.application import application, check, look
 from tests.engines import contract
 
-from .conftest import PYTHON, START_TIMEOUT
+from .conftest import started
 
 SAID = [
     {"role": "system", "content": "Be brief."},
@@ -40,12 +40,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
     arguments = ["--enable-cache-report", "--constrained-json-disable-any-whitespace", "--tool-call-parser", "qwen25"]
-    server = SGLangServer(checkpoint, python=PYTHON, arguments=arguments, start_timeout=START_TIMEOUT)
-    try:
-        asyncio.run(server.start())
+    with started(checkpoint, *arguments) as server:
         yield server
-    finally:
-        asyncio.run(server.stop())
 
 
 Make = Callable[..., Engine]

@@ -21,7 +21,7 @@ from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import ContextOverflow, EngineUnavailable
 from tests.engines import contract
 
-from .conftest import PYTHON, START_TIMEOUT
+from .conftest import started
 from .counters import Counters
 
 CONTEXT = 1024
@@ -78,13 +78,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    arguments = ["--enable-cache-report", "--constrained-json-disable-any-whitespace"]
-    server = SGLangServer(checkpoint, python=PYTHON, arguments=arguments, start_timeout=START_TIMEOUT)
-    try:
-        asyncio.run(server.start())
+    with started(checkpoint, "--enable-cache-report", "--constrained-json-disable-any-whitespace") as server:
         yield server
-    finally:
-        asyncio.run(server.stop())
 
 
 Make = Callable[..., OpenAIEngine]

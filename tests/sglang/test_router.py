@@ -18,7 +18,7 @@ from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import EngineRejected, EngineUnavailable
 from sprint_agents.events import PlannerWrote, RunFinished
 
-from .conftest import PYTHON, ROOT, START_TIMEOUT, free_port
+from .conftest import PYTHON, ROOT, START_TIMEOUT, free_port, started
 from .counters import Counters
 from .runs import GREEDY, computed, held_out, most_of_its_own
 
@@ -27,12 +27,8 @@ RUNS = 6
 
 @pytest.fixture(scope="module")
 def second(checkpoint: Path) -> Iterator[SGLangServer]:
-    server = SGLangServer(checkpoint, python=PYTHON, start_timeout=START_TIMEOUT)
-    try:
-        asyncio.run(server.start())
+    with started(checkpoint) as server:
         yield server
-    finally:
-        asyncio.run(server.stop())
 
 
 @pytest.fixture(scope="module")
