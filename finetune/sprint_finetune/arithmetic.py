@@ -11,6 +11,9 @@ and the next one has their values in their places. Every line restates what it c
     12 + 21 : 12 + 21 = 33
     check 33 - 21 = 12 yes
     so A = 33
+
+    Only numbers are left:                           the next plan: each value behind its name
+     C A 33 * 2 - B 5
 """
 
 import random
@@ -38,6 +41,7 @@ PHRASES = ("Compute", " [", NAMING, LAST)
 
 _INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _WHOLE = re.compile("(.*)")
+_NAME = re.compile("[A-Z]")
 _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 Kind = Literal["flat", "nested"]
@@ -62,6 +66,9 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
     def value_of(letter: re.Match[str]) -> str:
         return values[letter[0]]
 
+    def told(letter: re.Match[str]) -> str:
+        return f"{letter[0]} {values[letter[0]]}"
+
     while True:
         groups = list(_INNERMOST.finditer(text))
         named: dict[str, str] = {}
@@ -69,15 +76,14 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
         lead, copied = f"{NAMING}\n" if groups else LAST, 0
         for group, name in zip(groups or [_WHOLE.match(text)], names, strict=False):
             assert group is not None
-            numbers = re.sub("[A-Z]", value_of, group[1])
-            named[name], lines = _work_out(numbers, slips, rng)
-            written = group[0].replace(group[1], numbers)
-            lead += f" {name} {(text[copied : group.start()] + written).lstrip()}\n"
+            named[name], lines = _work_out(_NAME.sub(value_of, group[1]), slips, rng)
+            copy = _NAME.sub(told, text[copied : group.end()])
+            lead += f" {name} {copy.lstrip()}\n"
             copied = group.end()
             end = Piece(f"so {name} = {named[name]}\n", True)
             subtasks.append(Subtask(name, (*lines, end), heading=f"Now {name}\n"))
         if text[copied:]:
-            lead += f"{text[copied:]}\n"
+            lead += f"{_NAME.sub(told, text[copied:])}\n"
         values.update(named)
         letters = iter(named)
         text = _INNERMOST.sub(lambda _, letters=letters: next(letters), text)
