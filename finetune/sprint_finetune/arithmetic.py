@@ -12,8 +12,8 @@ and the next one has their values in their places. Every line restates what it c
     check 33 - 21 = 12 yes
     so A = 33
 
-    Only numbers are left:                           the next plan: each value behind its name
-     C A 33 * 2 - B 5
+    Only numbers are left:                           the next plan: the same lines, a value for each group
+     C A 33 B * 2 - 5
 """
 
 import random
@@ -41,7 +41,7 @@ PHRASES = ("Compute", " [", NAMING, LAST)
 
 _INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _WHOLE = re.compile("(.*)")
-_NAME = re.compile("[A-Z]")
+_NAME = re.compile("[A-Z] ")
 _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 Kind = Literal["flat", "nested"]
@@ -61,32 +61,21 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
     names = iter(NAMES)
     stages: list[Stage] = []
     text = task.expression
-    values: dict[str, str] = {}
-
-    def value_of(letter: re.Match[str]) -> str:
-        return values[letter[0]]
-
-    def told(letter: re.Match[str]) -> str:
-        return f"{letter[0]} {values[letter[0]]}"
-
     while True:
         groups = list(_INNERMOST.finditer(text))
-        named: dict[str, str] = {}
         subtasks: list[Subtask] = []
-        lead, copied = f"{NAMING}\n" if groups else LAST, 0
+        lead, rest, copied = f"{NAMING}\n" if groups else LAST, "", 0
         for group, name in zip(groups or [_WHOLE.match(text)], names, strict=False):
             assert group is not None
-            named[name], lines = _work_out(_NAME.sub(value_of, group[1]), slips, rng)
-            copy = _NAME.sub(told, text[copied : group.end()])
-            lead += f" {name} {copy.lstrip()}\n"
+            before = text[copied : group.start()].lstrip()
+            value, lines = _work_out(_NAME.sub("", group[1]).strip(), slips, rng)
+            subtasks.append(Subtask(name, (*lines, Piece(f"so {name} = {value}\n", True)), heading=f"Now {name}\n"))
+            lead += f" {name} {before}{group[0]}\n"
+            rest += f"{name} {before}{value} "
             copied = group.end()
-            end = Piece(f"so {name} = {named[name]}\n", True)
-            subtasks.append(Subtask(name, (*lines, end), heading=f"Now {name}\n"))
         if text[copied:]:
-            lead += f"{_NAME.sub(told, text[copied:])}\n"
-        values.update(named)
-        letters = iter(named)
-        text = _INNERMOST.sub(lambda _, letters=letters: next(letters), text)
+            lead += f"{text[copied:]}\n"
+        text = rest.rstrip() + text[copied:]
         stages.append(Stage(lead, tuple(subtasks)))
         if not groups:
             return Solved(task, tuple(stages), f"\\boxed{{ {task.value}}}")

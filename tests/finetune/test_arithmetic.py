@@ -25,7 +25,7 @@ NAMED = re.compile(r"^ ([A-I]) (?:.*[(\[])?([^()\[\]\n]*)[)\]]?$", re.MULTILINE)
 
 def test_every_line_is_true(drawn):
     for stage in (stage for work in drawn for stage in work.stages):
-        named = {name: re.sub(r"[A-I] (\d+)", r"\1", numbers) for name, numbers in NAMED.findall(stage.lead)}
+        named = {name: re.sub("[A-I] ", "", numbers) for name, numbers in NAMED.findall(stage.lead)}
         assert [subtask.prompt for subtask in stage.subtasks] == list(named)
         for subtask in stage.subtasks:
             *lines, last = subtask.text.splitlines()
@@ -43,18 +43,19 @@ def test_every_line_is_true(drawn):
 
 def test_each_plan_reads_the_whole_expression_with_what_earlier_stages_made(drawn):
     for work in drawn:
-        values = {}
         for stage in work.stages:
-            values |= dict(
-                line.split(" ")[1::2] for subtask in stage.subtasks for line in subtask.text.splitlines()[-1:]
-            )
             _, *lines = stage.lead.splitlines()
-            read = "".join(re.sub("^ [A-I] ", " ", line) for line in lines).replace("[", "(").replace("]", ")").strip()
-            told = dict(re.findall(r"([A-I]) (\d+)", read))
-            assert told.items() <= values.items()
-            assert set(re.findall("[A-I]", read)) == told.keys()
-            assert eval(re.sub("[A-I] ", "", read)) == work.task.value
-        assert work.answer == f"\\boxed{{ {values[max(values)]}}}"
+            read = "".join(re.sub("^ [A-I] ", " ", line) for line in lines).replace("[", "(").replace("]", ")")
+            assert eval(re.sub("[A-I] ", "", read).strip()) == work.task.value
+            (*_, last) = stage.subtasks[-1].text.split()
+        assert work.answer == f"\\boxed{{ {last}}}"
+
+
+def test_a_plan_has_the_lines_of_the_one_before_with_values_in_the_place_of_groups():
+    (first, second, third) = solve(Arithmetic(expression="2 * [(1 + 8) / 3 - (5 - 4) / 1] + (6 - 2)")).stages
+    assert first.lead == "Name the groups:\n A 2 * [(1 + 8)\n B / 3 - (5 - 4)\n C / 1] + (6 - 2)\n"
+    assert second.lead == "Name the groups:\n D A 2 * [9 B / 3 - 1 C / 1]\n + 4\n"
+    assert third.lead == "Only numbers are left:\n E D A 2 * 2 + 4\n"
 
 
 def test_problems_lie_in_the_range_that_is_said(drawn):
