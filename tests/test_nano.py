@@ -11,6 +11,7 @@ from sprint_agents import Sprint, Trajectory
 from sprint_agents.engines import LocalEngine
 from sprint_agents.events import PlannerWrote, SubtaskStarted
 from sprint_agents.models import nano_path
+from sprint_finetune import arithmetic, multiplication
 from sprint_finetune.problems import problems
 
 pytestmark = pytest.mark.local
@@ -28,6 +29,10 @@ def held_out(count, *, numbers, seed=11):
     return [task.prompt for task, _ in drawn]
 
 
+def worked_out(family, count):
+    return [work.task.prompt for work in itertools.islice(family.problems(seed=11, split="held_out"), count)]
+
+
 def solve(engine, tasks, **options):
     async def main():
         async with Sprint(engine, **options).map(tasks, concurrency=4) as runs:
@@ -37,9 +42,14 @@ def solve(engine, tasks, **options):
 
 
 def test_it_solves_held_out_problems(engine):
-    """That it works; how often is what benchmarks/countdown.py measures."""
-    for numbers, least in ((3, 8), (4, 3)):
-        runs = solve(engine, held_out(12, numbers=numbers))
+    """That it works; how often is what ``sprint-finetune evaluate`` measures."""
+    for tasks, least in (
+        (held_out(12, numbers=3), 10),
+        (held_out(12, numbers=4), 6),
+        (worked_out(multiplication, 12), 10),
+        (worked_out(arithmetic, 12), 1),
+    ):
+        runs = solve(engine, tasks)
         assert all(run.error is None for run in runs)
         assert sum(run.verified is True for run in runs) >= least
 
