@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,8 @@ from sprint_finetune import arithmetic, multiplication
 from sprint_finetune.problems import problems
 
 pytestmark = pytest.mark.local
+
+TWIN = Path(__file__).parents[1] / "finetune" / "models" / "sprint-nano-rft"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,19 @@ def test_a_run_plans_forks_and_joins_on_one_cache(engine):
 def test_the_sequential_policy_runs_on_the_same_weights(engine):
     runs = solve(engine, held_out(6, numbers=3), policy="sequential")
     assert any(run.verified for run in runs)
+    assert all(run.usage.width == 0 for run in runs)
+
+
+def test_the_twin_thinks_in_one_chain():
+    async def main():
+        async with (
+            LocalEngine(TWIN, threads=1) as engine,
+            Sprint(engine, policy="sequential").map(worked_out(multiplication, 4), concurrency=4) as runs,
+        ):
+            return [run async for run in runs]
+
+    runs = asyncio.run(main())
+    assert sum(run.verified is True for run in runs) >= 2
     assert all(run.usage.width == 0 for run in runs)
 
 
