@@ -121,14 +121,14 @@ def train(
     Raises:
         ConfigurationError: ``folder`` holds a run with other settings than these. More or fewer ``steps`` are allowed.
     """
-    settings: dict[str, Any] = {
+    data: dict[str, Any] = {
         "mix": mix,
         "seed": seed,
-        "peak": peak,
         "problems_per_step": problems_per_step,
         "tokens_per_batch": tokens_per_batch,
         "families": dict(families),
     }
+    settings = data | {"peak": peak}
     folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
@@ -144,16 +144,8 @@ def train(
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps=steps, peak=peak)
-        parts = batches(
-            tokenizer,
-            seed=seed,
-            step=step,
-            problems_per_step=problems_per_step,
-            tokens_per_batch=tokens_per_batch,
-            mix=mix,
-            families=families,
-        )
-        loss, seen = _update(model, body, optimisers, list(parts), weights)
+        parts = [*batches(tokenizer, step=step, **data)]
+        loss, seen = _update(model, body, optimisers, parts, weights)
         tokens += seen
         if step % 25 == 0:
             seconds = round(time.monotonic() - started, 1)
