@@ -222,7 +222,7 @@ def _resume(
         _cut_log(folder, step=0)
         return 0, 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    before = state.get("settings", settings)
+    before = state["settings"]
     if other := [f"{name} = {before.get(name)!r}" for name, value in settings.items() if before.get(name) != value]:
         raise ConfigurationError(
             f"the run in {folder} was begun with {', '.join(other)}: go on with the same, or take another folder"

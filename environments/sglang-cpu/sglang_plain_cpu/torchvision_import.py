@@ -23,11 +23,11 @@ class _BeforeTorchvision(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname == "torchvision":
             sys.meta_path.remove(self)
-            import torch
+            from torch import library, version
 
-            if torch.version.cuda is None:
+            if version.cuda is None:
                 for operator in OPERATORS:
-                    torch.library.define(f"torchvision::{operator}", SIGNATURE)
+                    library.define(f"torchvision::{operator}", SIGNATURE)
         return None
 
 
