@@ -11,13 +11,13 @@ What every engine promises (``tests/engines/contract.py`` holds each to it):
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .context import Context
 from .manifest import Manifest
+from .records import record
 
 if TYPE_CHECKING:
     from .dialect.conversation import Turns
@@ -44,7 +44,7 @@ class Sampling(BaseModel):
         return cls(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else cls()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Request:
     """One completion to compute.
 
@@ -66,7 +66,7 @@ class Request:
     may_call: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Finish:
     """Why and at what cost a completion ended; all counts are tokens.
 
@@ -82,7 +82,7 @@ class Finish:
     generated_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Chunk:
     """The next tokens of a completion. ``text`` may lag behind ``ids`` while a character is incomplete.
 

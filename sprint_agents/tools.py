@@ -57,6 +57,7 @@ class Tool(Generic[P, ReturnT]):
     seconds: float | None
     function: Callable[P, ReturnT]
     _arguments: TypeAdapter[dict[str, Any]]
+    _is_async: bool
 
     @staticmethod
     def of(
@@ -88,6 +89,7 @@ class Tool(Generic[P, ReturnT]):
             seconds=seconds,
             function=function,
             _arguments=arguments,
+            _is_async=inspect.iscoroutinefunction(function),
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
@@ -128,9 +130,7 @@ class Tool(Generic[P, ReturnT]):
 
     async def _call(self, keywords: dict[str, Any]) -> object:
         function = cast("Callable[..., object]", self.function)
-        if inspect.iscoroutinefunction(function):
-            return await function(**keywords)
-        value = await asyncio.to_thread(function, **keywords)
+        value = function(**keywords) if self._is_async else await asyncio.to_thread(function, **keywords)
         return await value if inspect.isawaitable(value) else value
 
     def _failed(self, message: str) -> ToolOutcome:

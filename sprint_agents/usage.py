@@ -1,15 +1,17 @@
 """What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from .records import record
+
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class CallUsage:
     """One request, or several of one role summed.
 
@@ -34,15 +36,11 @@ class CallUsage:
         """Add up; a single one is its own sum."""
         if len(costs) == 1:
             return costs[0]
-        return cls(
-            calls=sum([cost.calls for cost in costs]),
-            prompt_tokens=sum([cost.prompt_tokens for cost in costs]),
-            cached_tokens=sum([cost.cached_tokens for cost in costs]),
-            generated_tokens=sum([cost.generated_tokens for cost in costs]),
-            tag_tokens=sum([cost.tag_tokens for cost in costs]),
-            retries=sum([cost.retries for cost in costs]),
-            tool_calls=sum([cost.tool_calls for cost in costs]),
-        )
+        return cls(**dict(zip(_COUNTS, map(sum, zip(*map(_counts, costs), strict=True)), strict=False)))
+
+
+_COUNTS = CallUsage.__slots__
+_counts = attrgetter(*_COUNTS)
 
 
 class StageUsage(BaseModel):

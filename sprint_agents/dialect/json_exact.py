@@ -35,7 +35,7 @@ def read_exact(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: boo
     except (ValueError, RecursionError):
         return None
     closed = _END.match(written, end)
-    if closed is None or (written[closed.end() :].strip() not in ("", *marks)):
+    if closed is None or ((rest := written[closed.end() :].strip()) and rest not in marks):
         return None
     if begun[1] == keys.call[0]:
         return _calls(value, keys) if tools else None

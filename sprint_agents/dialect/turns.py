@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sprint_agents.records import record
+
 
 @dataclass(frozen=True, slots=True)
 class ToolBrief:
@@ -38,7 +40,7 @@ class Result(NamedTuple):
     is_json: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ToolCall:
     """One call that a turn asks for; ``arguments`` is a JSON object as text, unchecked."""
 
@@ -46,14 +48,14 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ToolCalls:
     """A turn that asks for tools, all at the same time; at least one call, in the order written."""
 
     calls: tuple[ToolCall, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ToolOutcome:
     """What became of a call: ``text`` is JSON, what the tool returned or, if ``failed``, a string with the error."""
 

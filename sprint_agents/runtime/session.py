@@ -1,7 +1,7 @@
 """What all parts of one run share, and the one way in which a run calls its engine."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.context import Context
-from sprint_agents.dialect.protocol import Dialect
-from sprint_agents.engine import Engine, Sampling
+from sprint_agents.dialect.protocol import Dialect, Role
+from sprint_agents.engine import Constrains, Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
 from sprint_agents.generation import Generation
@@ -84,10 +84,17 @@ class Session:
     elsewhere: Elsewhere | None = None
     listening: bool = field(init=False)
     watch: Watch = field(init=False)
+    _schemas: Mapping[Role, str | None] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.listening = bool(self.listeners)
         self.watch = Watch(self.limits.call_seconds)
+        executors = self.engine if self.elsewhere is None else self.elsewhere.engine
+        engines: dict[Role, Engine] = {"plan": self.engine, "execution": executors, "answer": self.engine}
+        self._schemas = {
+            role: self.dialect.schema(role) if isinstance(engine, Constrains) else None
+            for role, engine in engines.items()
+        }
 
     def emit(self, event: Event) -> None:
         """Tell every listener; hot paths build an event only where somebody is ``listening``."""
@@ -99,12 +106,14 @@ class Session:
     ) -> "Call":
         """Stream one completion of ``state``: ``async with session.call(…) as generation``.
 
-        It is held to the JSON ``schema`` where the engine can do that. ``may_call`` lets it call the run's tools, where
-        the dialect leaves calls to the engine.
+        It is held to ``schema``, that of its role. ``may_call`` lets it call the run's tools, where the dialect leaves
+        calls to the engine.
         """
-        # Not isinstance: for a protocol, that costs as much as the rest of a call.
-        held = schema if schema is not None and getattr(state.engine, "constrains", False) else None
-        return Call(self, state, max_tokens, stops, held, may_call)
+        return Call(self, state, max_tokens, stops, schema, may_call)
+
+    def schema(self, role: Role) -> str | None:
+        """Return the JSON schema that what a role writes is held to; None where its engine cannot do that."""
+        return self._schemas[role]
 
 
 class Call(Watched):

@@ -118,7 +118,7 @@ async def _written_plan(
 
     max_tokens = session.planner.max_tokens or session.limits.plan_tokens
     # What a nested policy's model writes may be a result as well.
-    schema = None if session.inside else session.dialect.schema("plan")
+    schema = None if session.inside else session.schema("plan")
     call = session.call(planner, max_tokens=max_tokens, stops=session.stops.plan, schema=schema)
     async with session.turn, call as generation:
         async for chunk in generation:
@@ -193,7 +193,7 @@ async def _written_end(session: Session, planner: State, number: int, form: Lite
     reader = dialect.reader(number, form)
     opening = _opening(session, planner, number, form)
     await planner.append(opening)
-    schema = None if session.inside or form == "chain" else dialect.schema("answer")
+    schema = None if session.inside or form == "chain" else session.schema("answer")
     call = session.call(planner, max_tokens=cap, stops=session.stops.answer, schema=schema)
     async with session.turn, call as generation:
         async for chunk in generation:

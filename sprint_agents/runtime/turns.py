@@ -122,7 +122,7 @@ class Turns:
                 self._branch,
                 max_tokens=self._executor.max_tokens or session.limits.execution_tokens,
                 stops=session.stops.execution,
-                schema=session.dialect.schema("execution"),
+                schema=session.schema("execution"),
                 may_call=True,
             ) as generation:
                 if session.listening:
