@@ -16,29 +16,41 @@ from .stand_in import stand_in
 STATE = Path(typer.get_app_dir("sprint-agents")) / "engine"
 """Where the server that ``sprint engine up`` started is recorded, together with its log."""
 
-EngineName = Literal["local", "sglang", "fake"]
+EngineName = Literal["local", "sglang", "openai", "fake"]
 
 
 @asynccontextmanager
 async def open_engine(
-    name: EngineName, *, model: Path | None, url: str | None = None, paced: bool = False
+    name: EngineName, *, model: str | None, url: str | None = None, api_key: str | None = None, paced: bool = False
 ) -> AsyncGenerator[Engine]:
     """Open an engine and close it behind the block.
 
-    ``model`` is a checkpoint directory, by default the shipped one. ``url`` is the server's, by default that of the one
-    that ``sprint engine up`` started; it tokenizes then, unless ``model`` is its checkpoint. A ``paced`` fake writes at
-    a speed to watch.
+    ``model`` is a checkpoint directory, by default the shipped one; of an ``openai`` server, what it calls the model.
+    ``url`` is the server's, by default that of the SGLang server that ``sprint engine up`` started; an SGLang server
+    tokenizes, unless ``model`` is its checkpoint. A ``paced`` fake writes at a speed to watch.
 
     Raises:
         ConfigurationError: no such checkpoint, a missing extra, no server, or an option that is not for this engine.
     """
-    if url is not None and name != "sglang":
-        raise ConfigurationError(f"the {name} engine is no server, so {url} is of no use: give --engine sglang")
+    if url is not None and name not in ("sglang", "openai"):
+        raise ConfigurationError(
+            f"the {name} engine is no server, so {url} is of no use: give --engine sglang or --engine openai"
+        )
     if name == "sglang":
         from sprint_agents.engines.sglang import SGLangEngine
 
         async with SGLangEngine(url or _started(), tokenizer=model) as server:
             yield server
+        return
+    if name == "openai":
+        from sprint_agents.engines.openai import OpenAIEngine
+
+        if url is None or model is None:
+            raise ConfigurationError(
+                "--engine openai needs a server and a model: give --url, such as http://127.0.0.1:11434/v1, and --model"
+            )
+        async with OpenAIEngine(url, model=model, api_key=api_key) as hosted:
+            yield hosted
         return
     if name == "fake":
         if model is not None:
@@ -48,7 +60,7 @@ async def open_engine(
         return
     from sprint_agents.engines.local import LocalEngine  # only here: nothing else waits for it
 
-    async with LocalEngine(model or shipped()) as engine:
+    async with LocalEngine(Path(model) if model else shipped()) as engine:
         yield engine
 
 

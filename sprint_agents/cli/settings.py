@@ -2,11 +2,11 @@
 
 import dataclasses
 import inspect
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -29,14 +29,25 @@ class Settings:
 
     engine: Annotated[
         EngineName,
-        typer.Option(help="local: the embedded engine; sglang: a server; fake: a short program plays the model."),
+        typer.Option(
+            help="local: the embedded engine; sglang: a server; openai: a server with OpenAI's API; "
+            "fake: a short program plays the model."
+        ),
     ] = "local"
     url: Annotated[
-        str | None, typer.Option(help="Of an SGLang server or router (default: that of `sprint engine up`).")
+        str | None,
+        typer.Option(help="Of an SGLang server or router (default: that of `sprint engine up`), or of OpenAI's API."),
     ] = None
     model: Annotated[
-        Path | None, typer.Option(help="A checkpoint directory (default: the model that is shipped).", metavar="DIR")
+        str | None,
+        typer.Option(
+            help="A checkpoint directory (default: the model that is shipped); for openai, the model's name.",
+            metavar="DIR|NAME",
+        ),
     ] = None
+    api_key_env: Annotated[str, typer.Option(help="The environment variable that holds an openai server's key.")] = (
+        "OPENAI_API_KEY"
+    )
     policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
     failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy (default: the model's).")] = None
@@ -59,7 +70,13 @@ class Settings:
         async with AsyncExitStack() as opened:
             with watched.status("opening the engine") if watched else nullcontext():
                 engine = await opened.enter_async_context(
-                    open_engine(self.engine, model=self.model, url=self.url, paced=watched is not None)
+                    open_engine(
+                        self.engine,
+                        model=self.model,
+                        url=self.url,
+                        api_key=os.environ.get(self.api_key_env),
+                        paced=watched is not None,
+                    )
                 )
             yield Sprint(
                 engine,

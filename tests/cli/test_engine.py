@@ -12,6 +12,7 @@ import pytest
 
 from sprint_agents.cli import engines
 from sprint_agents.engines.sglang import detached
+from tests.engines.openai import scripted as openai
 from tests.engines.sglang.scripted import Act, ScriptedServer, completes
 
 ANSWER = "<Final_answer>\\boxed{4}</Final_answer>"
@@ -147,4 +148,24 @@ def test_without_a_server_it_says_how_to_start_one(call, state: Path) -> None:
 def test_a_url_is_for_a_server_only(call) -> None:
     result = call("run", "countdown 3 7 25 46", "--engine", "fake", "--url", "http://127.0.0.1:1")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "give --engine sglang" in result.stderr
+    assert "give --engine sglang or --engine openai" in result.stderr
+
+
+def test_run_asks_a_server_with_openais_api(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    with openai.served(openai.says('{"answer": "4"}')) as server:
+        options = ("--engine", "openai", "--url", server.base, "--model", "some/model", "--api-key-env", "MY_KEY")
+        result = call("run", "2+2?", *options, "--json")
+        (exchange,) = server.exchanges
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["answer"] == "4"
+    assert exchange.body["model"] == "some/model"
+    assert exchange.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("option", [("--url", "http://127.0.0.1:1/v1"), ("--model", "some/model")])
+def test_openais_api_needs_a_server_and_a_model(call, option: tuple[str, str]) -> None:
+    result = call("run", "2+2?", "--engine", "openai", *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give --url" in result.stderr
+    assert "and --model" in result.stderr
