@@ -10,10 +10,13 @@ and the next one has their values in their places. Every line restates what it c
     check 21 / 3 = 7 yes                             the operation undone
     12 + 21 : 12 + 21 = 33
     check 33 - 21 = 12 yes
-    so A = 33
+    A = 33
 
     Only numbers are left:                           the next plan: the same lines, a value for each group
      C A 33 B * 2 - 5
+
+A name after a space, `` A``, is a token that stands in plans alone, always before the same signs: what a planner copies
+next is what followed the name in the plan before.
 """
 
 import random
@@ -39,8 +42,8 @@ LAST = "Only numbers are left:\n"
 PHRASES = ("Compute", " [", NAMING, LAST)
 """The words of these traces that are one token, beside ``traces.WORDS``."""
 
-_INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
-_WHOLE = re.compile("(.*)")
+_INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]](\]*)")  # with the brackets that close behind it
+_WHOLE = re.compile("(.*)()")
 _NAME = re.compile("[A-Z] ")
 _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
@@ -69,9 +72,9 @@ def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = N
             assert group is not None
             before = text[copied : group.start()].lstrip()
             value, lines = _work_out(_NAME.sub("", group[1]).strip(), slips, rng)
-            subtasks.append(Subtask(name, (*lines, Piece(f"so {name} = {value}\n", True)), heading=f"Now {name}\n"))
+            subtasks.append(Subtask(name, (*lines, Piece(f"{name} = {value}\n", True)), heading=f"{name}:\n"))
             lead += f" {name} {before}{group[0]}\n"
-            rest += f"{name} {before}{value} "
+            rest += f"{name} {before}{value}{group[2]} "
             copied = group.end()
         if text[copied:]:
             lead += f"{text[copied:]}\n"

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from . import arithmetic, multiplication
 from .problems import Family, problems, solved
-from .traces import NAMES, Call, chain, executors, planner
+from .traces import Call, chain, executors, planner
 
 IGNORED = -100
 """The label of a token that the model reads but does not learn."""
@@ -49,11 +49,9 @@ _COUNTS = (3, 4, 4)
 _UNSOLVABLE = 0.05
 _SLIPS = 0.05
 _CHAINS = 0.3
-_PLANNERS_OF_FOUR = 0.7
 _EXECUTORS = 3
-_LATER_EXECUTORS = 0.3
-_TWO_STAGES = 0.2
-_PLANS = 3
+_LATER_EXECUTORS = 0.4
+_TWO_STAGES = 0.25
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
@@ -61,7 +59,7 @@ _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplicati
 def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[Call]:
     """Take some calls of one training problem, which is the same for every ``mix``.
 
-    Long contexts with little to learn are taken less often: whole paths of planners, and executors of later stages.
+    Executors of later stages are taken less often: long contexts with little to learn.
     """
     if family == "countdown":
         drawn = problems(seed=seed, split="train", counts=_COUNTS, unsolvable=_UNSOLVABLE)
@@ -71,9 +69,7 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
         work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
         return [chain(work)]
-    path = planner(work)
-    long = len(work.stages[0].subtasks) > len(NAMES)
-    calls = [path if not long or rng.random() < _PLANNERS_OF_FOUR else first_plan(path)]
+    calls = [planner(work)]
     if rng.random() < _CHAINS:
         calls.append(chain(work))
     every = list(executors(work))
@@ -81,20 +77,21 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     calls += rng.sample(found, k=min(1, len(found)))
     first = len(work.stages[0].subtasks)
     calls += rng.sample(every[:first], k=min(_EXECUTORS, first))
-    if every[first:] and (not long or rng.random() < _LATER_EXECUTORS):
+    if every[first:] and rng.random() < _LATER_EXECUTORS:
         calls.append(rng.choice(every[first:]))
     return calls
 
 
 def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
-    """Take short calls of further problems, with what is the hardest to learn in each family.
+    """Take calls of further problems, with what is the hardest to learn in each family.
 
-    Of the worked-out ones that is the first plan, which copies the problem piece by piece; of a search the verdicts.
+    Of the worked-out ones that is planning, which copies the problem piece by piece; of a search the verdicts.
     """
     if family == "countdown":
         return _verdicts(rng, seed=seed)
     drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
-    return [first_plan(planner(work)) for work in itertools.islice(drawn, _PLANS)]
+    first = first_plan(planner(next(drawn)))
+    return [first, planner(next(drawn))] if family == "arithmetic" else [first]
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:

@@ -99,11 +99,14 @@ def table(a: Term, b: Term) -> list[Term | None]:
 
 
 def openings(numbers: tuple[int, ...], ops: str) -> list[tuple[int, Op, int]]:
-    """List the first steps that use one of ``ops``, as (index, op, index) into ``numbers``; equal steps once."""
+    """List the first steps that use one of ``ops``, as (index, op, index) into ``numbers``; equal steps once.
+
+    Whether a step has a value of use is for who follows it: a plan of all pairs is written without reckoning.
+    """
     steps: dict[tuple[int, Op, int], tuple[int, Op, int]] = {}
     for i, j in itertools.combinations(range(len(numbers)), 2):
-        for op, made in zip(OPS, table(Term(numbers[i]), Term(numbers[j])), strict=True):
-            if made and op in ops:
+        for op in OPS:
+            if op in ops:
                 steps.setdefault((numbers[i], op, numbers[j]), (i, op, j))
     return list(steps.values())
 
@@ -112,10 +115,12 @@ def explore(numbers: tuple[int, ...], step: tuple[int, Op, int], target: int) ->
     """Follow the opening ``step`` of 3 or 4 falling ``numbers`` until it meets the target or ends with ``none``."""
     i, op, j = step
     made = table(Term(numbers[i]), Term(numbers[j]))[OPS.index(op)]
-    if made is None or len(numbers) not in (3, 4):
-        raise ValueError(f"an exploration follows an opening of 3 or 4 numbers, not {step} of {numbers}")
-    rest = [made, *(Term(number) for k, number in enumerate(numbers) if k not in (i, j))]
+    if len(numbers) not in (3, 4):
+        raise ValueError(f"an exploration follows an opening of 3 or 4 numbers, not of {numbers}")
     opening = f"{numbers[i]} {op} {numbers[j]}"
+    if made is None:
+        return Exploration(opening, f"{opening} = {NO_VALUE}\nnone\n", None)
+    rest = [made, *(Term(number) for k, number in enumerate(numbers) if k not in (i, j))]
     left = " ".join(str(term.value) for term in rest)
     lines = [f"{opening} = {made.value} left {left} for {target}"]
     found = _explore(rest, target, lines)

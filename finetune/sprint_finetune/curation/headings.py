@@ -2,9 +2,9 @@
 
 Two headings belong to one series if they differ only in what they are about: a number, a set, a name, one word.
 
-Parts may have *names*. ``Now A``, or ``Now A = 3 * 7 + 2``, opens the part that ends by saying what A is
-(``so A = 23``). The first step of a search, what it leaves and for which goal (``25 - 7 = 18 left 18 3 for 46``) opens
-the part behind it.
+Parts may have *names*. ``Now A``, ``A:`` or ``Now A = 3 * 7 + 2`` opens the part that ends by saying what A is
+(``so A = 23``, or ``A = 23`` in a line of its own). The first step of a search, what it leaves and for which goal
+(``25 - 7 = 18 left 18 3 for 46``), or that it leads nowhere (``3 - 3 = x``), opens the part behind it.
 """
 
 import re
@@ -41,10 +41,10 @@ _TRIAL = re.compile(
     r"\s+(?P<label>[^:.,?]{1,40})(?=[:.,?]|$)",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"[Nn]ow (?P<label>[A-Z])(?: = (?=[\d(\[A-Z])[^=]*[^=.,:;!?\s])?")
-_SETTLES = re.compile(r"so (?P<label>[A-Z]) = ")
-_NOW = re.compile(r"[Nn]ow\s+(?=\S)")
-_OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = \d+ left(?: \d+)+ for \d+")
+_NAMED = re.compile(r"(?P<now>[Nn]ow )?(?P<label>[A-Z])(?(now)(?: = (?=[\d(\[A-Z])[^=]*[^=.,:;!?\s])?|:)")
+_SETTLES = re.compile(r"(?P<so>so )?(?P<label>[A-Z]) = (?(so)|\d+$)")
+_HEADS = re.compile(r"^[Nn]ow\s+(?=\S)|:$")
+_OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = (?:\d+ left(?: \d+)+ for \d+|x)")
 _COLON = re.compile(r"(?P<head>[^:]{1,60}):(?=\s|$)")
 _TITLE = re.compile(r"\s*(?:#+\s+|\*\*)(?P<head>[^*]{1,60}?)[.:]?(?:\*\*)?\s*$")
 # What a label is: a number, a set, a formula, a name in capitals; or a quoted or bracketed thing.
@@ -184,12 +184,12 @@ def _titled(head: str, *, strong: bool) -> Heading | None:
 
 
 def restated(heading: str) -> str:
-    """Return what is asked for by the heading of a part that has a name: all but the word that opens it.
+    """Return what is asked for by the heading of a part that has a name: all but the words and signs of a heading.
 
-    >>> restated("Now A = 347 * 8 units")
-    'A = 347 * 8 units'
+    >>> restated("Now A = 347 * 8 units"), restated("A:")
+    ('A = 347 * 8 units', 'A')
     """
-    return _NOW.sub("", heading, count=1)
+    return _HEADS.sub("", heading)
 
 
 def shape_of_line(line: str) -> tuple[str, ...]:
