@@ -1,7 +1,6 @@
 """What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -36,11 +35,15 @@ class CallUsage:
         """Add up; a single one is its own sum."""
         if len(costs) == 1:
             return costs[0]
-        return cls(**dict(zip(_COUNTS, map(sum, zip(*map(_counts, costs), strict=True)), strict=False)))
-
-
-_COUNTS = CallUsage.__slots__
-_counts = attrgetter(*_COUNTS)
+        return cls(
+            calls=sum([cost.calls for cost in costs]),
+            prompt_tokens=sum([cost.prompt_tokens for cost in costs]),
+            cached_tokens=sum([cost.cached_tokens for cost in costs]),
+            generated_tokens=sum([cost.generated_tokens for cost in costs]),
+            tag_tokens=sum([cost.tag_tokens for cost in costs]),
+            retries=sum([cost.retries for cost in costs]),
+            tool_calls=sum([cost.tool_calls for cost in costs]),
+        )
 
 
 class StageUsage(BaseModel):
