@@ -48,7 +48,7 @@ def search(task: Countdown) -> list[list[Exploration]]:
         stages.append([explore(numbers, step, task.target) for step in openings(numbers, ops)])
         if any(exploration.found for exploration in stages[-1]):
             break
-    return [stage for stage in stages if stage]
+    return stages
 
 
 def solved(task: Countdown, searched: Sequence[Sequence[Exploration]]) -> Solved:

@@ -142,7 +142,7 @@ def heading_of(line: str) -> Heading | None:
 
 
 def headings_of(lines: Sequence[str]) -> list[Heading | None]:
-    """Read each line as a heading; a part with a name is one only if a later line says what the name stands for.
+    """Read each line as a heading; a part has a name only if a later line says what the name stands for.
 
     >>> [heading and heading.label for heading in headings_of(["Now A = 2 * 3", "so A = 6", "Now B = 6 + 1"])]
     ['A', None, None]
@@ -155,7 +155,7 @@ def headings_of(lines: Sequence[str]) -> list[Heading | None]:
             settled.add(match["label"])
         elif heading and heading.kind == "named":
             if heading.label not in settled:
-                headings[index] = None
+                headings[index] = _before_colon(lines[index], bullet=False)
             settled.discard(heading.label)
     return headings
 
