@@ -32,7 +32,6 @@ from sprint_finetune.corpus import flattened
 from sprint_finetune.loss import edge_loss
 from sprint_finetune.paths import encode_calls
 from sprint_finetune.problems import problems, solved
-from sprint_finetune.samples import IGNORED
 from sprint_finetune.settings import Way
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import Call, Solved, executors, planner
@@ -129,11 +128,11 @@ def evaluate(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, works:
         calls = calls_of(work)
         for call, path in zip(calls, encode_calls(calls, tokenizer), strict=True):
             logits = model(input_ids=torch.tensor([path.ids])).logits[0, :-1]
-            labels = torch.tensor(path.labels[1:])
-            losses = functional.cross_entropy(logits, labels, reduction="none")
-            hits = logits.argmax(-1) == labels
+            targets = torch.tensor(path.ids[1:])
+            losses = functional.cross_entropy(logits, targets, reduction="none")
+            hits = logits.argmax(-1) == targets
             score = scores[group_of(call)]
-            for start, end in completions(path.labels[1:]):
+            for start, end in completions(path.learned[1:]):
                 score.nats += float(losses[start:end].sum())
                 score.tokens += end - start
                 score.right += bool(hits[start:end].all())
@@ -150,12 +149,12 @@ def group_of(call: Call) -> str:
     return GROUPS[1] if header[1] == "1" else GROUPS[2]
 
 
-def completions(labels: Sequence[int]) -> Iterator[tuple[int, int]]:
+def completions(learned: Sequence[float]) -> Iterator[tuple[int, int]]:
     """Return where each completion begins and ends."""
     place = 0
-    for learned, run in itertools.groupby(labels, key=lambda label: label != IGNORED):
+    for written, run in itertools.groupby(learned, key=bool):
         length = len([*run])
-        if learned:
+        if written:
             yield place, place + length
         place += length
 

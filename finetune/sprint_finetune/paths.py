@@ -16,7 +16,7 @@ from sprint_agents.dialect.outline import Outline, PlanPart, outline
 from sprint_agents.dialect.tagged import TagDialect
 from sprint_agents.errors import ConfigurationError
 
-from .samples import IGNORED, Sample
+from .samples import Sample
 from .traces import Call, Piece
 
 
@@ -89,12 +89,8 @@ def encode_calls(calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase) -> l
         parts = [encoded[piece.text].ids for piece in call.pieces]
         if cut is not None:
             parts[cut.piece] = [*cut.ids, *rests[cut.rest].ids]
-        labels = (
-            token if piece.learned else IGNORED
-            for piece, part in zip(call.pieces, parts, strict=True)
-            for token in part
-        )
-        samples.append(Sample([*chain.from_iterable(parts)], [*labels]))
+        learned = [piece.learned for piece, part in zip(call.pieces, parts, strict=True) for _ in part]
+        samples.append(Sample([*chain.from_iterable(parts)], learned))
     return samples
 
 

@@ -6,6 +6,7 @@ the one before; an executor's path leaves it at the end of its prompt and never 
 
 import itertools
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,32 +15,26 @@ from typing import Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sprint_agents.tasks import Countdown
+
 from . import arithmetic, multiplication
 from .problems import Family, problems, solved
-from .traces import Call, chain, executors, planner
-
-IGNORED = -100
-"""The label of a token that the model reads but does not learn."""
+from .traces import Call, Solved, chain, executors, planner
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Token ids and labels of one path, both of shape (tokens,)."""
+    """Token ids of one path, and how much each of them counts in training, both of shape (tokens,)."""
 
     ids: list[int]
-    labels: list[int]
+    learned: list[float]
 
 
 def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
-    """Encode a call piece by piece, as the runtime does; only learned pieces have labels."""
+    """Encode a call piece by piece, as the runtime does; each token is learned as its piece is."""
     encoded: list[list[int]] = tokenizer([piece.text for piece in call.pieces], add_special_tokens=False)["input_ids"]
     ids = list(itertools.chain.from_iterable(encoded))
-    labels = [
-        token if piece.learned else IGNORED
-        for piece, tokens in zip(call.pieces, encoded, strict=True)
-        for token in tokens
-    ]
-    return Sample(ids, labels)
+    return Sample(ids, [piece.learned for piece, tokens in zip(call.pieces, encoded, strict=True) for _ in tokens])
 
 
 Mix = Literal["chains", "roles"]
@@ -48,10 +43,14 @@ Mix = Literal["chains", "roles"]
 _COUNTS = (3, 4, 4)
 _UNSOLVABLE = 0.05
 _SLIPS = 0.05
-_CHAINS = 0.3
+_CHAINS = 0.2
+_REHEARSAL = 0.2
 _EXECUTORS = 3
 _LATER_EXECUTORS = 0.4
 _TWO_STAGES = 0.25
+_PAIRS = 0.35
+
+_PAIR_OF_PAIRS = re.compile(r"\).\(")
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
@@ -62,14 +61,14 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     Executors of later stages are taken less often: long contexts with little to learn.
     """
     if family == "countdown":
-        drawn = problems(seed=seed, split="train", counts=_COUNTS, unsolvable=_UNSOLVABLE)
-        stages = 2 if rng.random() < _TWO_STAGES else 1  # few problems need the second
-        work = solved(*next((task, searched) for task, searched in drawn if len(searched) >= stages))
+        stages = 2 if rng.random() < _TWO_STAGES else 1
+        drawn = _searches(rng, seed=seed, counts=_COUNTS, unsolvable=_UNSOLVABLE)
+        work = next(work for _, work in drawn if len(work.stages) >= stages)
     else:
         work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
         return [chain(work)]
-    calls = [planner(work)]
+    calls = [planner(work, rehearsal=_REHEARSAL)]
     if rng.random() < _CHAINS:
         calls.append(chain(work))
     every = list(executors(work))
@@ -82,6 +81,17 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     return calls
 
 
+def _searches(
+    rng: random.Random, *, seed: str, counts: Sequence[int], unsolvable: float = 0.0
+) -> Iterator[tuple[Countdown, Solved]]:
+    """Draw training problems with their searches; of ``_PAIRS`` the answer is a pair of pairs, the hardest to copy."""
+    pairs = rng.random() < _PAIRS
+    for task, searched in problems(seed=seed, split="train", counts=counts, unsolvable=unsolvable):
+        work = solved(task, searched)
+        if not pairs or _PAIR_OF_PAIRS.search(work.answer):
+            yield task, work
+
+
 def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
     """Take calls of further problems, with what is the hardest to learn in each family.
 
@@ -91,7 +101,7 @@ def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
         return _verdicts(rng, seed=seed)
     drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
     first = first_plan(planner(next(drawn)))
-    return [first, planner(next(drawn))] if family == "arithmetic" else [first]
+    return [first, planner(next(drawn), rehearsal=_REHEARSAL)] if family == "arithmetic" else [first]
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
@@ -99,8 +109,8 @@ def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
 
     In whole traces one verdict in twenty is a yes, and a model that always says no has learned nearly all of them.
     """
-    task, searched = next(problems(seed=f"verdicts:{seed}", split="train", counts=(3, 4)))
-    every = list(executors(solved(task, searched)))
+    task, work = next(_searches(rng, seed=f"verdicts:{seed}", counts=(3, 4)))
+    every = list(executors(work))
     wanted = (True, len(task.numbers) == 4)
     return [rng.choice([call for call in every if call.found is found] or every) for found in wanted]
 
@@ -121,7 +131,7 @@ def batches(
     mix: Mix,
     families: Mapping[Family, float] = MappingProxyType({"countdown": 1.0}),
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Make the micro-batches (ids, labels) of one optimiser step, each of shape (samples, tokens).
+    """Make the micro-batches (ids, learned) of one optimiser step, each of shape (samples, tokens).
 
     Each problem is of one of ``families``, drawn by its weight. They are a function of the arguments alone.
     """
@@ -140,9 +150,9 @@ def batches(
         # Rows of like length: padding is work for nothing.
         while samples and 2 * len(samples[-1].ids) > widest and (len(rows) + 1) * widest <= tokens_per_batch:
             rows.append(samples.pop())
-        yield _pad([row.ids for row in rows], 0), _pad([row.labels for row in rows], IGNORED)
+        yield _pad([row.ids for row in rows]), _pad([row.learned for row in rows])
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+def _pad(rows: Sequence[Sequence[float]]) -> torch.Tensor:
     width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])

@@ -30,10 +30,10 @@ _TAGS = load_tags(1)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a call: ``learned`` if the model wrote it and trains on it."""
+    """A part of a call: ``learned`` says how much it counts in training, from 0, what is only read, to 1."""
 
     text: str
-    learned: bool
+    learned: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,12 @@ def complete(solved: Solved) -> str:
     return f"{''.join(stages)}{_TAGS.chain.close}\n{solved.answer}\n"
 
 
-def planner(solved: Solved) -> Call:
-    """Write the planner's path: plans and the answer are learned, joined executions are read."""
+def planner(solved: Solved, *, rehearsal: float = 0.0) -> Call:
+    """Write the planner's path: plans and the answer are learned, joined executions are read.
+
+    ``rehearsal`` says how much joined executions are learned, too: their facts once more, behind their siblings.
+    Executions with a slip are read at all times.
+    """
     pieces = [_question(solved)]
     for number, stage in enumerate(solved.stages, 1):
         pieces += [Piece(_plan(number, stage) + _TAGS.stops.plan[0], True)]
@@ -124,7 +128,8 @@ def planner(solved: Solved) -> Call:
         for index, subtask in enumerate(stage.subtasks, 1):
             label = f"{number}.{index}"
             joined += f"<execution_{label}>\n"
-            pieces += [Piece(joined, False), Piece(subtask.text + _TAGS.stops.execution[0], False)]
+            share = rehearsal * min(piece.learned for piece in subtask.pieces)
+            pieces += [Piece(joined, False), Piece(subtask.text + _TAGS.stops.execution[0], share)]
             joined = f"{label}>\n"
         pieces.append(Piece(joined + f"{_TAGS.executions.close.format(stage=number)}\n", False))
     pieces.append(Piece(_answer(solved), True))

@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from sprint_agents.errors import ConfigurationError
 
 from .problems import Family
-from .samples import IGNORED, Mix, batches
+from .samples import Mix, batches
 from .search import LARGEST
 from .tokenizer import build_tokenizer
 
@@ -186,10 +186,10 @@ def _update(
     weights: torch.Tensor,
 ) -> tuple[float, int]:
     """Take one optimiser step on micro-batches; return the loss per learned token, and the tokens read."""
-    learned = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+    whole = sum(float(learned.sum()) for _, learned in parts)
     total = 0.0
-    for ids, labels in parts:
-        loss = _loss(model, body, ids.to(model.device), labels.to(model.device), weights) / learned
+    for ids, learned in parts:
+        loss = _loss(model, body, ids.to(model.device), learned.to(model.device), weights) / whole
         loss.backward()
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,15 +200,16 @@ def _update(
 
 
 def _loss(
-    model: LlamaForCausalLM, body: Callable[..., Any], ids: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+    model: LlamaForCausalLM, body: Callable[..., Any], ids: torch.Tensor, learned: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """Sum the cross-entropy of the learned tokens; logits are computed for these alone."""
     with torch.autocast(ids.device.type, dtype=torch.bfloat16):
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        targets = labels[:, 1:]
-        kept = targets != IGNORED
+        counts = learned[:, 1:]
+        kept = counts > 0
         logits = model.lm_head(hidden[kept])
-    return functional.cross_entropy(logits.float(), targets[kept], weight=weights, reduction="sum")
+    losses = functional.cross_entropy(logits.float(), ids[:, 1:][kept], weight=weights, reduction="none")
+    return (losses * counts[kept]).sum()
 
 
 def _resume(

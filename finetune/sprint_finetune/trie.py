@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sprint_agents.errors import ConfigurationError
 
-from .samples import IGNORED, Sample
+from .samples import Sample
 
 Shared = Literal["once", "calls"]
 """What an edge weighs that several calls learn: one, or the number of these calls, as in the sum of their losses."""
@@ -71,7 +71,7 @@ def flatten(paths: Iterable[Sample], *, shared: Shared = "once") -> Flattened:
     An edge is learned if any path learns it, and weighs what ``shared`` says. The first token of a path is never
     learned, for nothing predicts it. The first path stays together where it can, which is what sparse attention likes.
 
-    >>> trie = flatten([Sample([7, 8, 9], [-100, 8, 9]), Sample([7, 8, 5], [-100, -100, 5])])
+    >>> trie = flatten([Sample([7, 8, 9], [0, 1, 1]), Sample([7, 8, 5], [0, 0, 1])])
     >>> trie.ids.tolist(), trie.positions.tolist(), trie.ends.tolist()
     ([7, 8, 9, 5], [0, 1, 2, 2], [4, 4, 3, 4])
     >>> list(zip(trie.parents.tolist(), trie.targets.tolist()))  # 8 is followed by 9 and by 5
@@ -82,7 +82,7 @@ def flatten(paths: Iterable[Sample], *, shared: Shared = "once") -> Flattened:
     """
     root = _Run(torch.empty(0, dtype=torch.long), torch.empty(0))
     for path in paths:
-        _insert(root, torch.tensor(path.ids), (torch.tensor(path.labels) != IGNORED).float())
+        _insert(root, torch.tensor(path.ids), torch.tensor(path.learned, dtype=torch.float))
     if not root.children:
         raise ConfigurationError("there is nothing to flatten: give at least one path with a token")
     return _flatten(root, shared)
@@ -91,7 +91,7 @@ def flatten(paths: Iterable[Sample], *, shared: Shared = "once") -> Flattened:
 def pack(tries: Sequence[Flattened]) -> Flattened:
     """Put several tries into one sequence; none sees another.
 
-    >>> one = flatten([Sample([7, 8], [-100, 8])])
+    >>> one = flatten([Sample([7, 8], [0, 1])])
     >>> both = pack([one, one])
     >>> both.positions.tolist(), both.ends.tolist(), both.parents.tolist()
     ([0, 1, 0, 1], [2, 2, 4, 4], [0, 2])

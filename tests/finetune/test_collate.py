@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_finetune.collate import Collator, Rows, bins
-from sprint_finetune.samples import IGNORED, Sample
+from sprint_finetune.samples import Sample
 from sprint_finetune.trie import flatten
 
 lengths = st.lists(st.integers(1, 30), max_size=40)
@@ -15,7 +15,7 @@ lengths = st.lists(st.integers(1, 30), max_size=40)
 def chain(first, length):
     """A path whose ids tell it from others."""
     ids = [first, *range(1, length)]
-    return flatten([Sample(ids, [IGNORED, *ids[1:]])])
+    return flatten([Sample(ids, [0, *[1] * (len(ids) - 1)])])
 
 
 @given(lengths)
@@ -48,7 +48,7 @@ def test_rows_hold_every_trie_once_and_are_equally_many_for_all(items, capacity,
 
 
 def test_padding_sees_itself_and_teaches_nothing():
-    fork = flatten([Sample([1, 2], [IGNORED, 2]), Sample([1, 3], [IGNORED, 3])])
+    fork = flatten([Sample([1, 2], [0, 1]), Sample([1, 3], [0, 1])])
     batch = Collator(padding=9, multiple=4)([fork, chain(7, 2)])
     assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [7, 1, 9, 9]]
     assert batch["positions"].tolist() == [[0, 1, 1, 0], [0, 1, 0, 0]]

@@ -25,7 +25,7 @@ from sprint_finetune.loss import edge_loss, seen
 from sprint_finetune.masks import BLOCK
 from sprint_finetune.paths import encode_calls
 from sprint_finetune.problems import problems, solved
-from sprint_finetune.samples import IGNORED, Sample
+from sprint_finetune.samples import Sample
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import executors, planner
 from sprint_finetune.trie import flatten, pack
@@ -69,7 +69,7 @@ def model(request):
 @st.composite
 def samples(draw):
     tokens = draw(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=10))
-    return Sample([token for token, _ in tokens], [token if learned else IGNORED for token, learned in tokens])
+    return Sample([token for token, _ in tokens], [learned for _, learned in tokens])
 
 
 forests = st.lists(samples(), min_size=1, max_size=5)
@@ -98,7 +98,7 @@ def check_logits(model, paths):
         together = model(input_ids=batch["input_ids"], **seen(batch, model.config)).logits[0]
         for path in paths:
             alone = model(input_ids=torch.tensor([path.ids])).logits[0]
-            before = [index - 1 for index in range(1, len(path.ids)) if path.labels[index] != IGNORED]
+            before = [index - 1 for index in range(1, len(path.ids)) if path.learned[index]]
             places = nodes(trie, path.ids)
             torch.testing.assert_close(together[[places[index] for index in before]], alone[before], **TOLERANCE)
 
@@ -142,8 +142,8 @@ def test_logits_of_real_trajectories_are_those_of_the_calls(reader, tokenizer, w
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_flex_attention_computes_what_sdpa_does():
     model = make("llama", 600)
-    trunk = Sample([*range(300)], [IGNORED] * 300)
-    forest = [trunk, *(Sample([*range(50 * n), *[500 + n] * 90], [IGNORED] * (50 * n + 90)) for n in range(1, 6))]
+    trunk = Sample([*range(300)], [0] * 300)
+    forest = [trunk, *(Sample([*range(50 * n), *[500 + n] * 90], [0] * (50 * n + 90)) for n in range(1, 6))]
     batch = Collator(multiple=BLOCK)([pack([flatten(forest), flatten(forest[:3])])])
     logits = {}
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_flex_attention_computes_what_sdpa_does():
 
 def test_the_comparison_can_fail(model):
     """Under plain causal attention an executor sees its siblings, and the logits differ by more than the tolerance."""
-    paths = [Sample([0, 1, 2, 3], [IGNORED, 1, 2, 3]), Sample([0, 3, 2, 1], [IGNORED, 3, 2, 1])]
+    paths = [Sample([0, 1, 2, 3], [0, 1, 1, 1]), Sample([0, 3, 2, 1], [0, 1, 1, 1])]
     trie = flatten(paths)
     with torch.no_grad():
         together = model(input_ids=trie.ids[None]).logits[0]
@@ -171,7 +171,7 @@ def loss_of_calls(model, paths, *, once):
     for path in paths:
         logits = model(input_ids=torch.tensor([path.ids])).logits[0]
         for index in range(1, len(path.ids)):
-            if path.labels[index] == IGNORED or (once and tuple(path.ids[: index + 1]) in known):
+            if not path.learned[index] or (once and tuple(path.ids[: index + 1]) in known):
                 continue
             known.add(tuple(path.ids[: index + 1]))
             total = total + functional.cross_entropy(logits[index - 1], torch.tensor(path.ids[index]))
@@ -191,7 +191,7 @@ def test_the_loss_of_padded_and_packed_rows_is_that_of_the_calls(model, several,
 
 def test_gradients_are_those_of_the_calls():
     model = make("llama", 12)
-    paths = [Sample([5, 6, 7, 8], [IGNORED, IGNORED, 7, 8]), Sample([5, 6, 9, 7], [IGNORED, IGNORED, 9, 7])]
+    paths = [Sample([5, 6, 7, 8], [0, 0, 1, 1]), Sample([5, 6, 9, 7], [0, 0, 1, 1])]
 
     def gradients(loss):
         model.zero_grad()
@@ -206,7 +206,7 @@ def test_gradients_are_those_of_the_calls():
 def test_a_row_that_teaches_nothing_has_gradients_of_zero():
     """Several processes take as many batches each: the last may hold nothing but filling."""
     model = make("llama", 12)
-    rows = Rows([flatten([Sample([5, 6], [IGNORED, 6])])], multiple=2)
+    rows = Rows([flatten([Sample([5, 6], [0, 1])])], multiple=2)
     loss = edge_loss(model, Collator()([rows[1]]), config=model.config)
     loss.backward()
     assert loss.item() == 0

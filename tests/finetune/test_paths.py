@@ -17,7 +17,7 @@ from sprint_agents.manifest import Manifest
 from sprint_finetune import arithmetic, multiplication
 from sprint_finetune.paths import calls_of, encode_calls, in_one
 from sprint_finetune.problems import problems, solved
-from sprint_finetune.samples import IGNORED, encode
+from sprint_finetune.samples import encode
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import Piece, chain, executors, planner
 
@@ -193,7 +193,7 @@ def test_a_run_reads_and_writes_the_very_ids_that_are_trained(tags):
         ends = [
             end
             for end in range(1, len(sample.ids) + 1)
-            if sample.labels[end - 1] != IGNORED and (end == len(sample.ids) or sample.labels[end] == IGNORED)
+            if sample.learned[end - 1] and (end == len(sample.ids) or not sample.learned[end])
         ]
         trained |= {tuple(sample.ids[:end]) for end in ends}
     assert engine.seen == trained

@@ -1,11 +1,14 @@
 """Which calls of which problems a step of training reads."""
 
 import random
+import re
 
 import pytest
 
-from sprint_finetune.samples import IGNORED, batches, calls_of_problem, drills
+from sprint_finetune import multiplication
+from sprint_finetune.samples import batches, calls_of_problem, drills, encode
 from sprint_finetune.tokenizer import build_tokenizer
+from sprint_finetune.traces import executors, planner
 from sprint_finetune.train import FAMILIES
 
 STEP = {"seed": 0, "step": 7, "problems_per_step": 4, "tokens_per_batch": 6_144, "families": FAMILIES}
@@ -18,6 +21,11 @@ def test_every_mix_reads_the_same_problem(family):
         for mix in ("chains", "roles")
     }
     assert len(questions) == 1
+
+
+def test_more_answers_than_there_would_be_are_pairs_of_pairs():
+    calls = (calls_of_problem(random.Random(seed), seed=str(seed), mix="chains")[0] for seed in range(200))
+    assert 60 < sum(").(" in re.sub("[-+*/]", ".", call.pieces[-1].text) for call in calls) < 120
 
 
 def test_more_searches_than_there_would_be_need_a_second_stage():
@@ -40,8 +48,28 @@ def test_drills_are_calls_of_other_problems_and_the_short_ones_learn_only_their_
 
 def test_batches_are_a_function_of_seed_and_step():
     tokenizer = build_tokenizer()
-    first, again = ([*batches(tokenizer, mix="roles", **STEP)] for _ in range(2))
-    assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(first, again, strict=True))
-    for ids, labels in first:
-        learned = labels != IGNORED
-        assert (ids[learned] == labels[learned]).all()
+    first, again, other = (
+        [[tensor.tolist() for tensor in part] for part in batches(tokenizer, mix="roles", **STEP | {"step": step})]
+        for step in (7, 7, 8)
+    )
+    assert first == again != other
+
+
+def test_a_planners_path_rehearses_the_executions_that_it_joins():
+    tokenizer = build_tokenizer()
+    work = next(multiplication.problems(seed=0, split="train"))
+    plain, rehearsed = (encode(planner(work, rehearsal=share), tokenizer) for share in (0.0, 0.2))
+    assert plain.ids == rehearsed.ids
+    more = [
+        token
+        for token, before, after in zip(plain.ids, plain.learned, rehearsed.learned, strict=True)
+        if not before and after
+    ]
+    executions = [piece.text for call in executors(work) for piece in call.pieces if piece.learned]
+    assert tokenizer.decode(more) == "".join(executions)
+    assert set(rehearsed.learned) == {0, 0.2, 1}
+
+
+def test_an_execution_with_a_slip_is_not_rehearsed():
+    work = next(multiplication.problems(seed=0, split="train", slips=1.0))
+    assert planner(work, rehearsal=0.2).pieces[3].learned == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.samples import IGNORED, Sample
+from sprint_finetune.samples import Sample
 from sprint_finetune.trie import flatten, pack
 
 
@@ -14,7 +14,7 @@ from sprint_finetune.trie import flatten, pack
 def samples(draw):
     """A path over few tokens, so that several of them share their beginnings."""
     tokens = draw(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=9))
-    return Sample([token for token, _ in tokens], [token if learned else IGNORED for token, learned in tokens])
+    return Sample([token for token, _ in tokens], [learned for _, learned in tokens])
 
 
 forests = st.lists(samples(), min_size=1, max_size=6)
@@ -43,10 +43,7 @@ def test_every_beginning_of_a_path_is_one_token(paths):
 @given(forests)
 def test_edges_are_what_the_paths_learn(paths):
     learned = [
-        tuple(path.ids[: length + 1])
-        for path in paths
-        for length in range(1, len(path.ids))
-        if path.labels[length] != IGNORED
+        tuple(path.ids[: length + 1]) for path in paths for length in range(1, len(path.ids)) if path.learned[length]
     ]
     for shared in ("once", "calls"):
         trie = flatten(paths, shared=shared)
@@ -83,16 +80,16 @@ def test_packed_tries_do_not_see_each_other(several):
 
 
 def test_a_chain_is_known_as_one():
-    assert flatten([Sample([1, 2, 3], [IGNORED, 2, 3])]).is_chain
-    assert not flatten([Sample([1, 2], [IGNORED, 2]), Sample([1, 3], [IGNORED, 3])]).is_chain
-    chain = flatten([Sample([1, 2], [IGNORED, 2])])
+    assert flatten([Sample([1, 2, 3], [0, 1, 1])]).is_chain
+    assert not flatten([Sample([1, 2], [0, 1]), Sample([1, 3], [0, 1])]).is_chain
+    chain = flatten([Sample([1, 2], [0, 1])])
     assert not pack([chain, chain]).is_chain
 
 
 def test_building_takes_time_in_the_tokens_alone():
     """Paths of 20,000 tokens that part at their ends; quadratic work or memory would be felt."""
     trunk = torch.randint(0, 1000, (20_000,)).tolist()
-    paths = [Sample([*trunk, 1000 + index], [IGNORED] * 20_000 + [1000 + index]) for index in range(50)]
+    paths = [Sample([*trunk, 1000 + index], [0] * 20_000 + [1]) for index in range(50)]
     trie = flatten(paths)
     assert len(trie) == 20_050
     assert trie.parents.tolist() == [19_999] * 50
