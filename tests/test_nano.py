@@ -48,9 +48,9 @@ def test_it_solves_held_out_problems(engine):
     """That it works; how often is what ``sprint-finetune evaluate`` measures."""
     for tasks, least in (
         (held_out(12, numbers=3), 10),
-        (held_out(12, numbers=4), 6),
+        (held_out(12, numbers=4), 9),
         (worked_out(multiplication, 12), 10),
-        (worked_out(arithmetic, 12), 5),
+        (worked_out(arithmetic, 12), 8),
     ):
         runs = solve(engine, tasks)
         assert all(run.error is None for run in runs)
