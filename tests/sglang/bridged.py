@@ -19,6 +19,7 @@ from sprint_integrations.sglang import InProcessEngine, execute
 TASK = "Use 48, 24, 12, 2 to make 37."
 PREFIX = f"{TASK}\n<Plan_1>\nSums and differences first:\n<prompt_1.1>48+24</prompt_1.1>"
 TEXTS = [f"\n<execution_1.{number}>\n" for number in range(1, 5)]
+STOP = "</execution_"
 TOKENS = 24
 GREEDY = Sampling(temperature=0)
 
@@ -28,13 +29,13 @@ async def fork(engine: Engine) -> dict[str, Any]:
     state = State(engine, sampling=GREEDY)
     await state.append(PREFIX)
     await state.branch().generate(max_tokens=0)
-    stops = await Stops.resolve(engine, ("</execution_",))
+    stops = await Stops.resolve(engine, (STOP,))
 
     async def one(branch: State, text: str) -> list[Any]:
         await branch.append(text)
         done = await branch.generate(max_tokens=TOKENS, stops=stops)
         assert done.finish
-        return [done.text.removesuffix("</execution_"), done.finish.cached_tokens >= len(state.context)]
+        return [done.text.removesuffix(STOP), done.finish.cached_tokens >= len(state.context)]
 
     async with state.fork(len(TEXTS)) as forked:
         for branch, text in zip(forked.branches, TEXTS, strict=True):
@@ -52,7 +53,8 @@ async def frontend(url: str, prefix_tokens: int) -> dict[str, Any]:
     @sglang.function
     def program(s: Any) -> None:
         s += PREFIX
-        found.extend(asyncio.run(execute(s, TEXTS, Executor(str), max_tokens=TOKENS, sampling=GREEDY)))
+        executed = execute(s, TEXTS, Executor(str), max_tokens=TOKENS, sampling=GREEDY, stop=[STOP])
+        found.extend(asyncio.run(executed))
         # What the server refuses is one branch's failure, and says so.
         broken = asyncio.run(execute(s, ["x" * 40000, TEXTS[0]], Executor(str), max_tokens=2, sampling=GREEDY))
         failed.extend("failed" if execution.failure else "succeeded" for execution in broken)
