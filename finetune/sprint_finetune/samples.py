@@ -49,6 +49,7 @@ _EXECUTORS = 3
 _LATER_EXECUTORS = 0.4
 _TWO_STAGES = 0.25
 _PAIRS = 0.35
+_MOST_STAGES = 3
 
 _PAIR_OF_PAIRS = re.compile(r"\).\(")
 
@@ -100,8 +101,10 @@ def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
     if family == "countdown":
         return _verdicts(rng, seed=seed)
     drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
-    first = first_plan(planner(next(drawn)))
-    return [first, planner(next(drawn), rehearsal=_REHEARSAL)] if family == "arithmetic" else [first]
+    if family == "multiplication":
+        return [first_plan(planner(next(drawn)))]
+    long = next(work for work in drawn if len(work.stages) == _MOST_STAGES)
+    return [first_plan(planner(next(drawn))), planner(long, rehearsal=_REHEARSAL)]
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
