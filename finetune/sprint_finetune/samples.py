@@ -50,6 +50,7 @@ _LATER_EXECUTORS = 0.4
 _TWO_STAGES = 0.25
 _PAIRS = 0.35
 _MOST_STAGES = 3
+_LONG = 2
 
 _PAIR_OF_PAIRS = re.compile(r"\).\(")
 
@@ -103,8 +104,8 @@ def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
     drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
     if family == "multiplication":
         return [first_plan(planner(next(drawn)))]
-    long = next(work for work in drawn if len(work.stages) == _MOST_STAGES)
-    return [first_plan(planner(next(drawn))), planner(long, rehearsal=_REHEARSAL)]
+    long = (work for work in drawn if len(work.stages) == _MOST_STAGES)
+    return [planner(work, rehearsal=_REHEARSAL) for work in itertools.islice(long, _LONG)]
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:

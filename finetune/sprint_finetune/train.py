@@ -32,7 +32,7 @@ from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
 
-FAMILIES: Mapping[Family, float] = {"countdown": 0.3, "arithmetic": 0.45, "multiplication": 0.25}
+FAMILIES: Mapping[Family, float] = {"countdown": 0.35, "arithmetic": 0.5, "multiplication": 0.15}
 """What sprint-nano learns, and how often a problem is of each kind."""
 
 WAVE_PERIODS = (2, 3, 4, 5, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 600, 1000, 2000)
