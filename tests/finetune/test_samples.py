@@ -36,7 +36,7 @@ def test_more_searches_than_there_would_be_need_a_second_stage():
 
 @pytest.mark.parametrize(
     ("family", "roles", "short"),
-    [("countdown", ["executor"] * 2, 2), ("arithmetic", ["planner"] * 2, 1), ("multiplication", ["planner"], 1)],
+    [("countdown", ["executor"] * 2, 2), ("arithmetic", ["planner"] * 2, 0), ("multiplication", ["planner"], 1)],
 )
 def test_drills_are_calls_of_other_problems_and_the_short_ones_learn_only_their_end(family, roles, short):
     calls = drills(random.Random(0), seed="0", family=family)
