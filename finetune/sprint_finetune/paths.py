@@ -16,8 +16,8 @@ from sprint_agents.dialect.outline import Outline, PlanPart, outline
 from sprint_agents.dialect.tagged import TagDialect
 from sprint_agents.errors import ConfigurationError
 
-from .samples import Sample
 from .traces import Call, Piece
+from .trie import Sample
 
 
 def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | None = None) -> list[Call]:

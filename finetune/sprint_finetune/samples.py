@@ -1,33 +1,26 @@
-"""Training samples: each sees exactly the token ids that the model sees in a run (DESIGN: training equals inference).
+"""What sprint-nano reads, step by step: each token sees exactly the ids that it sees in a run.
 
 A sample is one path of a trajectory. The planner's requests lie on one path, since each context continues
-the one before; an executor's path leaves it at the end of its prompt and never meets a sibling.
+the one before; an executor's path leaves it at the end of its prompt and never meets a sibling. Paths that share a
+long beginning are read in one trie, short ones alone: attention that follows several paths at once costs more.
 """
 
 import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from sprint_agents.tasks import Countdown
 
 from . import arithmetic, multiplication
+from .collate import Batch, Collator
 from .problems import Family, problems, solved
 from .traces import Call, Solved, chain, executors, planner
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Token ids of one path, and how much each of them counts in training, both of shape (tokens,)."""
-
-    ids: list[int]
-    learned: list[float]
+from .trie import Flattened, Sample, flatten
 
 
 def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> Sample:
@@ -51,16 +44,18 @@ _TWO_STAGES = 0.25
 _PAIRS = 0.35
 _MOST_STAGES = 3
 _LONG = 2
+_FOUR = 4
 
 _PAIR_OF_PAIRS = re.compile(r"\).\(")
 
 _WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
 
-def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[Call]:
-    """Take some calls of one training problem, which is the same for every ``mix``.
+def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[list[Call]]:
+    """Take some calls of one training problem, which is the same for every ``mix``; lists are what is read together.
 
-    Executors of later stages are taken less often: long contexts with little to learn.
+    Of a search, executors of later stages are taken less often: long contexts with little to learn. Of worked-out
+    problems they cost a few tokens each, in one trie with the planner's path, and all are taken.
     """
     if family == "countdown":
         stages = 2 if rng.random() < _TWO_STAGES else 1
@@ -69,18 +64,24 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     else:
         work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
-        return [chain(work)]
-    calls = [planner(work, rehearsal=_REHEARSAL)]
-    if rng.random() < _CHAINS:
-        calls.append(chain(work))
+        return [[chain(work)]]
     every = list(executors(work))
-    found = [call for call in every if call.found]
-    calls += rng.sample(found, k=min(1, len(found)))
     first = len(work.stages[0].subtasks)
-    calls += rng.sample(every[:first], k=min(_EXECUTORS, first))
+    alone = [chain(work)] if rng.random() < _CHAINS else []
+    found = [call for call in every if call.found]
+    alone += rng.sample(found, k=min(1, len(found)))
+    alone += rng.sample(every[:first], k=min(_EXECUTORS, first))
+    if family != "countdown":
+        return [_worked_out(work), *([call] for call in alone)]
     if every[first:] and rng.random() < _LATER_EXECUTORS:
-        calls.append(rng.choice(every[first:]))
-    return calls
+        alone.append(rng.choice(every[first:]))
+    return [[planner(work, rehearsal=_REHEARSAL)], *([call] for call in alone)]
+
+
+def _worked_out(work: Solved) -> list[Call]:
+    """Take the planner's path, and the executors of all stages but the first, whose contexts are most of it."""
+    later = itertools.islice(executors(work), len(work.stages[0].subtasks), None)
+    return [planner(work, rehearsal=_REHEARSAL), *later]
 
 
 def _searches(
@@ -94,18 +95,26 @@ def _searches(
             yield task, work
 
 
-def drills(rng: random.Random, *, seed: str, family: Family) -> list[Call]:
+def drills(rng: random.Random, *, seed: str, family: Family) -> list[list[Call]]:
     """Take calls of further problems, with what is the hardest to learn in each family.
 
-    Of the worked-out ones that is planning, which copies the problem piece by piece; of a search the verdicts.
+    Of the worked-out ones that is planning, which copies the problem piece by piece; of a search the verdicts, and
+    plans that name a pair of equal numbers once.
     """
     if family == "countdown":
-        return _verdicts(rng, seed=seed)
+        return [[call] for call in (*_pairings(seed=seed), *_verdicts(rng, seed=seed))]
     drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
     if family == "multiplication":
-        return [first_plan(planner(next(drawn)))]
+        return [[first_plan(planner(next(drawn)))]]
     long = (work for work in drawn if len(work.stages) == _MOST_STAGES)
-    return [planner(work, rehearsal=_REHEARSAL) for work in itertools.islice(long, _LONG)]
+    return [_worked_out(work) for work in itertools.islice(long, _LONG)]
+
+
+def _pairings(*, seed: str) -> Iterator[Call]:
+    """Take the first plans of two searches over four numbers, in the second of which two are equal."""
+    drawn = problems(seed=f"plans:{seed}", split="train", counts=(_FOUR,))
+    yield first_plan(planner(solved(*next(drawn))))
+    yield first_plan(planner(next(solved(*found) for found in drawn if len({*found[0].numbers}) < _FOUR)))
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
@@ -115,7 +124,7 @@ def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
     """
     task, work = next(_searches(rng, seed=f"verdicts:{seed}", counts=(3, 4)))
     every = list(executors(work))
-    wanted = (True, len(task.numbers) == 4)
+    wanted = (True, len(task.numbers) == _FOUR)
     return [rng.choice([call for call in every if call.found is found] or every) for found in wanted]
 
 
@@ -134,29 +143,31 @@ def batches(
     tokens_per_batch: int,
     mix: Mix,
     families: Mapping[Family, float] = MappingProxyType({"countdown": 1.0}),
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Make the micro-batches (ids, learned) of one optimiser step, each of shape (samples, tokens).
+) -> Iterator[Batch]:
+    """Make the micro-batches of one optimiser step, each of at most ``tokens_per_batch`` tokens or one row.
 
     Each problem is of one of ``families``, drawn by its weight. They are a function of the arguments alone.
     """
-    samples: list[Sample] = []
+    rows: list[Flattened] = []
     for index in range(problems_per_step):
         key = f"{seed}:{step}:{index}"
         (family,) = random.Random(f"{key}:family").choices(list(families), weights=list(families.values()))
-        calls = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
+        read = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
         if mix == "roles":
-            calls += drills(random.Random(f"{key}:drills"), seed=key, family=family)
-        samples += [encode(call, tokenizer) for call in calls]
-    samples.sort(key=lambda sample: len(sample.ids))
-    while samples:
-        widest = len(samples[-1].ids)
-        rows = [samples.pop()]
-        # Rows of like length: padding is work for nothing.
-        while samples and 2 * len(samples[-1].ids) > widest and (len(rows) + 1) * widest <= tokens_per_batch:
-            rows.append(samples.pop())
-        yield _pad([row.ids for row in rows]), _pad([row.learned for row in rows])
-
-
-def _pad(rows: Sequence[Sequence[float]]) -> torch.Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+            read += drills(random.Random(f"{key}:drills"), seed=key, family=family)
+        rows += [flatten([encode(call, tokenizer) for call in calls], shared="calls") for calls in read]
+    rows.sort(key=lambda row: (row.is_chain, len(row)))
+    padding: Any = tokenizer.pad_token_id
+    collate = Collator(padding)
+    while rows:
+        widest = rows.pop()
+        batch = [widest]
+        # Rows of like length and kind: padding is work for nothing, and so is a mask where causal attention is right.
+        while (
+            rows
+            and rows[-1].is_chain == widest.is_chain
+            and 2 * len(rows[-1]) > len(widest)
+            and (len(batch) + 1) * len(widest) <= tokens_per_batch
+        ):
+            batch.append(rows.pop())
+        yield collate(batch)

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from sprint_agents.errors import ConfigurationError
 
+from .collate import Batch
+from .loss import edge_loss
 from .problems import Family
 from .samples import Mix, batches
 from .search import LARGEST
@@ -138,14 +139,14 @@ def train(
     optimisers = make_optimisers(model, peak=peak)
     weights = token_weights(tokenizer).to(device)
     first, tokens = _resume(folder, model, optimisers, settings)
-    body = torch.compile(model.model, dynamic=True) if compiled else model.model
+    forward = torch.compile(model, dynamic=True) if compiled else model
     started = saved = time.monotonic()
     for step in range(first, steps):
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps=steps, peak=peak)
         parts = [*batches(tokenizer, step=step, **data)]
-        loss, seen = _update(model, body, optimisers, parts, weights)
+        loss, seen = _update(model, forward, optimisers, parts, weights)
         tokens += seen
         if step % 25 == 0:
             seconds = round(time.monotonic() - started, 1)
@@ -180,36 +181,26 @@ def token_weights(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
 
 def _update(
     model: LlamaForCausalLM,
-    body: Callable[..., Any],
+    forward: Callable[..., Any],
     optimisers: Sequence[torch.optim.Optimizer],
-    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    parts: Sequence[Batch],
     weights: torch.Tensor,
 ) -> tuple[float, int]:
     """Take one optimiser step on micro-batches; return the loss per learned token, and the tokens read."""
-    whole = sum(float(learned.sum()) for _, learned in parts)
+    whole = sum(float(part["weights"].sum()) for part in parts)
     total = 0.0
-    for ids, learned in parts:
-        loss = _loss(model, body, ids.to(model.device), learned.to(model.device), weights) / whole
+    for part in parts:
+        batch = {name: values.to(model.device) for name, values in part.items()}
+        batch["weights"] = batch["weights"] * weights[batch["targets"]]
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            loss = edge_loss(forward, batch, config=model.config) / whole
         loss.backward()
         total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    return total, sum(ids.numel() for ids, _ in parts)
-
-
-def _loss(
-    model: LlamaForCausalLM, body: Callable[..., Any], ids: torch.Tensor, learned: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Sum the cross-entropy of the learned tokens; logits are computed for these alone."""
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16):
-        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        counts = learned[:, 1:]
-        kept = counts > 0
-        logits = model.lm_head(hidden[kept])
-    losses = functional.cross_entropy(logits.float(), ids[:, 1:][kept], weight=weights, reduction="none")
-    return (losses * counts[kept]).sum()
+    return total, sum(part["input_ids"].numel() for part in parts)
 
 
 def _resume(

@@ -25,10 +25,16 @@ from torch import Tensor
 
 from sprint_agents.errors import ConfigurationError
 
-from .samples import Sample
-
 Shared = Literal["once", "calls"]
 """What an edge weighs that several calls learn: one, or the number of these calls, as in the sum of their losses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Token ids of one path, and how much each of them counts in training, both of shape (tokens,)."""
+
+    ids: list[int]
+    learned: list[float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

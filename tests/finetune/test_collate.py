@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_finetune.collate import Collator, Rows, bins
-from sprint_finetune.samples import Sample
-from sprint_finetune.trie import flatten
+from sprint_finetune.trie import Sample, flatten
 
 lengths = st.lists(st.integers(1, 30), max_size=40)
 

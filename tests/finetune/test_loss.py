@@ -25,10 +25,9 @@ from sprint_finetune.loss import edge_loss, seen
 from sprint_finetune.masks import BLOCK
 from sprint_finetune.paths import encode_calls
 from sprint_finetune.problems import problems, solved
-from sprint_finetune.samples import Sample
 from sprint_finetune.tokenizer import build_tokenizer
 from sprint_finetune.traces import executors, planner
-from sprint_finetune.trie import flatten, pack
+from sprint_finetune.trie import Sample, flatten, pack
 
 SHAPE = {
     "hidden_size": 32,

@@ -17,42 +17,72 @@ STEP = {"seed": 0, "step": 7, "problems_per_step": 4, "tokens_per_batch": 6_144,
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_mix_reads_the_same_problem(family):
     questions = {
-        calls_of_problem(random.Random(1), seed="1", mix=mix, family=family)[0].pieces[0].text
+        calls_of_problem(random.Random(1), seed="1", mix=mix, family=family)[0][0].pieces[0].text
         for mix in ("chains", "roles")
     }
     assert len(questions) == 1
 
 
 def test_more_answers_than_there_would_be_are_pairs_of_pairs():
-    calls = (calls_of_problem(random.Random(seed), seed=str(seed), mix="chains")[0] for seed in range(200))
+    calls = (calls_of_problem(random.Random(seed), seed=str(seed), mix="chains")[0][0] for seed in range(200))
     assert 60 < sum(").(" in re.sub("[-+*/]", ".", call.pieces[-1].text) for call in calls) < 120
 
 
 def test_more_searches_than_there_would_be_need_a_second_stage():
-    firsts = (calls_of_problem(random.Random(seed), seed=str(seed), mix="chains")[0] for seed in range(200))
+    firsts = (calls_of_problem(random.Random(seed), seed=str(seed), mix="chains")[0][0] for seed in range(200))
     second = sum("Products and quotients next" in "".join(piece.text for piece in call.pieces) for call in firsts)
     assert 40 < second < 100
 
 
-@pytest.mark.parametrize(
-    ("family", "roles", "short"),
-    [("countdown", ["executor"] * 2, 2), ("arithmetic", ["planner"] * 2, 0), ("multiplication", ["planner"], 1)],
-)
-def test_drills_are_calls_of_other_problems_and_the_short_ones_learn_only_their_end(family, roles, short):
-    calls = drills(random.Random(0), seed="0", family=family)
-    assert [call.role for call in calls] == roles
-    assert all(call.pieces[-1].learned for call in calls)
-    for call in calls[:short]:
+def test_the_drills_of_a_search_are_two_pairings_and_two_verdicts():
+    calls = [call for (call,) in drills(random.Random(0), seed="0", family="countdown")]
+    assert [call.role for call in calls] == ["planner", "planner", "executor", "executor"]
+    for call in calls:
         assert [piece.learned for piece in call.pieces] == [False] * (len(call.pieces) - 1) + [True]
+    numbers = re.findall(r"\d+", calls[1].pieces[0].text)[:-1]
+    assert len(set(numbers)) < len(numbers) == 4
+
+
+def test_the_drill_of_multiplication_is_a_first_plan():
+    ((call,),) = drills(random.Random(0), seed="0", family="multiplication")
+    assert [piece.learned for piece in call.pieces] == [False, True]
+
+
+def test_the_drills_of_arithmetic_are_its_longest_problems_with_all_later_executors():
+    for planned, *later in drills(random.Random(0), seed="0", family="arithmetic"):
+        assert planned.role == "planner"
+        prompts = re.findall(r"<prompt_(\d)", "".join(piece.text for piece in planned.pieces))
+        assert max(prompts) == "3"
+        assert len(later) == len([stage for stage in prompts if stage != "1"])
+        assert {call.role for call in later} == {"executor"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_read_in_one_trie_begins_alike(family):
+    for first, *others in calls_of_problem(random.Random(1), seed="1", mix="roles", family=family):
+        assert {call.pieces[0] for call in others} <= {first.pieces[0]}
 
 
 def test_batches_are_a_function_of_seed_and_step():
     tokenizer = build_tokenizer()
     first, again, other = (
-        [[tensor.tolist() for tensor in part] for part in batches(tokenizer, mix="roles", **STEP | {"step": step})]
+        [
+            {name: values.tolist() for name, values in part.items()}
+            for part in batches(tokenizer, mix="roles", **STEP | {"step": step})
+        ]
         for step in (7, 7, 8)
     )
     assert first == again != other
+
+
+def test_only_rows_with_branches_are_masked():
+    tokenizer = build_tokenizer()
+    parts = [*batches(tokenizer, mix="roles", **STEP | {"families": {"arithmetic": 1.0}})]
+    masked = [part for part in parts if "ends" in part]
+    assert 0 < len(masked) < len(parts)
+    for part in masked:
+        assert part["input_ids"].numel() <= STEP["tokens_per_batch"]
+        assert (part["positions"].diff() < 0).any()
 
 
 def test_a_planners_path_rehearses_the_executions_that_it_joins():

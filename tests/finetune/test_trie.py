@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.samples import Sample
-from sprint_finetune.trie import flatten, pack
+from sprint_finetune.trie import Sample, flatten, pack
 
 
 @st.composite
