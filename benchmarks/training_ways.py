@@ -1,10 +1,13 @@
 """Train the same small model on the same trajectories in three ways, and see what each role learned.
 
-    python benchmarks/training_ways.py [--family multiplication] [--tokens 1000000] [--seeds 2]
+    python benchmarks/training_ways.py --start finetune/models/sprint-nano-rft [--family arithmetic] [--tokens 500000]
 
 - causal: the whole trajectory as one text, all of it learned but the question (the paper's way)
 - calls: every call of a run as a sample of its own
 - trie: all calls of a trajectory in one trie (docs/training.md)
+
+``--start`` is the checkpoint to begin from, as the paper begins from a model that reasons in one chain, and its row is
+what it can do before; without it the model is new, small (``--hidden``, ``--layers``), and needs millions of tokens.
 
 Each way reads ``--tokens`` tokens, padding not counted, of the same stream of problems; a way that reads a problem in
 fewer tokens gets further in it. Then every call of ``--problems`` held-out problems is put to the model as in a run:
@@ -19,6 +22,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import get_args
 
@@ -40,7 +44,7 @@ from sprint_finetune.trie import Flattened
 
 TOKENS_PER_STEP = 6_000
 TOKENS_PER_BATCH = 8_000
-PEAK = 2e-3
+PEAK = 1e-3
 GROUPS = ("planner", "executors i.1", "executors i.2+")
 _HEADER = re.compile(r"<execution_\d+\.(\d+)>")
 
@@ -93,12 +97,21 @@ def batches(rows: Sequence[Flattened]) -> Iterator[list[Flattened]]:
         yield batch
 
 
+def first_model(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> LlamaForCausalLM:
+    """Load the model that every way begins from, or make one."""
+    if arguments.start:
+        return LlamaForCausalLM.from_pretrained(arguments.start)
+    return LlamaForCausalLM(nano_config(len(tokenizer), hidden=arguments.hidden, layers=arguments.layers))
+
+
 def train(
-    way: Way, tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace, seed: int
-) -> tuple[LlamaForCausalLM, int]:
-    """Return the trained model, and how many problems it saw."""
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(nano_config(len(tokenizer), hidden=arguments.hidden, layers=arguments.layers))
+    model: LlamaForCausalLM,
+    way: Way,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: argparse.Namespace,
+    seed: int,
+) -> int:
+    """Train the model, and return how many problems it saw."""
     optimisers = make_optimisers(model, peak=PEAK)
     collate = Collator(padding=tokenizer.pad_token_id)
     read = seen = 0
@@ -117,7 +130,7 @@ def train(
         seen += count
         if read >= arguments.tokens:
             break
-    return model, seen
+    return seen
 
 
 @torch.no_grad()
@@ -159,11 +172,23 @@ def completions(learned: Sequence[float]) -> Iterator[tuple[int, int]]:
         place += length
 
 
+def line(label: str, seen: Sequence[int], seconds: Sequence[float], found: Sequence[dict[str, Score]]) -> str:
+    """Write one row of the table: means over the seeds."""
+    cells = ""
+    for group in GROUPS:
+        scores = [scores[group] for scores in found]
+        right = fmean(score.right / score.completions for score in scores)
+        nats = fmean(score.nats / score.tokens for score in scores)
+        cells += f"{right:>22.1%}{nats:>12.3f}"
+    return f"{label:<8}{fmean(seen):>9.0f}{fmean(seconds):>9.0f}{cells}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=["countdown", "arithmetic", "multiplication"], default="multiplication")
-    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--start", type=Path, help="a checkpoint with sprint-nano's tokenizer")
+    parser.add_argument("--family", choices=["countdown", "arithmetic", "multiplication"], default="arithmetic")
+    parser.add_argument("--tokens", type=int, default=500_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--problems", type=int, default=40)
     parser.add_argument("--hidden", type=int, default=128)
@@ -176,23 +201,19 @@ def main() -> None:
     print(f"{arguments.family}, {arguments.tokens:,} tokens, {arguments.seeds} seeds, {len(works)} held-out problems\n")
     cells = "".join(f"{group + ': right':>22}{'nats/token':>12}" for group in GROUPS)
     print(f"{'way':<8}{'problems':>9}{'seconds':>9}{cells}")
+    print(line("before", [0], [0.0], [evaluate(first_model(tokenizer, arguments), tokenizer, works)]), flush=True)
     for way in get_args(Way):
         seen: list[int] = []
         seconds: list[float] = []
         found: list[dict[str, Score]] = []
         for seed in range(arguments.seeds):
+            torch.manual_seed(seed)
+            model = first_model(tokenizer, arguments)
             started = time.perf_counter()
-            model, count = train(way, tokenizer, arguments, seed)
+            seen.append(train(model, way, tokenizer, arguments, seed))
             seconds.append(time.perf_counter() - started)
-            seen.append(count)
             found.append(evaluate(model, tokenizer, works))
-        cells = ""
-        for group in GROUPS:
-            scores = [scores[group] for scores in found]
-            right = fmean(score.right / score.completions for score in scores)
-            nats = fmean(score.nats / score.tokens for score in scores)
-            cells += f"{right:>22.1%}{nats:>12.3f}"
-        print(f"{way:<8}{fmean(seen):>9.0f}{fmean(seconds):>9.0f}{cells}", flush=True)
+        print(line(way, seen, seconds, found), flush=True)
 
 
 if __name__ == "__main__":
