@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from sprint_agents.engines import LocalEngine
@@ -128,6 +129,22 @@ def test_an_exported_run_is_a_checkpoint_that_the_engine_opens(tmp_path):
     assert LocalEngine(tmp_path / "model").manifest == manifest
     export(tmp_path / "run", tmp_path / "twin", name="sprint-nano-twin")
     assert Manifest.load(tmp_path / "twin") == manifest.model_copy(update={"model": "sprint-nano-twin"})
+
+
+def test_an_export_may_be_the_mean_with_what_the_run_began_from(tmp_path):
+    train(tmp_path / "run", steps=1, **SHORT)
+    began, target = tmp_path / "began", tmp_path / "target"
+    export(tmp_path / "run", began)
+    weights = load_file(began / "model.safetensors")
+    save_file({name: 3 * one for name, one in weights.items()}, began / "model.safetensors")
+    export(tmp_path / "run", target, mean_with=began)
+    mean = load_file(target / "model.safetensors")
+    assert all(torch.allclose(mean[name], 2 * one) for name, one in weights.items())
+    LocalEngine(target)
+
+    save_file({name: one[:1] for name, one in weights.items()}, began / "model.safetensors")
+    with pytest.raises(ConfigurationError, match="another shape"):
+        export(tmp_path / "run", target, mean_with=began)
 
 
 def test_the_rate_rises_holds_and_falls_to_zero():

@@ -17,7 +17,8 @@ class Row(BaseModel):
     Attributes:
         part: ``all``, or which third of the cases by the length of the twin's run.
         runs: sample size: cases times seeds.
-        accuracy: right answers, with the 95 % Wilson interval ``low`` to ``high``; ``unknown`` runs count as wrong.
+        accuracy: right answers, with the 95 % Wilson interval ``low`` to ``high``; ``unknown`` runs count as wrong. The
+            interval takes each case for one sample: what the seeds of one case give is all but the same.
         strict_ratio: strict sequential tokens against the twin's on the same runs, ratio of sums.
         seconds: median wall time of the runs that were timed; None where none was.
         speed_up: the twin's wall time over this one's, median of the pairs that were timed.
@@ -49,7 +50,7 @@ class Row(BaseModel):
     speed_up: float | None
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
+def wilson(right: float, total: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson, 1927).
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
@@ -97,7 +98,8 @@ def _row(
         return None
     mine, other = [runs[key] for key in keys], [twins[key] for key in keys]
     right = sum(outcome.correct is True for outcome in mine)
-    low, high = wilson(right, len(mine))
+    distinct = len({case for case, _ in keys})
+    low, high = wilson(right / len(mine) * distinct, distinct)
     return Row(
         method=method,
         part=part,

@@ -108,6 +108,15 @@ def test_the_summary_compares_with_the_twin(tmp_path):
     assert len(markdown(rows).splitlines()) == 2 + len(rows)
 
 
+def test_seeds_of_a_case_do_not_narrow_the_interval(tmp_path):
+    bounds = []
+    for seeds in ((0,), (0, 1, 2)):
+        evaluate(tmp_path / f"{len(seeds)}.jsonl", seeds=seeds)
+        with OutcomeFile(tmp_path / f"{len(seeds)}.jsonl") as out:
+            bounds.append([(row.low, row.high) for row in summarise(out, twin="twin")])
+    assert bounds[0] == bounds[1]
+
+
 def test_the_plots_are_a_file(tmp_path):
     pytest.importorskip("matplotlib")
     evaluate(tmp_path / "out.jsonl")
