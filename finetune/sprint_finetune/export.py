@@ -2,9 +2,8 @@
 
     python -m sprint_finetune.export runs/nano sprint_agents/models/sprint-nano
 
-``--mean-with`` names a checkpoint, such as the one that the run began from: what is written is the mean of the two
-(`Wortsman et al., 2022 <https://arxiv.org/abs/2203.05482>`_).
-Two ends of a decayed learning rate err in different places.
+``--mean-with`` names a checkpoint, such as the one that the run began from: what is written is the mean of the two. Two
+ends of a decayed learning rate err in different places (`Wortsman et al., 2022 <https://arxiv.org/abs/2203.05482>`_).
 """
 
 import argparse
