@@ -8,7 +8,7 @@ long beginning are read in one trie, short ones alone: attention that follows se
 import itertools
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -72,15 +72,15 @@ def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family 
     alone += rng.sample(found, k=min(1, len(found)))
     alone += rng.sample(every[:first], k=min(_EXECUTORS, first))
     if family != "countdown":
-        return [_worked_out(work), *([call] for call in alone)]
+        return [_worked_out(work, every), *([call] for call in alone)]
     if every[first:] and rng.random() < _LATER_EXECUTORS:
         alone.append(rng.choice(every[first:]))
     return [[planner(work, rehearsal=_REHEARSAL)], *([call] for call in alone)]
 
 
-def _worked_out(work: Solved) -> list[Call]:
-    """Take the planner's path, and the executors of all stages but the first, whose contexts are most of it."""
-    later = itertools.islice(executors(work), len(work.stages[0].subtasks), None)
+def _worked_out(work: Solved, every: Iterable[Call]) -> list[Call]:
+    """Take the planner's path, and of ``every`` executor those of later stages, whose contexts are most of it."""
+    later = itertools.islice(every, len(work.stages[0].subtasks), None)
     return [planner(work, rehearsal=_REHEARSAL), *later]
 
 
@@ -107,7 +107,7 @@ def drills(rng: random.Random, *, seed: str, family: Family) -> list[list[Call]]
     if family == "multiplication":
         return [[first_plan(planner(next(drawn)))]]
     long = (work for work in drawn if len(work.stages) == _MOST_STAGES)
-    return [_worked_out(work) for work in itertools.islice(long, _LONG)]
+    return [_worked_out(work, executors(work)) for work in itertools.islice(long, _LONG)]
 
 
 def _pairings(*, seed: str) -> Iterator[Call]:

@@ -176,8 +176,9 @@ def _question(solved: Solved) -> Piece:
 
 
 def _plan(number: int, stage: Stage) -> str:
+    """Write a plan. No line break follows a tag: it would be a token on the critical path that says nothing."""
     prompts = (
-        f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}\n".format(stage=number, number=index)
+        f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}".format(stage=number, number=index)
         for index, subtask in enumerate(stage.subtasks, 1)
     )
-    return f"{_TAGS.plan.open.format(stage=number)}\n{stage.lead}{''.join(prompts)}"
+    return f"{_TAGS.plan.open.format(stage=number)}{stage.lead}{''.join(prompts)}"

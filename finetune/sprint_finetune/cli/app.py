@@ -54,6 +54,7 @@ def curate(
     eval_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems kept for evaluation.")] = 0.05,
     separators: Annotated[bool, typer.Option(help="A line between the trains of thought of a plan.")] = True,
     basis: Annotated[bool, typer.Option(help="A line by which a later plan names what it builds on.")] = True,
+    breaks: Annotated[bool, typer.Option(help="A line break after each tag of a plan.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Traces under way at once.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many lines of the source.")] = None,
 ) -> None:
@@ -80,6 +81,7 @@ def curate(
             eval_share=eval_share,
             separators=separators,
             basis=basis,
+            breaks=breaks,
             concurrency=concurrency,
             limit=limit,
         )

@@ -58,6 +58,7 @@ class Options:
     eval_share: float
     separators: bool
     basis: bool
+    breaks: bool
     concurrency: int
     limit: int | None
 
@@ -137,7 +138,7 @@ def _settings(options: Options) -> Settings:
     )
     return Settings(
         criteria=criteria,
-        style=Style(separators=options.separators, basis=options.basis),
+        style=Style(separators=options.separators, basis=options.basis, breaks=options.breaks),
         shortest_execution=options.shortest,
         eval_share=options.eval_share,
     )

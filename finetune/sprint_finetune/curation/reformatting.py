@@ -20,12 +20,21 @@ from .records import Packed, Step, Trace
 
 
 class Style(BaseModel):
-    """How plans are written: with a line between trains of thought, and with what a later plan builds on."""
+    """How plans are written: with a line between trains of thought, and with what a later plan builds on.
+
+    Without ``breaks``, no line break follows a tag of a plan: a planner writes one token less for each subtask.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     separators: bool = True
     basis: bool = True
+    breaks: bool = True
+
+    @property
+    def after_tag(self) -> str:
+        """What follows a tag of a plan."""
+        return "\n" if self.breaks else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,9 @@ def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style |
     for number, stage in enumerate(packed.stages, 1):
         steps = [packed.steps[step - 1] for step in stage]
         basis = basis_of(packed, number) if style.basis else ""
-        written += [tags.plan.open.format(stage=number), *([basis] if basis else [])]
-        written += _plan(steps, lines, places, style.separators, tags)
-        written.append(tags.plan.close.format(stage=number))
+        opened = [tags.plan.open.format(stage=number), style.after_tag, *([f"{basis}\n"] if basis else [])]
+        plan = _plan(steps, lines, places, style, tags)
+        written.append("".join([*opened, *plan, tags.plan.close.format(stage=number)]))
         written += _executions(number, steps, lines, places, tags)
     return "\n".join([*written, *_answer(trace, stated, tags)])
 
@@ -114,17 +123,17 @@ def _runs(names: Sequence[tuple[int, int]]) -> Iterator[str]:
 
 
 def _plan(
-    steps: Sequence[Step], lines: Sequence[str], places: dict[int, tuple[int, int]], separators: bool, tags: Tags
+    steps: Sequence[Step], lines: Sequence[str], places: dict[int, tuple[int, int]], style: Style, tags: Tags
 ) -> Iterator[str]:
     for index, step in enumerate(steps):
-        if index and separators:
-            yield tags.separator
+        if index and style.separators:
+            yield f"{tags.separator}\n"
         text = text_of_step(step, lines)
-        yield from text.plan
+        yield from (f"{line}\n" for line in text.plan)
         if step.number in places:
             stage, place = places[step.number]
             prompt = tags.prompt.of(stage).numbered(place)
-            yield prompt.open + "\n".join(text.prompt) + prompt.close
+            yield prompt.open + "\n".join(text.prompt) + prompt.close + style.after_tag
 
 
 def _executions(

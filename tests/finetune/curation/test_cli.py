@@ -130,11 +130,14 @@ def test_traces_of_our_own_tasks_are_written_and_curated(
     assert [sorted(json.loads(line)) for line in lines.splitlines()] == [["answer", "problem", "trace"]] * 3
     call(*written)
     assert path.read_text() == lines  # a function of the seed
-    result = call("curate", path, "--out", out, "--no-separators", "--no-basis", "--ratio", 1, "--width", 0)
+    style = ("--no-separators", "--no-basis", "--no-breaks")
+    result = call("curate", path, "--out", out, *style, "--ratio", 1, "--width", 0)
     assert result.stdout.startswith("3 traces: 3 samples")
     assert "violations" not in result.stdout
     for line in [*(out / "train.jsonl").read_text().splitlines(), *(out / "eval.jsonl").read_text().splitlines()]:
-        assert not {"-----", "Based"} & {*json.loads(line)["text"].split()}
+        text = json.loads(line)["text"]
+        assert not {"-----", "Based"} & {*text.split()}
+        assert "<Plan_1>\n" not in text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def packed_traces(draw: st.DrawFn) -> tuple[Trace, Packed]:
     return trace, pack(Extraction(id="t", steps=tuple(steps)), dag_of("t", parents), shortest=draw(st.integers(1, 3)))
 
 
-@given(packed_traces(), st.builds(Style, separators=st.booleans(), basis=st.booleans()))
+@given(packed_traces(), st.builds(Style, separators=st.booleans(), basis=st.booleans(), breaks=st.booleans()))
 def test_a_trajectory_reads_back_without_diagnostics_and_with_every_line(
     made: tuple[Trace, Packed], style: Style
 ) -> None:
@@ -121,6 +121,17 @@ def test_the_layout() -> None:
         "<Final_answer>",
         "\\boxed{7}",
         "</Final_answer>",
+    ]
+
+
+def test_the_layout_without_line_breaks_after_the_tags_of_a_plan() -> None:
+    trace, packed = cases()
+    text = trajectory_text(trace, packed, "7", style=Style(separators=False, basis=False, breaks=False))
+    assert [line for line in text.splitlines() if "lan_" in line or "prompt_" in line] == [
+        "<Plan_1>Two cases.",
+        "<prompt_1.1>Do the first case.</prompt_1.1><prompt_1.2>Case 2</prompt_1.2></Plan_1>",
+        "<Plan_2>Sum",
+        "<prompt_2.1>Check</prompt_2.1></Plan_2>",
     ]
 
 
