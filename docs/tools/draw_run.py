@@ -103,6 +103,7 @@ async def record(task: str) -> Recording:
 WIDTH, LEFT, RIGHT = 880, 96, 16
 PLANNER, LANE = 84, 34  # top and height of the planner's track
 EXECUTORS, ROW, BAR = 154, 37, 28
+COLUMN = 390  # from the left column of the legend to the right one
 
 STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: #263238; }
@@ -137,7 +138,7 @@ class Picture:
         return round(LEFT + tokens * self.scale, 1)
 
     def __str__(self) -> str:
-        height = self.bottom + 86
+        height = self.bottom + 140
         parts = "\n".join([*self.heading(), *self.tracks(), *self.legend()])
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
@@ -230,21 +231,19 @@ class Picture:
         yield text((left + right) / 2, top + 46, paper, "note", anchor="middle")
 
     def legend(self) -> Iterator[str]:
-        """Yield what to look for, where the picture has room."""
-        first, usage = self.recording.stages[0], self.recording.usage
-        top = EXECUTORS + 3 * ROW
-        yield text(LEFT, top + 52, "An executor starts the moment", "note")
-        yield text(LEFT, top + 69, "its prompt closes, while the", "note")
-        yield text(LEFT, top + 86, "planner writes on.", "note")
-        x = self.x(first.tokens) + 18
-        top += 34
-        yield line(x, top - 4, x + 26, top - 4, "path")
+        """Yield what to look for, in two rows below the brackets."""
+        usage = self.recording.usage
         strict, paper = usage.sequential_tokens_strict, usage.sequential_tokens
-        yield text(x + 36, top, f"critical path: {strict} tokens (paper: {paper})")
-        yield bar(x, top + 14, x + 26, 14, "execution")
-        yield text(x + 36, top + 26, f"{usage.total_tokens} tokens generated, {usage.subtasks} executions")
-        yield line(x + 13, top + 40, x + 13, top + 56, "join")
-        yield text(x + 36, top + 52, "join: results in the order of their prompts")
+        upper, lower = self.bottom + 96, self.bottom + 122
+        left, right = LEFT, LEFT + COLUMN
+        yield line(left, upper - 4, left + 26, upper - 4, "path")
+        yield text(left + 36, upper, f"critical path: {strict} tokens (paper: {paper})")
+        yield bar(left, lower - 12, left + 26, 14, "execution")
+        yield text(left + 36, lower, f"{usage.total_tokens} tokens generated, {usage.subtasks} executions")
+        yield line(right + 13, upper - 12, right + 13, upper + 4, "start")
+        yield text(right + 36, upper, "an executor starts the moment its prompt closes")
+        yield line(right + 13, lower - 12, right + 13, lower + 4, "join")
+        yield text(right + 36, lower, "join: results in the order of their prompts")
 
 
 def close(formula: str) -> str:
