@@ -72,7 +72,8 @@ class Lines:
                 self._write(f"  {subtask}: {result}  ({branch.tokens} tokens)")
             case StageFinished():
                 stage = self._view.stages[event.stage.number]
-                about = [*said(stage), branches(stage), "from the journal" if stage.replayed else ""]
+                opening = (line.removesuffix(":") for line in said(stage))
+                about = [*opening, branches(stage), "from the journal" if stage.replayed else ""]
                 self._write(f"stage {stage.number}  {'; '.join(part for part in about if part)}")
             case RunFinished():
                 if event.run.error is None:
