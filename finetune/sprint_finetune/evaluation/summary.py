@@ -51,7 +51,7 @@ class Row(BaseModel):
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, 1927).
+    """Return the 95 % interval of a share (Wilson, 1927), which holds it, whatever rounding does at 0 and 1.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
     [0.596, 0.982]
@@ -59,7 +59,7 @@ def wilson(right: float, total: int) -> tuple[float, float]:
     z, share = 1.96, right / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     reach = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    return max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))
 
 
 def summarise(out: OutcomeFile, *, twin: str) -> list[Row]:

@@ -9,7 +9,7 @@ from sprint_agents.errors import ConfigurationError
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, load_cases, summarise
 from sprint_finetune.evaluation.plots import draw
-from sprint_finetune.evaluation.summary import markdown
+from sprint_finetune.evaluation.summary import markdown, wilson
 from sprint_finetune.problems import problems
 
 PLAN = "<Plan_1>\n<prompt_1.1>left</prompt_1.1>\n<prompt_1.2>right</prompt_1.2>\n</Plan_"
@@ -115,6 +115,13 @@ def test_seeds_of_a_case_do_not_narrow_the_interval(tmp_path):
         with OutcomeFile(tmp_path / f"{len(seeds)}.jsonl") as out:
             bounds.append([(row.low, row.high) for row in summarise(out, twin="twin")])
     assert bounds[0] == bounds[1]
+
+
+def test_an_interval_holds_its_share_at_both_ends():
+    """To the last bit: a plot cannot draw a reach below zero."""
+    for total in range(1, 501):
+        assert wilson(0, total)[0] == 0
+        assert wilson(total, total)[1] == 1
 
 
 def test_the_plots_are_a_file(tmp_path):
