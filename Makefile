@@ -13,6 +13,15 @@ INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt 
 
 TRAIN := $(BIN)/python -m sprint_finetune.train
 
+# What `make nano` makes of its base: a run, two short ones from its end by two seeds, and the mean of both, exported.
+# $(1) is the run, $(2) what it reads, $(3) the model's name.
+define trained
+	$(TRAIN) runs/$(1) --mix $(2) --steps 3500 --problems 4 --start runs/base/checkpoint
+	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 500 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)/checkpoint
+	$(TRAIN) runs/$(1)-2 --mix $(2) --steps 500 --problems 4 --peak 1.2e-3 --seed 2 --start runs/$(1)/checkpoint
+	$(BIN)/python -m sprint_finetune.export runs/$(1)-1 runs/$(3) --name $(3) --mean-with runs/$(1)-2/checkpoint
+endef
+
 # What starts an SGLang server, and everything else in benchmarks/.
 SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
@@ -57,10 +66,8 @@ docs: .venv/.dev ## build the documentation's site into site/, strictly
 
 nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; killed, goes on
 	$(TRAIN) runs/base --mix chains --steps 3000 --problems 8
-	$(TRAIN) runs/nano --mix roles --steps 4000 --problems 4 --start runs/base/checkpoint
-	$(TRAIN) runs/rft --mix chains --steps 4000 --problems 4 --start runs/base/checkpoint
-	$(BIN)/python -m sprint_finetune.export runs/nano runs/sprint-nano
-	$(BIN)/python -m sprint_finetune.export runs/rft runs/sprint-nano-rft --name sprint-nano-rft
+	$(call trained,nano,roles,sprint-nano)
+	$(call trained,rft,chains,sprint-nano-rft)
 
 sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for any CPU, into .venv-sglang
 
