@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-TRAIN := $(BIN)/python -m sprint_finetune.train
+TRAIN := $(BIN)/python -m sprint_finetune.nano.train
 
 # What `make nano` makes of its base: a run, two short ones from its end by two seeds, and the mean of both, exported.
 # $(1) is the run, $(2) what it reads, $(3) the model's name.
@@ -19,7 +19,7 @@ define trained
 	$(TRAIN) runs/$(1) --mix $(2) --steps 3500 --problems 4 --start runs/base/checkpoint
 	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 500 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)/checkpoint
 	$(TRAIN) runs/$(1)-2 --mix $(2) --steps 500 --problems 4 --peak 1.2e-3 --seed 2 --start runs/$(1)/checkpoint
-	$(BIN)/python -m sprint_finetune.export runs/$(1)-1 runs/$(3) --name $(3) --mean-with runs/$(1)-2/checkpoint
+	$(BIN)/python -m sprint_finetune.nano.export runs/$(1)-1 runs/$(3) --name $(3) --mean-with runs/$(1)-2/checkpoint
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.

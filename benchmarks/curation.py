@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sprint_finetune.curation import Report, RuleExtractor, curate
-from sprint_finetune.curation.by_rules import read_steps
 from sprint_finetune.curation.labelled import Agreement, LabelledTrace, agreement, read_labelled
 from sprint_finetune.curation.lines import lines_of
+from sprint_finetune.curation.rules.by_rules import read_steps
 
 TRACES = Path(__file__).parents[1] / "tests" / "finetune" / "traces"
 

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 
 from sprint_agents import Engine, Sampling
 from sprint_agents.engines import LocalEngine
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency, spawn_join
 from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, summarise
 from sprint_finetune.evaluation.summary import markdown
-from sprint_finetune.problems import problems
+from sprint_finetune.nano.problems import problems
 
 TWIN = "sequential"
 FITTED = {

@@ -34,8 +34,8 @@ import httpx2
 
 from sprint_agents import Answer, Chunk, Limits, Plan, Planning, Request, Sampling, Sprint, Stage, Step
 from sprint_agents.engines import SGLangEngine, SGLangServer
-from sprint_agents.models import nano_path
-from sprint_finetune.problems import problems
+from sprint_agents.nano import nano_path
+from sprint_finetune.nano.problems import problems
 
 GREEDY = Sampling(temperature=0)
 TASK = "Use 48, 24, 12, 2 to make 37."

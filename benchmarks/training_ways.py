@@ -30,17 +30,17 @@ import torch
 from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sprint_finetune import arithmetic, multiplication
-from sprint_finetune.collate import Collator
-from sprint_finetune.corpus import flattened
-from sprint_finetune.loss import edge_loss
-from sprint_finetune.paths import encode_calls
-from sprint_finetune.problems import problems, solved
-from sprint_finetune.settings import Way
-from sprint_finetune.tokenizer import build_tokenizer
-from sprint_finetune.traces import Call, Solved, executors, planner
-from sprint_finetune.train import make_optimisers, nano_config
-from sprint_finetune.trie import Flattened
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.problems import problems, solved
+from sprint_finetune.nano.tokenizer import build_tokenizer
+from sprint_finetune.nano.traces import Call, Solved, executors, planner
+from sprint_finetune.nano.train import make_optimisers, nano_config
+from sprint_finetune.training.collate import Collator
+from sprint_finetune.training.corpus import flattened
+from sprint_finetune.training.loss import edge_loss
+from sprint_finetune.training.paths import encode_calls
+from sprint_finetune.training.settings import Way
+from sprint_finetune.training.trie import Flattened
 
 TOKENS_PER_STEP = 6_000
 TOKENS_PER_BATCH = 8_000

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from sprint_agents import Engine, Run, Sprint
 from sprint_agents.engines import LocalEngine
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 
 TASKS = Path(__file__).with_name("tasks.jsonl")
 

@@ -13,7 +13,7 @@ from statistics import mean
 
 from sprint_agents import Engine, Policy, Run, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency
 
 TASKS = ("countdown 4 9 24 37", "countdown 9 12 23 20", "countdown 4 24 28 16", "countdown 4 6 14 21 17")

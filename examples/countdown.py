@@ -13,7 +13,7 @@ from contextlib import aclosing
 from sprint_agents import Engine, Run, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.events import ExecutionFinished, RunFinished, SubtaskStarted
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 
 
 async def main(engine: Engine | None = None, *, task: str = "countdown 4 9 24 37") -> Run | None:

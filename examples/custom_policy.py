@@ -15,9 +15,9 @@ from typing import Any
 
 from sprint_agents import Answer, Engine, Execution, Planning, Policy, Run, Sampling, Sprint, Stage, Step
 from sprint_agents.engines import LocalEngine
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
+from sprint_agents.nano.tasks import Countdown
 from sprint_agents.policies import interleaved
-from sprint_agents.tasks import Countdown
 
 TASK = "Use 23, 13, 6, 6 to make 96."
 

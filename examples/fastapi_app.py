@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from sprint_agents import Budget, Engine, Run, Sprint, SprintError
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 
 
 class Question(BaseModel):

@@ -20,8 +20,8 @@ from .manifest import Manifest
 from .records import record
 
 if TYPE_CHECKING:
-    from .dialect.conversation import Turns
-    from .dialect.turns import ToolBrief
+    from .dialects.conversation import Turns
+    from .dialects.turns import ToolBrief
 
 
 class Sampling(BaseModel):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .dialect.diagnostics import Diagnostic
+from .dialects.diagnostics import Diagnostic
 from .errors import ConfigurationError
 from .trajectory import Trajectory
 

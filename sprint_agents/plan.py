@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict, TypeVar, Unpack
 
-from .dialect.diagnostics import Diagnostic
+from .dialects.diagnostics import Diagnostic
 from .errors import PolicyError
 from .usage import CallUsage, StageUsage
 

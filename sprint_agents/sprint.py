@@ -10,12 +10,13 @@ from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Ledger, Limits, Share
-from .dialect.choice import DialectName, check_schemas, choose_dialect
-from .dialect.protocol import Dialect
+from .dialects.base import Dialect
+from .dialects.choice import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
 from .feed import Feed
+from .nano.tasks import Task, understand
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
@@ -25,7 +26,6 @@ from .runtime.inner import InnerSprint
 from .runtime.journal import Journal, JournalHeader
 from .runtime.session import Listener, RoleStops, Session
 from .state import State
-from .tasks import Task, understand
 from .usage import Usage
 
 

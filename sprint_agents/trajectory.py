@@ -12,10 +12,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from .dialect.answers import answer_value
-from .dialect.diagnostics import Diagnostic
-from .dialect.outline import Outline, PlanPart, outline
-from .dialect.tags import Tags, load_tags
+from .dialects.answers import answer_value
+from .dialects.diagnostics import Diagnostic
+from .dialects.tags.format import Tags, load_tags
+from .dialects.tags.outline import Outline, PlanPart, outline
 from .metrics import Branch, parallelisation_ratio, sequential_tokens, sequential_tokens_strict
 
 TokenUnit = Literal["words", "tokens"]

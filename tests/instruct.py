@@ -28,7 +28,7 @@ def build_tokenizer() -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    files = sorted(map(str, [*_WORDS.glob("*.py"), *_WORDS.glob("dialect/*")]))
+    files = sorted(map(str, [*_WORDS.glob("*.py"), *_WORDS.glob("dialects/**/*.[jpt]*")]))
     tokenizer.train([name for name in files if Path(name).is_file()], trainer)
     return tokenizer
 

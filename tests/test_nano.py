@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sprint_agents import Sprint, Trajectory
 from sprint_agents.engines import LocalEngine
 from sprint_agents.events import PlannerWrote, SubtaskStarted
-from sprint_agents.models import nano_path
-from sprint_finetune import arithmetic, multiplication
-from sprint_finetune.problems import problems
+from sprint_agents.nano import nano_path
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.problems import problems
 
 pytestmark = pytest.mark.local
 

@@ -61,9 +61,9 @@ def test_wheel_installs_three_packages(wheel: Path) -> None:
     "name",
     [
         "sprint_agents/py.typed",
-        "sprint_agents/dialect/tags_v1.json",
+        "sprint_agents/dialects/tags/tags_v1.json",
         *(
-            f"sprint_agents/models/sprint-nano/{name}"
+            f"sprint_agents/nano/sprint-nano/{name}"
             for name in ("README.md", "config.json", "model.safetensors", "sprint.json", "tokenizer.json")
         ),
     ],
@@ -109,7 +109,7 @@ def test_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     code = (
         "import sprint_agents, sprint_finetune, sprint_integrations\n"
-        "from sprint_agents.dialect.tags import load_tags\n"
+        "from sprint_agents.dialects.tags.format import load_tags\n"
         "load_tags()\n"
         "print(sprint_agents.__file__, sprint_agents.__version__)\n"
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sprint_agents.trajectory import Trajectory, count_words
 
-from .dialect.texts import tagged_texts
+from .dialects.texts import tagged_texts
 
 LOGS = Path(__file__).parent / "trajectories"
 

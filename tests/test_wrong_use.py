@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sprint_agents import Answer, Executor, Plan, Planner, Sprint, State
-from sprint_agents.dialect.json_dialect import JsonDialect
+from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.engines.openai import OpenAIEngine, Server
 from sprint_agents.errors import ConfigurationError, PolicyError, SprintError
 from sprint_agents.testing import FakeEngine

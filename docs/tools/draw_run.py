@@ -59,7 +59,7 @@ class Recording(BaseModel):
 async def record(task: str) -> Recording:
     """Solve ``task`` greedily with sprint-nano and note when each prompt closed."""
     from sprint_agents.engines import LocalEngine  # drawing alone needs no torch
-    from sprint_agents.models import nano_path
+    from sprint_agents.nano import nano_path
 
     async with LocalEngine(nano_path()) as engine:
         sprint = Sprint(engine, sampling=Sampling(temperature=0))

@@ -75,7 +75,7 @@ def _started() -> str:
 
 def shipped() -> Path:
     """Find the model that comes with the package."""
-    from sprint_agents.models import nano_path
+    from sprint_agents.nano import nano_path
 
     return nano_path()
 

@@ -7,9 +7,9 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.manifest import CountdownRange, Manifest
-from sprint_agents.tasks import Countdown
+from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Latency, Prompt
 
 _TAGS = load_tags(1)

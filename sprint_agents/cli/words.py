@@ -2,7 +2,7 @@
 
 import re
 
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.errors import SprintError
 from sprint_agents.run import Run
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from sprint_agents.dialect.conversation import History, Message, Render, Turns, turns_of_template
+from sprint_agents.dialects.conversation import History, Message, Render, Turns, turns_of_template
 from sprint_agents.errors import InvalidCheckpoint, MissingExtra
 
 _FILE = "chat_template.jinja"

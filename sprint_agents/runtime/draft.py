@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sprint_agents import metrics
-from sprint_agents.dialect.diagnostics import Diagnostic
+from sprint_agents.dialects.diagnostics import Diagnostic
 from sprint_agents.plan import Keep, Stage
 from sprint_agents.usage import CallUsage, StageUsage
 

@@ -5,7 +5,7 @@ Invariant: executions stand in prompt order, whatever order they finished in.
 
 from collections.abc import Iterable, Sequence
 
-from sprint_agents.dialect.protocol import Dialect
+from sprint_agents.dialects.base import Dialect
 from sprint_agents.errors import PolicyError, Superseded
 from sprint_agents.plan import Failure, Keep
 from sprint_agents.state import State

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.context import Context
-from sprint_agents.dialect.protocol import Dialect, Role
+from sprint_agents.dialects.base import Dialect, Role
 from sprint_agents.engine import Constrains, Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from sprint_agents.context import Context
-from sprint_agents.dialect.diagnostics import Diagnostic
-from sprint_agents.dialect.items import Item, PromptClosed
-from sprint_agents.dialect.protocol import Form, Reader
-from sprint_agents.dialect.turns import Result
+from sprint_agents.dialects.base import Form, Reader
+from sprint_agents.dialects.diagnostics import Diagnostic
+from sprint_agents.dialects.items import Item, PromptClosed
+from sprint_agents.dialects.turns import Result
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Nested, Plan, Stage, Subtask

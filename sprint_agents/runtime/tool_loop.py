@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from sprint_agents.agents import Executor
-from sprint_agents.dialect.turns import ToolCall, ToolOutcome
+from sprint_agents.dialects.turns import ToolCall, ToolOutcome
 from sprint_agents.events import ToolCalled, ToolFinished
 from sprint_agents.plan import ToolUse
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sprint_agents.agents import Executor
 from sprint_agents.context import Context
-from sprint_agents.dialect.turns import Result, ToolCalls, ToolOutcome, Turn
+from sprint_agents.dialects.turns import Result, ToolCalls, ToolOutcome, Turn
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import InvalidResult
 from sprint_agents.events import ExecutionRetried, ExecutorWrote

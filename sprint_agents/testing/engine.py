@@ -15,7 +15,7 @@ from typing import Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Chunk, Constrains, Finish, Request
 from sprint_agents.errors import (
     ConfigurationError,

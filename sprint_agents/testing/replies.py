@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.context import Context
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Request
 from sprint_agents.errors import EngineError, EngineRejected
 

@@ -3,9 +3,9 @@
 from itertools import islice
 
 from sprint_agents.cli.demo import PROBLEMS
-from sprint_agents.tasks import Countdown
+from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Fault
-from sprint_finetune.problems import problems, split_of
+from sprint_finetune.nano.problems import problems, split_of
 
 
 def test_the_problems_are_the_first_held_out_ones() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sprint_agents import Run, Usage
-from sprint_agents.tasks import Countdown
+from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Fault, Prompt
 
 SOLVABLE, UNSOLVABLE = "countdown 3 7 25 46", "countdown 1 1 2 90"

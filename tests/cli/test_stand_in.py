@@ -4,7 +4,7 @@ from hypothesis import given, settings, strategies
 
 from sprint_agents import Sprint
 from sprint_agents.cli.stand_in import stand_in
-from sprint_agents.tasks import Countdown
+from sprint_agents.nano.tasks import Countdown
 from sprint_agents.trajectory import Trajectory
 
 numbers = strategies.lists(strategies.integers(1, 30), min_size=2, max_size=4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sprint_agents.dialect.conversation import Message, Turns
+from sprint_agents.dialects.conversation import Message, Turns
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.chat_template import turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint

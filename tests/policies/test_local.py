@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sprint_agents import Budget, Limits, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import SprintError
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, first_success, interleaved, race, self_consistency, sequential
 
 pytestmark = pytest.mark.local

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents import Answer, Executor, Plan, Sprint, Subtask
-from sprint_agents.dialect.items import PromptClosed
-from sprint_agents.dialect.reader import TagReader
-from sprint_agents.dialect.tagged import TagDialect
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.items import PromptClosed
+from sprint_agents.dialects.tags.dialect import TagDialect
+from sprint_agents.dialects.tags.format import load_tags
+from sprint_agents.dialects.tags.reader import TagReader
 from sprint_agents.errors import ExecutionFailed, PolicyError
 from sprint_agents.metrics import sequential_tokens_strict
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual

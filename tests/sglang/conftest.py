@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def checkpoint() -> Path:
     if other := os.environ.get("SPRINT_TEST_CHECKPOINT"):
         return Path(other)
-    from sprint_agents.models import nano_path
+    from sprint_agents.nano import nano_path
 
     return nano_path()
 

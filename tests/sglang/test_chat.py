@@ -11,8 +11,8 @@ import pytest
 
 from sprint_agents import Executor, Planner
 from sprint_agents.context import Context
-from sprint_agents.dialect.json_dialect import JsonDialect
-from sprint_agents.dialect.turns import ToolCalls
+from sprint_agents.dialects.json.dialect import JsonDialect
+from sprint_agents.dialects.turns import ToolCalls
 from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer

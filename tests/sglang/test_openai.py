@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.dialect.conversation import Turns
+from sprint_agents.dialects.conversation import Turns
 from sprint_agents.engine import Engine
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from sprint_agents.context import Context
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.errors import (
     EngineOverloaded,
     EngineProtocolError,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sprint_agents.cli.commands import Commands, VersionFlag
-from sprint_finetune.problems import Family, Split
+from sprint_finetune.nano.problems import Family, Split
 
 from . import evaluating, writing
 from .curating import By, Options, draw, run
@@ -153,7 +153,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Model, data and settings of a run.")],
 ) -> None:
     """Fine-tune a model on curated samples; the same command goes on from the last checkpoint."""
-    from sprint_finetune.settings import Settings
-    from sprint_finetune.sft import train as fine_tune
+    from sprint_finetune.training.settings import Settings
+    from sprint_finetune.training.sft import train as fine_tune
 
     typer.echo(fine_tune(Settings.load(recipe)))

@@ -13,13 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sprint_agents import Sampling
 from sprint_agents.engines import LocalEngine
-from sprint_agents.models import nano_path
-from sprint_agents.tasks import Task
-from sprint_finetune import arithmetic, multiplication, problems
+from sprint_agents.nano import nano_path
+from sprint_agents.nano.tasks import Task
 from sprint_finetune.curation.answers import MathVerifier
 from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, held_out, load_cases, summarise
 from sprint_finetune.evaluation.plots import draw
 from sprint_finetune.evaluation.summary import markdown
+from sprint_finetune.nano import arithmetic, multiplication, problems
 
 Family = Literal["countdown", "arithmetic", "multiplication"]
 

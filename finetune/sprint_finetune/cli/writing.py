@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune import arithmetic, multiplication
-from sprint_finetune.problems import Family, Split, problems, solved
-from sprint_finetune.traces import Solved, complete
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.problems import Family, Split, problems, solved
+from sprint_finetune.nano.traces import Solved, complete
 
 
 def write(family: Family, *, count: int, seed: int, split: Split, slips: float, unsolvable: float, out: Path) -> None:

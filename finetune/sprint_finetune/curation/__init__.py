@@ -5,12 +5,12 @@ stages, filter, write in the tag dialect, split. ``curate`` runs them over a sou
 """
 
 from .by_llm import LLMExtractor
-from .by_rules import RuleExtractor
 from .extractor import Extractor
 from .filtering import Criteria
 from .records import Rejection, Sample, Trace
 from .reformatting import Style
 from .report import Report
+from .rules.by_rules import RuleExtractor
 from .runner import Progress, Settings, curate
 from .sources import Columns, Reading, from_dataset, from_jsonl, from_rows
 

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, Self
 
-from sprint_agents.dialect.answers import boxed
+from sprint_agents.dialects.answers import boxed
 from sprint_agents.errors import MissingExtra
-from sprint_agents.tasks import recognise
+from sprint_agents.nano.tasks import recognise
 
 from .lines import in_words, lines_of
 from .records import Rejection, Trace, Verdict

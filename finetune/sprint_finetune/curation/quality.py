@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.trajectory import Trajectory, TrajectoryStage
 
-from .borrowing import Makers, Uses
-from .evidence import Facts, symbols_of
-from .headings import inputs_of, restated
 from .lines import lines_of
 from .records import Packed, Trace, Violation
 from .reformatting import StepText, basis_of, text_of_step
+from .rules.borrowing import Makers, Uses
+from .rules.evidence import Facts, symbols_of
+from .rules.headings import inputs_of, restated
 
 
 def violations_of(trace: Trace, packed: Packed) -> tuple[Violation, ...]:

@@ -12,8 +12,8 @@ from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict
 
-from sprint_agents.dialect.answers import boxed
-from sprint_agents.dialect.tags import Tags, load_tags
+from sprint_agents.dialects.answers import boxed
+from sprint_agents.dialects.tags.format import Tags, load_tags
 
 from .lines import in_words, lines_of, numbers_in, taken
 from .records import Packed, Step, Trace

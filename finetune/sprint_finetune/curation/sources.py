@@ -13,8 +13,8 @@ from typing import IO, Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from sprint_agents.dialect.lexer import Lexer, Tag
-from sprint_agents.dialect.tags import load_tags
+from sprint_agents.dialects.tags.format import load_tags
+from sprint_agents.dialects.tags.lexer import Lexer, Tag
 from sprint_agents.errors import ConfigurationError, MissingExtra
 
 from .lines import lines_of

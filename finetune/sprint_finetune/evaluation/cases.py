@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.tasks import Task, recognise
+from sprint_agents.nano.tasks import Task, recognise
 
 _CHOICES = "ABCD"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from sprint_agents.dialect.conversation import Turns
+    from sprint_agents.dialects.conversation import Turns
 
     from .scheduler import Scheduler
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from sprint_agents.dialect.json_values import write
-from sprint_agents.dialect.turns import ToolBrief
+from sprint_agents.dialects.json.values import write
+from sprint_agents.dialects.turns import ToolBrief
 
 from .api import Body, Target
 from .conversation import MARKS

@@ -42,7 +42,7 @@ from .schema import parsed
 from .server import Server, ServerName, server_of
 
 if TYPE_CHECKING:
-    from sprint_agents.dialect.conversation import Turns
+    from sprint_agents.dialects.conversation import Turns
 
 _SHRINKINGS = 2
 """A server may name the model's bound on completions first, then the end of the context."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from sprint_agents.dialect.conversation import PROBES, Probe
+from sprint_agents.dialects.conversation import PROBES, Probe
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import EngineError
 

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from sprint_agents import Executor, Planner, Sprint
-from sprint_agents.dialect.conversation import Message, Turns
+from sprint_agents.dialects.conversation import Message, Turns
 from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.engines import ChatTemplate, LocalEngine
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint

@@ -13,7 +13,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Sampling
 from sprint_agents.engines.local import LocalEngine, LocalStatistics
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 from tests.engines.contract import Answer, ask, request_of
 
 from .conftest import CONTEXT, VOCABULARY

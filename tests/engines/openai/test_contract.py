@@ -8,7 +8,7 @@ import pytest
 
 from sprint_agents.engine import CachesEnded, Constrains, Converses, Engine
 from sprint_agents.engines.openai import OpenAIEngine, ServerName
-from sprint_agents.models import nano_path
+from sprint_agents.nano import nano_path
 from tests.engines import contract
 
 from .scripted import served, writes

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.context import Context
-from sprint_agents.dialect.json_dialect import JsonDialect
+from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.engine import Constrains, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine, Server
 from sprint_agents.errors import ConfigurationError, InvalidRequest

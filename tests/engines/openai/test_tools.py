@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from sprint_agents import Answer, Executor, Plan, Planner, Sprint
 from sprint_agents.context import Context
-from sprint_agents.dialect.json_dialect import JsonDialect
-from sprint_agents.dialect.turns import ToolBrief, ToolCall, ToolCalls
+from sprint_agents.dialects.json.dialect import JsonDialect
+from sprint_agents.dialects.turns import ToolBrief, ToolCall, ToolCalls
 from sprint_agents.engine import Chunk, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from sprint_agents.dialect.conversation import Turns
+from sprint_agents.dialects.conversation import Turns
 from sprint_agents.errors import EngineRejected
 from sprint_agents.testing import FakeEngine, Fault
 from sprint_finetune.curation import LLMExtractor, Rejection, Trace

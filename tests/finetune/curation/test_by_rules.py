@@ -6,17 +6,17 @@ import random
 
 import pytest
 
-from sprint_agents.tasks import recognise
-from sprint_finetune import arithmetic, multiplication
+from sprint_agents.nano.tasks import recognise
 from sprint_finetune.curation import RuleExtractor, Trace
-from sprint_finetune.curation.by_rules import read_steps
 from sprint_finetune.curation.dag import unordered_pairs
 from sprint_finetune.curation.extractor import fault_of
 from sprint_finetune.curation.labelled import Agreement, LabelledTrace, agreement
 from sprint_finetune.curation.lines import lines_of, numbers_in, taken
 from sprint_finetune.curation.packing import pack
 from sprint_finetune.curation.quality import violations_of
-from sprint_finetune.traces import chain
+from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.traces import chain
 
 
 def parallel(trace: Trace) -> set[tuple[str, str]]:

@@ -21,11 +21,11 @@ from sprint_finetune.curation import (
     from_jsonl,
 )
 from sprint_finetune.curation.answers import stated_answer
-from sprint_finetune.curation.by_rules import read_steps
 from sprint_finetune.curation.packing import pack
 from sprint_finetune.curation.quality import lines_changed, violations_of
 from sprint_finetune.curation.records import Dag, Extraction, Step
 from sprint_finetune.curation.reformatting import trajectory_text
+from sprint_finetune.curation.rules.by_rules import read_steps
 
 MEGABYTE = 1_000_000
 

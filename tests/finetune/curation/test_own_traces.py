@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from sprint_finetune import arithmetic, multiplication
 from sprint_finetune.curation import Criteria, RuleExtractor, Sample, Settings, Style, Trace, curate
-from sprint_finetune.curation.by_rules import read_steps
 from sprint_finetune.curation.lines import lines_of
 from sprint_finetune.curation.packing import pack
 from sprint_finetune.curation.quality import lines_changed, violations_of
 from sprint_finetune.curation.reformatting import trajectory_text
-from sprint_finetune.paths import calls_of, encode_calls
-from sprint_finetune.problems import PHASES, problems, solved
-from sprint_finetune.samples import encode
-from sprint_finetune.search import LARGEST, openings
-from sprint_finetune.tokenizer import build_tokenizer
-from sprint_finetune.traces import Call, Piece, Solved, chain, complete, executors, planner
+from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.problems import PHASES, problems, solved
+from sprint_finetune.nano.samples import encode
+from sprint_finetune.nano.search import LARGEST, openings
+from sprint_finetune.nano.tokenizer import build_tokenizer
+from sprint_finetune.nano.traces import Call, Piece, Solved, chain, complete, executors, planner
+from sprint_finetune.training.paths import calls_of, encode_calls
 
 PLAIN = Style(separators=False, basis=False, breaks=False)
 ALL = Criteria(ratio=1, width=0, violations=0)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_finetune.curation import Trace
-from sprint_finetune.curation.by_rules import read_steps
 from sprint_finetune.curation.packing import pack, shape_of
 from sprint_finetune.curation.page import Shown, dag_svg, report_page, sample_page
 from sprint_finetune.curation.records import Packed, Rejection, Step, Violation
 from sprint_finetune.curation.report import Tally
+from sprint_finetune.curation.rules.by_rules import read_steps
 
 
 @pytest.fixture

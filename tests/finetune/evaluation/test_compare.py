@@ -10,7 +10,7 @@ from sprint_agents.testing import FakeEngine
 from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, load_cases, summarise
 from sprint_finetune.evaluation.plots import draw
 from sprint_finetune.evaluation.summary import markdown, wilson
-from sprint_finetune.problems import problems
+from sprint_finetune.nano.problems import problems
 
 PLAN = "<Plan_1>\n<prompt_1.1>left</prompt_1.1>\n<prompt_1.2>right</prompt_1.2>\n</Plan_"
 ANSWER = "<Final_answer>\n\\boxed{2*(3+4)}\n</Final_answer>"

@@ -1,0 +1,1 @@
+"""Fine-tuning any causal model on curated trajectories."""

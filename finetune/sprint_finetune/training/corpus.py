@@ -1,0 +1,134 @@
+"""Curated samples, from JSONL files to flattened tries."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from transformers import PreTrainedTokenizerBase
+
+from sprint_agents.dialects.tags.dialect import TagDialect
+from sprint_agents.errors import ConfigurationError
+from sprint_finetune.nano.traces import Call
+
+from .paths import calls_of, encode_calls, in_one
+from .settings import Settings, Way
+from .trie import Flattened, Shared, flatten
+
+_log = structlog.get_logger()
+_NAMED = 3
+"""How many samples an error names."""
+
+
+class TrainingSample(BaseModel):
+    """One line of a training file: a problem and its trajectory in tags. Other columns are for other readers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    problem: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a path may be, and a row, in tokens; None for as long as it takes."""
+
+    context: int
+    row_tokens: int | None = None
+
+
+def read_samples(paths: Iterable[Path]) -> list[TrainingSample]:
+    """Read JSONL files, one sample a line.
+
+    Raises:
+        ConfigurationError: a file cannot be read, a line is no sample, an id is given twice, or there is no sample.
+    """
+    samples: dict[str, TrainingSample] = {}
+    names: list[str] = []
+    for path in paths:
+        names.append(str(path))
+        for place, line in _lines(path):
+            sample = _sample(place, line)
+            if sample.id in samples:
+                raise ConfigurationError(f"{place}: the id {sample.id!r} was given before: every sample needs its own")
+            samples[sample.id] = sample
+    if not samples:
+        raise ConfigurationError(f"there is no sample in {', '.join(names)}: did the curation reject all of them?")
+    return [*samples.values()]
+
+
+def tries(
+    samples: Sequence[TrainingSample], tokenizer: PreTrainedTokenizerBase, settings: Settings, *, limits: Limits
+) -> list[Flattened]:
+    """Turn samples into tries, as ``settings.way`` says; those that are too long are refused or left out.
+
+    Raises:
+        ConfigurationError: a text is no trajectory, a sample is too long, or none is left.
+    """
+    dialect = TagDialect.of(settings.manifest)
+    made: list[Flattened] = []
+    overlong: list[str] = []
+    for sample in samples:
+        try:
+            calls = calls_of(sample.text, problem=sample.problem, dialect=dialect)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"sample {sample.id!r}: {error}") from error
+        parts = flattened(calls, tokenizer, way=settings.way, shared=settings.shared)
+        depth, longest = max(part.depth for part in parts), max(len(part) for part in parts)
+        if depth > limits.context:
+            overlong.append(f"{sample.id!r} has a path of {depth} tokens, over context = {limits.context}")
+        elif limits.row_tokens is not None and longest > limits.row_tokens:
+            overlong.append(f"{sample.id!r} makes {longest} tokens, over row_tokens = {limits.row_tokens}")
+        else:
+            made += parts
+    if overlong:
+        named = "; ".join(overlong[:_NAMED]) + ("; …" if len(overlong) > _NAMED else "")
+        if settings.overlong == "error" or not made:
+            raise ConfigurationError(
+                f"{len(overlong)} of {len(samples)} samples are too long: {named}. "
+                'Raise the limit, or set overlong = "skip" to train without them'
+            )
+        _log.warning("samples left out", count=len(overlong), of=len(samples), why=named)
+    return made
+
+
+def flattened(
+    calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase, *, way: Way, shared: Shared = "once"
+) -> list[Flattened]:
+    """Flatten the calls of one trajectory, its planner's first, in one of the three ways.
+
+    ``causal``: one sequence, all of it learned but the question. ``calls``: a sequence a call. ``trie``: one trie.
+    """
+    if way == "causal":
+        return [flatten(encode_calls([in_one(calls[0])], tokenizer))]
+    paths = encode_calls(calls, tokenizer)
+    return [flatten(paths, shared=shared)] if way == "trie" else [flatten([path]) for path in paths]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Return the lines of a file that are not blank, each with its place."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", line
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the data {path} cannot be read: {error}") from error
+
+
+def _sample(place: str, line: str) -> TrainingSample:
+    try:
+        content: object = json.loads(line)
+    except ValueError as error:
+        raise ConfigurationError(f"{place} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{place} is no JSON object with id, problem and text")
+    try:
+        return TrainingSample.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        columns = ", ".join(str(name) for name in content)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        raise ConfigurationError(f"{place} is no sample: {faults}; its columns are {columns}") from error

@@ -1,0 +1,73 @@
+"""Which dialect a run speaks."""
+
+from typing import Literal
+
+from sprint_agents.engine import ChecksSchemas, Engine
+from sprint_agents.errors import ConfigurationError
+
+from .base import Dialect, Role
+from .conversation import Turns
+from .json.dialect import PLAIN_TURNS, JsonDialect
+from .json.words import load_words
+from .tags.dialect import TagDialect
+
+DialectName = Literal["tags", "json"]
+"""The paper's tags, for models that were trained on them; JSON, for any model that follows instructions."""
+
+
+def choose_dialect(
+    dialect: Dialect | DialectName | None, engine: Engine, *, executors: Engine | None = None
+) -> Dialect:
+    """Return the dialect of that name as ``engine`` needs it, or a dialect of the caller's own as it is.
+
+    None stands for what the checkpoint's ``sprint.json`` says; where there is none, json if the engine's model was made
+    for conversations, tags otherwise. ``executors`` is where executors run, if that is not where the planner does.
+
+    Raises:
+        ConfigurationError: there is no dialect of that name, or the two engines write turns in different ways.
+        InvalidCheckpoint: the model's chat template rewrites what was said.
+    """
+    if dialect is not None and not isinstance(dialect, str):
+        return dialect
+    manifest = engine.manifest
+    name = dialect or (manifest.dialect if manifest else "json" if turns_of_engine(engine) else "tags")
+    trained = manifest if manifest is not None and manifest.dialect == name else None
+    if name == "tags":
+        return TagDialect.of(trained)
+    if name == "json":
+        turns = turns_of_engine(engine) or PLAIN_TURNS
+        if executors is not None and (turns_of_engine(executors) or PLAIN_TURNS) != turns:
+            raise ConfigurationError(
+                f"{engine.name} and {executors.name} mark the turns of a conversation differently, and executors go on "
+                "with the planner's turns: run both on engines of one kind, or give dialect=JsonDialect(turns)"
+            )
+        return JsonDialect(turns, words=load_words(trained.dialect_version if trained else 1))
+    raise ConfigurationError(f"there is no dialect {name!r}: use 'tags', 'json', or a Dialect of your own")
+
+
+def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
+    """See that the engines can hold completions to the schemas of a run, as far as they say before anything is sent.
+
+    Raises:
+        ConfigurationError: one cannot.
+    """
+    asked_of: dict[Role, tuple[Engine, str]] = {
+        "plan": (engine, "a plan"),
+        "answer": (engine, "an answer"),
+        "execution": (executors, "an execution"),
+    }
+    for role, (asked, what) in asked_of.items():
+        if isinstance(asked, ChecksSchemas) and (schema := dialect.schema(role)) is not None:
+            asked.check_schema(schema, what=what)
+    if isinstance(executors, ChecksSchemas):
+        for tool in dialect.tools:
+            executors.check_schema(tool.schema, what=f"tool {tool.name!r}")
+
+
+def turns_of_engine(engine: Engine) -> Turns | None:
+    """Return how an engine marks turns (see ``Converses``); None for one whose model knows no conversations.
+
+    Raises:
+        InvalidCheckpoint: the model's chat template rewrites what was said.
+    """
+    return getattr(engine, "turns", None)

@@ -1,0 +1,1 @@
+"""Plans and results as JSON, for any model that follows instructions."""

@@ -1,0 +1,274 @@
+"""Plans and results as JSON, for any model that follows instructions; its words and keys are in ``json_v1.toml``.
+
+Layout of a run, ``|`` marking where a request ends and the runtime goes on::
+
+    system     how planner and executor write, what their types are, the tools; the same for every request
+    user       the task
+    user       planner, stage 1: …
+    assistant  {"subtasks": [{"prompt": "…"}, {"prompt": "…"}]}|
+    user       executor 1.1: …
+    assistant  {"result": …}|                                        as the ids that the executor produced
+    user       executor 1.2: …
+    assistant  {"result": …}|
+    user       planner, stage 2: …
+    assistant  {"answer": …}|
+
+An executor reads the planner's own turn up to the end of its subtask's object, and then, in a turn of the user, which
+subtask it is to carry out: roles stand in the suffix alone.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic_core import from_json
+
+from sprint_agents.dialects.answers import answer_value
+from sprint_agents.dialects.base import Form, Role
+from sprint_agents.dialects.conversation import Speaker, Turns
+from sprint_agents.dialects.tags.format import TagStops
+from sprint_agents.dialects.turns import AgentBrief, ToolBrief, ToolOutcome, Turn
+
+from .reader import JsonReader
+from .schema import answer_schema, execution_schema, plan_schema
+from .turn import read_turn
+from .values import without_marks, write
+from .words import JsonWords, fill, load_words
+
+_SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
+
+PLAIN_TURNS = Turns(opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n"))
+"""Turns for engines that have none of their own."""
+
+
+class JsonDialect:
+    r"""Plans and results as JSON in the turns of a conversation.
+
+    ``turns`` are the engine's. ``planner`` and ``executor`` are what the model is told of the agents; there is no
+    executor where a program carries out the subtasks.
+
+    >>> JsonDialect().given(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
+    '{"subtasks": [{"prompt": "Add 1 and 2."}'
+    """
+
+    def __init__(
+        self,
+        turns: Turns = PLAIN_TURNS,
+        *,
+        words: JsonWords | None = None,
+        planner: AgentBrief | None = None,
+        executor: AgentBrief | None = None,
+    ) -> None:
+        self.turns = turns
+        self.words = words or load_words()
+        self._planner = planner or AgentBrief()
+        self._executor = executor
+        self._calls = turns.calls if executor is not None and executor.tools else None
+        self._close = turns.close("assistant")
+        self._stop = self._close.strip()
+        stops = (self._stop,) if self._stop else ()
+        self._stops = TagStops(plan=stops, execution=stops, answer=stops)
+        texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
+        # Those that begin as special tokens do are never written anyway, see ``without_marks``.
+        marks = (text for text in texts if text and not text.startswith("<|"))
+        self._marks = tuple(sorted(marks, key=len, reverse=True))
+        self._user = (turns.open("user"), turns.close("user"))
+        self._assistant = turns.open("assistant")
+        keys = self.words.keys
+        self._tool, self._result, self._failed = (
+            self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
+        )
+        self._system = self._told_of_all()
+        self._schemas: Mapping[Role, str | None] = {
+            "plan": plan_schema(keys, self._planner),
+            "answer": answer_schema(keys, self._planner),
+            "execution": None if executor is None else execution_schema(keys, executor, calls=self._calls is None),
+        }
+
+    @property
+    def stops(self) -> TagStops:
+        """The mark that ends the model's turn."""
+        return self._stops
+
+    @property
+    def tools(self) -> tuple[ToolBrief, ...]:
+        """The executor's tools, where the engine has turns for calls; else they are told of in the system's turn."""
+        return self._executor.tools if self._calls is not None and self._executor is not None else ()
+
+    def question(self, task: str) -> str:
+        """Tell the model of both roles in the system's turn, and the task in the user's."""
+        turns = self.turns
+        system = f"{turns.open('system')}{self._system}{turns.close('system')}"
+        asked = f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
+        return f"{asked}{self._ready()}" if turns.alternate else asked
+
+    def reader(self, stage: int, form: Form) -> JsonReader:
+        """Read JSON, and before it whatever there is."""
+        typed = self._planner.schema is not None
+        return JsonReader(self.words.keys, stage=stage, form=form, marks=self.stops.plan, typed=typed)
+
+    def opening(self, stage: int, form: Form) -> str:
+        """Ask for a plan, a chain or the answer."""
+        words = self.words.turns
+        return self._asked(fill({"plan": words.plan, "chain": words.chain, "answer": words.answer}[form], stage=stage))
+
+    def ending(self, form: Form, written: str) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def given(self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()) -> list[str]:
+        """Write a policy's plan as a turn of the planner; JSON says everything."""
+        keys = self.words.keys
+        thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
+        pending = f"{self.opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        key, waits = self._written(keys.prompt[0]), self._written(keys.after[0])
+        pieces: list[str] = []
+        for index, prompt in enumerate(prompts):
+            others = after[index] if index < len(after) else ()
+            behind = f", {waits}: {[*others]}" if others else ""
+            pieces.append(f"{pending}{{{key}: {self._written(prompt)}{behind}}}")
+            pending = ", "
+        return [*pieces, "]}" if pieces else f"{pending}]}}"]
+
+    def quoted(self, text: str) -> str:
+        """Return the text as it is: as a JSON string it is nothing else."""
+        return text
+
+    def plan_end(self, stage: int, written: str, *, executions: bool) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def executions(self, stage: int) -> str:
+        """Write nothing: each execution has turns of its own."""
+        return ""
+
+    def execution(self, stage: int, number: int) -> str:
+        """Ask for one execution."""
+        return self._asked(fill(self.words.turns.execution, stage=stage, number=number))
+
+    def execution_end(self, stage: int, number: int, written: str) -> str:
+        """End the model's turn."""
+        return self._closing(written)
+
+    def executions_end(self, stage: int) -> str:
+        """Write nothing."""
+        return ""
+
+    def told(self, text: str, *, failed: bool) -> str:
+        """Write a result, or why there is none, as an executor would have."""
+        value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
+        return f"{{{self._failed if failed else self._result}: {value}}}"
+
+    def branch(self, stage: int) -> str:
+        """End the planner's turn where the subtask does."""
+        return self._close
+
+    def header(self, stage: int, number: int) -> str:
+        """End the planner's turn, and ask for the execution."""
+        return self._close + self.execution(stage, number)
+
+    def nested(self, stage: int, number: int) -> str:
+        """Ask for one execution, or for a plan of it."""
+        return self._asked(fill(self.words.turns.nested, stage=stage, number=number))
+
+    def answer(self, text: str) -> str:
+        r"""Return JSON as it is, and of a text what its last ``\boxed{…}`` holds, or all of it."""
+        return answer_value(text) if self._planner.schema is None else text
+
+    def for_agents(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
+        """Tell the model of these agents."""
+        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor)
+
+    def turn(self, stage: int, number: int, written: str) -> Turn:
+        """Read a result, or calls of tools."""
+        executor = self._executor or AgentBrief()
+        typed, tools = executor.schema is not None, bool(executor.tools)
+        if self._calls is not None and self._calls in written:
+            written = written.partition(self._calls)[2]
+        return read_turn(written, self.words.keys, marks=self.stops.execution, typed=typed, tools=tools)
+
+    def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
+        """End the model's turn, and write what the tools returned: in turns of theirs, if it called them natively."""
+        if self._calls is not None and self._calls in written:
+            told = "".join(self._tool_turn(outcome) for outcome in outcomes)
+            return f"{self._closing(written)}{told}{self._assistant}"
+        results = [
+            f"{{{self._tool}: {self._written(outcome.tool)}, "
+            f"{self._failed if outcome.failed else self._result}: {without_marks(outcome.text, self._marks)}}}"
+            for outcome in outcomes
+        ]
+        words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{', '.join(results)}]")
+        return self._closing(written) + self._asked(words)
+
+    def retry_note(self, role: Role, stage: int, number: int, written: str, error: str) -> str:
+        """End the model's turn, and write what is wrong."""
+        turns = self.words.turns
+        said = self._written(error)
+        if role == "execution":
+            return self._closing(written) + self._asked(
+                fill(turns.invalid_execution, stage=stage, number=number, error=said)
+            )
+        note = self._closing(written) + self._said(fill(turns.invalid_answer, stage=stage, error=said))
+        return note + self._ready() if self.turns.alternate else note
+
+    def schema(self, role: Role) -> str | None:
+        """Return the schema of a plan or answer, of a result or call of tools, or of an answer alone."""
+        return self._schemas[role]
+
+    def _told_of_all(self) -> str:
+        words, executor = self.words.system, self._executor
+        types = [(words.answer, self._planner.schema)]
+        if executor is not None:
+            types.append((words.result, executor.schema))
+        parts = [words.planner, words.program if executor is None else words.executor]
+        if executor is not None and executor.tools:
+            told = (
+                fill(words.tool, tool=tool.name, description=tool.description, schema=tool.schema)
+                for tool in executor.tools
+            )
+            parts.append(words.offered if self._calls is not None else "\n".join([words.tools, *told]))
+        said = (fill(words.typed if schema else words.text, what=what, schema=schema or "") for what, schema in types)
+        parts.append("\n".join([words.thoughts, *said]))
+        agents = {"planner": self._planner, "executor": executor or AgentBrief()}
+        parts += [
+            fill(words.instructions, role=role, instructions=agent.instructions)
+            for role, agent in agents.items()
+            if agent.instructions
+        ]
+        return "\n\n".join(part.strip() for part in parts)
+
+    def _written(self, text: str) -> str:
+        return write(text, marks=self._marks)
+
+    def _said(self, words: str) -> str:
+        return f"{self._user[0]}{words}{self._user[1]}"
+
+    def _ready(self) -> str:
+        """Write a turn of the model's without meaning, between two of the user's where speakers must take turns."""
+        words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
+        return f"{self._assistant}{words}{self._close}"
+
+    def _tool_turn(self, outcome: ToolOutcome) -> str:
+        """Write what one call returned, or why it failed."""
+        text = without_marks(outcome.text, self._marks)
+        failed = f"{{{self._failed}: {text}}}"
+        return f"{self.turns.open('tool')}{failed if outcome.failed else text}{self.turns.close('tool')}"
+
+    def _asked(self, words: str) -> str:
+        return f"{self._said(words)}{self._assistant}"
+
+    def _closing(self, written: str) -> str:
+        """Find what ends a turn of the model, as far as it has not written that itself."""
+        at = written.rfind(self._stop) if self._stop else -1
+        if at < 0:
+            return self._close
+        rest, beyond = self._close.split(self._stop, 1)[1], written[at + len(self._stop) :]
+        if beyond.strip():
+            return self._close
+        return rest.removeprefix(beyond) if rest.startswith(beyond) else ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True

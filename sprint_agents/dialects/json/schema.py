@@ -1,0 +1,103 @@
+"""The JSON schemas of what a model writes, around those of the planner's answer and the executor's result."""
+
+import json
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from sprint_agents.dialects.turns import AgentBrief, ToolBrief
+
+from .words import JsonKeys
+
+Schema = dict[str, JsonValue]
+
+_TEXT: Schema = {"type": "string"}
+
+
+def plan_schema(keys: JsonKeys, planner: AgentBrief) -> str:
+    """Return the schema of a plan or an answer."""
+    parts = _Definitions()
+    subtask = _object({keys.prompt[0]: _TEXT, keys.after[0]: _array({"type": "integer"})}, optional=keys.after[0])
+    subtasks = _array(subtask, minItems=1)
+    answer = parts.embed(planner.schema, "answer")
+    return parts.written([_turn(keys, keys.subtasks[0], subtasks), _turn(keys, keys.answer[0], answer)])
+
+
+def answer_schema(keys: JsonKeys, planner: AgentBrief) -> str:
+    """Return the schema of an answer."""
+    parts = _Definitions()
+    return parts.written([_turn(keys, keys.answer[0], parts.embed(planner.schema, "answer"))])
+
+
+def execution_schema(keys: JsonKeys, executor: AgentBrief, *, calls: bool = True) -> str:
+    """Return the schema of a result, or of ``calls`` where there are tools and the model writes calls."""
+    parts = _Definitions()
+    turns = [_turn(keys, keys.result[0], parts.embed(executor.schema, "result"))]
+    if executor.tools and calls:
+        one = _any([_call(keys, tool, parts) for tool in executor.tools])
+        turns.append(_turn(keys, keys.call[0], _array(one, minItems=1)))
+    return parts.written(turns)
+
+
+def _call(keys: JsonKeys, tool: ToolBrief, parts: "_Definitions") -> Schema:
+    arguments = parts.embed(tool.schema, tool.name)
+    return _object({keys.tool[0]: {"type": "string", "enum": [tool.name]}, keys.arguments[0]: arguments})
+
+
+def _turn(keys: JsonKeys, key: str, value: Schema) -> Schema:
+    return _object({keys.thoughts[0]: _TEXT, key: value}, optional=keys.thoughts[0])
+
+
+def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [key for key in properties if key != optional],
+        "additionalProperties": False,
+    }
+
+
+def _array(items: Schema, **bounds: JsonValue) -> Schema:
+    return {"type": "array", "items": items, **bounds}
+
+
+def _any(schemas: Sequence[Schema]) -> Schema:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
+
+
+class _Definitions:
+    """Collects the definitions of the schemas that are put into one, each under a name of its own."""
+
+    def __init__(self) -> None:
+        self._definitions: Schema = {}
+
+    def embed(self, schema: str | None, name: str) -> Schema:
+        """Return a schema, given as text, for use in another; none stands for a text."""
+        if schema is None:
+            return _TEXT
+        inner: Schema = json.loads(schema)
+        definitions = inner.pop("$defs", {})
+        assert isinstance(definitions, dict)
+        names = {f"#/$defs/{key}": f"{name}_{key}" for key in definitions}
+        for key, value in definitions.items():
+            self._definitions[f"{name}_{key}"] = _renamed(value, names)
+        renamed = _renamed(inner, names)
+        assert isinstance(renamed, dict)
+        return renamed
+
+    def written(self, turns: Sequence[Schema]) -> str:
+        """Write the schema of one of ``turns``; the order of keys is the order in which a model is to write them."""
+        schema = _any(turns) | ({"$defs": self._definitions} if self._definitions else {})
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _renamed(schema: JsonValue, names: dict[str, str]) -> JsonValue:
+    if isinstance(schema, list):
+        return [_renamed(item, names) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    target = schema.get("$ref")
+    renamed = {key: _renamed(value, names) for key, value in schema.items()}
+    if isinstance(target, str) and target in names:
+        renamed["$ref"] = f"#/$defs/{names[target]}"
+    return renamed

@@ -1,0 +1,118 @@
+"""The words of the JSON dialect, from the versioned file beside this module: what a model is told, and the keys."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_GAP = re.compile(r"[\s_-]+")
+
+
+class SystemWords(BaseModel):
+    """The parts of the system's turn."""
+
+    model_config = _FROZEN
+
+    planner: str
+    executor: str
+    program: str
+    tools: str
+    tool: str
+    offered: str
+    thoughts: str
+    text: str
+    typed: str
+    answer: str
+    result: str
+    instructions: str
+
+
+class TurnWords(BaseModel):
+    """What the user's turn says before each turn of the model."""
+
+    model_config = _FROZEN
+
+    plan: str
+    chain: str
+    answer: str
+    execution: str
+    nested: str
+    results: str
+    ready: str
+    invalid_execution: str
+    invalid_answer: str
+
+
+class JsonKeys(BaseModel):
+    """The keys of what a model writes: each by its own name first, then what it may be called as well."""
+
+    model_config = _FROZEN
+
+    thoughts: tuple[str, ...]
+    subtasks: tuple[str, ...]
+    prompt: tuple[str, ...]
+    name: tuple[str, ...]
+    after: tuple[str, ...]
+    answer: tuple[str, ...]
+    result: tuple[str, ...]
+    call: tuple[str, ...]
+    tool: tuple[str, ...]
+    arguments: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+class JsonWords(BaseModel):
+    """One version of the words, as its file holds them."""
+
+    model_config = _FROZEN
+
+    system: SystemWords
+    turns: TurnWords
+    keys: JsonKeys
+
+
+def normal(key: str) -> str:
+    """Write a key as the lists of ``JsonKeys`` do.
+
+    >>> normal("Final Answer"), normal(" depends-on")
+    ('final_answer', 'depends_on')
+    """
+    return _GAP.sub("_", key.strip().lower())
+
+
+def pick(value: JsonValue, names: Sequence[str]) -> JsonValue:
+    """Return what stands under the first of ``names`` that is a key of ``value``; None where there is none.
+
+    >>> pick({"Depends on": [1]}, load_words().keys.after)
+    [1]
+    """
+    if not isinstance(value, dict):
+        return None
+    found = {normal(key): item for key, item in value.items()}
+    return next((found[name] for name in names if name in found), None)
+
+
+def fill(text: str, **words: str | int) -> str:
+    """Put words into the places that are named for them.
+
+    >>> fill("executor <stage>.<number>", stage=1, number=2)
+    'executor 1.2'
+    """
+    return _template(text) % words
+
+
+@cache
+def _template(text: str) -> str:
+    """Write the places as Python's ``%`` fills them, all at once: what is put into one is no place for another."""
+    return re.sub("<([a-z]+)>", r"%(\1)s", text.replace("%", "%%"))
+
+
+@cache
+def load_words(version: int = 1) -> JsonWords:
+    """Read the words of a dialect version from the file beside this module."""
+    text = files("sprint_agents.dialects.json").joinpath(f"json_v{version}.toml").read_text(encoding="utf-8")
+    return JsonWords.model_validate(tomllib.loads(text))

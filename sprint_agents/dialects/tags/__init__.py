@@ -1,0 +1,1 @@
+"""The paper's tag format, for models that were trained on it."""

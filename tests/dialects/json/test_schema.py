@@ -1,0 +1,142 @@
+"""The schemas, checked by a reader of the part of JSON Schema that they use."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from sprint_agents.dialects.json.dialect import JsonDialect
+from sprint_agents.dialects.turns import AgentBrief, ToolBrief
+
+
+class Node(BaseModel):
+    value: int
+    children: "list[Node]" = []
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+def brief(declared: Any, *tools: ToolBrief) -> AgentBrief:
+    schema = None if declared is str else json.dumps(TypeAdapter(declared).json_schema())
+    return AgentBrief(schema=schema, tools=tools)
+
+
+def dialect(answer: Any = str, result: Any = str, *tools: ToolBrief) -> JsonDialect:
+    return JsonDialect(planner=brief(answer), executor=brief(result, *tools))
+
+
+def satisfies(value: Any, schema: Any, root: Any) -> bool:
+    if "$ref" in schema:
+        target = root
+        for key in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        return satisfies(value, target, root)
+    if "anyOf" in schema:
+        return any(satisfies(value, choice, root) for choice in schema["anyOf"])
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    match schema.get("type"):
+        case "object":
+            known, required = schema["properties"], schema.get("required", [])
+            closed = schema.get("additionalProperties") is False and set(value) - set(known) if value else False
+            return (
+                isinstance(value, dict)
+                and not closed
+                and all(key in value for key in required)
+                and all(satisfies(item, known[key], root) for key, item in value.items() if key in known)
+            )
+        case "array":
+            return (
+                isinstance(value, list)
+                and len(value) >= schema.get("minItems", 0)
+                and all(satisfies(item, schema["items"], root) for item in value)
+            )
+        case "string":
+            return isinstance(value, str)
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case unknown:
+            raise AssertionError(f"this reader knows no {unknown!r}")
+
+
+def check(written: str, schema: str | None) -> bool:
+    assert schema is not None
+    root = json.loads(schema)
+    return satisfies(json.loads(written), root, root)
+
+
+@pytest.mark.parametrize(
+    ("written", "valid"),
+    [
+        ('{"thoughts": "so", "subtasks": [{"prompt": "a"}, {"prompt": "b", "after": [1]}]}', True),
+        ('{"subtasks": [{"prompt": "a"}]}', True),
+        ('{"answer": 3}', True),
+        ('{"thoughts": "so", "answer": 3}', True),
+        ('{"answer": "3"}', False),
+        ('{"subtasks": []}', False),
+        ('{"subtasks": [{"after": [1]}]}', False),
+        ('{"subtasks": [{"prompt": "a"}], "answer": 3}', False),
+        ('{"thoughts": "so"}', False),
+    ],
+)
+def test_a_plan_or_an_answer(written: str, valid: bool) -> None:
+    assert check(written, dialect(int).schema("plan")) is valid
+
+
+@pytest.mark.parametrize(
+    ("written", "valid"),
+    [('{"answer": {"x": 1, "y": 2}}', True), ('{"answer": {"x": 1}}', False), ('{"x": 1, "y": 2}', False)],
+)
+def test_an_answer(written: str, valid: bool) -> None:
+    assert check(written, dialect(Point).schema("answer")) is valid
+
+
+READ = ToolBrief("read", "Read a file.", json.dumps(TypeAdapter(Point).json_schema()))
+FIND_ARGUMENTS = {
+    "type": "object",
+    "properties": {"in": {"$ref": "#/$defs/Node"}},
+    "required": ["in"],
+    "$defs": {"Node": {"type": "string"}},
+}
+FIND = ToolBrief("find", "", json.dumps(FIND_ARGUMENTS))
+
+
+@pytest.mark.parametrize(
+    ("written", "valid"),
+    [
+        ('{"result": {"value": 1, "children": [{"value": 2}]}}', True),
+        ('{"result": {"value": 1, "children": [{"value": "2"}]}}', False),
+        (
+            '{"call": [{"tool": "read", "arguments": {"x": 1, "y": 2}}, {"tool": "find", "arguments": {"in": "a"}}]}',
+            True,
+        ),
+        ('{"call": [{"tool": "find", "arguments": {"in": {"value": 1}}}]}', False),
+        ('{"call": [{"tool": "write", "arguments": {}}]}', False),
+        ('{"call": []}', False),
+    ],
+)
+def test_a_result_or_calls_of_tools(written: str, valid: bool) -> None:
+    """Definitions of one name, of the result and of a tool, are kept apart."""
+    assert check(written, dialect(int, Node, READ, FIND).schema("execution")) is valid
+
+
+def test_without_tools_there_are_no_calls() -> None:
+    assert not check('{"call": [{"tool": "read", "arguments": {}}]}', dialect().schema("execution"))
+    assert check('{"result": "a text"}', dialect().schema("execution"))
+
+
+def test_a_program_needs_no_schema() -> None:
+    assert JsonDialect(planner=brief(int)).schema("execution") is None
+
+
+def test_thoughts_come_first() -> None:
+    schema = json.loads(dialect(Literal["a", "b"]).schema("plan") or "")
+    for turn in schema["anyOf"]:
+        assert next(iter(turn["properties"])) == "thoughts"
+        assert "thoughts" not in turn["required"]

@@ -1,0 +1,108 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sprint_agents.dialects.json.turn import read_turn
+from sprint_agents.dialects.json.words import load_words
+from sprint_agents.dialects.turns import Result, ToolCall, ToolCalls, Turn
+
+from .json_texts import loose_texts
+
+
+def read(written: str, *, typed: bool = False, tools: bool = False) -> Turn:
+    return read_turn(written, load_words().keys, marks=("<|end|>",), typed=typed, tools=tools)
+
+
+@pytest.mark.parametrize(
+    ("written", "typed", "text"),
+    [
+        ('{"result": "as it is"}<|end|>', False, "as it is"),
+        ('{"result": "42"}', True, '"42"'),
+        ('{"result": "42"}', False, "42"),
+        ('{"result": 4.20}', True, "4.20"),
+        ('{"result": [1, {"a": null}]}', True, '[1, {"a": null}]'),
+        ('{"result": {"a": 1}}', False, '{"a": 1}'),
+        ('{"result": null}', True, "null"),
+        ('{"result": null}', False, ""),
+        ("Result:\n```json\n{'result': True,}\n```", True, "true"),
+        ('<think>{"result": 1}</think>{"result": 2}', True, "2"),
+        ('{"result": 2} {"result": 3}', True, "2"),
+        ('{"thoughts": "t", "answer": 5}', True, "5"),
+        ('{"result": 2', True, None),
+        ('{"result": "on and', False, "on and"),
+        ('{"result": 2<|end|>', True, "2"),
+        ('{"x": 1, "y": 2}', True, '{"x": 1, "y": 2}'),
+    ],
+)
+def test_a_result(written: str, typed: bool, text: str | None) -> None:
+    turn = read(written, typed=typed)
+    assert isinstance(turn, Result)
+    if text is None:
+        assert not turn.is_json
+        assert turn.text == written
+    else:
+        assert (turn.text, turn.is_json) == (text, typed)
+
+
+@pytest.mark.parametrize(("written", "text"), [("42", "42"), ("It is 42.<|end|>", "It is 42."), ("```\n42\n```", "42")])
+def test_words_are_a_result_to_be_read_as_it_stands(written: str, text: str) -> None:
+    for typed in (True, False):
+        turn = read(written, typed=typed)
+        assert isinstance(turn, Result)
+        assert (turn.text, turn.is_json) == (text, False)
+
+
+def test_thoughts_and_the_result_are_content() -> None:
+    written = '{"thoughts": "so", "result": "it"}<|end|>'
+    turn = read(written)
+    assert isinstance(turn, Result)
+    assert written[turn.start : turn.end] == 'so", "result": "it'
+    turn = read('{"result": [1]}')
+    assert isinstance(turn, Result)
+    assert (turn.start, turn.end) == (11, 14)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"call": [{"tool": "read", "arguments": {"path": "a"}}]}<|end|>',
+        '{"thoughts": "t", "result": null, "call": [{"tool": "read", "arguments": {"path": "a"}}]}',
+        '{"call": {"name": "read", "args": {"path": "a"}}}',
+        '{"tool_calls": [{"type": "function", "function": {"name": "read", "arguments": "{\\"path\\": \\"a\\"}"}}]}',
+        '<tool_call>\n{"name": "read", "arguments": {"path": "a"}}\n</tool_call>',
+        "I read it.\n{'tool': 'read', 'parameters': {'path': 'a'}}",
+    ],
+)
+def test_calls_of_tools(written: str) -> None:
+    assert read(written, tools=True) == ToolCalls((ToolCall("read", '{"path": "a"}'),))
+    assert isinstance(read(written, tools=False), Result)
+
+
+def test_several_calls_are_in_order() -> None:
+    written = '{"call": [{"tool": "b"}, {"tool": "a", "arguments": {"n": 1}}, 7]}'
+    assert read(written, tools=True) == ToolCalls((ToolCall("b", "{}"), ToolCall("a", '{"n": 1}')))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"call": []}',
+        '{"tool": "a"}',
+        '{"call": [{"arguments": {}}]}',
+        '{"call": [{"tool": "a", "argum',
+        '{"result": {"tool": "a"}}',
+    ],
+)
+def test_what_calls_no_tool_is_a_result(written: str) -> None:
+    assert isinstance(read(written, tools=True), Result)
+
+
+@given(st.text() | loose_texts, st.booleans(), st.booleans())
+def test_any_text_is_read(written: str, typed: bool, tools: bool) -> None:
+    turn = read(written, typed=typed, tools=tools)
+    if isinstance(turn, Result):
+        assert 0 <= turn.start <= turn.end <= len(written)
+        if turn.is_json:
+            json.loads(turn.text)

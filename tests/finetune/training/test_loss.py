@@ -1,0 +1,229 @@
+"""Training equals inference: every completion token has the logits that it has in its own call, on stock models."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.problems import problems, solved
+from sprint_finetune.nano.tokenizer import build_tokenizer
+from sprint_finetune.nano.traces import executors, planner
+from sprint_finetune.training.collate import Collator, Rows
+from sprint_finetune.training.corpus import flattened
+from sprint_finetune.training.loss import edge_loss, seen
+from sprint_finetune.training.masks import BLOCK
+from sprint_finetune.training.paths import encode_calls
+from sprint_finetune.training.trie import Sample, flatten, pack
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.3,  # so that what a token sees makes a difference far above the tolerance
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+SLIDING = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}
+MODELS = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "qwen2-sliding": (Qwen2ForCausalLM, Qwen2Config, SLIDING),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
+    "mistral-sliding": (MistralForCausalLM, MistralConfig, {"sliding_window": 3}),
+}
+TOLERANCE = {"atol": 1e-4, "rtol": 0}
+
+
+def make(name, vocabulary):
+    torch.manual_seed(0)
+    model, config, options = MODELS[name]
+    return model(config(vocab_size=vocabulary, attn_implementation="sdpa", **SHAPE, **options)).eval()
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return make(request.param, 12)
+
+
+@st.composite
+def samples(draw):
+    tokens = draw(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=10))
+    return Sample([token for token, _ in tokens], [learned for _, learned in tokens])
+
+
+forests = st.lists(samples(), min_size=1, max_size=5)
+few = settings(max_examples=15, deadline=None)
+
+
+def nodes(trie, ids):
+    """The tokens of the trie that spell a path."""
+    children, above = {}, []
+    for index, token in enumerate(trie.ids.tolist()):
+        while above and trie.ends[above[-1]] <= index:
+            above.pop()
+        children[above[-1] if above else None, token] = index
+        above.append(index)
+    found = []
+    for token in ids:
+        found.append(children[found[-1] if found else None, token])
+    return found
+
+
+def check_logits(model, paths):
+    """Compare the trie's logits with those of each path on its own, at every token before a learned one."""
+    trie = flatten(paths)
+    batch = Collator()([trie])
+    with torch.no_grad():
+        together = model(input_ids=batch["input_ids"], **seen(batch, model.config)).logits[0]
+        for path in paths:
+            alone = model(input_ids=torch.tensor([path.ids])).logits[0]
+            before = [index - 1 for index in range(1, len(path.ids)) if path.learned[index]]
+            places = nodes(trie, path.ids)
+            torch.testing.assert_close(together[[places[index] for index in before]], alone[before], **TOLERANCE)
+
+
+@few
+@given(paths=forests)
+def test_logits_of_random_tries_are_those_of_the_calls(model, paths):
+    check_logits(model, paths)
+
+
+works = st.builds(
+    lambda draw, seed: draw(str(seed)),
+    st.sampled_from(
+        [
+            lambda seed: solved(*next(problems(seed=seed, split="train", counts=(3,)))),
+            lambda seed: next(arithmetic.problems(seed=seed, split="train")),
+            lambda seed: next(multiplication.problems(seed=seed, split="train")),
+        ]
+    ),
+    st.integers(0, 10**6),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def reader(request, tokenizer):
+    return make(request.param, len(tokenizer))
+
+
+@settings(max_examples=3, deadline=None)
+@given(work=works)
+def test_logits_of_real_trajectories_are_those_of_the_calls(reader, tokenizer, work):
+    check_logits(reader, encode_calls([planner(work), *executors(work)], tokenizer))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="flex attention is compiled, which takes a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_flex_attention_computes_what_sdpa_does():
+    model = make("llama", 600)
+    trunk = Sample([*range(300)], [0] * 300)
+    forest = [trunk, *(Sample([*range(50 * n), *[500 + n] * 90], [0] * (50 * n + 90)) for n in range(1, 6))]
+    batch = Collator(multiple=BLOCK)([pack([flatten(forest), flatten(forest[:3])])])
+    logits = {}
+    with torch.no_grad():
+        for attention in ("sdpa", "flex_attention"):
+            model.set_attn_implementation(attention)
+            arguments = seen(batch, model.config)
+            logits[attention] = model(input_ids=batch["input_ids"], **arguments).logits
+    assert arguments["attention_mask"].sparsity() > 25
+    torch.testing.assert_close(logits["flex_attention"], logits["sdpa"], atol=1e-3, rtol=0)
+
+
+def test_the_comparison_can_fail(model):
+    """Under plain causal attention an executor sees its siblings, and the logits differ by more than the tolerance."""
+    paths = [Sample([0, 1, 2, 3], [0, 1, 1, 1]), Sample([0, 3, 2, 1], [0, 1, 1, 1])]
+    trie = flatten(paths)
+    with torch.no_grad():
+        together = model(input_ids=trie.ids[None]).logits[0]
+        alone = model(input_ids=torch.tensor([paths[1].ids])).logits[0]
+    assert (together[nodes(trie, paths[1].ids)] - alone).abs().max() > 100 * TOLERANCE["atol"]
+
+
+def loss_of_calls(model, paths, *, once):
+    """What the calls cost one by one; with ``once``, a token that was learned before costs nothing."""
+    total, known = torch.tensor(0.0), set()
+    for path in paths:
+        logits = model(input_ids=torch.tensor([path.ids])).logits[0]
+        for index in range(1, len(path.ids)):
+            if not path.learned[index] or (once and tuple(path.ids[: index + 1]) in known):
+                continue
+            known.add(tuple(path.ids[: index + 1]))
+            total = total + functional.cross_entropy(logits[index - 1], torch.tensor(path.ids[index]))
+    return total
+
+
+@few
+@given(several=st.lists(forests, min_size=1, max_size=3), shared=st.sampled_from(["once", "calls"]))
+def test_the_loss_of_padded_and_packed_rows_is_that_of_the_calls(model, several, shared):
+    tries = [flatten(paths, shared=shared) for paths in several]
+    batch = Collator(multiple=8)([tries[0], pack(tries)])
+    with torch.no_grad():
+        loss = edge_loss(model, batch, config=model.config)
+        each = [loss_of_calls(model, paths, once=shared == "once") for paths in several]
+    torch.testing.assert_close(loss, each[0] + sum(each), atol=1e-3, rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_calls():
+    model = make("llama", 12)
+    paths = [Sample([5, 6, 7, 8], [0, 0, 1, 1]), Sample([5, 6, 9, 7], [0, 0, 1, 1])]
+
+    def gradients(loss):
+        model.zero_grad()
+        loss.backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    trie = gradients(edge_loss(model, Collator()([flatten(paths)]), config=model.config))
+    calls = gradients(loss_of_calls(model, paths, once=True))
+    torch.testing.assert_close(trie, calls, atol=1e-4, rtol=1e-4)
+
+
+def test_a_row_that_teaches_nothing_has_gradients_of_zero():
+    """Several processes take as many batches each: the last may hold nothing but filling."""
+    model = make("llama", 12)
+    rows = Rows([flatten([Sample([5, 6], [0, 1])])], multiple=2)
+    loss = edge_loss(model, Collator()([rows[1]]), config=model.config)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_three_ways_learn_the_same_completions_from_other_contexts(tokenizer):
+    """Per call and in a trie the loss is the same; in one text, executions stand behind their siblings."""
+    model = make("llama", len(tokenizer))
+    work = next(arithmetic.problems(seed=5, split="train"))
+    calls = [planner(work), *executors(work)]
+
+    def loss(way):
+        rows = flattened(calls, tokenizer, way=way)
+        with torch.no_grad():
+            return edge_loss(model, Collator()(rows), config=model.config), sum(len(row.targets) for row in rows)
+
+    (trie, edges), (single, tokens), (causal, _) = (loss(way) for way in ("trie", "calls", "causal"))
+    assert edges == tokens
+    torch.testing.assert_close(trie, single, atol=1e-2, rtol=1e-4)
+    assert abs(causal - trie) > 1
