@@ -20,8 +20,8 @@ from .manifest import Manifest
 from .records import record
 
 if TYPE_CHECKING:
-    from .dialects.conversation import Turns
-    from .dialects.turns import ToolBrief
+    from .dialects.conversation import ChatTurns
+    from .dialects.prompts import ToolBrief
 
 
 class Sampling(BaseModel):
@@ -153,7 +153,7 @@ class Converses(Protocol):
     """What an engine has as well if its model may have been made for conversations: how turns stand in a context."""
 
     @property
-    def turns(self) -> "Turns | None":
+    def turns(self) -> "ChatTurns | None":
         """Return what opens and ends the turns of each speaker; None where the model knows no conversations.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Any, Generic, cast
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Ledger, Limits, Share
 from .dialects.base import Dialect
-from .dialects.choice import DialectName, check_schemas, choose_dialect
+from .dialects.selection import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
@@ -175,7 +175,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             session.emit(RunStarted(run_id=run_id, task=task, policy=self.policy_name))
             try:
                 async with _deadline(self.budget):
-                    await planner.append(session.dialect.question(prompt))
+                    await planner.append(session.dialect.write_task(prompt))
                     answer = await drive(session, self.policy, planning, planner, log)
                 run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, known))
             except Exception as error:
@@ -221,7 +221,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             )
         executors = None if executor is None else self.executor_engine
         dialect = choose_dialect(self.dialect, self.engine, executors=executors)
-        dialect = dialect.for_agents(self.planner.brief, executor)
+        dialect = dialect.bind(self.planner.brief, executor)
         check_schemas(dialect, self.engine, self.executor_engine)
         return dialect
 

@@ -21,7 +21,7 @@ from .engine import Engine, Request, Sampling
 from .generation import Generation
 
 if TYPE_CHECKING:
-    from .dialects.turns import ToolBrief
+    from .dialects.prompts import ToolBrief
 
 T = TypeVar("T")
 

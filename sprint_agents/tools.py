@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
-from .dialects.turns import ToolBrief, ToolOutcome
+from .dialects.prompts import ToolBrief, ToolOutcome
 from .errors import ConfigurationError
 
 P = ParamSpec("P")

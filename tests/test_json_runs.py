@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from sprint_agents import Answer, Executor, Limits, Plan, Planner, Sprint
-from sprint_agents.dialects.conversation import Turns
+from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
 from sprint_agents.errors import ConfigurationError, InvalidResult
 from sprint_agents.events import ExecutionFinished, PlannerWrote, SubtaskStarted
@@ -14,7 +14,7 @@ from sprint_agents.policies import interleaved
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
 SPEAKERS = ("system", "user", "assistant")
-CHATML = Turns(
+CHATML = ChatTurns(
     opens={name: f"<|im_start|>{name}\n" for name in SPEAKERS}, closes=dict.fromkeys(SPEAKERS, "<|im_end|>\n")
 )
 
@@ -78,7 +78,7 @@ def test_a_typed_plan_typed_results_and_a_typed_answer():
 
 def test_a_run_byte_for_byte():
     run, engine = solve(SUMS, planner=Planner(int), executor=Executor(int))
-    question = JsonDialect(CHATML).for_agents(Planner(int).brief, Executor(int).brief).question("Add up.")
+    question = JsonDialect(CHATML).bind(Planner(int).brief, Executor(int).brief).write_task("Add up.")
     user, end, assistant = "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n"
     planner = '{user}planner, stage {stage}: hand out subtasks, {{"subtasks": […]}}, or answer, {{"answer": …}}{end}'
     executor = '{user}executor 1.{number}: carry out subtask {number} of stage 1, {{"result": …}}{end}'
@@ -105,12 +105,12 @@ def test_every_request_shares_all_that_it_can_with_those_before():
     plan_text = planning + SUMS["planner, stage 1"]
     dialect = JsonDialect(CHATML)
     for number, context in ((1, first), (2, second)):
-        header = dialect.header(1, number)
+        header = dialect.write_header(1, number)
         assert context.endswith(header)
         assert plan_text.startswith(context.removesuffix(header))
     assert answering.startswith(plan_text)
     fresh = [record.prompt_tokens - record.cached_tokens for record in engine.requests]
-    headers = [len(run_virtual(engine.encode(dialect.header(1, number)))) for number in (1, 2)]
+    headers = [len(run_virtual(engine.encode(dialect.write_header(1, number)))) for number in (1, 2)]
     assert fresh[1:3] == headers
 
 
@@ -149,10 +149,10 @@ def test_a_subtask_waits_for_those_that_it_names_and_reads_their_results():
     dialect = JsonDialect(CHATML)
     assert behind == (
         '{"prompt": "compare", "after": [2]}'
-        + dialect.branch(1)
-        + dialect.execution(1, 2)
+        + "<|im_end|>\n"
+        + dialect.write_header(1, 2, inputs=True)
         + '{"result": "b"}<|im_end|>\n'
-        + dialect.execution(1, 3)
+        + dialect.write_header(1, 3, inputs=True)
     )
     assert [execution.value for execution in run.stages[0].executions] == ["a", "b", "differ", "c"]
 
@@ -238,9 +238,9 @@ def test_an_engine_is_asked_for_schemas_where_it_can_hold_to_them():
     replies = {**SUMS, "planner, stage 2": answer({"city": "Rome", "days": 3})}
     run, engine = solve(replies, planner=Planner(Trip), executor=Executor(int))
     assert run.answer == Trip("Rome", 3)
-    dialect = JsonDialect().for_agents(Planner(Trip).brief, Executor(int).brief)
+    dialect = JsonDialect().bind(Planner(Trip).brief, Executor(int).brief)
     assert [request.schema for request in engine.asked] == [
-        dialect.schema(role) for role in ("plan", "execution", "execution", "plan")
+        dialect.constraints(role).schema for role in ("plan", "execution", "execution", "plan")
     ]
     seen = []
 
@@ -319,7 +319,7 @@ def test_a_subtask_may_be_planned_in_its_turn():
     assert run.stages[0].results == [32]
     assert [stage.results for stage in run.stages[0].executions[0].stages] == [[10], []]
     asked = [request.context.text for request in engine.asked]
-    assert asked[1].endswith(JsonDialect(CHATML).branch(1) + JsonDialect(CHATML).nested(1, 1))
+    assert asked[1].endswith(JsonDialect(CHATML).write_header(1, 1, nested=True))
     assert asked[2].startswith(asked[1] + plan("the first half").removesuffix("]}"))
     assert asked[4].startswith(asked[0] + plan("sum everything"))
     assert "the first half" not in run.transcript

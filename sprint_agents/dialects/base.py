@@ -1,207 +1,164 @@
-"""What a dialect is to the runtime: the texts around what a model writes, and the reading of it.
+"""The dialect protocol: it writes prompts around a model's completions, and reads plans and results from them.
 
-A dialect never sees token ids, and the runtime never sees a tag. The layout of a run, in any dialect::
+A dialect works on text alone, so it never sees token ids; the runtime never sees a tag. This is the context of a run,
+with the completions of models in brackets::
 
-    question
-      opening · the model's plan · plan_end           one stage
-        execution · result · execution_end            each execution, in prompt order
-      executions_end
-      opening · the model's answer                    the end
+    write_task
+    write_opening  [plan]                           one stage
+    write_join     [result] … [result] …            the executions of the stage, in prompt order
+    write_opening  [answer]                         the end
 
-and of an executor's context: all of the above up to the end of its prompt, then ``header``, the executor's turn and, as
-long as a turn is no valid result, ``tool_results`` or ``retry_note`` and its next turn. One that waited for siblings
-reads ``branch``, each of theirs as in the join, and its own ``execution``, in the place of the ``header``. For a policy
-that carries out a subtask ``nested`` takes the place of ``execution``, and is the ``opening`` of its first turn.
+An executor reads the same context up to the end of its prompt, then::
+
+    write_header   [result or tool calls]
+    write_feedback [result or tool calls]           for each turn that calls tools or is invalid
+
+If its subtask waits for others, ``write_join(…, inputs=True)`` with their executions precedes the header.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from .diagnostics import Diagnostic
-from .items import Item
-from .tags.format import TagStops
-from .turns import AgentBrief, ToolBrief, ToolOutcome, Turn
+from .completions import PlanReader, Turn
+from .prompts import AgentBrief, JoinedExecution, ToolBrief, ToolOutcome
 
 Form = Literal["plan", "chain", "answer"]
-"""What the planner is to write: a plan or its answer, one sequential chain, or the answer now."""
+"""What the planner is asked for: a plan or its answer, one sequential chain of thought, or the answer now."""
 
 Role = Literal["plan", "execution", "answer"]
-"""Whose words a request asks for; a chain ends as an answer does."""
+"""The kind of a request; a chain ends as an answer does, and has its constraints."""
 
 
-class Span(Protocol):
-    """A part of a completion, as offsets in characters."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """The limits that a request sets to a completion.
 
-    @property
-    def start(self) -> int:
-        """Where it begins."""
+    Attributes:
+        stops: texts that end the completion.
+        schema: the JSON schema that it must satisfy, as JSON text; None for free text.
+        tools: tools that an engine with native tool calls is told of. All roles have the same, so that their requests
+            share a prefix; only an executor may call them. Empty if the dialect writes tool calls itself.
+    """
+
+    stops: tuple[str, ...] = ()
+    schema: str | None = None
+    tools: tuple[ToolBrief, ...] = ()
+
+
+class PromptWriter(Protocol):
+    """Writes everything in a context that no model wrote."""
+
+    def write_task(self, task: str) -> str:
+        """Write the beginning of a run's context: the agents, if the model is told of them, and the task."""
         ...
 
-    @property
-    def end(self) -> int:
-        """Where it ends."""
+    def write_opening(self, stage: int, form: Form) -> str:
+        """Write what precedes the planner's completion."""
         ...
 
+    def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
+        """Write what precedes an executor's first turn, after the end of its prompt.
 
-class Reader(Protocol):
-    """Reads one completion of a planner as it streams in; never raises on what a model wrote."""
-
-    @property
-    def chain(self) -> str | None:
-        """The chain of thought before the plan or the answer."""
-        ...
-
-    @property
-    def plan(self) -> str | None:
-        """The text of the plan so far; None before it begins."""
-        ...
-
-    @property
-    def answer(self) -> str | None:
-        """The text of the final answer."""
-        ...
-
-    @property
-    def diagnostics(self) -> Sequence[Diagnostic]:
-        """What is not as it should be."""
-        ...
-
-    @property
-    def spans(self) -> Sequence[Span]:
-        """Where the completion is markup and no content, in order."""
-        ...
-
-    def feed(self, text: str) -> Sequence[Item]:
-        """Read the next chunk; return what it brought to an end."""
-        ...
-
-    def close(self) -> Sequence[Item]:
-        """End the completion; return what only its end decides."""
-        ...
-
-
-class Dialect(Protocol):
-    """Text to plan and back. ``tagged.TagDialect`` is the paper's, for models trained on it."""
-
-    @property
-    def stops(self) -> TagStops:
-        """The texts at which a request of each role ends."""
-        ...
-
-    @property
-    def tools(self) -> tuple[ToolBrief, ...]:
-        """The tools whose calls are left to an engine that has its own way for them; none if the dialect writes calls.
-
-        All requests of a run carry them, so that they begin alike; only an executor's may call them.
+        With ``inputs``, the executions that the subtask waited for stand between prompt and header. With ``nested``,
+        the executor is a policy: its turns may be plans as well.
         """
         ...
 
-    def question(self, task: str) -> str:
-        """Write what opens the context of a run."""
-        ...
+    def write_plan(
+        self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()
+    ) -> list[str]:
+        """Write a policy's plan as a planner would: one piece up to the end of each prompt, then the rest.
 
-    def reader(self, stage: int, form: Form) -> Reader:
-        """Make the reader of what the planner writes after ``opening``."""
-        ...
-
-    def opening(self, stage: int, form: Form) -> str:
-        """Write what stands before the planner's own words."""
-        ...
-
-    def ending(self, form: Form, written: str) -> str:
-        """Write what stands after a completion that brought neither a plan nor an answer."""
-        ...
-
-    def given(self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()) -> list[str]:
-        """Write a policy's plan as a planner would have: the pieces that end with each prompt, and the rest.
-
-        ``after`` says of each prompt which others it waits for, where the dialect has words for that.
+        ``after`` lists for each prompt the numbers of the subtasks that it waits for; a dialect without a notation for
+        dependencies ignores it.
 
         Raises:
-            PolicyError: a text would be read as something else.
+            PolicyError: a text would be read as markup.
         """
         ...
 
-    def quoted(self, text: str) -> str:
-        """Return a model's ``text`` so that a policy's plan may hold it: nothing in it is read as anything else."""
+    def quote(self, text: str) -> str:
+        """Return a model's ``text`` in a form that is safe in ``write_plan``: no part of it is read as markup."""
         ...
 
-    def plan_end(self, stage: int, written: str, *, executions: bool) -> str:
-        """Write what ends the plan ``written``, and opens its executions if there are any."""
+    def write_join(
+        self, stage: int, executions: Sequence[JoinedExecution], *, plan: str | None = None, inputs: bool = False
+    ) -> list[str]:
+        """Write the join of a stage, as the texts before, between and after its ``generated`` executions.
+
+        Executions that no model wrote are part of these texts, so there is one text more than generated executions.
+
+        Args:
+            stage: the number of the plan in the context.
+            executions: what joins, in prompt order; may be empty.
+            plan: the planner's completion, or a policy's plan, if the join follows it directly. None if the stage
+                joins later, possibly after other plans.
+            inputs: the reader is a subtask that waited for these executions, rather than the planner.
+        """
         ...
 
-    def executions(self, stage: int) -> str:
-        """Write what opens the executions of a stage that join later than its plan's end, maybe behind other plans."""
+    def write_end(self, form: Form, written: str) -> str:
+        """Write what follows the planner's completion ``written`` if it holds neither a plan nor an answer."""
         ...
 
-    def execution(self, stage: int, number: int) -> str:
-        """Write what stands before one execution in the join."""
-        ...
+    def write_feedback(
+        self,
+        role: Role,
+        stage: int,
+        number: int,
+        written: str,
+        *,
+        error: str = "",
+        outcomes: Sequence[ToolOutcome] = (),
+    ) -> str:
+        """Write what follows a turn ``written`` that called tools, or whose result or answer is invalid.
 
-    def execution_end(self, stage: int, number: int, written: str) -> str:
-        """Write what stands after one execution in the join, which ends as ``written`` does."""
-        ...
+        An executor's feedback ends with the header of its next turn. After an invalid answer (``number`` is 0) the
+        runtime continues with ``write_opening(stage, "answer")``.
 
-    def told(self, text: str, *, failed: bool) -> str:
-        """Write in the place of an execution what no model wrote: a function's result, or why there is none."""
-        ...
-
-    def executions_end(self, stage: int) -> str:
-        """Write what ends the executions of a stage."""
-        ...
-
-    def branch(self, stage: int) -> str:
-        """Write what stands between the end of a prompt and an execution that is read behind it."""
-        ...
-
-    def header(self, stage: int, number: int) -> str:
-        """Write what an executor reads after its prompt: ``branch`` and its own ``execution``."""
-        ...
-
-    def nested(self, stage: int, number: int) -> str:
-        """Write ``execution`` for one that may plan as well: its turns are plans, or the result."""
-        ...
-
-    def answer(self, text: str) -> str:
-        """Return the answer's value, as the planner's type reads it, of what a reader's ``answer`` says."""
-        ...
-
-    def for_agents(self, planner: AgentBrief, executor: AgentBrief | None) -> "Dialect":
-        """Return the dialect of a run with these agents, of which ``question`` then tells the model.
-
-        ``executor`` is None where subtasks are carried out by no model. What the dialect tells of both agents stands
-        in the part that they share, so that every request of a run has it as a prefix.
+        Args:
+            role: whose turn it was.
+            stage: the number of the plan in the context.
+            number: the subtask's number within its stage.
+            written: the completion.
+            error: why the turn is invalid.
+            outcomes: the outcomes of the turn's tool calls, in order, if it is not invalid.
 
         Raises:
-            ConfigurationError: the dialect has no words for something, such as tools between tags.
+            ConfigurationError: there are ``outcomes``, but the dialect has no tools.
         """
         ...
 
-    def turn(self, stage: int, number: int, written: str) -> Turn:
-        """Read an executor's completion, which may be cut off or be nonsense; never raises on what a model wrote.
 
-        What is neither a call of tools nor a well-formed result is a ``Result`` of all that was written.
+class CompletionReader(Protocol):
+    """Reads what models wrote; never raises on it."""
+
+    def read_plan(self, stage: int, form: Form) -> PlanReader:
+        """Return a reader for the planner's completion after ``write_opening``."""
+        ...
+
+    def read_turn(self, stage: int, number: int, written: str) -> Turn:
+        """Read an executor's completion, which may be cut off.
+
+        Anything but tool calls and a well-formed result is a ``Result`` with all of the text.
         """
         ...
 
-    def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
-        """Write what follows an executor's turn ``written`` that asked for tools, up to where its next turn begins.
 
-        That is the rest of what ends the turn, the outcomes in the order of its calls, and the next turn's header.
+class Dialect(PromptWriter, CompletionReader, Protocol):
+    """How plans, results and answers are written: ``tags`` is the paper's format, ``json`` suits any instruct model."""
+
+    def bind(self, planner: AgentBrief, executor: AgentBrief | None) -> "Dialect":
+        """Return the dialect for a run with these agents, which ``write_task`` then describes.
+
+        ``executor`` is None if no model executes the subtasks.
 
         Raises:
-            ConfigurationError: the dialect has no tools (``turn`` then returns no ``ToolCalls``).
+            ConfigurationError: the dialect cannot express something, such as tools between tags.
         """
         ...
 
-    def retry_note(self, role: Role, stage: int, number: int, written: str, error: str) -> str:
-        """Write what follows a turn ``written`` whose result or answer is of the wrong type, as ``error`` says.
-
-        That is the rest of what ends the turn, and a note with the error. For an execution also the next turn's
-        header; after an answer (``number`` is 0) the runtime goes on with ``opening(stage, "answer")``.
-        """
-        ...
-
-    def schema(self, role: Role) -> str | None:
-        """Return the JSON schema that a completion of this role satisfies; None where the dialect asks for none."""
+    def constraints(self, role: Role) -> Constraints:
+        """Return the constraints of the requests of a role."""
         ...

@@ -32,7 +32,7 @@ class Render(Protocol):
         ...
 
 
-class Turns(BaseModel):
+class ChatTurns(BaseModel):
     r"""What opens and what ends a turn of each speaker.
 
     Attributes:
@@ -44,7 +44,7 @@ class Turns(BaseModel):
         calls: what stands in the assistant's turn before calls of tools, where the engine has a way of its own for
             them; their results then stand in turns of the tool's.
 
-    >>> chatml = Turns(
+    >>> chatml = ChatTurns(
     ...     opens={name: f"<|im_start|>{name}\n" for name in ("system", "user", "assistant")},
     ...     closes=dict.fromkeys(("system", "user", "assistant"), "<|im_end|>\n"),
     ... )
@@ -125,7 +125,7 @@ PROBES = (
 """All conversations that ``turns_of`` wants to see; the first is one that every template has."""
 
 
-def turns_of_template(render: Render, *, history: History = "exact") -> Turns:
+def turns_of_template(render: Render, *, history: History = "exact") -> ChatTurns:
     """Find out how a chat template writes turns.
 
     With transformers ``render`` is ``partial(tokenizer.apply_chat_template, tokenize=False)``. Where a template has no
@@ -137,7 +137,7 @@ def turns_of_template(render: Render, *, history: History = "exact") -> Turns:
     return turns_of({probe: _rendered(render, probe) for probe in PROBES}, history=history)
 
 
-def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exact") -> Turns:
+def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exact") -> ChatTurns:
     """Find out how turns are written from what a chat template made of ``PROBES``; None where it had no words.
 
     Raises:
@@ -158,7 +158,7 @@ def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exac
     with_system = _between(renderings, _WITH_SYSTEM)
     begin, joint = with_system[:2] if with_system else (first, "\n\n")
     apart = joint.endswith(user) and bool(with_system)
-    turns = Turns(
+    turns = ChatTurns(
         opens={"system": begin, "user": user, "assistant": prompted[-1].removeprefix(user_closing)},
         closes={
             "system": joint.removesuffix(user) if apart else joint,
@@ -177,7 +177,7 @@ def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exac
 
 
 def _refuse_rewriting(
-    turns: Turns, renderings: Mapping[Probe, str | None], wholes: Sequence[Probe], answered: str
+    turns: ChatTurns, renderings: Mapping[Probe, str | None], wholes: Sequence[Probe], answered: str
 ) -> None:
     """See that the turns write the ``wholes`` as the template does, which opens an earlier answer by ``answered``.
 
@@ -205,7 +205,7 @@ def _refuse_rewriting(
         )
 
 
-def _written(turns: Turns, probe: Probe, answered: str) -> str:
+def _written(turns: ChatTurns, probe: Probe, answered: str) -> str:
     """Write a probe as the template would, with what it puts before answers."""
     earlier = turns.model_copy(update={"opens": {**turns.opens, "assistant": answered}})
     return earlier.written(probe.said) + (turns.open("assistant") if probe.prompts else "")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from sprint_agents.dialects.conversation import History, Message, Render, Turns, turns_of_template
+from sprint_agents.dialects.conversation import ChatTurns, History, Message, Render, turns_of_template
 from sprint_agents.errors import InvalidCheckpoint, MissingExtra
 
 _FILE = "chat_template.jinja"
@@ -36,7 +36,7 @@ class ChatTemplate(BaseModel):
     history: History = "exact"
 
 
-def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: str) -> Turns | None:
+def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: str) -> ChatTurns | None:
     """Return how the model in ``directory`` marks turns; None where nobody has a chat template.
 
     Raises:

@@ -127,8 +127,7 @@ class Branches:
         if tasks := [entry.task for entry in awaited if entry.task]:
             await asyncio.wait(tasks)  # not one by one: whoever is cancelled while awaiting a task cancels that task
         finished = {entry.subtask.number: self._outcome(entry) for entry in awaited}
-        dialect = self._session.dialect
-        await write(dialect, branch, self._stage, finished.values(), opening=dialect.branch(self._stage))
+        await write(self._session.dialect, branch, self._stage, [*finished.values()], inputs=True)
         inputs = tuple(finished[number].execution for number in subtask.after)
         return subtask.model_copy(update={"inputs": inputs})
 

@@ -53,7 +53,7 @@ async def _follow(
     read: Callable[..., Awaitable[Any]] | None = None,
 ) -> Answer:
     """Run the steps of ``policy`` behind the ``plans`` that the context holds, up to its answer, as it is ``read``."""
-    planning.quoted = session.dialect.quoted
+    planning.quoted = session.dialect.quote
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = _Stages(session, planning, planner, journal, running, plans=plans, told=planner.context)
@@ -125,7 +125,9 @@ class _Stages:
             return await self._replay(recorded, step)
         self.session.ledger.note_retry()
         written = self.planner.context.own_text
-        await self.planner.append(self.session.dialect.retry_note("answer", self.plans + 1, 0, written, error))
+        await self.planner.append(
+            self.session.dialect.write_feedback("answer", self.plans + 1, 0, written, error=error)
+        )
         return await self._run(step, number, correction=True)
 
     def _recorded(self, number: int, step: Plan | Ask | Attempts) -> StageFinished | None:
@@ -190,11 +192,10 @@ class _Stages:
         pending, start = self.pending[number], self.planner.context
         executed = await pending.branches.finish()
         await pending.owned.aclose()
-        label, dialect = pending.draft.number, self.session.dialect
+        label = pending.draft.number
         try:
             if joining := kept(pending.keep, executed, stage=label, accepted=pending.branches.accepted):
-                opening, ending = dialect.executions(label), dialect.executions_end(label)
-                await write(dialect, self.planner, label, joining, opening=opening, ending=ending)
+                await write(self.session.dialect, self.planner, label, joining)
         except BaseException:
             self.planner.context = start
             raise

@@ -67,9 +67,7 @@ async def _by_model(session: Session, branch: State, subtask: Subtask, stage: in
     else:
         branch.sampling = executor.sampling or session.sampling
     start = branch.context
-    # Behind the executions that it waited for, it is one more of them.
-    opening = session.dialect.execution if subtask.inputs else session.dialect.header
-    await branch.append(opening(stage, subtask.number))
+    await branch.append(session.dialect.write_header(stage, subtask.number, inputs=bool(subtask.inputs)))
     turns = Turns(session, executor, branch, subtask, stage, costs)
     try:
         try:

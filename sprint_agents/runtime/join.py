@@ -3,9 +3,10 @@
 Invariant: executions stand in prompt order, whatever order they finished in.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sprint_agents.dialects.base import Dialect
+from sprint_agents.dialects.prompts import JoinedExecution
 from sprint_agents.errors import PolicyError, Superseded
 from sprint_agents.plan import Failure, Keep
 from sprint_agents.state import State
@@ -14,22 +15,24 @@ from .executed import Executed
 
 
 async def write(
-    dialect: Dialect, state: State, stage: int, executed: Iterable[Executed], *, opening: str, ending: str = ""
+    dialect: Dialect,
+    state: State,
+    stage: int,
+    executed: Sequence[Executed],
+    *,
+    plan: str | None = None,
+    inputs: bool = False,
 ) -> None:
-    """Append executions to ``state`` between two texts; adjacent text is encoded at once."""
-    pending = opening
-    for item in executed:
-        execution, text = item.execution, item.text
-        pending += dialect.execution(stage, execution.number)
-        if item.ids is None:
-            text = dialect.told(text, failed=not execution.succeeded)
-            pending += text
-        else:
-            ids = await state.engine.encode(pending)
-            state.context = state.context.extend((*ids, *item.ids), pending + text)
-            pending = ""
-        pending += dialect.execution_end(stage, execution.number, text)
-    await state.append(pending + ending)
+    """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``."""
+    joined = [
+        JoinedExecution(item.execution.number, item.text, item.ids is not None, not item.execution.succeeded)
+        for item in executed
+    ]
+    texts = dialect.write_join(stage, joined, plan=plan, inputs=inputs)
+    generated = [(item.ids, item.text) for item in executed if item.ids is not None]
+    for before, (ids, text) in zip(texts, generated, strict=False):
+        state.context = state.context.extend((*await state.engine.encode(before), *ids), before + text)
+    await state.append(texts[-1])
 
 
 def kept(keep: Keep | None, executed: Sequence[Executed], *, stage: int, accepted: int | None) -> Sequence[Executed]:

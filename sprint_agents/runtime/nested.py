@@ -70,8 +70,8 @@ def carried_by(policy: Policy, share: float, *, follow: Follow, parent: Planning
             session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
         start = branch.context
         if not whole:
-            branching = "" if subtask.inputs else session.dialect.branch(stage)
-            await branch.append(branching + session.dialect.nested(stage, subtask.number))
+            inputs = bool(subtask.inputs)
+            await branch.append(session.dialect.write_header(stage, subtask.number, nested=True, inputs=inputs))
         child = await _child(session, branch, subtask, stage, share=share, turn=turn, whole=whole)
         planning = Planning(task=subtask.prompt, limits=session.limits, ledger=child.ledger, depth=parent.depth + 1)
         # In the context, an attempt's first plan is this stage's; a subtask's comes behind it.
@@ -122,7 +122,7 @@ async def _inner(session: Session) -> RoleStops:
     """Add to a planner's stops those of an execution, which is what it writes."""
     stops, end = session.stops, session.stops.execution
     if session.elsewhere is not None:  # those were for another vocabulary
-        end = await Stops.resolve(session.engine, session.dialect.stops.execution)
+        end = await Stops.resolve(session.engine, session.dialect.constraints("execution").stops)
 
     def both(own: Stops) -> Stops:
         return Stops(own.ids | end.ids, tuple(dict.fromkeys((*own.texts, *end.texts))))

@@ -40,9 +40,9 @@ class RoleStops:
     async def resolve(cls, engine: Engine, dialect: Dialect, *, executor: Engine | None = None) -> "RoleStops":
         """Find which of the dialect's stops are single tokens of this engine, or of the ``executor``'s own."""
         return cls(
-            plan=await Stops.resolve(engine, dialect.stops.plan),
-            execution=await Stops.resolve(executor or engine, dialect.stops.execution),
-            answer=await Stops.resolve(engine, dialect.stops.answer),
+            plan=await Stops.resolve(engine, dialect.constraints("plan").stops),
+            execution=await Stops.resolve(executor or engine, dialect.constraints("execution").stops),
+            answer=await Stops.resolve(engine, dialect.constraints("answer").stops),
         )
 
 
@@ -92,7 +92,7 @@ class Session:
         executors = self.engine if self.elsewhere is None else self.elsewhere.engine
         engines: dict[Role, Engine] = {"plan": self.engine, "execution": executors, "answer": self.engine}
         self._schemas = {
-            role: self.dialect.schema(role) if isinstance(engine, Constrains) else None
+            role: self.dialect.constraints(role).schema if isinstance(engine, Constrains) else None
             for role, engine in engines.items()
         }
 
@@ -155,7 +155,7 @@ class Call(Watched):
             max_tokens=reserved,
             stops=self._stops,
             schema=self._schema,
-            tools=self._session.dialect.tools,
+            tools=self._session.dialect.constraints("execution").tools,
             may_call=self._may_call,
         )
         return self._generation

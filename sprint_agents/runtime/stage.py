@@ -14,10 +14,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from sprint_agents.context import Context
-from sprint_agents.dialects.base import Form, Reader
+from sprint_agents.dialects.base import Form
+from sprint_agents.dialects.completions import PlanReader, PromptClosed, Result
 from sprint_agents.dialects.diagnostics import Diagnostic
-from sprint_agents.dialects.items import Item, PromptClosed
-from sprint_agents.dialects.turns import Result
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Nested, Plan, Stage, Subtask
@@ -81,15 +80,13 @@ async def _end(
     dialect, number, branches = session.dialect, draft.number, draft.branches
     assert branches is not None
     if written is not None and branches.numbers and not step.wait:
-        await planner.append(dialect.plan_end(number, written, executions=False))
+        await write(dialect, planner, number, [], plan=written)
         return Pending(draft, branches, step.keep, owned.pop_all())
     executed = await branches.finish()
     await owned.aclose()
     if written is not None:
         joining = kept(step.keep, executed, stage=number, accepted=branches.accepted)
-        opening = dialect.plan_end(number, written, executions=bool(joining))
-        ending = dialect.executions_end(number) if joining else ""
-        await write(dialect, planner, number, joining, opening=opening, ending=ending)
+        await write(dialect, planner, number, joining, plan=written)
     return draft.finished(executed)
 
 
@@ -97,7 +94,7 @@ async def _written_plan(
     session: Session, planner: State, step: Ask, number: int, owned: AsyncExitStack, carry: Carry | None
 ) -> tuple[Draft, str | None]:
     """Let the model write a plan, or its answer; subtasks start while it writes."""
-    reader = session.dialect.reader(number, "plan")
+    reader = session.dialect.read_plan(number, "plan")
     tag_tokens = _TagTokens(reader)
     await planner.append(_opening(session, planner, number, "plan"))
     trunk = Trunk(session, planner, cached=len(planner.context))
@@ -106,15 +103,14 @@ async def _written_plan(
     odd: list[Diagnostic] = []
     ends: list[tuple[int, int]] = []
 
-    async def dispatch(items: Sequence[Item]) -> None:
-        for item in items:
-            if isinstance(item, PromptClosed):
-                context = await generation.cut(item.end)
-                ends.append((item.number, item.end))
-                subtask = Subtask(number=item.number, prompt=item.prompt)
-                if item.after:
-                    subtask = subtask.model_copy(update={"after": _known(item, branches, number, odd)})
-                await branches.start(subtask, context, rest=item.rest, carry=carry)
+    async def dispatch(closed: Sequence[PromptClosed]) -> None:
+        for item in closed:
+            context = await generation.cut(item.end)
+            ends.append((item.number, item.end))
+            subtask = Subtask(number=item.number, prompt=item.prompt)
+            if item.after:
+                subtask = subtask.model_copy(update={"after": _known(item, branches, number, odd)})
+            await branches.start(subtask, context, rest=item.rest, carry=carry)
 
     max_tokens = session.planner.max_tokens or session.limits.plan_tokens
     # What a nested policy's model writes may be a result as well.
@@ -133,12 +129,12 @@ async def _written_plan(
     usage = usage_of(generation, tag_tokens.before(generation, generation.length))
     draft = Draft(number, reader.plan or "", usage, None, [*reader.diagnostics, *odd], trunk, branches)
     if reader.answer is not None:
-        return replace(draft, answer=session.dialect.answer(reader.answer)), None
+        return replace(draft, answer=reader.answer), None
     if reader.plan is not None:
         return draft, generation.text
     if session.inside:
         return replace(draft, answer=_result(session, generation), diagnostics=()), None
-    await planner.append(session.dialect.ending("plan", generation.text))
+    await planner.append(session.dialect.write_end("plan", generation.text))
     return draft, None
 
 
@@ -148,7 +144,7 @@ async def _given_plan(
     """Write a policy's plan into the context as the planner would have, and run it."""
     check(plan, number)
     prompts, after = [subtask.prompt for subtask in plan.subtasks], [subtask.after for subtask in plan.subtasks]
-    pieces = session.dialect.given(number, plan.text, prompts, after=after)
+    pieces = session.dialect.write_plan(number, plan.text, prompts, after=after)
     trunk = Trunk(session, planner, cached=0)
     if len(plan.subtasks) == 1:
         trunk.end()  # nobody to share it with
@@ -190,7 +186,7 @@ async def _written_end(session: Session, planner: State, number: int, form: Lite
     """Let the model write one sequential chain up to its answer, or only the answer."""
     dialect, limits = session.dialect, session.limits
     cap = limits.chain_tokens if form == "chain" else limits.answer_tokens
-    reader = dialect.reader(number, form)
+    reader = dialect.read_plan(number, form)
     opening = _opening(session, planner, number, form)
     await planner.append(opening)
     schema = None if session.inside or form == "chain" else session.schema("answer")
@@ -204,15 +200,14 @@ async def _written_end(session: Session, planner: State, number: int, form: Lite
     if session.inside and (reader.answer is None or not opening):
         return Draft(number, planner=usage, answer=_result(session, generation)).finished()
     if reader.answer is None:
-        await planner.append(dialect.ending(form, generation.text))
-    answer = None if reader.answer is None else dialect.answer(reader.answer)
-    return Draft(number, reader.chain or "", usage, answer, reader.diagnostics).finished()
+        await planner.append(dialect.write_end(form, generation.text))
+    return Draft(number, reader.chain or "", usage, reader.answer, reader.diagnostics).finished()
 
 
 def _opening(session: Session, planner: State, number: int, form: Form) -> str:
     """Return what stands before the planner's words; in a subtask of its own, that is the header to begin with."""
     inside = session.inside
-    return "" if inside and planner.context is inside.start else session.dialect.opening(number, form)
+    return "" if inside and planner.context is inside.start else session.dialect.write_opening(number, form)
 
 
 def _result(session: Session, generation: Generation) -> str:
@@ -220,7 +215,7 @@ def _result(session: Session, generation: Generation) -> str:
     inside = session.inside
     assert inside is not None
     inside.words = generation
-    turn = session.dialect.turn(inside.stage, inside.number, generation.text)
+    turn = session.dialect.read_turn(inside.stage, inside.number, generation.text)
     inside.result = turn.text if isinstance(turn, Result) else generation.text
     return inside.result
 
@@ -249,7 +244,7 @@ class _TagTokens:
 
     __slots__ = ("_count", "_reader", "_seen")
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: PlanReader) -> None:
         self._reader = reader
         self._seen = 0
         self._count = 0

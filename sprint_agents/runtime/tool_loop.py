@@ -7,7 +7,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from sprint_agents.agents import Executor
-from sprint_agents.dialects.turns import ToolCall, ToolOutcome
+from sprint_agents.dialects.completions import ToolCall
+from sprint_agents.dialects.prompts import ToolOutcome
 from sprint_agents.events import ToolCalled, ToolFinished
 from sprint_agents.plan import ToolUse
 

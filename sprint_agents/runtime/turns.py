@@ -12,7 +12,8 @@ from typing import Any
 
 from sprint_agents.agents import Executor
 from sprint_agents.context import Context
-from sprint_agents.dialects.turns import Result, ToolCalls, ToolOutcome, Turn
+from sprint_agents.dialects.completions import Result, ToolCalls, Turn
+from sprint_agents.dialects.prompts import ToolOutcome
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import InvalidResult
 from sprint_agents.events import ExecutionRetried, ExecutorWrote
@@ -148,7 +149,7 @@ class Turns:
         """Read a turn and book it."""
         self.last = generation
         self.written = written = generation.text
-        turn = self._session.dialect.turn(self._stage, self._subtask.number, written)
+        turn = self._session.dialect.read_turn(self._stage, self._subtask.number, written)
         own = tokens = generation.tokens
         if isinstance(turn, Result):
             self.text = turn.text
@@ -178,7 +179,8 @@ class Turns:
         turn = self._costs[-1]
         self.content_tokens -= turn.generated_tokens - turn.tag_tokens
         dialect, number = self._session.dialect, self._subtask.number
-        await self._branch.append(dialect.retry_note("execution", self._stage, number, self.written, wrong.reason))
+        note = dialect.write_feedback("execution", self._stage, number, self.written, error=wrong.reason)
+        await self._branch.append(note)
 
     async def _use(self, turn: ToolCalls) -> None:
         """Make the calls that a turn asks for, and tell the model what became of them.
@@ -198,4 +200,5 @@ class Turns:
         self.uses += tuple(uses)
         self._costs.append(CallUsage(tool_calls=len(uses)))
         outcomes = [ToolOutcome(use.tool, use.text, failed=use.failed) for use in uses]
-        await self._branch.append(self._session.dialect.tool_results(self._stage, number, written, outcomes))
+        dialect = self._session.dialect
+        await self._branch.append(dialect.write_feedback("execution", self._stage, number, written, outcomes=outcomes))

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from sprint_agents.dialects.conversation import Message, Turns, turns_of_template
+from sprint_agents.dialects.conversation import ChatTurns, Message, turns_of_template
 from sprint_agents.errors import InvalidCheckpoint
 
 Template = Callable[[list[Message]], str]
@@ -94,7 +94,7 @@ def spoken(template: Template, messages: list[Message]) -> list[Message]:
     return [m | {"content": blank + m["content"]} if m["role"] == "assistant" else m for m in messages]
 
 
-def written(turns: Turns, messages: list[Message]) -> str:
+def written(turns: ChatTurns, messages: list[Message]) -> str:
     text, before = "", "nothing"
     for message in messages:
         after = before if before in ("nothing", "system") else None

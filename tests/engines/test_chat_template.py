@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sprint_agents.dialects.conversation import Message, Turns
+from sprint_agents.dialects.conversation import ChatTurns, Message
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.chat_template import turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
@@ -34,13 +34,13 @@ def checkpoint(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def turns_of(directory: Path, **chat: Any) -> Turns:
+def turns_of(directory: Path, **chat: Any) -> ChatTurns:
     turns = turns_of_checkpoint(directory, ChatTemplate(**chat), extra="local")
     assert turns is not None
     return turns
 
 
-def written(turns: Turns, messages: list[Message]) -> str:
+def written(turns: ChatTurns, messages: list[Message]) -> str:
     said = [(message["role"], message["content"]) for message in messages]
     return turns.written(said) + turns.open("assistant")  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents import Answer, Executor, Plan, Sprint, Subtask
-from sprint_agents.dialects.items import PromptClosed
+from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.reader import TagReader
@@ -134,7 +134,7 @@ def test_a_dependency_of_a_subtask_that_there_is_not_is_refused_at_once():
 class Naming(TagDialect):
     """Tags in which a prompt that begins with numbers waits for them, such as ``1,3: add them``."""
 
-    def reader(self, stage, form):
+    def read_plan(self, stage, form):
         return NamingReader(self.tags, stage=stage, within="outside" if form == "plan" else form)
 
 
@@ -143,7 +143,7 @@ class NamingReader(TagReader):
         return [self._named(item) for item in super().feed(text)]
 
     def _named(self, item):
-        if not isinstance(item, PromptClosed) or ":" not in item.prompt:
+        if ":" not in item.prompt:
             return item
         after = tuple(int(number) for number in item.prompt.partition(":")[0].split(","))
         return PromptClosed(item.number, item.prompt, item.end, item.rest, after)

@@ -11,8 +11,8 @@ import pytest
 
 from sprint_agents import Executor, Planner
 from sprint_agents.context import Context
+from sprint_agents.dialects.completions import ToolCalls
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.turns import ToolCalls
 from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
@@ -177,18 +177,18 @@ class TestNativeCalls:
         async def main() -> None:
             async with make("openai", tools="native", extra={"tool_choice": "required"}) as engine:
                 turns = engine.turns
-                dialect = JsonDialect(turns).for_agents(Planner(str).brief, Executor(str, tools=[look]).brief)
-                text = dialect.question("Look.") + dialect.execution(1, 1)
+                dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[look]).brief)
+                text = dialect.write_task("Look.") + dialect.write_header(1, 1, inputs=True)
                 parts = [part async for part in engine.complete(self.asked(engine, text))]
                 written = "".join(part.text for part in parts)
-                turn = dialect.turn(1, 1, written)
+                turn = dialect.read_turn(1, 1, written)
                 assert isinstance(turn, ToolCalls), written
                 assert {call.tool for call in turn.calls} == {"look"}
                 tool = Tool.of(look)
                 outcomes = [await tool.use(call.arguments, seconds=9) for call in turn.calls]
                 assert not any(outcome.failed for outcome in outcomes)
             async with make("openai", tools="native") as engine:
-                text += written + dialect.tool_results(1, 1, written, outcomes)
+                text += written + dialect.write_feedback("execution", 1, 1, written, outcomes=outcomes)
                 finish = [part async for part in engine.complete(self.asked(engine, text))][-1].finish
                 assert finish is not None
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.dialects.conversation import Turns
+from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.engine import Engine
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
@@ -142,7 +142,7 @@ def test_the_same_words_by_every_way_into_the_server(make: Make, server: SGLangS
 def test_an_open_turn_is_gone_on_with(make: Make) -> None:
     async def main() -> None:
         async with make("chat") as chat, make("completions") as completions:
-            turns: Turns = chat.turns
+            turns: ChatTurns = chat.turns
             said = f"{turns.open('system')}be brief{turns.close('system')}"
             said += f"{turns.open('user')}{PROMPT}{turns.close('user')}{turns.open('assistant')}"
             rendered = f"[system]be brief{PROMPT}[assistant]"

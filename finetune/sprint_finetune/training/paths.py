@@ -12,6 +12,7 @@ from itertools import chain
 
 from transformers import PreTrainedTokenizerBase
 
+from sprint_agents.dialects.prompts import JoinedExecution
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.outline import Outline, PlanPart, outline
 from sprint_agents.errors import ConfigurationError
@@ -38,9 +39,9 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
     """
     dialect = dialect or TagDialect.of(None)
     found = outline(text, dialect.tags)
-    question = Piece(dialect.question(_task(found, problem)), False)
+    question = Piece(dialect.write_task(_task(found, problem)), False)
     if found.chain is not None and not found.plans:
-        opening = dialect.opening(1, "chain")
+        opening = dialect.write_opening(1, "chain")
         thought = found.chain.removeprefix("\n")  # the line break is the opening's
         written = f"{thought}{dialect.tags.chain.close}\n{_answer(found, dialect)}"
         return [Call("chain", (question, Piece(opening, False), Piece(written, True)))]
@@ -50,10 +51,10 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
         lead = _lead(found, dialect) if number == 0 else ""
         plan = f"{lead}{dialect.tags.plan.of(part.number).open}"
         ends = {index: len(plan) + prompt.end for index, prompt in part.reader.prompts.items()}
-        plan += part.text.removesuffix(dialect.tags.plan.of(part.number).close) + dialect.stops.plan[0]
+        plan += part.text.removesuffix(dialect.tags.plan.of(part.number).close) + dialect.tags.stops.plan[0]
         before = tuple(Piece(piece.text, False) for piece in pieces)
         for index, end in ends.items():
-            context = (*before, Piece(plan[:end], False), Piece(dialect.header(part.number, index), False))
+            context = (*before, Piece(plan[:end], False), Piece(dialect.write_header(part.number, index), False))
             executors.append(Call("executor", (*context, Piece(_execution(part, index, dialect), True))))
         pieces += [Piece(plan, True), *_joined(part, plan, dialect)]
     pieces.append(Piece(_answer(found, dialect), True))
@@ -160,15 +161,14 @@ def _answer(found: Outline, dialect: TagDialect) -> str:
 
 
 def _execution(part: PlanPart, index: int, dialect: TagDialect) -> str:
-    return part.executions[index] + dialect.stops.execution[0]
+    return part.executions[index] + dialect.tags.stops.execution[0]
 
 
 def _joined(part: PlanPart, plan: str, dialect: TagDialect) -> Iterator[Piece]:
     """Write what the planner reads behind its plan, in the pieces in which the runtime appends it."""
-    pending = dialect.plan_end(part.number, plan, executions=bool(part.reader.prompts))
-    for index in part.reader.prompts:
-        text = _execution(part, index, dialect)
-        yield Piece(pending + dialect.execution(part.number, index), False)
+    joined = [JoinedExecution(index, _execution(part, index, dialect), generated=True) for index in part.reader.prompts]
+    *before, end = dialect.write_join(part.number, joined, plan=plan)
+    for text, execution in zip(before, joined, strict=True):
         yield Piece(text, False)
-        pending = dialect.execution_end(part.number, index, text)
-    yield Piece(pending + (dialect.executions_end(part.number) if part.reader.prompts else ""), False)
+        yield Piece(execution.text, False)
+    yield Piece(end, False)

@@ -21,11 +21,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic_core import from_json
 
-from sprint_agents.dialects.answers import answer_value
-from sprint_agents.dialects.base import Form, Role
-from sprint_agents.dialects.conversation import Speaker, Turns
-from sprint_agents.dialects.tags.format import TagStops
-from sprint_agents.dialects.turns import AgentBrief, ToolBrief, ToolOutcome, Turn
+from sprint_agents.dialects.base import Constraints, Form, Role
+from sprint_agents.dialects.completions import Turn
+from sprint_agents.dialects.conversation import ChatTurns, Speaker
+from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
 
 from .reader import JsonReader
 from .schema import answer_schema, execution_schema, plan_schema
@@ -35,7 +34,9 @@ from .words import JsonWords, fill, load_words
 
 _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
 
-PLAIN_TURNS = Turns(opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n"))
+PLAIN_TURNS = ChatTurns(
+    opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n")
+)
 """Turns for engines that have none of their own."""
 
 
@@ -45,13 +46,13 @@ class JsonDialect:
     ``turns`` are the engine's. ``planner`` and ``executor`` are what the model is told of the agents; there is no
     executor where a program carries out the subtasks.
 
-    >>> JsonDialect().given(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
+    >>> JsonDialect().write_plan(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
     '{"subtasks": [{"prompt": "Add 1 and 2."}'
     """
 
     def __init__(
         self,
-        turns: Turns = PLAIN_TURNS,
+        turns: ChatTurns = PLAIN_TURNS,
         *,
         words: JsonWords | None = None,
         planner: AgentBrief | None = None,
@@ -64,8 +65,7 @@ class JsonDialect:
         self._calls = turns.calls if executor is not None and executor.tools else None
         self._close = turns.close("assistant")
         self._stop = self._close.strip()
-        stops = (self._stop,) if self._stop else ()
-        self._stops = TagStops(plan=stops, execution=stops, answer=stops)
+        self._stops = (self._stop,) if self._stop else ()
         texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
         # Those that begin as special tokens do are never written anyway, see ``without_marks``.
         marks = (text for text in texts if text and not text.startswith("<|"))
@@ -77,141 +77,132 @@ class JsonDialect:
             self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
         )
         self._system = self._told_of_all()
-        self._schemas: Mapping[Role, str | None] = {
+        schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(keys, self._planner),
             "answer": answer_schema(keys, self._planner),
             "execution": None if executor is None else execution_schema(keys, executor, calls=self._calls is None),
         }
+        # An engine with its own turns for calls gets the tools itself; otherwise the system's turn describes them.
+        tools = executor.tools if self._calls is not None and executor is not None else ()
+        self._constraints: dict[Role, Constraints] = {
+            role: Constraints(stops=self._stops, schema=schema, tools=tools) for role, schema in schemas.items()
+        }
 
-    @property
-    def stops(self) -> TagStops:
-        """The mark that ends the model's turn."""
-        return self._stops
+    def bind(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
+        """Tell the model of these agents."""
+        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor)
 
-    @property
-    def tools(self) -> tuple[ToolBrief, ...]:
-        """The executor's tools, where the engine has turns for calls; else they are told of in the system's turn."""
-        return self._executor.tools if self._calls is not None and self._executor is not None else ()
+    def constraints(self, role: Role) -> Constraints:
+        """Stop at the end of the turn, and hold it to the schema of its role."""
+        return self._constraints[role]
 
-    def question(self, task: str) -> str:
-        """Tell the model of both roles in the system's turn, and the task in the user's."""
+    def write_task(self, task: str) -> str:
+        """Describe both roles in the system's turn, and write the task into the user's."""
         turns = self.turns
         system = f"{turns.open('system')}{self._system}{turns.close('system')}"
         asked = f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
         return f"{asked}{self._ready()}" if turns.alternate else asked
 
-    def reader(self, stage: int, form: Form) -> JsonReader:
-        """Read JSON, and before it whatever there is."""
-        typed = self._planner.schema is not None
-        return JsonReader(self.words.keys, stage=stage, form=form, marks=self.stops.plan, typed=typed)
-
-    def opening(self, stage: int, form: Form) -> str:
+    def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
         words = self.words.turns
         return self._asked(fill({"plan": words.plan, "chain": words.chain, "answer": words.answer}[form], stage=stage))
 
-    def ending(self, form: Form, written: str) -> str:
-        """End the model's turn."""
-        return self._closing(written)
+    def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
+        """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
+        words = self.words.turns
+        asked = self._asked(fill(words.nested if nested else words.execution, stage=stage, number=number))
+        return asked if inputs else self._close + asked
 
-    def given(self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()) -> list[str]:
-        """Write a policy's plan as a turn of the planner; JSON says everything."""
+    def write_plan(
+        self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()
+    ) -> list[str]:
+        """Write a policy's plan as a turn of the planner; JSON can express any text."""
         keys = self.words.keys
         thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
-        pending = f"{self.opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        pending = f"{self.write_opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
         key, waits = self._written(keys.prompt[0]), self._written(keys.after[0])
         pieces: list[str] = []
         for index, prompt in enumerate(prompts):
             others = after[index] if index < len(after) else ()
-            behind = f", {waits}: {[*others]}" if others else ""
-            pieces.append(f"{pending}{{{key}: {self._written(prompt)}{behind}}}")
+            dependencies = f", {waits}: {[*others]}" if others else ""
+            pieces.append(f"{pending}{{{key}: {self._written(prompt)}{dependencies}}}")
             pending = ", "
         return [*pieces, "]}" if pieces else f"{pending}]}}"]
 
-    def quoted(self, text: str) -> str:
-        """Return the text as it is: as a JSON string it is nothing else."""
+    def quote(self, text: str) -> str:
+        """Return the text unchanged: no JSON string is read as markup."""
         return text
 
-    def plan_end(self, stage: int, written: str, *, executions: bool) -> str:
+    def write_join(
+        self, stage: int, executions: Sequence[JoinedExecution], *, plan: str | None = None, inputs: bool = False
+    ) -> list[str]:
+        """End the planner's turn, and write each execution as a question and a turn of the model."""
+        pending = self._closing(plan) if plan is not None else self._close if inputs else ""
+        texts: list[str] = []
+        for number, text, generated, failed in executions:
+            pending += self._asked(fill(self.words.turns.execution, stage=stage, number=number))
+            if generated:
+                texts.append(pending)
+                pending = self._closing(text)
+            else:
+                pending += self._result_turn(text, failed=failed) + self._close
+        return [*texts, pending]
+
+    def write_end(self, form: Form, written: str) -> str:
         """End the model's turn."""
         return self._closing(written)
 
-    def executions(self, stage: int) -> str:
-        """Write nothing: each execution has turns of its own."""
-        return ""
+    def write_feedback(
+        self,
+        role: Role,
+        stage: int,
+        number: int,
+        written: str,
+        *,
+        error: str = "",
+        outcomes: Sequence[ToolOutcome] = (),
+    ) -> str:
+        """End the model's turn, and write the error, or what the tools returned."""
+        closing, turns = self._closing(written), self.words.turns
+        if outcomes:
+            return closing + self._tool_results(stage, number, written, outcomes)
+        reason = self._written(error)
+        if role == "execution":
+            return closing + self._asked(fill(turns.invalid_execution, stage=stage, number=number, error=reason))
+        note = closing + self._said(fill(turns.invalid_answer, stage=stage, error=reason))
+        return note + self._ready() if self.turns.alternate else note
 
-    def execution(self, stage: int, number: int) -> str:
-        """Ask for one execution."""
-        return self._asked(fill(self.words.turns.execution, stage=stage, number=number))
+    def read_plan(self, stage: int, form: Form) -> JsonReader:
+        """Read JSON, and whatever precedes it."""
+        typed = self._planner.schema is not None
+        return JsonReader(self.words.keys, stage=stage, form=form, marks=self._stops, typed=typed)
 
-    def execution_end(self, stage: int, number: int, written: str) -> str:
-        """End the model's turn."""
-        return self._closing(written)
-
-    def executions_end(self, stage: int) -> str:
-        """Write nothing."""
-        return ""
-
-    def told(self, text: str, *, failed: bool) -> str:
-        """Write a result, or why there is none, as an executor would have."""
-        value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
-        return f"{{{self._failed if failed else self._result}: {value}}}"
-
-    def branch(self, stage: int) -> str:
-        """End the planner's turn where the subtask does."""
-        return self._close
-
-    def header(self, stage: int, number: int) -> str:
-        """End the planner's turn, and ask for the execution."""
-        return self._close + self.execution(stage, number)
-
-    def nested(self, stage: int, number: int) -> str:
-        """Ask for one execution, or for a plan of it."""
-        return self._asked(fill(self.words.turns.nested, stage=stage, number=number))
-
-    def answer(self, text: str) -> str:
-        r"""Return JSON as it is, and of a text what its last ``\boxed{…}`` holds, or all of it."""
-        return answer_value(text) if self._planner.schema is None else text
-
-    def for_agents(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
-        """Tell the model of these agents."""
-        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor)
-
-    def turn(self, stage: int, number: int, written: str) -> Turn:
-        """Read a result, or calls of tools."""
+    def read_turn(self, stage: int, number: int, written: str) -> Turn:
+        """Read a result, or tool calls."""
         executor = self._executor or AgentBrief()
         typed, tools = executor.schema is not None, bool(executor.tools)
         if self._calls is not None and self._calls in written:
             written = written.partition(self._calls)[2]
-        return read_turn(written, self.words.keys, marks=self.stops.execution, typed=typed, tools=tools)
+        return read_turn(written, self.words.keys, marks=self._stops, typed=typed, tools=tools)
 
-    def tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
-        """End the model's turn, and write what the tools returned: in turns of theirs, if it called them natively."""
+    def _tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
+        """Write what the tools returned: in turns of the tools if the model called them natively."""
         if self._calls is not None and self._calls in written:
-            told = "".join(self._tool_turn(outcome) for outcome in outcomes)
-            return f"{self._closing(written)}{told}{self._assistant}"
+            returned = "".join(self._tool_turn(outcome) for outcome in outcomes)
+            return f"{returned}{self._assistant}"
         results = [
             f"{{{self._tool}: {self._written(outcome.tool)}, "
             f"{self._failed if outcome.failed else self._result}: {without_marks(outcome.text, self._marks)}}}"
             for outcome in outcomes
         ]
         words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{', '.join(results)}]")
-        return self._closing(written) + self._asked(words)
+        return self._asked(words)
 
-    def retry_note(self, role: Role, stage: int, number: int, written: str, error: str) -> str:
-        """End the model's turn, and write what is wrong."""
-        turns = self.words.turns
-        said = self._written(error)
-        if role == "execution":
-            return self._closing(written) + self._asked(
-                fill(turns.invalid_execution, stage=stage, number=number, error=said)
-            )
-        note = self._closing(written) + self._said(fill(turns.invalid_answer, stage=stage, error=said))
-        return note + self._ready() if self.turns.alternate else note
-
-    def schema(self, role: Role) -> str | None:
-        """Return the schema of a plan or answer, of a result or call of tools, or of an answer alone."""
-        return self._schemas[role]
+    def _result_turn(self, text: str, *, failed: bool) -> str:
+        """Write a result, or why there is none, as an executor would have."""
+        value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
+        return f"{{{self._failed if failed else self._result}: {value}}}"
 
     def _told_of_all(self) -> str:
         words, executor = self.words.system, self._executor

@@ -10,7 +10,7 @@ from functools import cache
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.turns import Result, ToolCall, ToolCalls, Turn
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
 from .values import write
 from .words import JsonKeys

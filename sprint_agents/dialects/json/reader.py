@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from sprint_agents.dialects.answers import answer_value
 from sprint_agents.dialects.base import Form
+from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
-from sprint_agents.dialects.items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
 from sprint_agents.dialects.tags.marks import without_marks
 from sprint_agents.dialects.tags.reader import excerpt
 
@@ -50,7 +51,7 @@ class JsonReader:
     >>> reader.feed('{"subtasks": [{"prompt": "Add 1 and 2."}, {"prompt": "Double it.", "after": [1]')
     [PromptClosed(number=1, prompt='Add 1 and 2.', end=40, rest='', after=())]
     >>> reader.feed('}]}')
-    [PromptClosed(number=2, prompt='Double it.', end=80, rest='', after=(1,)), PlanClosed(end=82)]
+    [PromptClosed(number=2, prompt='Double it.', end=80, rest='', after=(1,))]
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class JsonReader:
         self._form = form
         self._typed = typed
         self._stream = JsonStream(tuple(marks), arrays=form == "plan")
-        self._items: list[Item] = []
+        self._items: list[PromptClosed] = []
         self._count = 0
         self._names: dict[str, int] = {}
         self._plans = False
@@ -78,8 +79,7 @@ class JsonReader:
         """What was dispatched, by number, in the order of the plan."""
         self.chain: str | None = None
         """The thoughts before the plan or the answer; of a chain, all before the answer."""
-        self.answer: str | None = None
-        """The final answer: a text, or JSON where it is ``typed``."""
+        self._text: str | None = None
         self.diagnostics: list[Diagnostic] = []
         self.spans: list[Markup] = []
         """All that is no content, in order."""
@@ -93,11 +93,16 @@ class JsonReader:
         begun = self._stream.begun
         return self._stream.text[begun:] if begun is not None and self._plans else None
 
-    def feed(self, text: str) -> list[Item]:
+    @property
+    def answer(self) -> str | None:
+        """The final answer: JSON where it is ``typed``, otherwise a text; see ``answer_value``."""
+        return self._text if self._typed or self._text is None else answer_value(self._text)
+
+    def feed(self, text: str) -> list[PromptClosed]:
         """Read the next chunk; return what it brought to an end, in the order of the text."""
         return self._read(self._stream.feed(text))
 
-    def close(self) -> list[Item]:
+    def close(self) -> list[PromptClosed]:
         """End the completion; return what only its end decides. Closing again returns nothing."""
         if self._closed:
             return []
@@ -115,14 +120,14 @@ class JsonReader:
             self.spans.append(Markup(self._stream.end, len(self._stream.text)))
         return items + self._take()
 
-    def _read(self, nodes: Iterable[Node]) -> list[Item]:
+    def _read(self, nodes: Iterable[Node]) -> list[PromptClosed]:
         for node in nodes:
             # The last answer of a chain is the answer.
             if not self._over or self._form == "chain":
                 self._meet(node)
         return self._take()
 
-    def _take(self) -> list[Item]:
+    def _take(self) -> list[PromptClosed]:
         items, self._items = self._items, []
         return items
 
@@ -221,13 +226,11 @@ class JsonReader:
             if answers:
                 self._report("answer_in_plan", f"plan {self.stage} also answers; it is taken as a plan", node.start)
             self._plan_span = (node.start, node.end)
-            self._items.append(PlanClosed(node.end))
         elif answer is not None:
-            self.answer = self._said(answer)
+            self._text = self._said(answer)
             self._answered_from = node.start
-            if not self.answer:
+            if not self._text:
                 self._report("empty_answer", "the answer is empty", answer.start)
-            self._items.append(AnswerClosed(self.answer, node.end))
         else:
             self._stray = node
             return
@@ -251,10 +254,10 @@ class JsonReader:
         elif self._form != "answer":
             return
         elif self._stray is not None:
-            self.answer = self._stray.json(stream.text)
+            self._text = self._stray.json(stream.text)
             self._report("malformed_json", "the answer has no key, and is taken as it stands", self._stray.start)
         elif words:
-            self.answer = words
+            self._text = words
             self._report("malformed_json", "the answer is no JSON, and is taken as it stands", 0)
         else:
             self._report("empty_answer", "there is no answer", 0)
@@ -271,11 +274,11 @@ class JsonReader:
             self._report("unclosed_plan", f"plan {self.stage} is cut off", stream.end)
             return
         if self._answer is not None:
-            self.answer = self._said(self._answer)
+            self._text = self._said(self._answer)
         elif cut is not None and cut.is_string and not self._typed and self._cut_in(self._answers):
-            self.answer = cut.text.strip() or None
+            self._text = cut.text.strip() or None
         elif self._typed:
-            self.answer = stream.text[begun : stream.end]  # half a value is none: let it be found invalid
+            self._text = stream.text[begun : stream.end]  # half a value is none: let it be found invalid
         self._report("unclosed_answer", "the answer is cut off", stream.end)
 
     def _cut_in(self, keys: Sequence[str]) -> bool:
@@ -285,7 +288,6 @@ class JsonReader:
     def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:
         diagnostic = Diagnostic(kind=kind, message=message, stage=self.stage, number=number, position=position)
         self.diagnostics.append(diagnostic)
-        self._items.append(Found(diagnostic))
 
 
 def _spoken(name: JsonValue) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.turns import AgentBrief, ToolBrief
+from sprint_agents.dialects.prompts import AgentBrief, ToolBrief
 
 from .words import JsonKeys
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.turns import Result, ToolCall, ToolCalls, Turn
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
 from .exact import read_exact
 from .stream import JsonStream

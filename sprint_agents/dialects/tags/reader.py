@@ -17,8 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+from sprint_agents.dialects.answers import answer_value
+from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
-from sprint_agents.dialects.items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
 
 from .format import Tags
 from .lexer import Lexer, Tag
@@ -48,8 +49,8 @@ class TagReader:
     >>> reader = TagReader(load_tags(), stage=1)
     >>> [*reader.feed("<Plan_1>\n<prompt_1.1>Add 1 an"), *reader.feed("d 2.</prompt_1.1>\n</Pl")]
     [PromptClosed(number=1, prompt='Add 1 and 2.', end=46, rest='', after=())]
-    >>> [*reader.feed("an_"), *reader.close()]
-    [PlanClosed(end=54)]
+    >>> [*reader.feed("an_"), *reader.close()], reader.plan
+    ([], '\n<prompt_1.1>Add 1 and 2.</prompt_1.1>\n')
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class TagReader:
         self._plan: list[str] | None = [] if within == "plan" else None
         self._open: _OpenPrompt | None = None
         self._last_number = 0
-        self._items: list[Item] = []
+        self._closed: list[PromptClosed] = []
         self.stage = stage
         self.prompts: dict[int, PromptClosed] = {}
         """What was dispatched, by number, in the order of the plan."""
         self.chain: str | None = None
         """The chain of thought before the plan or the answer."""
         self.answer: str | None = None
-        """The final answer, closed or, after ``close``, cut off."""
+        """The final answer, closed or, after ``close``, cut off; see ``answer_value``."""
         self.diagnostics: list[Diagnostic] = []
         self.spans: list[Tag] = []
         """All tags of the plan and the answer, and those around them: what is no content."""
@@ -86,13 +87,13 @@ class TagReader:
         """The text of the plan so far, its own tags excluded, its prompts included; None before it begins."""
         return None if self._plan is None else "".join(self._plan)
 
-    def feed(self, text: str) -> list[Item]:
+    def feed(self, text: str) -> list[PromptClosed]:
         """Read the next chunk; return what it brought to an end, in the order of the text."""
         return self._read(self._lexer.feed(text), final=False)
 
-    def close(self) -> list[Item]:
+    def close(self) -> list[PromptClosed]:
         """End the completion; return what only its end decides. Closing again returns nothing."""
-        items = self._read(self._lexer.close(), final=True)
+        closed = self._read(self._lexer.close(), final=True)
         place, self._place = self._place, "after"
         match place:
             case "outside":
@@ -103,16 +104,17 @@ class TagReader:
                 self._drop_prompt()
                 self._report("unclosed_plan", f"plan {self.stage} has no closing tag", self._offset)
             case "answer":
-                self.answer = without_end_marks("".join(self._parts)).strip() or None
+                text = without_end_marks("".join(self._parts)).strip()
+                self.answer = answer_value(text) if text else None
                 self._report("unclosed_answer", "the answer has no closing tag", self._offset)
             case "after":
                 self._end_outside("text_outside" if self.answer is None else "text_after_answer")
             case _:
                 assert_never(place)
         self._parts = []
-        return items + self._take()
+        return closed + self._take()
 
-    def _read(self, pieces: Iterable[str | Tag], *, final: bool) -> list[Item]:
+    def _read(self, pieces: Iterable[str | Tag], *, final: bool) -> list[PromptClosed]:
         for piece in pieces:
             if isinstance(piece, str):
                 self._add(piece)
@@ -120,9 +122,9 @@ class TagReader:
                 self._meet(piece, final=final)
         return self._take()
 
-    def _take(self) -> list[Item]:
-        items, self._items = self._items, []
-        return items
+    def _take(self) -> list[PromptClosed]:
+        closed, self._closed = self._closed, []
+        return closed
 
     def _add(self, text: str) -> None:
         """Take ``text`` as content of the place where it stands."""
@@ -267,7 +269,7 @@ class TagReader:
                 opened.number, text, end, close.removeprefix(written) if close.startswith(written) else ""
             )
             self.prompts[opened.number] = item
-            self._items.append(item)
+            self._closed.append(item)
 
     def _end_plan(self, tag: Tag) -> None:
         if self._open is not None:
@@ -276,14 +278,13 @@ class TagReader:
             self._report("unclosed_prompt", message, self._open.start, number)
             self._end_prompt(tag.start)
         self._check_stage(tag)
-        self._items.append(PlanClosed(tag.end))
         self._begin("after", tag.end)
 
     def _end_answer(self, tag: Tag) -> None:
-        self.answer = "".join(self._parts).strip()
-        if not self.answer:
+        text = "".join(self._parts)
+        self.answer = answer_value(text)
+        if not text.strip():
             self._report("empty_answer", "the answer is empty", tag.start)
-        self._items.append(AnswerClosed(self.answer, tag.end))
         self._begin("after", tag.end)
 
     def _end_preamble(self) -> None:
@@ -316,7 +317,6 @@ class TagReader:
     def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:
         diagnostic = Diagnostic(kind=kind, message=message, stage=self.stage, number=number, position=position)
         self.diagnostics.append(diagnostic)
-        self._items.append(Found(diagnostic))
 
 
 def excerpt(text: str) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from sprint_agents.dialects.conversation import Turns
+    from sprint_agents.dialects.conversation import ChatTurns
 
     from .scheduler import Scheduler
 
@@ -117,7 +117,7 @@ class LocalEngine:
         return self._manifest
 
     @cached_property
-    def turns(self) -> "Turns | None":
+    def turns(self) -> "ChatTurns | None":
         """How the checkpoint's chat template marks turns; None where it has none (see ``Converses``).
 
         Raises:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.conversation import Speaker, Turns
+from sprint_agents.dialects.conversation import ChatTurns, Speaker
 from sprint_agents.errors import InvalidRequest
 
 _SPEAKERS: Mapping[str, Speaker] = {"\ufdd0": "system", "\ufdd1": "user", "\ufdd2": "assistant", "\ufdd5": "tool"}
@@ -26,11 +26,11 @@ CALLS = "\ufdd4"
 """What stands before the calls of an assistant's turn."""
 MARKS = frozenset((*_SPEAKERS, _END, CALLS))
 
-TURNS = Turns(
+TURNS = ChatTurns(
     opens={speaker: mark for mark, speaker in _SPEAKERS.items() if speaker != "tool"},
     closes={speaker: _END for speaker in _SPEAKERS.values() if speaker != "tool"},
 )
-CALLING_TURNS = Turns(
+CALLING_TURNS = ChatTurns(
     opens={speaker: mark for mark, speaker in _SPEAKERS.items()},
     closes=dict.fromkeys(_SPEAKERS.values(), _END),
     calls=CALLS,

@@ -42,7 +42,7 @@ from .schema import parsed
 from .server import Server, ServerName, server_of
 
 if TYPE_CHECKING:
-    from sprint_agents.dialects.conversation import Turns
+    from sprint_agents.dialects.conversation import ChatTurns
 
 _SHRINKINGS = 2
 """A server may name the model's bound on completions first, then the end of the context."""
@@ -90,7 +90,7 @@ class OpenAIEngine:
     'openai:qwen3'
     """
 
-    turns: "Turns"
+    turns: "ChatTurns"
     """How the turns of a conversation are marked; only with ``api="chat"`` (see ``Converses``)."""
     constrains: Literal[True]
     """True; only where the server takes JSON schemas (see ``Constrains``)."""

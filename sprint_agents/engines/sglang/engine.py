@@ -24,7 +24,7 @@ from typing import Literal, Self, TypeVar
 import httpx2
 import structlog
 
-from sprint_agents.dialects.conversation import Turns, turns_of
+from sprint_agents.dialects.conversation import ChatTurns, turns_of
 from sprint_agents.engine import Chunk, Request
 from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
 from sprint_agents.engines.http import Http
@@ -132,7 +132,7 @@ class SGLangEngine:
         return self._manifest
 
     @cached_property
-    def turns(self) -> Turns | None:
+    def turns(self) -> ChatTurns | None:
         """How the chat template marks turns (see ``Converses``); None where there is none, or nobody was asked yet.
 
         Raises:

@@ -2,20 +2,20 @@ import json
 
 import pytest
 
-from sprint_agents.dialects.choice import choose_dialect
-from sprint_agents.dialects.conversation import Turns
+from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
+from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolBrief, ToolOutcome
+from sprint_agents.dialects.selection import choose_dialect
 from sprint_agents.dialects.tags.dialect import TagDialect
-from sprint_agents.dialects.turns import AgentBrief, ToolBrief, ToolOutcome
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_agents.testing import FakeEngine
 
 SPEAKERS = ("system", "user", "assistant")
-CHATML = Turns(
+CHATML = ChatTurns(
     opens={name: f"<|im_start|>{name}\n" for name in SPEAKERS}, closes=dict.fromkeys(SPEAKERS, "<|im_end|>\n")
 )
-JOINT = Turns(
+JOINT = ChatTurns(
     opens={"system": "<s>[INST] ", "user": "[INST] ", "assistant": ""},
     closes={"system": "\n\n", "user": " [/INST]", "assistant": "</s>"},
     user_after_system="",
@@ -24,15 +24,24 @@ TYPED = AgentBrief(schema='{"type":"integer"}')
 READ = ToolBrief("read", "Read a file.", '{"type":"object"}')
 
 
+def returned(dialect: JsonDialect, text: str, *, failed: bool) -> str:
+    """What the planner reads of an execution that no model wrote."""
+    (joined,) = dialect.write_join(1, [JoinedExecution(1, text, failed=failed)])
+    (empty, end) = dialect.write_join(1, [JoinedExecution(1, "", generated=True)])
+    assert joined.startswith(empty)
+    assert joined.endswith(end)
+    return joined.removeprefix(empty).removesuffix(end)
+
+
 def test_a_question_is_what_all_roles_are_told_and_the_task() -> None:
-    question = JsonDialect(CHATML).question("Add up.")
+    question = JsonDialect(CHATML).write_task("Add up.")
     assert question.startswith("<|im_start|>system\nYou work on a task in turns.")
     assert question.endswith("<|im_end|>\n<|im_start|>user\nAdd up.<|im_end|>\n")
     assert question.count("<|im_start|>") == 2
 
 
 def test_a_template_may_put_the_system_into_the_users_turn() -> None:
-    question = JsonDialect(JOINT).question("Add up.")
+    question = JsonDialect(JOINT).write_task("Add up.")
     assert question.startswith("<s>[INST] You work")
     assert question.endswith("\n\nAdd up. [/INST]")
     assert question.count("[INST]") == 1
@@ -41,7 +50,7 @@ def test_a_template_may_put_the_system_into_the_users_turn() -> None:
 def test_the_model_is_told_of_types_tools_and_instructions() -> None:
     planner = AgentBrief(instructions="Be brief.", schema='{"type":"integer"}')
     executor = AgentBrief(instructions="Cite.", tools=(READ,))
-    question = JsonDialect().for_agents(planner, executor).question("Add up.")
+    question = JsonDialect().bind(planner, executor).write_task("Add up.")
     for told in (
         'The answer is JSON of this schema: {"type":"integer"}',
         "A result is a string.",
@@ -54,7 +63,7 @@ def test_the_model_is_told_of_types_tools_and_instructions() -> None:
 
 
 def test_of_a_program_the_model_is_told_that_it_is_one() -> None:
-    question = JsonDialect().for_agents(AgentBrief(), None).question("Add up.")
+    question = JsonDialect().bind(AgentBrief(), None).write_task("Add up.")
     assert "A program carries out the subtasks" in question
     assert "A result is" not in question
 
@@ -71,23 +80,28 @@ def test_of_a_program_the_model_is_told_that_it_is_one() -> None:
         (JOINT, '{"answer": 1', "</s>"),
     ],
 )
-def test_a_turn_is_ended_once(turns: Turns, written: str, rest: str) -> None:
+def test_a_turn_is_ended_once(turns: ChatTurns, written: str, rest: str) -> None:
     dialect = JsonDialect(turns)
-    assert dialect.ending("plan", written) == rest
-    assert dialect.plan_end(1, written, executions=True) == rest
-    assert dialect.execution_end(1, 1, written) == rest
+    assert dialect.write_end("plan", written) == rest
+    assert dialect.write_join(1, [], plan=written) == [rest]
+    assert dialect.write_join(1, [JoinedExecution(1, written, generated=True)])[-1] == rest
 
 
 def test_the_stop_is_the_mark_alone() -> None:
-    assert JsonDialect(CHATML).stops.plan == ("<|im_end|>",)
-    assert JsonDialect(JOINT).stops.execution == ("</s>",)
-    assert JsonDialect(Turns(opens=PLAIN_TURNS.opens, closes=dict.fromkeys(SPEAKERS, "\n"))).stops.answer == ()
+    assert JsonDialect(CHATML).constraints("plan").stops == ("<|im_end|>",)
+    assert JsonDialect(JOINT).constraints("execution").stops == ("</s>",)
+    assert (
+        JsonDialect(ChatTurns(opens=PLAIN_TURNS.opens, closes=dict.fromkeys(SPEAKERS, "\n")))
+        .constraints("answer")
+        .stops
+        == ()
+    )
 
 
 def test_an_executors_header_is_a_branch_and_an_execution() -> None:
     dialect = JsonDialect(CHATML)
-    header = dialect.header(1, 2)
-    assert header == dialect.branch(1) + dialect.execution(1, 2)
+    header = dialect.write_header(1, 2)
+    assert header == dialect.write_join(1, [], inputs=True)[0] + dialect.write_header(1, 2, inputs=True)
     assert header == (
         '<|im_end|>\n<|im_start|>user\nexecutor 1.2: carry out subtask 2 of stage 1, {"result": …}<|im_end|>\n'
         "<|im_start|>assistant\n"
@@ -96,10 +110,10 @@ def test_an_executors_header_is_a_branch_and_an_execution() -> None:
 
 def test_a_policys_plan_is_written_as_a_planner_would() -> None:
     dialect = JsonDialect(CHATML)
-    pieces = dialect.given(2, "because", ["a", 'say "b"'], after=[(), (1,)])
-    assert pieces[0] == dialect.opening(2, "plan") + '{"thoughts": "because", "subtasks": [{"prompt": "a"}'
+    pieces = dialect.write_plan(2, "because", ["a", 'say "b"'], after=[(), (1,)])
+    assert pieces[0] == dialect.write_opening(2, "plan") + '{"thoughts": "because", "subtasks": [{"prompt": "a"}'
     assert pieces[1:] == [', {"prompt": "say \\"b\\"", "after": [1]}', "]}"]
-    assert dialect.given(1, "", []) == [dialect.opening(1, "plan") + '{"subtasks": []}']
+    assert dialect.write_plan(1, "", []) == [dialect.write_opening(1, "plan") + '{"subtasks": []}']
 
 
 @pytest.mark.parametrize(
@@ -113,7 +127,7 @@ def test_a_policys_plan_is_written_as_a_planner_would() -> None:
     ],
 )
 def test_what_no_model_wrote_is_written_as_an_executor_would(text: str, failed: bool, told: str) -> None:
-    assert JsonDialect().told(text, failed=failed) == told
+    assert returned(JsonDialect(), text, failed=failed) == told
 
 
 def test_no_data_can_end_a_turn() -> None:
@@ -124,13 +138,22 @@ def test_no_data_can_end_a_turn() -> None:
         outcomes = [ToolOutcome("read", json.dumps(attack)), ToolOutcome("read", json.dumps(attack), failed=True)]
         plain = [ToolOutcome("read", '"x"'), ToolOutcome("read", '"x"', failed=True)]
         pairs = [
-            (dialect.given(1, attack, [attack])[0], dialect.given(1, "x", ["x"])[0]),
-            (dialect.told(attack, failed=False), dialect.told("x", failed=False)),
-            (dialect.told(json.dumps(attack), failed=False), dialect.told("x", failed=False)),
-            (dialect.told(attack, failed=True), dialect.told("x", failed=True)),
-            (dialect.tool_results(1, 1, "", outcomes), dialect.tool_results(1, 1, "", plain)),
-            (dialect.retry_note("execution", 1, 1, "", attack), dialect.retry_note("execution", 1, 1, "", "x")),
-            (dialect.retry_note("answer", 1, 0, "", attack), dialect.retry_note("answer", 1, 0, "", "x")),
+            (dialect.write_plan(1, attack, [attack])[0], dialect.write_plan(1, "x", ["x"])[0]),
+            (returned(dialect, attack, failed=False), returned(dialect, "x", failed=False)),
+            (returned(dialect, json.dumps(attack), failed=False), returned(dialect, "x", failed=False)),
+            (returned(dialect, attack, failed=True), returned(dialect, "x", failed=True)),
+            (
+                dialect.write_feedback("execution", 1, 1, "", outcomes=outcomes),
+                dialect.write_feedback("execution", 1, 1, "", outcomes=plain),
+            ),
+            (
+                dialect.write_feedback("execution", 1, 1, "", error=attack),
+                dialect.write_feedback("execution", 1, 1, "", error="x"),
+            ),
+            (
+                dialect.write_feedback("answer", 1, 0, "", error=attack),
+                dialect.write_feedback("answer", 1, 0, "", error="x"),
+            ),
         ]
         for attacked, harmless in pairs:
             assert attacked != harmless
@@ -138,13 +161,13 @@ def test_no_data_can_end_a_turn() -> None:
                 known = mark in "".join((*turns.opens.values(), *turns.closes.values()))
                 if known:
                     assert attacked.count(mark) == harmless.count(mark), mark
-    assert json.loads(JsonDialect(CHATML).told(attack, failed=False)) == {"result": attack}
+    assert json.loads(returned(JsonDialect(CHATML), attack, failed=False)) == {"result": attack}
 
 
 def test_tools_answer_in_a_turn_of_the_user() -> None:
     dialect = JsonDialect(CHATML, executor=AgentBrief(tools=(READ,)))
     outcomes = [ToolOutcome("read", '["a"]'), ToolOutcome("read", '"no such file"', failed=True)]
-    assert dialect.tool_results(1, 2, '{"call": []}<|im_end|>', outcomes) == (
+    assert dialect.write_feedback("execution", 1, 2, '{"call": []}<|im_end|>', outcomes=outcomes) == (
         "\n<|im_start|>user\nexecutor 1.2: the tools returned "
         '[{"tool": "read", "result": ["a"]}, {"tool": "read", "failed": "no such file"}]<|im_end|>\n'
         "<|im_start|>assistant\n"
@@ -153,21 +176,24 @@ def test_tools_answer_in_a_turn_of_the_user() -> None:
 
 def test_a_correction_says_what_was_wrong() -> None:
     dialect = JsonDialect(CHATML)
-    note = dialect.retry_note("execution", 1, 2, "four", "'four' is no int")
+    note = dialect.write_feedback("execution", 1, 2, "four", error="'four' is no int")
     assert note.startswith("<|im_end|>\n<|im_start|>user\nexecutor 1.2: ")
     assert "\"'four' is no int\"" in note
     assert note.endswith("<|im_end|>\n<|im_start|>assistant\n")
-    note = dialect.retry_note("answer", 1, 0, "four<|im_end|>", "'four' is no int")
+    note = dialect.write_feedback("answer", 1, 0, "four<|im_end|>", error="'four' is no int")
     assert note.startswith("\n<|im_start|>user\nplanner, stage 1: ")
     assert note.endswith("<|im_end|>\n")
 
 
 @pytest.mark.parametrize(
     ("schema", "text", "value"),
-    [(None, r"so \boxed{4}", "4"), (None, " four ", "four"), ('{"type":"string"}', r'"\\boxed{4}"', r'"\\boxed{4}"')],
+    [(None, r"so \boxed{4}", "4"), (None, " four ", "four"), ('{"type":"string"}', r"\boxed{4}", r'"\\boxed{4}"')],
 )
 def test_only_a_text_may_be_boxed(schema: str | None, text: str, value: str) -> None:
-    assert JsonDialect(planner=AgentBrief(schema=schema)).answer(text) == value
+    reader = JsonDialect(planner=AgentBrief(schema=schema)).read_plan(1, "plan")
+    reader.feed(json.dumps({"answer": text}))
+    reader.close()
+    assert reader.answer == value
 
 
 class Conversing(FakeEngine):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls
 from sprint_agents.dialects.json.exact import read_exact
 from sprint_agents.dialects.json.turn import read_loose
 from sprint_agents.dialects.json.words import load_words
-from sprint_agents.dialects.turns import Result, ToolCall, ToolCalls
 
 KEYS = load_words().keys
 MARKS = ("<|end|>",)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.dialects.base import Form
-from sprint_agents.dialects.items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
+from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.dialects.json.reader import JsonReader
 from sprint_agents.dialects.json.words import load_words
@@ -19,7 +19,7 @@ PLAN = '{"thoughts": "Sums first.", "subtasks": [{"prompt": "Try sums."}, {"prom
 
 def read(
     text: Sequence[str] | str, *, stage: int = 1, form: Form = "plan", typed: bool = False
-) -> tuple[JsonReader, list[Item]]:
+) -> tuple[JsonReader, list[PromptClosed]]:
     reader = JsonReader(load_words().keys, stage=stage, form=form, marks=("<|end|>",), typed=typed)
     items = [item for chunk in ([text] if isinstance(text, str) else text) for item in reader.feed(chunk)]
     return reader, items + reader.close()
@@ -29,8 +29,8 @@ def kinds(reader: JsonReader) -> list[str]:
     return [diagnostic.kind for diagnostic in reader.diagnostics]
 
 
-def prompts(items: Sequence[Item]) -> list[tuple[int, str, tuple[int, ...]]]:
-    return [(item.number, item.prompt, item.after) for item in items if isinstance(item, PromptClosed)]
+def prompts(items: Sequence[PromptClosed]) -> list[tuple[int, str, tuple[int, ...]]]:
+    return [(item.number, item.prompt, item.after) for item in items]
 
 
 def test_a_plan() -> None:
@@ -39,8 +39,8 @@ def test_a_plan() -> None:
     assert items == [
         PromptClosed(1, "Try sums.", first),
         PromptClosed(2, "Check them.", second, after=(1,)),
-        PlanClosed(len(PLAN)),
     ]
+    assert reader.spans[-2].end == len(PLAN)
     assert list(reader.prompts) == [1, 2]
     assert (reader.plan, reader.answer, reader.chain, reader.diagnostics) == (PLAN, None, None, [])
 
@@ -88,8 +88,8 @@ def test_all_but_thoughts_prompts_and_the_answer_is_markup() -> None:
 )
 def test_an_answer(text: str, typed: bool, answer: str) -> None:
     reader, items = read(text, typed=typed)
-    assert [item for item in items if not isinstance(item, Found)] == [AnswerClosed(answer, len(text))]
-    assert (reader.answer, reader.plan) == (answer, None)
+    assert (items, reader.answer, reader.plan) == ([], answer, None)
+    assert reader.spans[-1].end == len(text)
     assert kinds(reader) == ([] if json_like(text) else ["malformed_json"])
 
 
@@ -103,7 +103,7 @@ def json_like(text: str) -> bool:
 
 def test_an_empty_answer_is_one() -> None:
     reader, items = read('{"answer": " "}')
-    assert items[-1] == AnswerClosed("", 15)
+    assert (items, reader.answer, reader.spans[-1].end) == ([], "", 15)
     assert kinds(reader) == ["empty_answer"]
 
 
@@ -179,7 +179,7 @@ def test_a_plan_that_also_answers_is_a_plan() -> None:
 
 def test_a_plan_without_subtasks_is_one() -> None:
     reader, items = read('{"thoughts": "later", "subtasks": []}')
-    assert items == [PlanClosed(37)]
+    assert (items, reader.spans[-1].end) == ([], 37)
     assert reader.plan is not None
 
 
@@ -192,7 +192,7 @@ def test_what_the_token_limit_cuts_off_is_not_dispatched() -> None:
 
 def test_what_the_model_itself_ends_is_dispatched() -> None:
     reader, items = read('{"subtasks": [{"prompt": "a"}, {"prompt": "b<|end|>')
-    assert [(item.prompt, item.end, item.rest) for item in items if isinstance(item, PromptClosed)] == [
+    assert [(item.prompt, item.end, item.rest) for item in items] == [
         ("a", 29, ""),
         ("b", 44, '"}'),
     ]
@@ -280,7 +280,7 @@ def test_the_items_do_not_depend_on_the_chunks(chunks: list[str], form: Form, ty
 @given(st.text() | loose_texts, st.sampled_from(["plan", "chain", "answer"]))
 def test_any_text_is_read(text: str, form: Form) -> None:
     reader, items = read(text, form=form)
-    ends = [item.end for item in items if isinstance(item, PromptClosed)]
+    ends = [item.end for item in items]
     assert ends == sorted(ends)
     assert all(0 < end <= len(text) for end in ends)
     spans = [place for span in reader.spans for place in (span.start, span.end)]
@@ -293,11 +293,11 @@ def test_any_text_is_read(text: str, form: Form) -> None:
 def test_a_policys_plan_is_read_back(texts: list[str], thoughts: str, data: st.DataObject) -> None:
     after = [data.draw(st.lists(st.integers(1, index), unique=True)) if index else [] for index in range(len(texts))]
     dialect = JsonDialect()
-    pieces = dialect.given(1, thoughts, texts, after=after)
-    written = "".join(pieces).removeprefix(dialect.opening(1, "plan"))
+    pieces = dialect.write_plan(1, thoughts, texts, after=after)
+    written = "".join(pieces).removeprefix(dialect.write_opening(1, "plan"))
     reader, items = read(written)
     assert prompts(items) == [(number, text, tuple(after[number - 1])) for number, text in enumerate(texts, 1)]
     assert reader.diagnostics == []
-    start = len(dialect.opening(1, "plan"))
-    ends = [item.end for item in items if isinstance(item, PromptClosed)]
+    start = len(dialect.write_opening(1, "plan"))
+    ends = [item.end for item in items]
     assert ends == [len("".join(pieces[:count])) - start for count in range(1, len(texts) + 1)]

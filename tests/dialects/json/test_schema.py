@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.turns import AgentBrief, ToolBrief
+from sprint_agents.dialects.prompts import AgentBrief, ToolBrief
 
 
 class Node(BaseModel):
@@ -86,7 +86,7 @@ def check(written: str, schema: str | None) -> bool:
     ],
 )
 def test_a_plan_or_an_answer(written: str, valid: bool) -> None:
-    assert check(written, dialect(int).schema("plan")) is valid
+    assert check(written, dialect(int).constraints("plan").schema) is valid
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_plan_or_an_answer(written: str, valid: bool) -> None:
     [('{"answer": {"x": 1, "y": 2}}', True), ('{"answer": {"x": 1}}', False), ('{"x": 1, "y": 2}', False)],
 )
 def test_an_answer(written: str, valid: bool) -> None:
-    assert check(written, dialect(Point).schema("answer")) is valid
+    assert check(written, dialect(Point).constraints("answer").schema) is valid
 
 
 READ = ToolBrief("read", "Read a file.", json.dumps(TypeAdapter(Point).json_schema()))
@@ -123,20 +123,20 @@ FIND = ToolBrief("find", "", json.dumps(FIND_ARGUMENTS))
 )
 def test_a_result_or_calls_of_tools(written: str, valid: bool) -> None:
     """Definitions of one name, of the result and of a tool, are kept apart."""
-    assert check(written, dialect(int, Node, READ, FIND).schema("execution")) is valid
+    assert check(written, dialect(int, Node, READ, FIND).constraints("execution").schema) is valid
 
 
 def test_without_tools_there_are_no_calls() -> None:
-    assert not check('{"call": [{"tool": "read", "arguments": {}}]}', dialect().schema("execution"))
-    assert check('{"result": "a text"}', dialect().schema("execution"))
+    assert not check('{"call": [{"tool": "read", "arguments": {}}]}', dialect().constraints("execution").schema)
+    assert check('{"result": "a text"}', dialect().constraints("execution").schema)
 
 
 def test_a_program_needs_no_schema() -> None:
-    assert JsonDialect(planner=brief(int)).schema("execution") is None
+    assert JsonDialect(planner=brief(int)).constraints("execution").schema is None
 
 
 def test_thoughts_come_first() -> None:
-    schema = json.loads(dialect(Literal["a", "b"]).schema("plan") or "")
+    schema = json.loads(dialect(Literal["a", "b"]).constraints("plan").schema or "")
     for turn in schema["anyOf"]:
         assert next(iter(turn["properties"])) == "thoughts"
         assert "thoughts" not in turn["required"]

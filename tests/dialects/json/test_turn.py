@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 from sprint_agents.dialects.json.turn import read_turn
 from sprint_agents.dialects.json.words import load_words
-from sprint_agents.dialects.turns import Result, ToolCall, ToolCalls, Turn
 
 from .json_texts import loose_texts
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.dialects.items import AnswerClosed, Found, Item, PlanClosed, PromptClosed
+from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.reader import TagReader
 from tests.dialects.texts import chunked, tagged_texts
@@ -24,7 +24,9 @@ Try all products.
 </Plan_"""
 
 
-def read(text: Sequence[str] | str, *, stage: int = 1, within: Beginning = "outside") -> tuple[TagReader, list[Item]]:
+def read(
+    text: Sequence[str] | str, *, stage: int = 1, within: Beginning = "outside"
+) -> tuple[TagReader, list[PromptClosed]]:
     reader = TagReader(load_tags(), stage=stage, within=within)
     items = [item for chunk in text for item in reader.feed(chunk)]
     return reader, items + reader.close()
@@ -40,7 +42,6 @@ def test_a_plan() -> None:
     assert items == [
         PromptClosed(1, "Try all sums.", first),
         PromptClosed(2, "Try all products.", second),
-        PlanClosed(len(PLAN)),
     ]
     assert list(reader.prompts) == [1, 2]
     assert reader.plan == PLAN.removeprefix("<Plan_1>").removesuffix("</Plan_")
@@ -67,31 +68,32 @@ def test_a_prompt_closes_with_the_chunk_of_its_last_character() -> None:
 def test_an_answer() -> None:
     text = "<Final_answer>\nBased on execution_1.2: \\boxed{7*3+5}\n</Final_answer>"
     reader, items = read(text, stage=2)
-    assert items == [AnswerClosed("Based on execution_1.2: \\boxed{7*3+5}", len(text))]
-    assert (reader.answer, reader.plan) == ("Based on execution_1.2: \\boxed{7*3+5}", None)
+    assert (items, reader.answer, reader.plan) == ([], "7*3+5", None)
+    assert reader.spans[-1].end == len(text)
 
 
 def test_a_completion_may_begin_in_the_answer() -> None:
     reader, items = read("\n42\n</Final_answer>", within="answer")
-    assert items == [AnswerClosed("42", 19)]
+    assert (items, reader.answer, reader.spans[-1].end) == ([], "42", 19)
     assert reader.diagnostics == []
 
 
 def test_a_forced_answer_may_repeat_its_tag() -> None:
     reader, items = read("<Final_answer>42</Final_answer>", within="answer")
-    assert items[-1] == AnswerClosed("42", 31)
+    assert (items, reader.answer, reader.spans[-1].end) == ([], "42", 31)
     assert kinds(reader) == ["unexpected_tag"]
 
 
 def test_a_completion_may_begin_in_the_plan() -> None:
     reader, items = read(" <prompt_3.1>a</prompt_3.1></Plan_", stage=3, within="plan")
-    assert items == [PromptClosed(1, "a", 27), PlanClosed(34)]
+    assert items == [PromptClosed(1, "a", 27)]
+    assert reader.spans[-1].end == 34
     assert reader.diagnostics == []
 
 
 def test_a_chain_of_thought_precedes_its_answer() -> None:
     reader, items = read("1+2=3\n</think>\n<Final_answer>3</Final_answer>", within="chain")
-    assert items == [AnswerClosed("3", 45)]
+    assert (items, reader.answer, reader.spans[-1].end) == ([], "3", 45)
     assert (reader.chain, reader.diagnostics) == ("1+2=3\n", [])
 
 
@@ -109,7 +111,7 @@ def test_a_chain_may_name_a_prompt() -> None:
 @pytest.mark.parametrize("tail", ["</Plan_", "</Plan_1", "</Plan_1>", "</Plan_1>\n"])
 def test_a_plan_closes_wherever_the_model_stopped(tail: str) -> None:
     reader, items = read(f"<Plan_1>none{tail}")
-    assert items == [PlanClosed(len(f"<Plan_1>none{tail}".rstrip()))]
+    assert (items, reader.spans[-1].end) == ([], len(f"<Plan_1>none{tail}".rstrip()))
     assert (reader.plan, reader.diagnostics) == ("none", [])
 
 
@@ -154,9 +156,8 @@ def test_a_plan_closes_wherever_the_model_stopped(tail: str) -> None:
 def test_diagnostics(text: str, expected: list[str], numbers: list[int]) -> None:
     reader, items = read(text)
     assert kinds(reader) == expected
-    assert [item.number for item in items if isinstance(item, PromptClosed)] == numbers
+    assert [item.number for item in items] == numbers
     assert list(reader.prompts) == numbers
-    assert [item.diagnostic for item in items if isinstance(item, Found)] == reader.diagnostics
 
 
 def test_a_diagnostic_says_where_and_what() -> None:
@@ -169,13 +170,12 @@ def test_a_diagnostic_says_where_and_what() -> None:
 def test_a_prompt_without_its_end_says_what_it_lacks() -> None:
     text = "<Plan_1><prompt_1.1>a\n<prompt_1.2>b</prompt_1.2><prompt_1.3>c</Plan_"
     _, items = read(text)
-    prompts = [item for item in items if isinstance(item, PromptClosed)]
-    assert [(item.prompt, item.rest) for item in prompts] == [
+    assert [(item.prompt, item.rest) for item in items] == [
         ("a", "</prompt_1.1>"),
         ("b", ""),
         ("c", "</prompt_1.3>"),
     ]
-    assert all((text[: item.end] + item.rest).endswith(f"</prompt_1.{item.number}>") for item in prompts)
+    assert all((text[: item.end] + item.rest).endswith(f"</prompt_1.{item.number}>") for item in items)
 
 
 def test_a_restarted_prompt_is_the_second_one() -> None:
@@ -213,9 +213,9 @@ def test_what_comes_out_lies_in_the_text(text: str, within: Beginning) -> None:
     reader, items = read(text, within=within)
     assert all(0 <= diagnostic.position <= len(text) for diagnostic in reader.diagnostics)
     assert all(text[tag.start : tag.end] == tag.text for tag in reader.spans)
-    ends = [item.end for item in items if not isinstance(item, Found)]
+    ends = [item.end for item in items]
     assert ends == sorted(ends)
-    assert len({item.number for item in items if isinstance(item, PromptClosed)}) == len(reader.prompts)
+    assert len({item.number for item in items}) == len(reader.prompts)
 
 
 @pytest.mark.parametrize(

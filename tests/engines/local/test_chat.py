@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from sprint_agents import Executor, Planner, Sprint
-from sprint_agents.dialects.conversation import Message, Turns
+from sprint_agents.dialects.conversation import ChatTurns, Message
 from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.engines import ChatTemplate, LocalEngine
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
@@ -58,7 +58,7 @@ def sums(engine: LocalEngine, **options: Any) -> Any:
     return asyncio.run(Sprint(engine, **agents, **options).run("Add 3, 7, 12, 20."))
 
 
-def conversation(turns: Turns, text: str) -> list[Message]:
+def conversation(turns: ChatTurns, text: str) -> list[Message]:
     """What was said in a text, up to the turn that the model is to write."""
     assert turns.open("assistant") == "" or text.endswith(turns.open("assistant"))
     text = text[: len(text) - len(turns.open("assistant"))]

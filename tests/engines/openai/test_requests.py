@@ -219,9 +219,11 @@ class TestSchemas:
     @pytest.mark.parametrize("strict", [None, True])
     def test_of_a_choice_between_objects_become_one_whose_parts_are_nullable(self, strict: bool | None) -> None:
         """As plans are: the root of a strict schema is no choice."""
-        dialect = JsonDialect().for_agents(Planner(int).brief, Executor(Point, tools=[Tool.of(look)]).brief)
+        dialect = JsonDialect().bind(Planner(int).brief, Executor(Point, tools=[Tool.of(look)]).brief)
         plan, execution = (
-            body(schema=dialect.schema(role), server="openai", strict=strict)["response_format"]["json_schema"]
+            body(schema=dialect.constraints(role).schema, server="openai", strict=strict)["response_format"][
+                "json_schema"
+            ]
             for role in ("plan", "execution")
         )
         after = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}

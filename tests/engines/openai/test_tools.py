@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from sprint_agents import Answer, Executor, Plan, Planner, Sprint
 from sprint_agents.context import Context
+from sprint_agents.dialects.completions import ToolCall, ToolCalls
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.turns import ToolBrief, ToolCall, ToolCalls
+from sprint_agents.dialects.prompts import ToolBrief
 from sprint_agents.engine import Chunk, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
@@ -68,8 +69,8 @@ def read(sent: Sequence[str]) -> list[tuple[str, str]]:
     """The calls that the JSON dialect reads from what a server streamed."""
     text = "".join(part.text for part in heard(sent))
     turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").turns
-    dialect = JsonDialect(turns).for_agents(Planner(str).brief, Executor(str, tools=[length]).brief)
-    turn = dialect.turn(1, 1, text)
+    dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[length]).brief)
+    turn = dialect.read_turn(1, 1, text)
     assert isinstance(turn, ToolCalls), turn
     return [(each.tool, each.arguments) for each in turn.calls]
 
@@ -414,6 +415,6 @@ def test_an_engine_that_writes_calls_is_offered_no_tools() -> None:
 
 def test_a_call_is_read_back_as_it_was_written() -> None:
     turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").turns
-    dialect = JsonDialect(turns).for_agents(Planner(str).brief, Executor(str, tools=[length]).brief)
+    dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[length]).brief)
     text = "".join(part.text for part in heard([calls(whole(0, "length", ONE, id="a")), *ending()]))
-    assert dialect.turn(1, 1, text) == ToolCalls((ToolCall("length", ONE),))
+    assert dialect.read_turn(1, 1, text) == ToolCalls((ToolCall("length", ONE),))

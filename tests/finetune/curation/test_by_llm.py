@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from sprint_agents.dialects.conversation import Turns
+from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.errors import EngineRejected
 from sprint_agents.testing import FakeEngine, Fault
 from sprint_finetune.curation import LLMExtractor, Rejection, Trace
@@ -162,7 +162,7 @@ def test_passing_troubles_are_tried_again_and_others_are_raised() -> None:
 class ChatEngine(FakeEngine):
     """A model made for conversations, on a server that can hold answers to a schema."""
 
-    turns = Turns(
+    turns = ChatTurns(
         opens={"system": "<s>", "user": "<u>", "assistant": "<a>"},
         closes={"system": "</s>", "user": "</u>", "assistant": "</a>"},
     )

@@ -6,7 +6,7 @@ from sprint_agents.engine import ChecksSchemas, Engine
 from sprint_agents.errors import ConfigurationError
 
 from .base import Dialect, Role
-from .conversation import Turns
+from .conversation import ChatTurns
 from .json.dialect import PLAIN_TURNS, JsonDialect
 from .json.words import load_words
 from .tags.dialect import TagDialect
@@ -57,14 +57,14 @@ def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
         "execution": (executors, "an execution"),
     }
     for role, (asked, what) in asked_of.items():
-        if isinstance(asked, ChecksSchemas) and (schema := dialect.schema(role)) is not None:
+        if isinstance(asked, ChecksSchemas) and (schema := dialect.constraints(role).schema) is not None:
             asked.check_schema(schema, what=what)
     if isinstance(executors, ChecksSchemas):
-        for tool in dialect.tools:
+        for tool in dialect.constraints("execution").tools:
             executors.check_schema(tool.schema, what=f"tool {tool.name!r}")
 
 
-def turns_of_engine(engine: Engine) -> Turns | None:
+def turns_of_engine(engine: Engine) -> ChatTurns | None:
     """Return how an engine marks turns (see ``Converses``); None for one whose model knows no conversations.
 
     Raises:
