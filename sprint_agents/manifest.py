@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # before Python 3.12, pydantic knows th
 from .errors import InvalidCheckpoint
 
 FILE_NAME = "sprint.json"
-
+"""The name of a checkpoint's manifest, in the folder of its weights."""
 
 Bounds = tuple[int, int]
 """The lowest and the highest value, both included."""

@@ -1,7 +1,7 @@
-"""Show the packages' docstrings as they are meant: an extension of griffe, which reads them for the reference.
+"""Adapt the packages' docstrings for the reference: an extension of griffe, which reads the sources.
 
-Without it doctests would be taken for quotations, fields would stand apart from what is said of them, and every class
-would list what its constructor keeps for itself. `zensical.toml` names this file.
+It puts doctests into fences, moves the text of an ``Attributes:`` section to the attributes, and hides fields that only
+a constructor assigns. `zensical.toml` names this file.
 """
 
 import re
@@ -10,22 +10,22 @@ from typing import Any
 import griffe
 
 SESSION = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
-LITERAL = re.compile(r"^::$|(?<=[^:]):(?=:$)", re.MULTILINE)  # what stands before an indented block
+LITERAL = re.compile(r"^::$|(?<=[^:]):(?=:$)", re.MULTILINE)  # the marker before an indented block
 ATTRIBUTES = re.compile(r"^Attributes:\n((?: {4}.*(?:\n|$))+)", re.MULTILINE)
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
-    """Put doctests into fences, and each field's description to the field."""
+    """Show each docstring at the name it describes."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Change the docstring of whatever has one, before it is parsed."""
+        """Put doctests into fences before the docstring is parsed."""
         if obj.docstring:
             text = SESSION.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
             obj.docstring.value = LITERAL.sub("", text)
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
-        """Move an ``Attributes:`` section to the attributes, and drop what only the constructor assigns."""
+        """Move an ``Attributes:`` section to the attributes, and drop fields that only the constructor assigns."""
         constructor = cls.members.get("__init__")
         for name, member in list(cls.members.items()):
             assigned = constructor and (member.lineno or 0) >= (constructor.lineno or 0)
@@ -37,3 +37,13 @@ class Docstrings(griffe.Extension):
                 if name in cls.members:
                     cls.members[name].docstring = griffe.Docstring(" ".join(text.split()), parent=cls.members[name])
             cls.docstring.value = ATTRIBUTES.sub("", cls.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Let a package's ``from .dag import dag`` mean the function: griffe would list the module of that name."""
+        for module in [*pkg.modules.values()]:
+            self.on_package(pkg=module)
+        for name in pkg.exports or ():
+            path = pkg.imports.get(str(name), "")
+            shadowed = pkg.members.get(str(name))
+            if shadowed and shadowed.is_module and path.startswith(f"{shadowed.path}."):
+                pkg.set_member(str(name), griffe.Alias(str(name), shadowed[path.rpartition(".")[2]], parent=pkg))

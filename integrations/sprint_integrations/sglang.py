@@ -221,3 +221,6 @@ def _execution(
     except Exception as invalid:
         return Execution[Any](number=number, prompt=prompt, text=text, failure=Failure.of(invalid), usage=usage)
     return Execution[Any](number=number, prompt=prompt, text=text, value=value, usage=usage)
+
+
+__all__ = ["InProcessEngine", "Offline", "Program", "execute"]

@@ -45,6 +45,7 @@ PHRASES = (
     "}\n",
     *PLAN_OPENINGS,
 )
+"""The vocabulary of Countdown, in the order of the token ids."""
 
 LATER_PHRASES = (*WORDS, *arithmetic.PHRASES, *multiplication.PHRASES)
 """Of the tasks that came after Countdown. A token's id is its place, so new ones are only ever added at the end."""

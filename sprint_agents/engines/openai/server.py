@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from sprint_agents.errors import ConfigurationError
 
 ServerName = Literal["openai", "openai-reasoning", "vllm", "sglang", "llama.cpp", "ollama", "other"]
+"""The kinds of servers that the engine knows."""
 
 
 class Server(BaseModel):
@@ -94,6 +95,7 @@ SERVERS: Mapping[ServerName, Server] = {
     ),
     "ollama": Server(most_stops=None, schemas="any"),
 }
+"""The settings for each kind of server."""
 
 
 def server_of(server: Server | ServerName | None, url: str) -> Server:
