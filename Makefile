@@ -27,7 +27,7 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test coverage lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ demo: .venv/.demo ## watch the shipped model solve five problems it has never se
 
 test: .venv/.dev ## run the tests, all but those that need a model server
 	$(BIN)/pytest -m "not sglang"
+
+coverage: .venv/.dev ## run the same tests, and check that they cover the core's branches
+	$(BIN)/coverage run -m pytest -m "not sglang"
+	$(BIN)/coverage report
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check
@@ -64,7 +68,7 @@ docs: .venv/.dev ## build the documentation's site into site/, strictly
 	$(BIN)/python docs/tools/gather.py build/docs
 	$(BIN)/zensical build --strict --clean
 
-nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; killed, goes on
+nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; resumes if stopped
 	$(TRAIN) runs/base --mix chains --steps 3000 --problems 8
 	$(call trained,nano,roles,sprint-nano)
 	$(call trained,rft,chains,sprint-nano-rft)
@@ -78,7 +82,7 @@ bench-sglang: .venv/.dev .venv-sglang/.ready ## run the benchmarks that start a 
 	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove the environment and everything built
-	rm -rf .venv .venv-sglang dist build site .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-sglang dist build site .cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.

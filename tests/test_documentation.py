@@ -4,8 +4,9 @@ Every fenced block of README.md, ARCHITECTURE.md and docs/ is an example of its 
 repository's `examples/`. Words after the language on the fence change that:
 
 - `continue`  the block goes on where the page's previous block of that language ended
-- `compile`   the block needs what a test has not got (a model server, hours): Python is compiled only, commands are
-              not run, but the scripts they name must exist
+- `served`    the block calls a model at `SERVED`, where a server on loopback plays it
+- `compile`   the block needs what a test does not have (a GPU, hours): Python is compiled only, commands are not run,
+              but the scripts they name must exist
 
 Python may `await` at the top level. In a shell block only lines after a `$ ` prompt count, and of these only the
 commands in `RUN` (installation has its own test: the one that is running).
@@ -26,19 +27,30 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import structlog
 from markdown_it import MarkdownIt
+
+from sprint_agents import SprintError, errors
+from tests.engines.openai.scripted import Exchange, says, served
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [ROOT, ROOT / "integrations", ROOT / "finetune"]
 PYTHON, SHELL = {"python"}, {"console", "bash"}
 RUN = ("sprint ", "sprint-finetune ", "python ", "echo ", "printf ")
+SERVED = "http://127.0.0.1:11434/v1"
+REPLIES = {  # by a part of the request's last message
+    "planner, stage 1": '{"subtasks": [{"prompt": "the largest city of Norway"}, {"prompt": "and of Denmark"}]}',
+    "planner, stage 2": '{"answer": "Oslo"}',
+    "executor 1.1": '{"result": {"name": "Oslo", "people": 720000}}',
+    "executor 1.2": '{"result": {"name": "Copenhagen", "people": 670000}}',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,23 @@ def find_examples(page: str, markdown: str) -> list[Example]:
     return examples
 
 
+async def play(exchange: Exchange) -> None:
+    """Answer as the model of a served block would."""
+    asked = str(exchange.body["messages"][-1]["content"])
+    (reply,) = (reply for key, reply in REPLIES.items() if key in asked)
+    await says(reply)(exchange)
+
+
 def run_python(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "served" in example.words:
+        assert SERVED in example.text
+        with served(play) as server:
+            run_script(replace(example, text=example.text.replace(SERVED, server.base)), monkeypatch)
+    else:
+        run_script(example, monkeypatch)
+
+
+def run_script(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the block as a script: pydantic and pickle find its names in `__main__`."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code = compile(example.text, example.page, "exec", flags=flags, dont_inherit=True)
@@ -80,9 +108,12 @@ def run_python(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     script = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", script)
-    result = eval(code, script.__dict__)
-    if inspect.iscoroutine(result):
-        asyncio.run(result)
+    try:
+        result = eval(code, script.__dict__)
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
+    finally:
+        structlog.reset_defaults()  # one page configures it
 
 
 def commands(example: Example) -> list[str]:
@@ -215,6 +246,29 @@ def test_picture_is_that_of_its_recording() -> None:
     home = " ".join((ROOT / "docs" / "index.md").read_text("utf-8").split())
     assert f"generated {usage.total_tokens} tokens" in home
     assert f"more than {usage.sequential_tokens_strict} of them" in home
+
+
+def test_diagrams_are_those_that_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "tools")  # a script sees those beside it
+    draw = tool("draw_diagrams")
+    assert draw.layers() == (ROOT / "docs" / "layers.svg").read_text("utf-8")
+    assert draw.who_sees_what() == (ROOT / "docs" / "contexts.svg").read_text("utf-8")
+
+
+def test_troubleshooting_names_every_error() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    concrete = {
+        name for name, error in vars(errors).items() if inspect.isclass(error) and issubclass(error, SprintError)
+    }
+    assert {name for name in concrete if f"`{name}" not in page} == set()
+    assert set(re.findall(r"`([A-Z]\w+(?:Error|Exceeded))\b", page)) <= concrete
+
+
+def test_logging_names_every_message_of_the_library() -> None:
+    page = (ROOT / "docs" / "logging.md").read_text("utf-8")
+    sources = "".join(path.read_text("utf-8") for source in SOURCES for path in source.glob("sprint_*/**/*.py"))
+    logged = set(re.findall(r"_log\.\w+\(\s*\"([^\"]+)\"", sources))
+    assert logged == set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
 
 
 # The checks above must be able to fail.

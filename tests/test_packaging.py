@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_wheel_installs_three_packages(wheel: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "sprint_agents/py.typed",
+        *(f"{package}/py.typed" for package in PACKAGES),
         "sprint_agents/dialects/tags/tags_v1.json",
         *(
             f"sprint_agents/nano/sprint-nano/{name}"
@@ -83,6 +84,8 @@ def test_metadata_agrees_with_the_package(metadata: Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
+    labels = {label.split(", ")[0] for label in metadata.get_all("Project-URL", [])}
+    assert {"Source", "Issues", "Documentation", "Changelog"} <= labels
 
 
 def test_base_install_is_light(metadata: Message) -> None:
@@ -117,3 +120,34 @@ def test_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path / "sprint_agents" / "__init__.py"), sprint_agents.__version__]
+
+
+# What a visitor of the repository finds.
+
+
+def test_workflow_runs_the_steps_of_a_change_on_every_version() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    (steps,) = re.findall(r"^steps=\((.*)\)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(steps.split()) <= set(re.findall(r"run: make ([a-z-]+)", workflow)) <= targets
+    versions = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert re.search(r"python-version: \[(.*)\]", workflow)[1] == ", ".join(f'"{version}"' for version in versions)
+
+
+def test_hooks_are_tools_that_setup_installs() -> None:
+    hooks = re.findall(r"entry: \.venv/bin/([\w-]+)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    assert hooks == ["ruff", "ruff", "lint-imports"]
+    for hook in hooks:
+        assert Path(sysconfig.get_path("scripts"), hook).exists()
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE", "CHANGELOG.md"])
+def test_repository_has_what_a_visitor_looks_for(name: str) -> None:
+    assert (ROOT / name).stat().st_size > 500
+
+
+def test_commands_of_contributors_are_those_of_the_makefile() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", guide))
+    assert {"setup", "test", "lint", "type", "docs"} <= named <= targets
