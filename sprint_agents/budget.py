@@ -1,7 +1,7 @@
-"""What a run may use: limits of each part, and a budget of the whole.
+"""Limits on the parts of a run, and a budget for the whole run.
 
-Invariant: tokens, calls and subtasks are reserved before a request is sent and never more than is left, so the
-budget holds at any width; what a finished request did not use returns to the ledger.
+Invariant: tokens, calls and subtasks are reserved before a request is sent, and never more than is left. So a budget
+holds at any width. A finished request returns the tokens that it did not use.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from .plan import Stage
 
 
 class Limits(BaseModel):
-    """Bounds on the parts of a run; the defaults are the paper's (PAPER, Inference).
+    """Bounds on the parts of a run; the defaults are the paper's (arXiv 2506.05745, section 3.1).
 
     Attributes:
-        stages: at the last of them the planner must answer.
-        plan_tokens: new tokens of one plan.
-        execution_tokens: new tokens of one execution.
-        chain_tokens: new tokens of one sequential chain.
-        answer_tokens: new tokens of a forced answer.
-        concurrency: executions of a run that may be under way at once; None for all.
-        call_seconds: time for one request, from sending it to its last token.
+        stages: the most stages of a run; the planner must answer in the last one.
+        plan_tokens: the most new tokens of one plan.
+        execution_tokens: the most new tokens of one execution.
+        chain_tokens: the most new tokens of one sequential chain of thought.
+        answer_tokens: the most new tokens of an answer that the runtime asks for.
+        concurrency: how many executions of a run may be active at once; None for no bound.
+        call_seconds: the most seconds that one request may take, from sending it to its last token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,20 +41,20 @@ class Limits(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
-        """Take the limits that a checkpoint was trained for, or the defaults."""
+        """Return the limits that a checkpoint was trained with, or the defaults."""
         if manifest is None:
             return cls()
         return cls(stages=manifest.stages, plan_tokens=manifest.plan_tokens, execution_tokens=manifest.execution_tokens)
 
 
 class Budget(BaseModel):
-    """What a whole run may use; None is without bound.
+    """The most that a whole run may use; None for no bound.
 
     Attributes:
-        tokens: generated tokens, all roles and retries together.
+        tokens: generated tokens of all roles, retries included.
         calls: requests sent to the engine.
         subtasks: executions started.
-        seconds: wall time, the deadline of the run.
+        seconds: wall time of the run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,16 +67,20 @@ class Budget(BaseModel):
 
 @dataclass(slots=True)
 class Ledger:
-    """The account of one run's budget.
+    """The account of one run, or of a part of a run that also books into the account of the ``whole``.
 
     >>> ledger = Ledger(Budget(tokens=10))
     >>> asyncio.run(ledger.reserve_tokens(8)), ledger.tokens_left
     (8, 2)
     >>> ledger.settle(reserved=8, used=3); ledger.tokens_left
     7
+    >>> half = ledger.share(0.5)
+    >>> asyncio.run(half.reserve_tokens(8)), ledger.tokens_left
+    (3, 4)
     """
 
     budget: Budget
+    whole: "Ledger | None" = field(default=None, kw_only=True)
     tokens: int = 0
     calls: int = 0
     subtasks: int = 0
@@ -84,34 +88,56 @@ class Ledger:
     _reserved: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
 
+    def share(self, fraction: float) -> "Ledger":
+        """Open an account for a part of the run, with at most ``fraction`` (0 to 1) of what is left; time is shared."""
+
+        def part(most: int | None, used: int) -> int | None:
+            return None if most is None else int(fraction * max(0, most - used))
+
+        budget = Budget(
+            tokens=part(self.budget.tokens, self.tokens),
+            calls=part(self.budget.calls, self.calls),
+            subtasks=part(self.budget.subtasks, self.subtasks),
+        )
+        return Ledger(budget, whole=self)
+
     @property
     def tokens_left(self) -> int | None:
-        """Tokens neither used nor reserved; None without a bound."""
-        return None if self.budget.tokens is None else self.budget.tokens - self.tokens - self._reserved
+        """Tokens neither used nor reserved, here or in the whole; None without a bound."""
+        own = None if self.budget.tokens is None else self.budget.tokens - self.tokens - self._reserved
+        if self.whole is None or (left := self.whole.tokens_left) is None:
+            return own
+        return left if own is None else min(own, left)
 
     def take_subtask(self) -> None:
         """Count one execution before it starts.
 
         Raises:
-            BudgetExceeded: the run may start no more.
+            BudgetExceeded: the run may not start another one.
         """
         if self.budget.subtasks is not None and self.subtasks >= self.budget.subtasks:
             raise BudgetExceeded(f"the budget of {self.budget.subtasks} subtasks is spent: raise Budget(subtasks=…)")
         self.subtasks += 1
+        if self.whole is not None:
+            self.whole.take_subtask()
 
     def take_call(self) -> None:
         """Count one request before it is sent.
 
         Raises:
-            BudgetExceeded: the run may send no more.
+            BudgetExceeded: the run may not send another one.
         """
         if self.budget.calls is not None and self.calls >= self.budget.calls:
             raise BudgetExceeded(f"the budget of {self.budget.calls} calls is spent: raise Budget(calls=…)")
         self.calls += 1
+        if self.whole is not None:
+            self.whole.take_call()
 
     def note_retry(self) -> None:
-        """Count one attempt beyond the first; no budget bounds them but that of what they use."""
+        """Count one attempt beyond the first; retries are bounded only by the tokens and calls that they use."""
         self.retries += 1
+        if self.whole is not None:
+            self.whole.note_retry()
 
     def charge(self, stage: Stage[Any]) -> None:
         """Book a stage that an earlier process of the same run has paid for."""
@@ -123,14 +149,37 @@ class Ledger:
     async def reserve_tokens(self, wanted: int) -> int:
         """Reserve up to ``wanted`` tokens for one request and return how many it may generate.
 
-        While less than ``wanted`` is left and other requests may still return some, waits for them; only the last
-        request of a budget is cut short.
+        If fewer are left, waits for active requests to return unused tokens. Only the last request of a budget gets
+        less than it wants.
 
         Raises:
-            BudgetExceeded: nothing is left.
+            BudgetExceeded: no tokens are left.
         """
+        own = await self._reserve(wanted)
+        if self.whole is None:
+            return own
+        try:
+            granted = await self.whole.reserve_tokens(own)
+        except BaseException:
+            self._settle(reserved=own, used=0)
+            raise
+        self._settle(reserved=own - granted, used=0)
+        return granted
+
+    def settle(self, *, reserved: int, used: int) -> None:
+        """Book the tokens that a request used and return the rest of its reservation."""
+        self._settle(reserved=reserved, used=used)
+        if self.whole is not None:
+            self.whole.settle(reserved=reserved, used=used)
+
+    async def _reserve(self, wanted: int) -> int:
         if self.budget.tokens is None:
             return wanted
+        # Example: of 100 tokens, A holds 80. B wants 50, finds 20 and waits, because A may use less than it reserved.
+        # A settles with 10 used and wakes B, which finds 90 and takes 50. Had A used all 80, nothing would be reserved
+        # any more, so no tokens could come back: B would take the remaining 20.
+        # settle() wakes all waiters, and each checks again in the order in which it came; one that was cancelled holds
+        # no tokens and blocks no other.
         while (left := self.budget.tokens - self.tokens - self._reserved) < wanted and self._reserved:
             settled = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)
@@ -143,8 +192,7 @@ class Ledger:
         self._reserved += granted
         return granted
 
-    def settle(self, *, reserved: int, used: int) -> None:
-        """Book what a request used and return the rest of its reservation."""
+    def _settle(self, *, reserved: int, used: int) -> None:
         self.tokens += used
         if self.budget.tokens is None:
             return
@@ -152,73 +200,3 @@ class Ledger:
         while self._waiting:
             if not (settled := self._waiting.popleft()).done():
                 settled.set_result(None)
-
-
-class Share(Ledger):
-    """The account of a part of a run, within ``budget``; whatever it books, the account of the ``whole`` books too.
-
-    >>> whole = Ledger(Budget(tokens=100))
-    >>> half = Share.of(whole, 0.5)
-    >>> asyncio.run(half.reserve_tokens(80)), whole.tokens_left
-    (50, 50)
-    """
-
-    __slots__ = ("_whole",)
-
-    def __init__(self, whole: Ledger, budget: Budget) -> None:
-        super().__init__(budget)
-        self._whole = whole
-
-    @classmethod
-    def of(cls, whole: Ledger, share: float) -> Self:
-        """Set aside at most ``share``, from 0 to 1, of what is left of each part of the budget; time is the run's."""
-        budget = whole.budget
-
-        def part(most: int | None, used: int) -> int | None:
-            return None if most is None else int(share * max(0, most - used))
-
-        return cls(
-            whole,
-            Budget(
-                tokens=part(budget.tokens, whole.tokens),
-                calls=part(budget.calls, whole.calls),
-                subtasks=part(budget.subtasks, whole.subtasks),
-            ),
-        )
-
-    @property
-    def tokens_left(self) -> int | None:
-        """Tokens neither used nor reserved, here or in the whole; None without a bound."""
-        left = [left for left in (super().tokens_left, self._whole.tokens_left) if left is not None]
-        return min(left, default=None)
-
-    def take_subtask(self) -> None:
-        """Count one execution here and in the whole."""
-        super().take_subtask()
-        self._whole.take_subtask()
-
-    def take_call(self) -> None:
-        """Count one request here and in the whole."""
-        super().take_call()
-        self._whole.take_call()
-
-    def note_retry(self) -> None:
-        """Count one attempt beyond the first here and in the whole."""
-        super().note_retry()
-        self._whole.note_retry()
-
-    async def reserve_tokens(self, wanted: int) -> int:
-        """Reserve tokens here, and of these what the whole can grant."""
-        own = await super().reserve_tokens(wanted)
-        try:
-            granted = await self._whole.reserve_tokens(own)
-        except BaseException:
-            super().settle(reserved=own, used=0)
-            raise
-        super().settle(reserved=own - granted, used=0)
-        return granted
-
-    def settle(self, *, reserved: int, used: int) -> None:
-        """Book what a request used here and in the whole."""
-        super().settle(reserved=reserved, used=used)
-        self._whole.settle(reserved=reserved, used=used)

@@ -11,13 +11,13 @@ What every engine promises (``tests/engines/contract.py`` holds each to it):
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .context import Context
 from .manifest import Manifest
-from .records import record
 
 if TYPE_CHECKING:
     from .dialects.conversation import ChatTurns
@@ -44,7 +44,7 @@ class Sampling(BaseModel):
         return cls(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else cls()
 
 
-@record(kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """One completion to compute.
 
@@ -66,7 +66,7 @@ class Request:
     may_call: bool = False
 
 
-@record()
+@dataclass(slots=True)
 class Finish:
     """Why and at what cost a completion ended; all counts are tokens.
 
@@ -82,9 +82,11 @@ class Finish:
     generated_tokens: int | None = None
 
 
-@record()
+@dataclass(slots=True)
 class Chunk:
-    """The next tokens of a completion. ``text`` may lag behind ``ids`` while a character is incomplete.
+    """The next tokens of a completion. ``text`` may lag ``ids`` while a character is incomplete.
+
+    Not frozen, since an engine makes one for every token; never change one.
 
     ``tokens`` estimates how many they are where ids are no tokens, until ``Finish.generated_tokens`` says it.
     """

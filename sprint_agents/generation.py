@@ -1,22 +1,20 @@
-"""A completion under way: its chunks, where its tokens end, and the context at any point of it."""
+"""One completion: its chunks, the positions where its tokens end, and the context at any of its characters."""
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from .context import Context
-from .engine import Chunk, Finish
+from .engine import Chunk, Engine, Finish
 from .errors import EngineProtocolError
-
-if TYPE_CHECKING:
-    from .state import State
 
 
 class Generation:
-    """A completion under way: an async context manager and an async iterator of its chunks.
+    """A completion: an async context manager and an async iterator over its chunks.
 
-    ``cut`` gives the context at any point of the text so far, so that a branch can start before the end.
+    ``finished`` receives the extended context once the last chunk is read. ``cut`` returns the context at any character
+    of the text so far, so a branch can start before the completion ends.
     """
 
     __slots__ = (
@@ -24,9 +22,10 @@ class Generation:
         "_cut_ids",
         "_cut_text",
         "_ended",
+        "_engine",
+        "_finished",
         "_index",
         "_read",
-        "_state",
         "_tip",
         "_tokens",
         "finish",
@@ -34,30 +33,38 @@ class Generation:
         "length",
     )
 
-    def __init__(self, state: "State", chunks: AsyncIterator[Chunk]) -> None:
-        self._state = state
+    def __init__(
+        self,
+        engine: Engine,
+        context: Context,
+        chunks: AsyncIterator[Chunk],
+        *,
+        finished: Callable[[Context], object],
+    ) -> None:
+        self._engine = engine
         self._chunks = chunks
+        self._finished = finished
         self._ended = False
         self.ids: list[int] = []
         self.finish: Finish | None = None
-        # What the engine counts itself, where ids are no tokens.
+        # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
         self._read: list[Chunk] = []
         self.length = 0
         self._index: _Index | None = None
-        # The last cut: a node of the context that further cuts and the end extend, so that n cuts cost O(tokens).
-        self._tip = state.context
+        # The context of the last cut, which later cuts and the end extend: n cuts cost O(tokens), not O(n * tokens).
+        self._tip = context
         self._cut_ids = 0
         self._cut_text = 0
 
     @property
     def text(self) -> str:
-        """The text so far, stop included."""
+        """The text so far, the stop included."""
         return "".join([chunk.text for chunk in self._read])
 
     @property
     def tokens(self) -> int:
-        """How many tokens were generated so far; where ids are no tokens, an estimate until the end."""
+        """The number of generated tokens so far; where ids are not tokens, an estimate until the end."""
         return len(self.ids) if self._tokens is None else self._tokens
 
     async def __aenter__(self) -> Self:
@@ -66,7 +73,7 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing the engine's iterator aborts the request if it is not finished.
+        # Closing the engine's iterator aborts an unfinished request.
         if not self._ended:
             await self._chunks.aclose()  # type: ignore[attr-defined]
 
@@ -83,7 +90,7 @@ class Generation:
         return chunk
 
     async def drain(self, heard: Callable[[Chunk], object] | None = None) -> None:
-        """Read all that is yet to come; ``heard`` is told each chunk."""
+        """Read the completion to its end; ``heard`` receives each chunk."""
         async for chunk in self._chunks:
             self._take(chunk)
             if heard is not None:
@@ -102,19 +109,19 @@ class Generation:
                 self._tokens = finish.generated_tokens
             if self._cut_ids or self._cut_text:
                 rest = self._slice(self._cut_text, self.length)
-                self._state.context = self._tip.extend(self.ids[self._cut_ids :], rest)
+                self._finished(self._tip.extend(self.ids[self._cut_ids :], rest))
             else:
-                self._state.context = self._tip.extend(self.ids, self.text)
+                self._finished(self._tip.extend(self.ids, self.text))
 
     def _end(self) -> None:
         self._ended = True
         if self.finish is None:
-            raise EngineProtocolError("the engine ended a completion without saying why")
+            raise EngineProtocolError("the engine ended a completion without a finish reason")
 
     def tokens_before(self, offset: int) -> int:
-        """Count the tokens that wrote the first ``offset`` characters; in proportion inside a chunk of several tokens.
+        """Count the tokens of the first ``offset`` characters, pro rata within a chunk of several tokens.
 
-        Where ids are no tokens, all of ``tokens`` in proportion; words that the model kept to itself come first.
+        Where ids are not tokens, this is a pro rata part of ``tokens``. Hidden reasoning counts as written first.
         """
         if offset == self.length and self._read and self._read[-1].text:
             before = len(self.ids)
@@ -130,28 +137,36 @@ class Generation:
         return round(self._tokens * before / len(self.ids)) if self.ids else self._tokens
 
     async def cut(self, offset: int) -> Context:
-        """Return the context up to ``offset`` characters of the text; offsets must not fall from call to call.
+        """Return the context up to ``offset`` characters of the text; each offset must be at least the last one.
 
-        Where a token reaches beyond the offset, the context ends before that token and the remaining characters are
-        encoded on their own, off the planner's path.
+        Where a token crosses the offset, the context ends before that token, and the characters from there to the
+        offset are encoded again. Only the cut has these new ids, never the planner's own context.
         """
+        # Example: a prompt closes with "</prompt_1.1>", and the tokenizer has one token for ">\n":
+        #
+        #   ids    … 41 "</prompt_"   42 "1.1"   43 ">\n"   44 "<prompt_"
+        #                                           ^ offset, inside token 43
+        #
+        # The executor must not see the newline, so its context is the planner's ids up to 42, then encode(">"). The
+        # planner's own context keeps 43. Its cache still serves all of the cut but the one new token.
         text_end, ids_end = await self._boundary(offset)
         self._advance(ids_end, text_end)
         rest = self._slice(text_end, offset)
-        return self._tip.extend(await self._state.engine.encode(rest), rest) if rest else self._tip
+        return self._tip.extend(await self._engine.encode(rest), rest) if rest else self._tip
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
-        """Find the last place at or before ``offset`` where a token ends, as offsets into text and ids."""
+        """Return the last token boundary at or before ``offset``, as positions in the text and in the ids."""
         marks = self._places().marks
         mark = bisect_left(marks, (offset, 0))
         if marks[mark][0] == offset:
             return marks[mark]
-        # Inside a chunk of several tokens, or inside a token: gallop from the last known boundary, then bisect.
+        # The offset is inside a chunk of several tokens, or inside a token. Decode 1, 2, 4, 8, … ids from the last
+        # known boundary until they pass the offset, then bisect between the last two counts.
         text_start, ids_start = marks[mark - 1]
         ids = self.ids[ids_start : marks[mark][1]]
         low, high, found = 0, 1, 0
         while low < min(high, len(ids)):
-            reached = len(await self._state.engine.decode(ids[:high]))
+            reached = len(await self._engine.decode(ids[:high]))
             if text_start + reached <= offset:
                 low, found, high = high, reached, 2 * high
             elif high - low > 1:
@@ -170,7 +185,7 @@ class Generation:
             self._cut_ids, self._cut_text = ids_end, text_end
 
     def _slice(self, start: int, end: int) -> str:
-        """Characters ``start`` to ``end``, touching only the chunks that hold them."""
+        """Return characters ``start`` to ``end``, reading only the chunks that hold them."""
         ends = self._places().chunk_ends
         first = bisect_left(ends, start + 1) - 1
         last = bisect_left(ends, end)
@@ -178,7 +193,7 @@ class Generation:
         return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
 
     def _places(self) -> "_Index":
-        """Return the index of all that was read; made only where it is asked for."""
+        """Return the index of all chunks so far; built on first use, since many completions never need it."""
         if self._index is None:
             self._index = _Index()
         self._index.cover(self._read)
@@ -186,7 +201,7 @@ class Generation:
 
 
 class _Index:
-    """Where chunks end in a text; and places where tokens are known to end, in the text and in the ids, ascending."""
+    """The text positions where chunks end; and the known token boundaries, as positions in text and ids, ascending."""
 
     __slots__ = ("_ids", "chunk_ends", "marks")
 
@@ -196,7 +211,7 @@ class _Index:
         self.marks: list[tuple[int, int]] = [(0, 0)]
 
     def cover(self, chunks: Sequence[Chunk]) -> None:
-        """Go on with the chunks that are new."""
+        """Add the chunks that are new."""
         for chunk in chunks[len(self.chunk_ends) - 1 :]:
             end = self.chunk_ends[-1] + len(chunk.text)
             self._ids += len(chunk.ids)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
-from .budget import Budget, Ledger, Limits, Share
+from .budget import Budget, Ledger, Limits
 from .dialects.base import Dialect
 from .dialects.selection import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
-from .feed import Feed
 from .nano.tasks import Task, understand
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
@@ -26,6 +25,7 @@ from .runtime.inner import InnerSprint
 from .runtime.journal import Journal, JournalHeader
 from .runtime.session import Listener, RoleStops, Session
 from .state import State
+from .stream import AsyncStream
 from .usage import Usage
 
 
@@ -103,16 +103,16 @@ class Sprint(Generic[AnswerT, ResultT]):
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
         """
-        return await self._run(task, listeners, None, ledger=Share(ledger, self.budget))
+        return await self._run(task, listeners, None, ledger=Ledger(self.budget, whole=ledger))
 
-    def stream(self, task: str, *, journal: Path | str | None = None) -> Feed[Event]:
+    def stream(self, task: str, *, journal: Path | str | None = None) -> AsyncStream[Event]:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
 
         The last event is ``RunFinished``; a failed run's error is raised after it. Leaving the block ends the run.
         """
-        return Feed(lambda put: self._run(task, [put], journal))
+        return AsyncStream(lambda put: self._run(task, [put], journal))
 
-    def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> Feed[Run[AnswerT, ResultT]]:
+    def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> AsyncStream[Run[AnswerT, ResultT]]:
         """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
         ``concurrency`` runs are under way at a time and come as they finish; a failed one has its ``error`` and is not
@@ -120,7 +120,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be under way")
-        return Feed(lambda put: self._map(iter(tasks), concurrency, put))
+        return AsyncStream(lambda put: self._map(iter(tasks), concurrency, put))
 
     def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task from code that is not async.

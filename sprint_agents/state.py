@@ -1,11 +1,11 @@
-"""The primitive: an asyncio twin of SGLang's ``ProgramState`` (its frontend's ``generate``, ``fork``, ``join``).
+"""``State``: generate, fork, gather and join over one context, as SGLang's ``ProgramState`` does, for asyncio.
 
 Invariants:
 
-- A state only ever replaces its context by a descendant of it; branches share everything up to the fork.
+- A state replaces its context only by a descendant of it; branches share everything up to the fork.
 - A completion joins the context as the ids that the model produced, and only when it is complete: after an error or
-  an early exit the state stands where it stood.
-- Leaving a ``fork`` block ends whatever still runs in it, at the engine.
+  an early exit the context is unchanged.
+- Leaving a ``fork`` block cancels its tasks and aborts their requests at the engine.
 """
 
 import asyncio
@@ -14,28 +14,27 @@ import secrets
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from .context import Context
+from .dialects.prompts import ToolBrief
 from .engine import Engine, Request, Sampling
 from .generation import Generation
-
-if TYPE_CHECKING:
-    from .dialects.prompts import ToolBrief
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """Where a completion ends: token ids, and texts for what is no single token."""
+    """Where a completion ends: at one of these token ids, or after one of these texts."""
 
     ids: frozenset[int] = frozenset()
     texts: tuple[str, ...] = ()
+    """Stops that the vocabulary has no single token for."""
 
     @classmethod
     async def resolve(cls, engine: Engine, texts: Sequence[str]) -> Self:
-        """Turn every text that is one token of the engine's vocabulary into a stop id."""
+        """Replace each text that is a single token of the engine's vocabulary by its id."""
         ids: set[int] = set()
         rest: list[str] = []
         for text in texts:
@@ -47,8 +46,11 @@ class Stops:
         return cls(frozenset(ids), tuple(rest))
 
 
+_NO_STOPS = Stops()
+
+
 class RequestIds:
-    """Request ids that are unique across processes and of one width, so that none is a prefix of another."""
+    """Generate request ids, unique across processes and of equal length, so that none is a prefix of another."""
 
     __slots__ = ("_counter", "_prefix")
 
@@ -64,7 +66,7 @@ class RequestIds:
 
 
 class State:
-    """A context from which a model goes on writing.
+    """A context that a model extends.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> async def main():
@@ -98,7 +100,7 @@ class State:
         self._request_ids = request_ids or RequestIds()
 
     async def append(self, text: str) -> None:
-        """Extend the context by ``text``, encoded by the engine."""
+        """Extend the context by ``text``, which the engine encodes."""
         if text:
             self.context = self.context.extend(await self.engine.encode(text), text)
 
@@ -108,15 +110,15 @@ class State:
         max_tokens: int,
         stops: Stops | None = None,
         schema: str | None = None,
-        tools: tuple["ToolBrief", ...] = (),
+        tools: tuple[ToolBrief, ...] = (),
         may_call: bool = False,
     ) -> Generation:
-        """Begin a completion of the context; it joins the context when its last chunk has been read.
+        """Start a completion; it joins the context once its last chunk is read.
 
-        ``schema`` is the JSON schema that it must satisfy, for an engine that ``Constrains``. ``tools`` are those that
-        it is told of, and may call if ``may_call``, for an engine whose turns have ``calls``.
+        ``schema`` is the JSON schema that constrains it, for engines that support this. ``tools`` are the tools that
+        the request describes, for engines with native tool calls; ``may_call`` allows the model to call them.
         """
-        stops = stops or Stops()
+        stops = stops or _NO_STOPS
         request = Request(
             id=next(self._request_ids),
             context=self.context,
@@ -128,26 +130,29 @@ class State:
             tools=tools,
             may_call=may_call,
         )
-        return Generation(self, self.engine.complete(request))
+        return Generation(self.engine, self.context, self.engine.complete(request), finished=self._extended)
+
+    def _extended(self, context: Context) -> None:
+        self.context = context
 
     async def generate(self, *, max_tokens: int, stops: Stops | None = None, schema: str | None = None) -> Generation:
-        """Complete the context, as ``stream`` does, and return the finished completion."""
+        """Complete the context as ``stream`` does, and return the finished completion."""
         async with self.stream(max_tokens=max_tokens, stops=stops, schema=schema) as generation:
             await generation.drain()
         return generation
 
     def fork(self, count: int = 0) -> "Fork":
-        """Open a block of branches that start here; more can be added inside it. O(1) per branch."""
+        """Open a block with ``count`` branches of this context; add more inside it. O(1) per branch."""
         return Fork(self, count)
 
     def branch(self, at: Context | None = None) -> "State":
-        """Make a state of its own at ``at`` (here by default), for the same engine."""
+        """Return an independent state at ``at`` (by default the same context), for the same engine."""
         return State(
             self.engine, at if at is not None else self.context, sampling=self.sampling, request_ids=self._request_ids
         )
 
     async def join(self, branches: Sequence["State"], *, separator: str = "\n") -> None:
-        """Append what each branch added since the fork, in this order, each followed by ``separator``."""
+        """Append the text that each branch added since the fork, in this order, each followed by ``separator``."""
         start = self.context
         ids = await self.engine.encode(separator)
         for branch in branches:
@@ -156,7 +161,7 @@ class State:
 
 
 class Fork:
-    """The branches of a state and the tasks that run on them; leaving the block cancels what still runs."""
+    """The branches of a state and their tasks; leaving the block cancels the tasks that still run."""
 
     __slots__ = ("_group", "_parent", "_tasks", "branches")
 
@@ -176,13 +181,13 @@ class Fork:
         return branch
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run ``work`` beside the others; if it raises, the block ends with that error and the others are cancelled."""
+        """Start a task; if it raises, the block cancels all other tasks and raises its error."""
         task = self._group.create_task(work)
         self._tasks.append(task)
         return task
 
     async def gather(self) -> list[Any]:
-        """Wait for all that was started and return the results in the order of the starts."""
+        """Wait for all tasks and return their results in the order in which they were started."""
         return [await task for task in self._tasks]
 
     async def __aenter__(self) -> Self:
@@ -192,13 +197,17 @@ class Fork:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Example: tasks A, B and C, and the block awaits gather(). If B raises, the group cancels A, C and the block,
+        # so gather() raises CancelledError and we arrive here: the group then raises B's error. If the block itself
+        # raises KeyError, the tasks are cancelled here and the KeyError is raised. Either way the caller sees one plain
+        # error instead of a group, and nothing runs on.
         for task in self._tasks:
             task.cancel()
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             if error is not None and not isinstance(error, asyncio.CancelledError):
-                return  # what the block itself raised goes on
+                return  # the block's own error propagates
             cause = _first_cause(group)
             raise cause from cause.__cause__
 

@@ -1,23 +1,22 @@
 """What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from .records import record
-
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-@record(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallUsage:
     """One request, or several of one role summed.
 
     ``generated_tokens`` includes ``tag_tokens``: those whose text is a tag. ``retries`` are the requests that were sent
     because an earlier one failed or its words did not validate; ``tool_calls`` what the model called in them.
 
-    A dataclass and no model: one is made for every request, by the runtime itself.
+    A dataclass rather than a model, since the runtime makes one for every request.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from sprint_agents.records import record
-
 from .diagnostics import Diagnostic
 
 
@@ -94,16 +92,14 @@ class Result(NamedTuple):
     is_json: bool = False
 
 
-@record()
-class ToolCall:
+class ToolCall(NamedTuple):
     """One call of a tool; ``arguments`` is a JSON object as text, unchecked."""
 
     tool: str
     arguments: str
 
 
-@record()
-class ToolCalls:
+class ToolCalls(NamedTuple):
     """An executor's turn that calls tools, all at the same time: at least one call, in the order written."""
 
     calls: tuple[ToolCall, ...]

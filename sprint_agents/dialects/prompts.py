@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sprint_agents.records import record
-
 
 @dataclass(frozen=True, slots=True)
 class ToolBrief:
@@ -27,8 +25,7 @@ class AgentBrief:
     tools: tuple[ToolBrief, ...] = ()
 
 
-@record()
-class ToolOutcome:
+class ToolOutcome(NamedTuple):
     """The outcome of a tool call: ``text`` is JSON, what the tool returned or, if ``failed``, an error message."""
 
     tool: str

@@ -97,7 +97,7 @@ def until(
             if stage.accepted is not None:
                 yield Answer(value=tried[-1].value)
             if feedback is not None and len(tried) < attempts:
-                yield Plan.of(text=planning.quoted(feedback(tried[-1])))
+                yield Plan.of(text=planning.quote(feedback(tried[-1])))
         raise no_answer(tried)
 
     return repeated

@@ -14,7 +14,7 @@ from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Join, St
 class Planning:
     """The run as a policy sees it: the task, the finished stages, and what is left of the budget.
 
-    ``depth`` is 0 for a run's own policy, and one more for each policy that this one works for. ``quoted`` makes a
+    ``depth`` is 0 for a run's own policy, and one more for each policy that this one works for. ``quote`` makes a
     model's words safe for a plan of the policy's own.
     """
 
@@ -23,7 +23,7 @@ class Planning:
     ledger: Ledger
     stages: list[Stage[Any]] = field(default_factory=list[Stage[Any]])
     depth: int = 0
-    quoted: Callable[[str], str] = str
+    quote: Callable[[str], str] = str
 
     @property
     def pending(self) -> list[int]:

@@ -27,7 +27,7 @@ def self_consistency(samples: int = 8, *, judge: bool = False, policy: Policy = 
         stage = yield planning.attempt(*[policy] * samples)
         found = answered(stage)
         if judge:
-            yield Plan.of(text=planning.quoted(_candidates(found)))
+            yield Plan.of(text=planning.quote(_candidates(found)))
             stage = yield planning.ask("answer")
             yield Answer(value=stage.answer)
         yield Answer(value=_most_common(found))

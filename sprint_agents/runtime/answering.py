@@ -7,7 +7,7 @@ from typing import Any
 from sprint_agents.errors import InvalidResult, NoAnswer
 from sprint_agents.plan import Stage
 from sprint_agents.policies import Planning
-from sprint_agents.retrying import may_be_corrected, retried
+from sprint_agents.retries import may_be_corrected, retry
 
 from .session import Session
 
@@ -38,7 +38,7 @@ async def agreed(session: Session, planning: Planning, value: object, *, again: 
         wrong = error
 
     own = bool(planning.stages) and isinstance(value, str) and value == planning.stages[-1].answer
-    return await retried(
+    return await retry(
         once, attempts=session.planner.attempts if own else 1, when=may_be_corrected, before_retry=announce
     )
 

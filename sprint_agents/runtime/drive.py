@@ -18,7 +18,7 @@ from sprint_agents.errors import InvalidRequest, JournalError, PolicyError
 from sprint_agents.events import Event, StageFinished
 from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
-from sprint_agents.retrying import retried
+from sprint_agents.retries import retry
 from sprint_agents.state import State
 
 from .answering import agreed, repeated
@@ -53,7 +53,7 @@ async def _follow(
     read: Callable[..., Awaitable[Any]] | None = None,
 ) -> Answer:
     """Run the steps of ``policy`` behind the ``plans`` that the context holds, up to its answer, as it is ``read``."""
-    planning.quoted = session.dialect.quote
+    planning.quote = session.dialect.quote
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = _Stages(session, planning, planner, journal, running, plans=plans, told=planner.context)
@@ -161,7 +161,7 @@ class _Stages:
             nest=partial(carried, whole=False),
         )
         failure = session.failure
-        trying = retried(work, attempts=failure.attempts, before_retry=count) if failure.mode == "retry" else work()
+        trying = retry(work, attempts=failure.attempts, before_retry=count) if failure.mode == "retry" else work()
         result = await trying
         if isinstance(result, Pending):
             self.pending[number] = result

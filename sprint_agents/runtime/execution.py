@@ -8,7 +8,7 @@ from sprint_agents.agents import Executor, ExecutorFunction, as_text
 from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
 from sprint_agents.plan import Subtask
-from sprint_agents.retrying import retried
+from sprint_agents.retries import retry
 from sprint_agents.state import State
 from sprint_agents.usage import CallUsage
 
@@ -117,4 +117,4 @@ async def _by_program(
 
     if session.failure.mode != "retry":
         return await once()
-    return await retried(once, attempts=session.failure.attempts, before_retry=announce)
+    return await retry(once, attempts=session.failure.attempts, before_retry=announce)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from sprint_agents.agents import Executor, as_text
-from sprint_agents.budget import Share
 from sprint_agents.engine import Sampling
 from sprint_agents.errors import NoAnswer, PolicyError
 from sprint_agents.events import Event, ExecutorWrote, PlannerWrote, SubtaskStarted
@@ -103,7 +102,7 @@ async def _child(
     return replace(
         session,
         stops=await _inner(session) if inside else session.stops,
-        ledger=Share.of(session.ledger, share),
+        ledger=session.ledger.share(share),
         sampling=_seeded(session.sampling, offset),
         listeners=[_relay(session, stage, subtask.number)] if session.listening else (),
         turn=session.gate,

@@ -19,7 +19,7 @@ from sprint_agents.errors import InvalidResult
 from sprint_agents.events import ExecutionRetried, ExecutorWrote
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Subtask, ToolUse
-from sprint_agents.retrying import may_be_corrected, retried
+from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.state import State
 from sprint_agents.usage import CallUsage
 
@@ -91,7 +91,7 @@ class Turns:
         while True:
             if session.failure.mode == "retry":
                 attempts = session.failure.attempts
-                generation = await retried(self._complete, attempts=attempts, before_retry=self._again)
+                generation = await retry(self._complete, attempts=attempts, before_retry=self._again)
             else:
                 generation = await self._complete()
             turn = self._read(generation)
@@ -108,7 +108,7 @@ class Turns:
             BudgetExceeded: as ``take`` does.
         """
         attempts = self._executor.attempts
-        return await retried(self.take, attempts=attempts, when=may_be_corrected, before_retry=self._again, after=wrong)
+        return await retry(self.take, attempts=attempts, when=may_be_corrected, before_retry=self._again, after=wrong)
 
     def transcript(self, start: Context) -> str:
         """Return all that was read and written after ``start``, if that was more than one turn."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sprint_agents.dialects.selection import turns_of_engine
 from sprint_agents.engine import Constrains, Engine, Sampling
-from sprint_agents.retrying import retried
+from sprint_agents.retries import retry
 from sprint_agents.state import State
 
 from .dag import Fault
@@ -47,7 +47,7 @@ class Conversation:
         """
         await self._state.append(self._framed(words))
         schema = json.dumps(self.form.model_json_schema()) if isinstance(self.engine, Constrains) else None
-        generation = await retried(
+        generation = await retry(
             lambda: self._state.generate(max_tokens=self.max_tokens, schema=schema), attempts=_ATTEMPTS
         )
         self._turns += 1

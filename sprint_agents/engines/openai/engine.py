@@ -30,7 +30,7 @@ from sprint_agents.errors import (
     InvalidRequest,
 )
 from sprint_agents.manifest import Manifest
-from sprint_agents.retrying import retried
+from sprint_agents.retries import retry
 
 from .api import Api, Body, Call, Target
 from .chat import ChatApi
@@ -204,7 +204,7 @@ class OpenAIEngine:
             return
         self._running[request.id] = running = _Running()
         try:
-            chunks, first = await retried(
+            chunks, first = await retry(
                 lambda: self._begin(request, running, call),
                 attempts=self._attempts,
                 when=lambda error: self._passing(error, running),

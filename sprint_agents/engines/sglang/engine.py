@@ -36,7 +36,7 @@ from sprint_agents.errors import (
     InvalidRequest,
 )
 from sprint_agents.manifest import Manifest
-from sprint_agents.retrying import retried
+from sprint_agents.retries import retry
 
 from .body import body_of, check_ids
 from .chat import Renderings, renderings
@@ -335,7 +335,7 @@ class SGLangEngine:
                 return (error.retry_after or 0) <= self._longest_wait
             return isinstance(error, EngineUnavailable)
 
-        return await retried(work, attempts=self._attempts, when=passing)
+        return await retry(work, attempts=self._attempts, when=passing)
 
 
 def server_id(request_id: str) -> str:

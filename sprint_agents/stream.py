@@ -1,4 +1,4 @@
-"""An async iterator over what a task produces; leaving its block ends the task."""
+"""An async iterator over what a background task produces."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,10 +8,20 @@ from typing import Any, Generic, Self, TypeVar
 T = TypeVar("T")
 
 
-class Feed(Generic[T]):
-    """Iterate over what ``produce`` puts, inside an ``async with`` block that owns its task.
+class AsyncStream(Generic[T]):
+    """Iterate over the items of a background task; leaving the ``async with`` block cancels the task.
 
-    An error of the producer is raised by the iteration, after all that was put before it.
+    ``produce`` is called with a function that takes the next item. If it raises, the iteration raises the same error
+    after the last item.
+
+    >>> async def count(put):
+    ...     for number in range(3):
+    ...         put(number)
+    >>> async def main():
+    ...     async with AsyncStream(count) as numbers:
+    ...         return [number async for number in numbers]
+    >>> asyncio.run(main())
+    [0, 1, 2]
     """
 
     __slots__ = ("_produce", "_queue", "_task")
@@ -36,7 +46,7 @@ class Feed(Generic[T]):
     async def __anext__(self) -> T:
         item = await self._queue.get()
         if item is None:
-            self._queue.put_nowait(None)  # further iterations end too
+            self._queue.put_nowait(None)  # ends further iterations too
             await self._task
             raise StopAsyncIteration
         return item
@@ -45,5 +55,5 @@ class Feed(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._task.cancel()
-        # Not awaited alone: that would raise the producer's error, or its cancellation, in place of the block's.
+        # A bare await would raise the task's error or cancellation and hide the error of the block.
         await asyncio.gather(self._task, return_exceptions=True)

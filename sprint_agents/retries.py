@@ -1,0 +1,80 @@
+"""Retries: the only module that repeats an attempt."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import EngineError, EngineOverloaded, InvalidResult
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+
+def may_succeed_later(error: BaseException) -> bool:
+    """Say whether the same request may succeed later: a temporary failure of the engine."""
+    return isinstance(error, EngineError) and error.retryable
+
+
+def may_be_corrected(error: BaseException) -> bool:
+    """Say whether the model can correct itself once it reads the error: its text did not validate."""
+    return isinstance(error, InvalidResult)
+
+
+async def retry(
+    work: Callable[[], Awaitable[T]],
+    *,
+    attempts: int,
+    when: Callable[[BaseException], bool] = may_succeed_later,
+    before_retry: Callable[[int, BaseException], None] | None = None,
+    after: BaseException | None = None,
+) -> T:
+    """Await ``work()`` up to ``attempts`` times while ``when`` accepts its error, then raise the last error.
+
+    ``before_retry`` receives the number of the next attempt (from 2) and the error. Pass ``after`` if the caller has
+    already made the first attempt: its error. The delay before a retry is the server's own advice
+    (``EngineOverloaded.retry_after``) or exponential, from 0.1 s to 10 s. A correction is sent without delay.
+    """
+    # Imported here, since most runs retry nothing and every program that imports the library would pay for it.
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+    made = [after] if after else []
+    backoff = wait_exponential(multiplier=0.1, max=10.0) + wait_random(0.0, 0.1)
+
+    def wait(state: "RetryCallState") -> float:
+        error = _error(state)
+        if isinstance(error, InvalidResult):
+            return 0.0
+        if isinstance(error, EngineOverloaded) and error.retry_after is not None:
+            return error.retry_after
+        return backoff(state)
+
+    def announce(state: "RetryCallState") -> None:
+        error = _error(state)
+        _log_retry(state, error)
+        if before_retry and error:
+            before_retry(state.attempt_number + 1, error)
+
+    async for attempt in AsyncRetrying(
+        stop=stop_after_attempt(attempts),
+        retry=retry_if_exception(when),
+        wait=wait,
+        before_sleep=announce,
+        reraise=True,
+    ):
+        with attempt:
+            if made:
+                raise made.pop()
+            return await work()
+    raise AssertionError("tenacity ends with a result or raises")
+
+
+def _error(state: "RetryCallState") -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _log_retry(state: "RetryCallState", error: BaseException | None) -> None:
+    import structlog  # loads rich where that is installed, so `import sprint_agents` does without it
+
+    log: structlog.stdlib.BoundLogger = structlog.get_logger("sprint_agents")
+    log.warning("trying again", attempt=state.attempt_number + 1, error=repr(error), wait=state.upcoming_sleep)
