@@ -1,4 +1,4 @@
-"""Typed agents: what a planner's answer and an executor's result are, and how they are read from what a model wrote."""
+"""Typed agents: the types of a planner's answer and an executor's result, and how to read them from a model's text."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,13 +18,13 @@ from .run import AnswerT
 from .tools import Tool, explain, json_schema, validate_json
 
 ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
-"""A plain function as executor: its return value is the result, with no model involved."""
+"""A plain function as executor: its return value is the result, without a model."""
 
-_WORDS = {"boolean", "integer", "number", "string"}
+_SCALARS = {"boolean", "integer", "number", "string"}
 
 
 class _Agent(Generic[ResultT]):
-    """A declared type, the reading of a model's words as it, and how the model is asked."""
+    """A declared type with its reader, and the settings of the model's requests."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class _Agent(Generic[ResultT]):
         engine: Engine | None,
     ) -> None:
         if attempts < 1:
-            raise ConfigurationError(f"attempts is {attempts}: the first attempt counts, so it is at least 1")
+            raise ConfigurationError(f"attempts is {attempts}: the first attempt counts, so use 1 or more")
         self.declared = declared
         self.type_name = _name(declared)
         self.instructions = inspect.cleandoc(instructions)
@@ -45,19 +45,19 @@ class _Agent(Generic[ResultT]):
         self.max_tokens = max_tokens
         self.sampling = sampling
         self.engine = engine
-        self._adapter, self.schema = _understood(declared)
-        self._plain = self.schema is not None and from_json(self.schema).get("type") in _WORDS
+        self._adapter, self.schema = _reader(declared)
+        self._scalar = self.schema is not None and from_json(self.schema).get("type") in _SCALARS
 
     @cached_property
     def brief(self) -> AgentBrief:
-        """What a model is told of this agent."""
+        """The description of this agent that models read."""
         return AgentBrief(instructions=self.instructions, schema=self.schema)
 
     def read(self, text: str, *, is_json: bool = False) -> ResultT:
-        """Read ``text`` as the declared type: as JSON, or unless ``is_json`` as a plain value such as ``81``.
+        """Read ``text`` as the declared type: as JSON or, unless ``is_json``, as a plain value such as ``81``.
 
         Raises:
-            InvalidResult: it is none; the message says why, in words for the model.
+            InvalidResult: the text does not validate; ``reason`` says why, in words for the model.
         """
         if self.schema is None and not is_json:
             return text.strip()  # type: ignore[return-value] - without a schema the type is str
@@ -69,13 +69,13 @@ class _Agent(Generic[ResultT]):
             try:
                 return self._adapter.validate_strings(text.strip())
             except ValidationError as plain:
-                raise self._invalid(text, plain if self._plain else error) from error
+                raise self._invalid(text, plain if self._scalar else error) from error
 
     def accept(self, value: object) -> ResultT:
-        """Take a Python value, such as a function's, as the declared type.
+        """Validate a Python value, such as the result of a function, as the declared type.
 
         Raises:
-            InvalidResult: it is none.
+            InvalidResult: the value does not validate.
         """
         if self.schema is None and not isinstance(value, str):
             value = str(value)
@@ -85,7 +85,7 @@ class _Agent(Generic[ResultT]):
             raise self._invalid(str(value), error) from error
 
     def restore(self, value: object) -> ResultT:
-        """Take what a journal holds of a value, plain JSON, as the declared type again."""
+        """Validate the plain JSON value that a journal holds as the declared type."""
         return self.read(to_json(value).decode(), is_json=True)
 
     def _invalid(self, text: str, error: ValidationError) -> InvalidResult:
@@ -94,18 +94,18 @@ class _Agent(Generic[ResultT]):
 
 
 class Executor(_Agent[ResultT]):
-    """The agent that carries out one subtask over a fork of the planner's context.
+    """The agent that carries out one subtask, over a fork of the planner's context.
 
     Args:
         result: the type of a result: a pydantic model, a dataclass, or any plain type, unions included.
-        instructions: what executors are told beyond their subtask; both agents read it, before the task.
+        instructions: further instructions for executors. They come before the task, where the planner reads them too.
         tools: typed functions that the model may call; see ``Tool.of``.
-        tool_timeout: seconds for one call of a tool.
-        tool_turns: how often one execution may ask for tools, several at a time counting once.
-        attempts: how often the model may try to give a valid result; it is told what was wrong.
-        max_tokens: new tokens of one turn; the run's ``Limits.execution_tokens`` by default.
-        sampling: how tokens are drawn; the run's by default.
-        engine: where executors run; the run's engine by default.
+        tool_timeout: the most seconds of one tool call.
+        tool_turns: the most turns of one execution that call tools; several calls in one turn count once.
+        attempts: the most tries for a valid result; before each further try the model reads the error.
+        max_tokens: the most new tokens of one turn; by default the run's ``Limits.execution_tokens``.
+        sampling: how to draw tokens; by default as the run does.
+        engine: the engine of the executors; by default the run's.
 
     >>> Executor(int).read(" 42 ")
     42
@@ -134,8 +134,8 @@ class Executor(_Agent[ResultT]):
         )
         if tool_timeout <= 0 or tool_turns < 1:
             raise ConfigurationError(
-                f"tool_timeout is {tool_timeout:g} s and tool_turns is {tool_turns}: a call needs time, and a turn to "
-                "be made in; leave out tools= for an executor without tools"
+                f"tool_timeout is {tool_timeout:g} s and tool_turns is {tool_turns}: a call needs time and a turn: "
+                "use more, or leave out tools= for an executor without tools"
             )
         self.tools: Mapping[str, Tool[..., Any]] = _by_name(tools)
         self.tool_timeout = tool_timeout
@@ -143,7 +143,7 @@ class Executor(_Agent[ResultT]):
 
     @cached_property
     def brief(self) -> AgentBrief:
-        """What a model is told of this agent."""
+        """The description of this agent and its tools that models read."""
         tools = tuple(tool.brief for tool in self.tools.values())
         return AgentBrief(instructions=self.instructions, schema=self.schema, tools=tools)
 
@@ -153,11 +153,11 @@ class Planner(_Agent[AnswerT]):
 
     Args:
         answer: the type of the answer, as in ``Executor``.
-        instructions: what the planner is told beyond the task.
-        attempts: how often the model may try to give a valid answer; it is told what was wrong.
-        max_tokens: new tokens of one plan; the run's ``Limits.plan_tokens`` by default.
-        sampling: how tokens are drawn; the run's by default.
-        engine: where the planner runs; the run's engine by default.
+        instructions: further instructions, which come before the task.
+        attempts: the most tries for a valid answer; before each further try the model reads the error.
+        max_tokens: the most new tokens of one plan; by default the run's ``Limits.plan_tokens``.
+        sampling: how to draw tokens; by default as the run does.
+        engine: the engine of the planner; by default the run's.
 
     >>> Planner(list[int]).read("[3, 7]")
     [3, 7]
@@ -184,29 +184,29 @@ class Planner(_Agent[AnswerT]):
 
 
 def as_text(value: Any) -> str:
-    """Write what the planner reads of a function's result: strings as they are, anything else as JSON."""
+    """Return a function's result as the planner reads it: strings unchanged, any other value as JSON."""
     return value if isinstance(value, str) else to_json(value).decode()
 
 
-def _understood(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
-    """Return the reader of a type and its schema, made once for each type; None for ``str``.
+def _reader(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
+    """Return the adapter of a type and its JSON schema (None for ``str``); cached by type.
 
     Raises:
-        ConfigurationError: it cannot be read from JSON, or not written to it.
+        ConfigurationError: JSON cannot hold values of the type.
     """
     try:
-        return _of_type(declared)
-    except TypeError:  # not hashable: an annotation that holds a list, for one
-        return _of_type.__wrapped__(declared)
+        return _make_reader(declared)
+    except TypeError:  # an unhashable annotation, such as one that holds a list
+        return _make_reader.__wrapped__(declared)
 
 
 @lru_cache(maxsize=256)
-def _of_type(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
+def _make_reader(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(declared)
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise ConfigurationError(
-            f"{_name(declared)} cannot be a result, pydantic has no schema for it: {str(error).split('. ')[0]}. "
+            f"{_name(declared)} cannot be a result, since pydantic has no schema for it: {str(error).split('. ')[0]}. "
             "Use a pydantic model, a dataclass or a plain type such as int or list[str]"
         ) from error
     return adapter, None if declared is str else json_schema(adapter, what=f"the result {_name(declared)}")
@@ -214,18 +214,18 @@ def _of_type(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
 
 def _by_name(tools: Sequence[Tool[..., Any] | Callable[..., Any]]) -> dict[str, Tool[..., Any]]:
     found: dict[str, Tool[..., Any]] = {}
-    for given in tools:
-        tool = cast("Tool[..., Any]", given if isinstance(given, Tool) else Tool.of(given))
+    for function in tools:
+        tool = cast("Tool[..., Any]", function if isinstance(function, Tool) else Tool.of(function))
         if tool.name in found:
             raise ConfigurationError(
-                f"two tools are named {tool.name!r}, and a model calls them by name: rename one with Tool.of(f, name=…)"
+                f"two tools are named {tool.name!r}, and models call tools by name: rename one with Tool.of(f, name=…)"
             )
         found[tool.name] = tool
     return found
 
 
 def _name(declared: object) -> str:
-    """Write a type as one would in an annotation."""
+    """Write a type as in an annotation."""
     arguments = get_args(declared)
     if get_origin(declared) is Annotated:
         return _name(arguments[0])

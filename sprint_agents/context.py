@@ -1,18 +1,18 @@
-"""A context: an immutable, append-only sequence of token ids with its text.
+"""``Context``: an immutable, append-only sequence of token ids with its text.
 
 Invariants:
 
 - Token ids are the truth. A child's ids start with its parent's; ids are never re-encoded from text.
-- A context is a node of a tree and holds only what it adds to its parent: ``extend`` costs the new tokens,
-  a fork costs nothing (it is the same object), and no branch can change what a sibling sees.
-- ``flatten`` walks the tree once, iteratively; an engine calls it at most once per request.
+- A context is a node of a tree and holds only what it adds to its parent. So ``extend`` costs O(new tokens), a fork
+  costs nothing (it is the same object), and no branch can change what its siblings see.
+- ``flatten`` walks the tree once, without recursion; an engine calls it at most once per request.
 """
 
 from collections.abc import Iterable, Sequence
 
 
 class Context:
-    """Token ids and text up to a point, sharing everything before with its parent.
+    """Token ids with their text; a context shares the ids of its parent.
 
     >>> question = Context().extend([5, 6], "How many?")
     >>> left, right = question.extend([7], " one"), question.extend([8, 9], " two")
@@ -33,7 +33,7 @@ class Context:
         self._length = 0
 
     def extend(self, ids: Iterable[int], text: str) -> "Context":
-        """Return a child that adds ``ids``, whose text is ``text``; this very context if there is nothing to add."""
+        """Return a child with ``ids`` appended, whose text is ``text``; the same context if both are empty."""
         own = tuple(ids)
         if not own and not text:
             return self
@@ -45,20 +45,20 @@ class Context:
         return child
 
     def __len__(self) -> int:
-        """Return the number of tokens from the root to here."""
+        """Return the number of tokens, from the root on."""
         return self._length
 
     def __bool__(self) -> bool:
-        """Return True: an empty context is a context too."""
+        """Return True, for an empty context too."""
         return True
 
     def flatten(self) -> list[int]:
-        """Return all token ids from the root to here; O(tokens)."""
+        """Return all token ids, from the root on; O(tokens)."""
         return self.ids_since(None)
 
     @property
     def text(self) -> str:
-        """The text from the root to here; O(characters)."""
+        """The text, from the root on; O(characters)."""
         return "".join(node.own_text for node in reversed(self._path(None)))
 
     def ids_since(self, ancestor: "Context | None") -> list[int]:
@@ -73,12 +73,12 @@ class Context:
         return "".join(node.own_text for node in reversed(self._path(ancestor)))
 
     def _path(self, ancestor: "Context | None") -> Sequence["Context"]:
-        """List the nodes from here up to and without ``ancestor``."""
+        """List the nodes from this one up to ``ancestor``, which is not included."""
         path: list[Context] = []
         node: Context | None = self
         while node is not None and node is not ancestor:
             path.append(node)
             node = node.parent
         if node is not ancestor:
-            raise ValueError("that context is not an ancestor of this one")
+            raise ValueError("that context is not an ancestor of this one: pass one that this one extends")
         return path

@@ -1,33 +1,33 @@
-"""Everything that this library raises on purpose.
+"""All errors that this library raises on purpose, as one tree.
 
 ::
 
     SprintError
-    ├── ConfigurationError      found before anything ran: fix the call
+    ├── ConfigurationError      a mistake in the call, found before the run starts
     │   ├── MissingExtra        an optional dependency is not installed
     │   ├── UnknownPolicy       no built-in policy has that name
-    │   ├── UnsupportedTask     empty, or not a task that this model was trained on
+    │   ├── UnsupportedTask     the task is empty, or the model was not trained on it
     │   ├── InvalidCheckpoint   no such directory, broken weights, corrupt sprint.json
-    │   ├── InvalidRequest      a request that no engine may be sent: ids outside the vocabulary, …
-    │   └── JournalError        a journal that does not belong to this run
-    ├── EngineError             the model server, or the way to it
-    │   ├── EngineUnavailable   refused, gone, or died in mid-stream (retryable)
-    │   ├── EngineOverloaded    the server asks to come back later (retryable)
-    │   ├── EngineTimeout       no answer in the time allowed (retryable)
-    │   ├── EngineProtocolError an answer that makes no sense
-    │   └── EngineRejected      the server refused this request, and would again
-    │       └── ContextOverflow the context does not fit the model
-    └── RunError                a run that could not be finished
-        ├── BudgetExceeded      tokens, calls or subtasks of the run's budget are spent
-        │   └── DeadlineExceeded  … or its time
+    │   ├── InvalidRequest      a request that no engine accepts: ids outside the vocabulary, …
+    │   └── JournalError        the journal is damaged or belongs to another run
+    ├── EngineError             the model server, or the connection to it, failed
+    │   ├── EngineUnavailable   connection refused or lost, engine closed (retryable)
+    │   ├── EngineOverloaded    the server is too busy (retryable)
+    │   ├── EngineTimeout       no answer in time (retryable)
+    │   ├── EngineProtocolError an answer that cannot be understood
+    │   └── EngineRejected      the server refused this request, and would refuse it again
+    │       └── ContextOverflow the context is longer than the model can read
+    └── RunError                the run could not be finished
+        ├── BudgetExceeded      the budget's tokens, calls or subtasks are spent
+        │   └── DeadlineExceeded  the budget's time is over
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
-        ├── InvalidResult       the model's words do not validate as the declared type
+        ├── InvalidResult       the model's text does not validate as the declared type
         ├── NoAnswer            the planner ended without an answer
-        ├── PolicyError         a policy yielded something that is no step
-        ├── Superseded          a subtask given up: a sibling was accepted, or the run ended without it
-        └── WidthExceeded       a subtask beyond the number that a policy lets a stage start
+        ├── PolicyError         a policy yielded something other than a step, or ended without an answer
+        ├── Superseded          a subtask was cancelled: a sibling was accepted, or the run ended first
+        └── WidthExceeded       a subtask was not started: its policy limits the width of a stage
 
-An error that ends a run has the run so far in ``error.run``: nothing that finished is lost.
+An error that ends a run has the run so far in ``error.run``, with everything that had finished.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 
 class SprintError(Exception):
-    """Base of all errors of this library; ``run`` is the partial run, if one had begun."""
+    """Base of all errors of this library; ``run`` is the run so far, if it had started."""
 
     run: "Run[Any, Any] | None" = None
 
 
 class ConfigurationError(SprintError, ValueError):
-    """A mistake in the call, found before anything ran."""
+    """A mistake in the call, found before the run starts."""
 
 
 class MissingExtra(ConfigurationError, ImportError):
@@ -63,35 +63,35 @@ class UnknownPolicy(ConfigurationError):
 
 
 class UnsupportedTask(ConfigurationError):
-    """The task is empty, or not of a form that the model was trained on."""
+    """The task is empty, or the model was not trained on it."""
 
 
 class InvalidCheckpoint(ConfigurationError):
-    """A model directory that cannot be used; the message names the file and what is wrong with it."""
+    """A model directory cannot be used; the message names the file and the fault."""
 
 
 class InvalidRequest(ConfigurationError):
-    """A request that must not be sent, such as token ids outside the vocabulary."""
+    """A request that no engine accepts, such as one with token ids outside the vocabulary."""
 
 
 class JournalError(ConfigurationError):
-    """A journal that is damaged or belongs to another task."""
+    """The journal is damaged or belongs to another run."""
 
 
 class EngineError(SprintError):
-    """The model server, or the way to it, failed; ``retryable`` says whether the same request may succeed later."""
+    """The model server or the connection failed; ``retryable`` says whether the same request may succeed later."""
 
     retryable: bool = False
 
 
 class EngineUnavailable(EngineError):
-    """The engine refused the connection, is closed, or died in mid-stream."""
+    """The connection was refused or lost, or the engine is closed."""
 
     retryable = True
 
 
 class EngineOverloaded(EngineError):
-    """The server is too busy; ``retry_after`` is its own advice in seconds, if it gave one."""
+    """The server is too busy; ``retry_after`` is the delay in seconds that it asks for, if any."""
 
     retryable = True
 
@@ -101,21 +101,21 @@ class EngineOverloaded(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """No answer in the time allowed for one call."""
+    """A request took longer than it may."""
 
     retryable = True
 
 
 class EngineProtocolError(EngineError):
-    """The server answered with something that makes no sense."""
+    """The server sent an answer that cannot be understood."""
 
 
 class EngineRejected(EngineError):
-    """The server refused this request, and would refuse it again; the message is the server's."""
+    """The server refused this request and would refuse it again; the message is the server's."""
 
 
 class ContextOverflow(EngineRejected):
-    """The context does not fit the model: ``tokens`` against ``limit``."""
+    """The context has more ``tokens`` than the model can read, its ``limit``."""
 
     def __init__(self, *, tokens: int, limit: int) -> None:
         super().__init__(
@@ -127,25 +127,25 @@ class ContextOverflow(EngineRejected):
 
 
 class RunError(SprintError):
-    """A run that could not be finished; see ``run`` for what it had."""
+    """The run could not be finished; ``run`` is the run so far."""
 
 
 class BudgetExceeded(RunError):
-    """A budget of the run is spent; nothing beyond it was started."""
+    """The budget of the run is spent; no request beyond it was sent."""
 
 
 class DeadlineExceeded(BudgetExceeded):
-    """The time of the run is over."""
+    """The time of the budget is over."""
 
 
 class ExecutionFailed(RunError):
-    """A subtask failed under the ``fail_fast`` policy; the cause is chained."""
+    """A subtask failed under ``fail_fast``; ``__cause__`` is its error."""
 
 
 class InvalidResult(RunError):
-    """What the model wrote does not validate as the declared type.
+    """The model's text does not validate as the declared type.
 
-    ``text`` is what it wrote, ``reason`` what is wrong with it, as the model is told.
+    ``text`` is the text, ``reason`` the fault, in the words that the model reads.
     """
 
     def __init__(self, message: str, *, text: str, reason: str = "") -> None:
@@ -159,12 +159,12 @@ class NoAnswer(RunError):
 
 
 class PolicyError(RunError):
-    """A policy yielded something that is no step, or ended without an answer."""
+    """A policy yielded something other than a step, or ended without an answer."""
 
 
 class Superseded(RunError):
-    """A subtask was given up: a sibling's result was accepted first, or the run answered without it."""
+    """A subtask was cancelled: a sibling was accepted first, or the run ended without it."""
 
 
 class WidthExceeded(RunError):
-    """A subtask was not started: its policy limits how many a stage may have."""
+    """A subtask was not started: its policy limits the width of a stage."""

@@ -1,4 +1,4 @@
-"""What happens in a run, as one closed union: streaming, progress, journal and logs all read the same events."""
+"""The events of a run, as one closed union; streams, progress displays and journals all read the same events."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from .run import Run
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class RunStarted(_Event):
@@ -22,14 +22,14 @@ class RunStarted(_Event):
 
 
 class StageStarted(_Event):
-    """A stage begins: the planner writes, or a policy has given its own plan."""
+    """A stage starts: the planner begins to write, or the policy supplied its own plan."""
 
     kind: Literal["stage_started"] = "stage_started"
     stage: int
 
 
 class PlannerWrote(_Event):
-    """The next piece of the planner's text, tags included; ``tokens`` so far in this call."""
+    """The next piece of the planner's text, tags included; ``tokens`` counts from the start of the request."""
 
     kind: Literal["planner_wrote"] = "planner_wrote"
     stage: int
@@ -47,7 +47,7 @@ class SubtaskStarted(_Event):
 
 
 class ExecutorWrote(_Event):
-    """The next piece of an executor's text; ``tokens`` so far in this attempt."""
+    """The next piece of an executor's text; ``tokens`` counts from the start of the attempt."""
 
     kind: Literal["executor_wrote"] = "executor_wrote"
     stage: int
@@ -57,7 +57,7 @@ class ExecutorWrote(_Event):
 
 
 class ToolCalled(_Event):
-    """An executor's model calls a tool with ``arguments``, JSON as it wrote it; ``call`` counts in the execution."""
+    """An executor's model calls a tool; ``arguments`` is its JSON, ``call`` counts within the execution."""
 
     kind: Literal["tool_called"] = "tool_called"
     stage: int
@@ -68,7 +68,7 @@ class ToolCalled(_Event):
 
 
 class ToolFinished(_Event):
-    """A tool has returned, in whatever order; ``text`` is what the model is told, as JSON: the result, or the error."""
+    """A tool call is done, in any order; ``text`` is the JSON that the model gets back: the result or the error."""
 
     kind: Literal["tool_finished"] = "tool_finished"
     stage: int
@@ -81,7 +81,7 @@ class ToolFinished(_Event):
 
 
 class ExecutionRetried(_Event):
-    """A request failed, or its words did not validate, for ``reason``; ``attempt`` of the execution starts, from 2."""
+    """A request failed or its result did not validate, for ``reason``; ``attempt`` (from 2) of the execution starts."""
 
     kind: Literal["execution_retried"] = "execution_retried"
     stage: int
@@ -91,7 +91,7 @@ class ExecutionRetried(_Event):
 
 
 class ExecutionFinished(_Event):
-    """An executor is done, in whatever order; ``execution.failure`` says whether it failed."""
+    """An execution is done, in any order; if it failed, ``execution.failure`` is set."""
 
     kind: Literal["execution_finished"] = "execution_finished"
     stage: int
@@ -99,7 +99,7 @@ class ExecutionFinished(_Event):
 
 
 class InnerEvent(_Event):
-    """Something happened in the run of a nested ``Sprint`` that carries out a subtask."""
+    """An event in the run of a ``Sprint`` that carries out a subtask."""
 
     kind: Literal["inner_event"] = "inner_event"
     stage: int
@@ -108,10 +108,10 @@ class InnerEvent(_Event):
 
 
 class StageFinished(_Event):
-    """A stage is joined: with ``cut`` a consistent cut, from which a journal can resume.
+    """A stage is joined; if ``cut`` is True, a journal can resume from here.
 
-    ``token_ids`` are those that were added to the planner's context since the event before; ``replayed`` if they came
-    from a journal. ``cut`` is False while executions of other stages are yet to be joined.
+    ``token_ids`` were added to the planner's context since the last such event; ``replayed`` if a journal supplied
+    them. ``cut`` is False while executions of other stages have not joined.
     """
 
     kind: Literal["stage_finished"] = "stage_finished"
@@ -123,7 +123,7 @@ class StageFinished(_Event):
 
 
 class RunFinished(_Event):
-    """The last event of every run, failed ones too: see ``run.error``."""
+    """The last event of every run; in a failed run, ``run.error`` is set."""
 
     kind: Literal["run_finished"] = "run_finished"
     run: Run[Any, Any]
@@ -145,5 +145,3 @@ Event = Annotated[
     Field(discriminator="kind"),
 ]
 """Any event; tell them apart by class or by ``kind``."""
-
-InnerEvent.model_rebuild()

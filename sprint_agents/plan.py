@@ -1,4 +1,4 @@
-"""The nouns of a run: what a planner asks for and what comes back (PAPER, Inference)."""
+"""The parts of a run: the steps that a policy yields, and the stages that come back (arXiv 2506.05745, section 3.1)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self
@@ -12,11 +12,12 @@ from .usage import CallUsage, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+# Deferred, so that `import sprint_agents` builds no validators: the first use of a model does.
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Failure(BaseModel):
-    """An error as data: the type's ``name`` and its message."""
+    """An error as data: the name of its type, and its message."""
 
     model_config = _FROZEN
 
@@ -30,7 +31,7 @@ class Failure(BaseModel):
 
 
 class ToolUse(BaseModel):
-    """A call of a ``tool`` by an executor's model; ``text`` is what it was told, as JSON: the result, or the error."""
+    """One tool call by an executor's model; ``text`` is the JSON that the model got back: the result or the error."""
 
     model_config = _FROZEN
 
@@ -42,11 +43,11 @@ class ToolUse(BaseModel):
 
 
 class Execution(BaseModel, Generic[ResultT]):
-    """What became of one subtask; ``failure`` is set exactly where ``value`` is not.
+    """The outcome of one subtask: a ``value`` of the executor's type, or a ``failure``.
 
-    ``text`` is what the executor wrote, without its tags, valid or not; ``usage`` sums all attempts. ``stages`` are
-    those of the policy or sprint that carried it out, if one did. Where an executor took more than one turn, to call
-    tools or to correct itself, ``tool_uses`` are its calls in order and ``transcript`` is all that it read and wrote.
+    ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
+    are set if a policy or a sprint carried out the subtask. If the executor called tools or corrected itself,
+    ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote.
     """
 
     model_config = _FROZEN
@@ -70,7 +71,7 @@ class Execution(BaseModel, Generic[ResultT]):
 class Subtask(BaseModel):
     """One piece of work; ``number`` counts from 1 within its stage.
 
-    It starts when those that ``after`` names are finished; by then ``inputs`` are their executions, in that order.
+    It starts when all subtasks in ``after`` are finished. ``inputs`` are then their executions, in that order.
     """
 
     model_config = _FROZEN
@@ -82,17 +83,17 @@ class Subtask(BaseModel):
 
 
 Accept = Callable[[Execution[Any]], bool]
-"""Says of an execution that succeeded whether the stage needs no other."""
+"""Says of a successful execution whether the stage can end with it."""
 
 Keep = Callable[[Sequence[Execution[Any]]], Iterable[int]]
-"""Chooses the executions that join the planner's context, by number."""
+"""Returns the numbers of the executions that join the planner's context."""
 
 Nested = Callable[[Any], Any]
-"""A ``Policy``, which a later layer knows."""
+"""A ``Policy``; a later layer defines that type."""
 
 
 class BranchingOptions(TypedDict, total=False):
-    """The fields of ``_Branching``, as ``Plan.of`` and ``planning.ask`` take them."""
+    """The options of ``Plan.of`` and ``planning.ask``, described in ``Plan``."""
 
     width: int | None
     wait: bool
@@ -103,15 +104,15 @@ class BranchingOptions(TypedDict, total=False):
 
 
 class _Branching(BaseModel):
-    """What all steps that start subtasks have in common.
+    """The options of all steps that start subtasks.
 
     Attributes:
-        width: at most so many subtasks are started, the others are recorded as failed; None for all.
-        wait: False ends the stage as soon as its plan is written; ``Join`` later brings the executions.
-        accept: the first execution for which it is true ends the stage; siblings still running are cancelled.
-        keep: which executions join the planner's context, by number, besides an accepted one; all by default.
-        nested: a policy that carries out each subtask, with plans of its own, in the executor's place.
-        share: how much a nested policy may use of what is left of the run's budget when it starts, from 0 to 1.
+        width: the most subtasks to start; further ones are recorded as failed. None for all.
+        wait: False ends the stage as soon as its plan is written; a later ``Join`` brings the executions.
+        accept: the first execution that it accepts ends the stage, and its siblings are cancelled.
+        keep: the executions that join the planner's context, besides an accepted one. None for all.
+        nested: a policy that carries out each subtask, instead of the executor.
+        share: the most that a nested policy may use of the budget that is left when it starts, from 0 to 1.
     """
 
     model_config = _FROZEN
@@ -125,7 +126,7 @@ class _Branching(BaseModel):
 
 
 class Plan(_Branching):
-    """Subtasks to run at the same time, and the ``text`` that a planner wrote around them.
+    """A step that starts subtasks in parallel; ``text`` is the planner's text around them.
 
     >>> plan = Plan.of("count the apples", "count the pears", "add them up", after={3: (1, 2)})
     >>> plan.subtasks[2]
@@ -143,10 +144,10 @@ class Plan(_Branching):
         after: Mapping[int, Iterable[int]] | None = None,
         **options: Unpack[BranchingOptions],
     ) -> Self:
-        """Make a plan of one subtask per prompt, in this order; ``after`` says which of them wait for which.
+        """Make a plan with one subtask per prompt; ``after`` maps a subtask to those that it waits for.
 
         Raises:
-            PolicyError: ``after`` gives a dependency to a subtask that there is not.
+            PolicyError: ``after`` names a subtask that the plan does not have.
         """
         waits = {number: tuple(others) for number, others in (after or {}).items()}
         if strange := waits.keys() - range(1, len(prompts) + 1):
@@ -169,10 +170,10 @@ class Ask(_Branching):
 
 
 class Attempts(BaseModel):
-    """A step in which each of ``policies`` solves the whole task on a fork of its own, all at the same time.
+    """A step in which each of ``policies`` solves the whole task on its own fork, all at the same time.
 
-    Each is an execution of the stage: its answer is the value, its words are the text; none of it joins the planner's
-    context. One that fails is data, under ``fail_fast`` too. ``accept`` and ``share`` are as in ``Plan``.
+    Each attempt is an execution of the stage: ``value`` is its answer, ``text`` what it wrote. Nothing of it joins the
+    planner's context. A failed attempt is data, even under ``fail_fast``. ``accept`` and ``share`` are as in ``Plan``.
     """
 
     model_config = _FROZEN
@@ -183,7 +184,7 @@ class Attempts(BaseModel):
 
 
 class Join(BaseModel):
-    """A step that waits for the executions of a ``stage`` that did not: by default the oldest one."""
+    """A step that waits for the executions of a pending ``stage``, by default the oldest."""
 
     model_config = _FROZEN
 
@@ -191,7 +192,10 @@ class Join(BaseModel):
 
 
 class Answer(BaseModel):
-    """The last step of a policy: the answer of the run, as a value or as the model's text."""
+    """The last step of a policy: the answer of the run, as a value or as the model's text.
+
+    The policy is closed at this ``yield``. Write ``return`` after it wherever other code follows.
+    """
 
     model_config = _FROZEN
 
@@ -199,16 +203,16 @@ class Answer(BaseModel):
 
 
 Step = Plan | Ask | Attempts | Join | Answer
-"""What a policy may yield."""
+"""Anything that a policy may yield."""
 
 
 class Stage(BaseModel, Generic[ResultT]):
-    """A finished stage: a plan, its executions in prompt order, or the planner's answer.
+    """A finished stage: a plan and its executions in prompt order, or the planner's answer.
 
-    ``plan_number`` is that of the plan in the context, which prompts may name, as in "based on execution 2.1"; it is
-    less than ``number`` behind chains and attempts. ``accepted`` is the number of the execution that ended the stage,
-    if its step had an ``accept``. ``pending`` are the subtasks of a stage that did not wait; they become ``executions``
-    when it is joined.
+    ``plan_number`` is the number of the plan in the context, which later prompts may cite ("based on execution 2.1").
+    It is less than ``number`` after chains and attempts, which have no plan. ``accepted`` is the number of the
+    execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
+    not wait; once it is joined, they are its ``executions``.
     """
 
     model_config = _FROZEN
@@ -225,27 +229,24 @@ class Stage(BaseModel, Generic[ResultT]):
 
     @property
     def results(self) -> list[ResultT]:
-        """Return the values of the executions that succeeded, in prompt order."""
+        """Return the values of the successful executions, in prompt order."""
         return [execution.value for execution in self.executions if execution.succeeded]  # type: ignore[misc]
 
     @property
     def failures(self) -> list[Execution[ResultT]]:
-        """Return the executions that failed, in prompt order."""
+        """Return the failed executions, in prompt order."""
         return [execution for execution in self.executions if not execution.succeeded]
 
-
-Execution.model_rebuild()
-Subtask.model_rebuild()
 
 FailureMode = Literal["fail_fast", "collect", "retry"]
 
 
 class FailurePolicy(BaseModel):
-    """What a failed execution does to the run.
+    """What happens when an execution fails.
 
-    ``fail_fast`` ends the run and aborts the siblings. ``collect`` hands the failure to the planner as the
-    execution's result. ``retry`` sends up to ``attempts`` times a request that may succeed later (the engine's
-    retryable errors), then collects. A result that does not validate goes back to its model under each of them:
+    ``collect`` shows the failure to the planner in place of the result. ``retry`` repeats a request that may succeed
+    later (a retryable error of the engine) up to ``attempts`` times, then collects. ``fail_fast`` aborts the siblings
+    and ends the run. Under each of them, a result that does not validate goes back to its model first:
     ``Executor(attempts=…)``.
     """
 

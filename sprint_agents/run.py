@@ -1,4 +1,4 @@
-"""The record of a run, finished or not."""
+"""The record of a run, finished or failed."""
 
 from typing import Any, Generic, cast
 
@@ -12,14 +12,14 @@ AnswerT = TypeVar("AnswerT", default=str)
 
 
 class Run(BaseModel, Generic[AnswerT, ResultT]):
-    """What one run did and found.
+    """The answer of one run, its stages and its usage.
 
-    ``answer`` is of the planner's type in a run that came to one. Where ``error`` is set it is None, whatever its type
-    says. ``verified`` says whether a program checked the answer and found it right or wrong; None where no checker
-    knows the task. ``transcript`` is the planner's whole context as text; it parses back with ``Trajectory.from_text``.
+    ``answer`` has the planner's type. In a failed run it is None, whatever its type says, and ``error`` is set.
+    ``verified`` is the verdict of a checker; None without one. ``transcript`` is the planner's whole context as text,
+    which ``Trajectory.from_text`` reads.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str
     task: str

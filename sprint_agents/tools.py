@@ -1,7 +1,7 @@
-"""Tools: plain typed Python functions that an executor's model may call.
+"""Tools: typed Python functions that an executor's model may call.
 
-A function's signature says what a call must look like, its docstring what the tool is for. Whatever goes wrong in a
-call is told to the model, as data; only a mistake in the function's declaration is an error, when the tool is made.
+The signature of a function gives the schema of its arguments, the docstring its description. A call that fails is data:
+the model reads the error. Only a mistake in the function's declaration raises, when the tool is made.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[P, ReturnT]):
-    """A function that a model may call; make it with ``Tool.of``, which is a decorator too.
+    """A function that a model may call; make one with ``Tool.of``, also as a decorator.
 
     Attributes:
-        name: what the model calls it.
-        description: what the model is told that it does.
+        name: the name by which the model calls it.
+        description: the description that the model reads.
         schema: the JSON schema of its arguments, as JSON text.
-        seconds: time for one call; None for the executor's ``tool_timeout``.
-        function: what is called, itself unchanged.
+        seconds: the most seconds of one call; None for the executor's ``tool_timeout``.
+        function: the function, unchanged.
 
     >>> @Tool.of
     ... def area(width: float, height: float = 1.0) -> float:
@@ -67,12 +67,12 @@ class Tool(Generic[P, ReturnT]):
         description: str | None = None,
         seconds: float | None = None,
     ) -> "Tool[Q, T]":
-        """Make a tool of a function; its name and its docstring are the tool's, unless others are given.
+        """Make a tool from a function, by default with the function's name and docstring.
 
-        A sync function runs in a thread, an async one in the run's event loop.
+        A sync function runs in a thread, an async one on the run's event loop.
 
         Raises:
-            ConfigurationError: the function cannot be called by a model; the message names the parameter and the fix.
+            ConfigurationError: models cannot call the function; the message names the parameter and the remedy.
         """
         name = name or str(getattr(function, "__name__", ""))
         if not _NAME.fullmatch(name):
@@ -80,7 +80,9 @@ class Tool(Generic[P, ReturnT]):
                 f"{name or function!r} is no name for a tool: use letters, digits and _, as in Tool.of(f, name='find')"
             )
         if seconds is not None and seconds <= 0:
-            raise ConfigurationError(f"tool {name!r} has {seconds:g} seconds for a call: give it more, or None")
+            raise ConfigurationError(
+                f"tool {name!r} has {seconds:g} seconds for a call: use more, or None for the executor's tool_timeout"
+            )
         arguments = _keywords(name, function)
         return Tool(
             name=name,
@@ -93,18 +95,19 @@ class Tool(Generic[P, ReturnT]):
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
-        """Call the function, as if it were no tool."""
+        """Call the function directly."""
         return self.function(*args, **kwargs)
 
     @property
     def brief(self) -> ToolBrief:
-        """What a model is told of it."""
+        """The description of this tool that models read."""
         return ToolBrief(self.name, self.description, self.schema)
 
     async def use(self, arguments: str, *, seconds: float) -> ToolOutcome:
-        """Call the function with ``arguments``, a JSON object, for at most ``seconds``; never raises what it raised.
+        """Call the function with ``arguments``, a JSON object, for at most ``seconds``; its errors become outcomes.
 
-        A thread cannot be stopped: a sync function that takes too long goes on, and what it returns is dropped.
+        A sync function that takes too long still runs to its end, since a thread cannot be stopped; its result is
+        dropped.
         """
         try:
             keywords = validate_json(self._arguments, arguments)
@@ -117,7 +120,7 @@ class Tool(Generic[P, ReturnT]):
                 value = await self._call(keywords)
             return ToolOutcome(self.name, to_json(value).decode())
         except PydanticSerializationError as error:
-            return self._failed(f"it returned something that is no JSON: {error}")
+            return self._failed(f"it returned a value that JSON cannot hold: {error}")
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -138,7 +141,7 @@ class Tool(Generic[P, ReturnT]):
 
 
 class _Terse(GenerateJsonSchema):
-    """Schemas as a model reads them: no titles that repeat the names of fields."""
+    """Schemas without titles, which only repeat the names of fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -148,7 +151,7 @@ def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
     """Return the JSON schema of a type, as JSON text.
 
     Raises:
-        ConfigurationError: JSON cannot hold such values; the message begins with ``what``.
+        ConfigurationError: JSON cannot hold values of this type; the message begins with ``what``.
     """
     try:
         schema = adapter.json_schema(schema_generator=_Terse)
@@ -162,16 +165,16 @@ def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
 
 
 def validate_json(adapter: TypeAdapter[T], text: str) -> T:
-    """Read JSON as a type; null in the place of what may be left out, and cannot be null, means that it is left out.
+    """Read JSON as a type; a null for an optional field whose type does not allow null is treated as omitted.
 
-    Models write null for what they have nothing to say of, and strict schemas of hosted ones know no other way.
+    Models write null where they have no value, and the strict schemas of hosted models require it.
 
     >>> query = TypeAdapter(TypedDict("Query", {"words": str, "limit": NotRequired[int]}))
     >>> validate_json(query, '{"words": "a", "limit": null}')
     {'words': 'a'}
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: the text does not validate.
     """
     try:
         return adapter.validate_json(text)
@@ -189,7 +192,7 @@ def validate_json(adapter: TypeAdapter[T], text: str) -> T:
 
 
 def _leave_out(value: JsonValue, place: tuple[int | str, ...]) -> None:
-    """Remove the null at ``place``, which also names the choices of unions on the way there."""
+    """Remove the null at ``place``, a path that also names the members of unions on its way."""
     parent: dict[str, JsonValue] = {}
     name = ""
     for step in place:
@@ -202,17 +205,17 @@ def _leave_out(value: JsonValue, place: tuple[int | str, ...]) -> None:
 
 
 def explain(error: ValidationError) -> str:
-    """Say what is wrong in words for a model, at most five things, each after the place where it is."""
+    """Describe at most five errors in words for a model, each after its place."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]]
-    return "; ".join(said if len(found) <= 5 else [*said, f"and {len(found) - 5} more"])
+    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]]
+    return "; ".join(lines if len(found) <= 5 else [*lines, f"and {len(found) - 5} more"])
 
 
 def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[str, Any]]:
     """Make the type of a call's arguments from the signature.
 
     Raises:
-        ConfigurationError: a parameter has no annotation, or cannot be given by name.
+        ConfigurationError: a parameter has no annotation, or cannot be passed by name.
     """
     signature, hints = _signature(name, function)
     fields: dict[str, Any] = {}
@@ -220,11 +223,11 @@ def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[st
         what = f"parameter {parameter.name!r} of tool {name!r}"
         if parameter.kind not in _NAMED:
             raise ConfigurationError(
-                f"{what} is {parameter.kind.description}, and a model gives arguments by name: declare each on its own"
+                f"{what} is {parameter.kind.description}, and models pass arguments by name: declare each on its own"
             )
         if parameter.name not in hints:
             raise ConfigurationError(
-                f"{what} has no annotation, so no schema can be made of it: write `{parameter.name}: str`, or its type"
+                f"{what} has no annotation, so it has no schema: write `{parameter.name}: str`, or its type"
             )
         fields[parameter.name] = _field(hints[parameter.name], parameter.default)
     keywords: Any = TypedDict(name, fields)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues] - made at run time
@@ -239,7 +242,7 @@ def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[st
 
 
 def _field(annotation: Any, default: object) -> Any:
-    """Declare one argument; one that may be left out shows its default to the model, where JSON can hold that."""
+    """Declare one argument; the schema shows its default, if it has one that JSON can hold."""
     if default is inspect.Parameter.empty:
         return annotation
     try:
@@ -255,5 +258,5 @@ def _signature(name: str, function: Callable[..., object]) -> tuple[inspect.Sign
         return inspect.signature(function), get_type_hints(called, include_extras=True)
     except (NameError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the signature of tool {name!r} cannot be read ({error}): wrap it in a function whose annotations can"
+            f"the signature of tool {name!r} cannot be read ({error}): wrap it in a function with plain annotations"
         ) from error

@@ -1,4 +1,4 @@
-"""What a run cost; all counts are tokens unless the name says otherwise (PAPER, Metrics)."""
+"""The cost of a run; all counts are tokens unless the name says otherwise (arXiv 2506.05745, section 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallUsage:
-    """One request, or several of one role summed.
+    """The cost of one request, or the sum of several requests of one role.
 
-    ``generated_tokens`` includes ``tag_tokens``: those whose text is a tag. ``retries`` are the requests that were sent
-    because an earlier one failed or its words did not validate; ``tool_calls`` what the model called in them.
+    ``generated_tokens`` includes ``tag_tokens``, the tokens whose text is a tag. ``retries`` counts the requests that
+    repeat a failed or invalid one, ``tool_calls`` the tools that the model called.
 
     A dataclass rather than a model, since the runtime makes one for every request.
     """
@@ -31,7 +31,7 @@ class CallUsage:
 
     @classmethod
     def sum(cls, costs: Sequence[Self]) -> Self:
-        """Add up; a single one is its own sum."""
+        """Add up costs."""
         if len(costs) == 1:
             return costs[0]
         return cls(
@@ -46,10 +46,10 @@ class CallUsage:
 
 
 class StageUsage(BaseModel):
-    """One stage: all of its calls, and its part of the critical path.
+    """The cost of one stage: the sum of its calls, and its part of the critical path.
 
-    ``sequential_tokens`` is the paper's figure: tags, retries, and what the planner wrote after its last prompt do not
-    count. In ``sequential_tokens_strict`` they do.
+    ``sequential_tokens`` is the paper's count, which leaves out tags, retries, and the planner's text after its last
+    prompt. ``sequential_tokens_strict`` includes them.
     """
 
     model_config = _FROZEN
@@ -60,21 +60,21 @@ class StageUsage(BaseModel):
 
 
 class Usage(BaseModel):
-    """What a whole run cost.
+    """The cost of a whole run.
 
     Attributes:
         sequential_tokens: the critical path as the paper counts it.
-        sequential_tokens_strict: the critical path with everything the model generated on it.
-        total_tokens: everything generated, retries included.
-        prompt_tokens: sum of all requests' contexts.
+        sequential_tokens_strict: the critical path with every generated token on it.
+        total_tokens: all generated tokens, retries included.
+        prompt_tokens: the context lengths of all requests, added up.
         cached_tokens: the part of ``prompt_tokens`` that the engine read from its cache.
-        recomputed_tokens: ``prompt_tokens - cached_tokens``, what the engine had to compute.
+        recomputed_tokens: ``prompt_tokens - cached_tokens``, the part that the engine computed.
         calls: requests sent to the engine.
         stages: finished stages, the answer's included.
         subtasks: executions started.
-        width: most executions of one stage.
-        retries: attempts beyond the first, of planner and executors, for whatever reason.
-        tool_calls: calls of tools, failed ones too.
+        width: the most executions of one stage.
+        retries: attempts beyond the first, of the planner and the executors, for any reason.
+        tool_calls: tool calls, failed ones included.
         failures: executions without a value.
         seconds: wall time.
     """

@@ -87,7 +87,7 @@ def test_words_that_are_json_are_read_as_json_alone():
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        (type("Odd", (), {}), r"Odd cannot be a result, pydantic has no schema for it.*Use a pydantic model"),
+        (type("Odd", (), {}), r"Odd cannot be a result, since pydantic has no schema for it.*Use a pydantic model"),
         (Callable[[int], int], r"the result .*Callable\[\[int\], int\] holds what JSON cannot.*such as int or list"),
     ],
 )

@@ -106,7 +106,7 @@ def unknown(query: "Nowhere") -> None: ...  # noqa: F821 # pyright: ignore[repor
         (no_annotation, r"parameter 'query' of tool 'no_annotation' has no annotation.*write `query: str`"),
         (any_number, r"parameter 'queries' of tool 'any_number' is variadic positional.*declare each on its own"),
         (any_name, r"parameter 'queries' of tool 'any_name' is variadic keyword"),
-        (by_place, r"parameter 'query' of tool 'by_place' is positional-only, and a model gives arguments by name"),
+        (by_place, r"parameter 'query' of tool 'by_place' is positional-only, and models pass arguments by name"),
         (a_lock, r"a parameter of tool 'a_lock' has a type that models cannot write: .*Thread.*Use pydantic models"),
         (a_function, r"tool 'a_function' holds what JSON cannot: .*such as int or list"),
         (unknown, r"the signature of tool 'unknown' cannot be read \(name 'Nowhere' is not defined\)"),
@@ -141,7 +141,7 @@ def test_what_goes_wrong_in_a_tool_is_its_outcome():
     assert use(Tool.of(slow, seconds=200.0), "{}", seconds=30).text == "null"
     assert use(own_timeout, "{}").text == '"TimeoutError: the library is closed"'
     assert use(gives_up, "{}").text == '"it was cancelled: no more"'
-    assert use(thread, "{}").text.startswith('"it returned something that is no JSON: ')
+    assert use(thread, "{}").text.startswith('"it returned a value that JSON cannot hold: ')
     assert all(use(tool, "{}", seconds=30).failed for tool in (slow, own_timeout, gives_up, thread))
 
 

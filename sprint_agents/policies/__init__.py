@@ -1,4 +1,4 @@
-"""Policies decide the next stage; each built-in one is a short file here."""
+"""Policies decide the next stage; each built-in policy is one short module."""
 
 from sprint_agents.errors import UnknownPolicy
 
@@ -26,11 +26,11 @@ BUILT_IN: dict[str, Policy] = {
     "as_needed": as_needed(),
     "tree_search": tree_search(),
 }
-"""The policies that a name stands for; those with parameters at their defaults."""
+"""The built-in policies by name, with their default parameters."""
 
 
 def find_policy(policy: Policy | str) -> tuple[str, Policy]:
-    """Return the name and function of a built-in policy, or of the caller's own.
+    """Return the name and the function of a policy, which may be the name of a built-in one.
 
     Raises:
         UnknownPolicy: no built-in policy has that name.

@@ -1,11 +1,11 @@
-"""Policies made of policies."""
+"""Policies made of other policies."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+from sprint_agents.errors import NoAnswer
 from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
 
-from .attempts import no_answer
 from .factory import at_least, factory
 from .planning import Planning, Policy, steps_of
 
@@ -15,9 +15,9 @@ Check = Callable[[Any], bool]
 
 @factory
 def limit_width(policy: Policy, width: int) -> Policy:
-    """Let ``policy`` start at most ``width`` subtasks a stage; those beyond are recorded as failed.
+    """Let ``policy`` start at most ``width`` subtasks in a stage; further ones are recorded as failed.
 
-    A lower bound of the policy's own stays.
+    If the policy sets a lower bound itself, that one holds.
     """
     at_least(1, width=width)
 
@@ -30,9 +30,9 @@ def limit_width(policy: Policy, width: int) -> Policy:
 
 @factory
 def first_success(policy: Policy, check: Accept) -> Policy:
-    """End each stage of ``policy`` with the first execution that passes ``check``; its siblings are cancelled.
+    """End each stage of ``policy`` with the first execution that passes ``check``, and cancel its siblings.
 
-    ``check`` is given each ``Execution`` that succeeded, and takes the place of the policy's own ``accept``.
+    ``check`` receives each ``Execution`` that succeeded. It replaces the policy's own ``accept``.
     """
 
     def accepting(step: Plan | Ask) -> Plan | Ask:
@@ -43,9 +43,9 @@ def first_success(policy: Policy, check: Accept) -> Policy:
 
 @factory
 def race(*policies: Policy, check: Check | None = None) -> Policy:
-    """Have all ``policies`` solve the task at once, and take the first answer that passes ``check``.
+    """Run all ``policies`` on the task at once, take the first answer that passes ``check``, and cancel the others.
 
-    Each works on a fork of its own; the others are cancelled. Without a ``check``, any answer passes.
+    Each policy works on its own fork. Without a ``check``, any answer passes.
     """
     at_least(1, policies=len(policies))
 
@@ -60,47 +60,54 @@ def race(*policies: Policy, check: Check | None = None) -> Policy:
 
 @factory
 def with_fallback(*policies: Policy, check: Check | None = None) -> Policy:
-    """Have the next of ``policies`` solve the task where those before it fail, or their answer does not pass ``check``.
+    """Run ``policies`` in turn until one gives an answer that passes ``check``.
 
-    Each works on a fork of its own, so it reads nothing of what failed.
+    Each policy works on its own fork, so it sees nothing of the failed ones. Without a ``check``, any answer passes.
     """
     at_least(1, policies=len(policies))
-
-    async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
-        tried: list[Execution[Any]] = []
-        for policy in policies:
-            stage = yield planning.attempt(policy, accept=_passes(check))
-            tried += stage.executions
-            if stage.accepted is not None:
-                yield Answer(value=tried[-1].value)
-        raise no_answer(tried)
-
-    return policy
+    return _in_turn(policies, check)
 
 
 @factory
 def until(
     policy: Policy, check: Check, *, attempts: int = 3, feedback: Callable[[Execution[Any]], str] | None = None
 ) -> Policy:
-    """Have ``policy`` solve the task again, up to ``attempts`` times, until its answer passes ``check``.
+    """Repeat ``policy``, up to ``attempts`` times, until its answer passes ``check``.
 
-    Each attempt works on a fork of its own. ``feedback`` writes what the next ones read of one that failed: without it
-    they read nothing, and come to something else only at a temperature above 0.
+    Each attempt works on its own fork. ``feedback`` turns a failed attempt into a note that the next attempts see.
+    Without it they see nothing of the failed ones, and give another answer only at a temperature above 0.
     """
     at_least(1, attempts=attempts)
+    return _in_turn([policy] * attempts, check, feedback)
 
-    async def repeated(planning: Planning) -> AsyncGenerator[Step, Stage]:
+
+def _in_turn(
+    policies: Sequence[Policy], check: Check | None, feedback: Callable[[Execution[Any]], str] | None = None
+) -> Policy:
+    async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         tried: list[Execution[Any]] = []
-        for _ in range(attempts):
-            stage = yield planning.attempt(policy, accept=_passes(check))
+        for each in policies:
+            if tried and feedback is not None:
+                yield Plan.of(text=planning.quote(feedback(tried[-1])))
+            stage = yield planning.attempt(each, accept=_passes(check))
             tried += stage.executions
             if stage.accepted is not None:
                 yield Answer(value=tried[-1].value)
-            if feedback is not None and len(tried) < attempts:
-                yield Plan.of(text=planning.quote(feedback(tried[-1])))
+                return
         raise no_answer(tried)
 
-    return repeated
+    return policy
+
+
+def no_answer(attempts: Sequence[Execution[Any]]) -> NoAnswer:
+    """Make the error that reports the outcome of each attempt."""
+    outcomes = (
+        f"{number}: {attempt.failure.type}: {attempt.failure.message}"
+        if attempt.failure
+        else f"{number}: the answer {attempt.value!r} did not pass"
+        for number, attempt in enumerate(attempts, 1)
+    )
+    return NoAnswer(f"none of {len(attempts)} attempts came to a good answer; {'; '.join(outcomes)}")
 
 
 def _passes(check: Check | None) -> Accept:
@@ -108,7 +115,7 @@ def _passes(check: Check | None) -> Accept:
 
 
 def _changed(policy: Policy, change: Callable[[Plan | Ask], Step]) -> Policy:
-    """Pass on the steps of ``policy``, those that plan ``change``d."""
+    """Forward the steps of ``policy``, with ``change`` applied to those that start subtasks."""
 
     async def changed(planning: Planning) -> AsyncGenerator[Step, Stage]:
         steps = steps_of(policy, planning)
@@ -120,7 +127,7 @@ def _changed(policy: Policy, change: Callable[[Plan | Ask], Step]) -> Policy:
                 stage = yield step
                 step = await steps.asend(stage)
         except StopAsyncIteration:
-            return  # without an answer, which the runtime tells
+            return  # without an answer: the runtime raises the error
         finally:
             await steps.aclose()
 

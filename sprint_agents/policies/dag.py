@@ -1,4 +1,4 @@
-"""LLMCompiler (ICML 2024, arXiv 2312.04511): subtasks that depend on one another, each started as soon as it can be."""
+"""LLMCompiler (ICML 2024, arXiv 2312.04511): subtasks with dependencies, each started as soon as its own are done."""
 
 from collections.abc import AsyncGenerator, Callable
 
@@ -10,10 +10,10 @@ from .planning import Planning, Policy
 
 @factory
 def dag(plan: Callable[[Planning], Plan] | None = None, *, replans: int = 2) -> Policy:
-    """Make a policy of one plan with dependencies, and up to ``replans`` more if the planner is not content.
+    """Make a policy with one plan of dependent subtasks, after which the planner answers or plans again.
 
-    The model writes the plan, with dependencies if its dialect has them; or ``plan`` does, such as
-    ``lambda planning: Plan.of("…", "…", "…", after={3: (1, 2)})``. Behind the results the planner answers or replans.
+    The planner may plan again up to ``replans`` times. The model writes the first plan, with dependencies if its
+    dialect has them, unless ``plan`` does: ``lambda planning: Plan.of("…", "…", "…", after={3: (1, 2)})``.
     """
     at_least(0, replans=replans)
 

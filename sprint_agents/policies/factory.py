@@ -1,4 +1,4 @@
-"""Policies with parameters: functions that make one, named as they were called."""
+"""Functions that make policies, and the names of the policies that they make."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,12 +12,12 @@ P = ParamSpec("P")
 
 
 def name_of(policy: object) -> str:
-    """Return the name under which the runs of a policy are recorded."""
+    """Return the name that identifies a policy in records and journals."""
     return getattr(policy, "__name__", type(policy).__name__)
 
 
 def factory(make: Callable[P, Policy]) -> Callable[P, Policy]:
-    """Name each policy that ``make`` returns, which must be a new function, as the call that made it.
+    """Name each policy after the call of ``make`` that returned it; ``make`` must return a new function each time.
 
     >>> @factory
     ... def parts(count: int = 2) -> Policy:
@@ -31,23 +31,23 @@ def factory(make: Callable[P, Policy]) -> Callable[P, Policy]:
     @wraps(make)
     def named(*values: P.args, **options: P.kwargs) -> Policy:
         policy = make(*values, **options)
-        given = [_shown(value) for value in values] + [f"{name}={_shown(value)}" for name, value in options.items()]
-        policy.__name__ = f"{name_of(make)}({', '.join(given)})" if given else name_of(make)
+        arguments = [_text(value) for value in values] + [f"{name}={_text(value)}" for name, value in options.items()]
+        policy.__name__ = f"{name_of(make)}({', '.join(arguments)})" if arguments else name_of(make)
         return policy
 
     return named
 
 
 def at_least(least: int, **numbers: int) -> None:
-    """Refuse numbers that make no sense.
+    """Check numbers against their lower bound.
 
     Raises:
-        ConfigurationError: one is less than ``least``.
+        ConfigurationError: one of them is less than ``least``.
     """
     for name, number in numbers.items():
         if number < least:
             raise ConfigurationError(f"{name} is {number}: it must be at least {least}")
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     return name_of(value) if callable(value) else repr(value)

@@ -1,4 +1,4 @@
-"""AsyncThink (arXiv 2510.26658): the planner goes on writing after a fork, and waits only where it joins."""
+"""AsyncThink (arXiv 2510.26658): the planner continues to write after a fork and waits only at a join."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,11 +10,11 @@ from .planning import Planning, Policy
 
 @factory
 def fork_join_async(*, ahead: int = 1) -> Policy:
-    """Make a policy that lets the planner write up to ``ahead`` plans more while executions of earlier ones run.
+    """Make a policy whose planner writes up to ``ahead`` more plans while executions of earlier plans still run.
 
-    A plan without subtasks is the planner's word that it needs results: it is asked again when all have joined. What
-    runs when the planner answers is given up. A model that knows only the paper's format expects the results of a
-    plan right behind it; ``ahead=0`` does that.
+    With a plan without subtasks, the planner asks for results: it continues when all executions have joined. When it
+    answers, executions that still run are cancelled. A model that knows only the paper's format expects results
+    directly after each plan, which ``ahead=0`` gives it.
     """
     at_least(0, ahead=ahead)
 
@@ -23,6 +23,7 @@ def fork_join_async(*, ahead: int = 1) -> Policy:
             stage = yield planning.ask(wait=False)
             if stage.answer is not None:
                 yield Answer(value=stage.answer)
+                return
             while len(planning.pending) > (ahead if stage.pending else 0):
                 yield planning.join()
 

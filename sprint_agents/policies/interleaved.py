@@ -8,7 +8,7 @@ from .planning import Planning
 
 
 async def interleaved(planning: Planning) -> AsyncGenerator[Step, Stage]:
-    """Let the model plan stage after stage; at the stage limit the runtime makes it answer."""
+    """Let the model plan stage after stage until it answers; in the last stage the runtime makes it answer."""
     while True:
         stage = yield planning.ask()
         if stage.answer is not None:

@@ -1,4 +1,4 @@
-"""What a policy sees of its run."""
+"""A policy's view of its run."""
 
 import inspect
 from collections.abc import AsyncGenerator, Callable
@@ -12,10 +12,10 @@ from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Join, St
 
 @dataclass(slots=True)
 class Planning:
-    """The run as a policy sees it: the task, the finished stages, and what is left of the budget.
+    """The run as a policy sees it: the task, the finished stages, and the account of the budget.
 
-    ``depth`` is 0 for a run's own policy, and one more for each policy that this one works for. ``quote`` makes a
-    model's words safe for a plan of the policy's own.
+    ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``quote`` makes text that a model
+    wrote safe to use in a plan, where it could be read as tags otherwise.
     """
 
     task: str
@@ -27,39 +27,39 @@ class Planning:
 
     @property
     def pending(self) -> list[int]:
-        """The stages whose executions are yet to be joined, the oldest first."""
+        """The numbers of the stages whose executions have not joined yet, oldest first."""
         return [stage.number for stage in self.stages if stage.pending]
 
     def ask(self, form: Literal["plan", "chain", "answer"] = "plan", **options: Unpack[BranchingOptions]) -> Ask:
-        """Make a step in which the model writes the next plan, a sequential chain, or the answer.
+        """Return a step in which the model writes a plan, one sequential chain of thought, or the answer.
 
-        ``options`` say what becomes of a plan's subtasks, see ``Ask``.
+        ``options`` apply to the subtasks of a plan: see ``Ask``.
         """
         return Ask(form=form, **options)
 
     def attempt(self, *policies: "Policy", accept: Accept | None = None, share: float = 1.0) -> Attempts:
-        """Make a step in which each policy solves the task on a fork of its own, all at the same time."""
+        """Return a step in which each policy solves the task on its own fork, all at the same time."""
         return Attempts(policies=policies, accept=accept, share=share)
 
     def join(self, stage: int | None = None) -> Join:
-        """Make a step that waits for a stage that did not wait (the oldest by default) and joins its executions."""
+        """Return a step that waits for a pending stage (by default the oldest) and joins its executions."""
         return Join(stage=stage)
 
 
 Policy = Callable[[Planning], AsyncGenerator[Step, Stage[Any]]]
-"""Who decides the next stage: an async generator that yields steps and is sent back each finished stage."""
+"""An async generator function that decides each next stage: it yields steps and is sent back the finished stages."""
 
 
 def steps_of(policy: Policy, planning: Planning) -> AsyncGenerator[Step, Stage[Any]]:
-    """Begin a policy.
+    """Call a policy and return its generator of steps.
 
     Raises:
-        PolicyError: it is no async generator function.
+        PolicyError: the policy is not an async generator function.
     """
     steps = policy(planning)
     if not inspect.isasyncgen(steps):
         if inspect.iscoroutine(steps):
-            steps.close()  # nobody will wait for it
+            steps.close()  # it is never awaited, which Python would warn about
         raise PolicyError(
             f"a policy is an async generator function and {policy!r} returned {type(steps).__name__}: "
             "write it as `async def policy(planning): stage = yield planning.ask(); yield Answer(value=stage.answer)`"

@@ -1,4 +1,4 @@
-"""Self-consistency (ICLR 2023, arXiv 2203.11171): think several times, independently, and answer what most came to."""
+"""Self-consistency (ICLR 2023, arXiv 2203.11171): several independent attempts, and the most common answer."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
-from .attempts import answered
+from .combinators import no_answer
 from .factory import at_least, factory
 from .planning import Planning, Policy
 from .sequential import sequential
@@ -16,30 +16,33 @@ from .sequential import sequential
 
 @factory
 def self_consistency(samples: int = 8, *, judge: bool = False, policy: Policy = sequential) -> Policy:
-    """Make a policy that has ``policy`` solve the task ``samples`` times at once, by default in one chain each.
+    """Make a policy that runs ``policy`` on the task ``samples`` times at once, by default as one chain each.
 
-    The answer is the one that most attempts came to, the first of several. With ``judge`` the model reads all of them
-    and answers instead. It draws different tokens each time only at a temperature above 0.
+    The answer is the most common one, on a tie the one that came first in order. With ``judge`` the model reads all
+    answers and writes its own. The attempts differ only at a temperature above 0.
     """
     at_least(1, samples=samples)
 
     async def vote(planning: Planning) -> AsyncGenerator[Step, Stage]:
         stage = yield planning.attempt(*[policy] * samples)
-        found = answered(stage)
+        found = [execution for execution in stage.executions if execution.succeeded]
+        if not found:
+            raise no_answer(stage.executions)
         if judge:
             yield Plan.of(text=planning.quote(_candidates(found)))
             stage = yield planning.ask("answer")
             yield Answer(value=stage.answer)
+            return
         yield Answer(value=_most_common(found))
 
     return vote
 
 
 def _most_common(found: Sequence[Execution[Any]]) -> object:
-    """Compare as JSON, since answers may be of any type."""
-    written = [to_json(execution.value) for execution in found]
-    ((most, _),) = Counter(written).most_common(1)
-    return found[written.index(most)].value
+    """Return the most common value; values are compared as JSON, since answers may be of any type."""
+    texts = [to_json(execution.value) for execution in found]
+    ((most, _),) = Counter(texts).most_common(1)
+    return found[texts.index(most)].value
 
 
 def _candidates(found: Sequence[Execution[Any]]) -> str:

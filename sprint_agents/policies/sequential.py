@@ -1,4 +1,4 @@
-"""The sequential baseline: one long chain of thought, then the answer (PAPER: RFT)."""
+"""The sequential baseline: one long chain of thought, then the answer (arXiv 2506.05745, section 4)."""
 
 from collections.abc import AsyncGenerator
 
@@ -8,7 +8,7 @@ from .planning import Planning
 
 
 async def sequential(planning: Planning) -> AsyncGenerator[Step, Stage]:
-    """Think in one chain; if it ends without an answer, ask for the answer alone."""
+    """Let the model think in one chain; if the chain ends without an answer, ask for the answer alone."""
     stage = yield planning.ask("chain")
     if stage.answer is None:
         stage = yield planning.ask("answer")

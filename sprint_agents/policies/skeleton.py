@@ -1,4 +1,4 @@
-"""Skeleton-of-Thought (ICLR 2024, arXiv 2307.15337): write the points of the answer first, then all of them at once."""
+"""Skeleton-of-Thought (ICLR 2024, arXiv 2307.15337): plan the points of the answer, then write them all at once."""
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -11,16 +11,17 @@ from .planning import Planning, Policy
 
 @factory
 def skeleton(*, merge: Callable[[list[Any]], object] | None = None) -> Policy:
-    r"""Make a policy of one plan, whose subtasks are the points, and one answer.
+    r"""Make a policy with one plan, whose subtasks are the points of the answer.
 
-    The paper's answer is the points as they stand, such as ``merge="\n\n".join`` makes it. By default the planner
-    reads them and answers, as a task with one result needs it.
+    By default the planner reads the points and answers. ``merge`` makes the answer from the points instead: with
+    ``merge="\n\n".join`` it is their text, as in the paper.
     """
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         stage = yield planning.ask()
         if stage.answer is None and merge is not None and stage.results:
             yield Answer(value=merge(stage.results))
+            return
         if stage.answer is None:
             stage = yield planning.ask("answer")
         yield Answer(value=stage.answer)

@@ -1,4 +1,4 @@
-"""Adaptive Parallel Reasoning (arXiv 2504.15466): threads spawn children, which may spawn children of their own."""
+"""Adaptive Parallel Reasoning (arXiv 2504.15466): threads spawn child threads, which may spawn children too."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,10 +10,10 @@ from .planning import Planning, Policy
 
 @factory
 def spawn_join(*, depth: int = 2, share: float = 1.0) -> Policy:
-    """Make a policy whose subtasks plan as the planner does: spawn, join, and go on, until they have their result.
+    """Make a policy whose subtasks plan like the planner: they spawn, join and continue until they have a result.
 
-    Subtasks ``depth`` levels down are carried out by executors. A child uses at most ``share`` of what is left of the
-    budget when it starts. A model that was not trained to spawn from a child just writes the child's result.
+    Executors carry out the subtasks ``depth`` levels down. A child may use at most ``share`` of the budget that is left
+    when it starts. A model that was not trained to spawn from a child writes the child's result directly.
     """
     at_least(0, depth=depth)
 
@@ -23,5 +23,6 @@ def spawn_join(*, depth: int = 2, share: float = 1.0) -> Policy:
             stage = yield planning.ask(nested=child, share=share)
             if stage.answer is not None:
                 yield Answer(value=stage.answer)
+                return
 
     return policy

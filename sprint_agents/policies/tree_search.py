@@ -1,4 +1,4 @@
-"""Tree of Thoughts (NeurIPS 2023, arXiv 2305.10601) as a beam: propose next steps, value them, go on from the best."""
+"""Tree of Thoughts (NeurIPS 2023, arXiv 2305.10601) as a beam search: propose steps, keep the best."""
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -17,15 +17,16 @@ _RATE = (
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 Value = Callable[[Execution[Any]], float]
-"""How promising a proposal is."""
+"""Returns how promising a proposal is; higher is better."""
 
 
 @factory
 def tree_search(value: Value | None = None, *, beam: int = 2, proposals: int = 3, depth: int = 3) -> Policy:
-    """Make a policy that searches ``depth`` steps deep, with ``proposals`` for the next one from each of ``beam``.
+    """Make a policy that searches ``depth`` steps deep and keeps the ``beam`` best proposals at each step.
 
-    ``value`` says how promising a proposal is, more is better. Without it the model rates each one as soon as it is
-    there. Only the best stay in the context, and the planner answers on them.
+    For each kept proposal, the model makes ``proposals`` for the next step. ``value`` rates a proposal, higher is
+    better. Without it the model rates each proposal as soon as it is finished. Only the best proposals join the
+    context, and from them the planner answers.
     """
     at_least(1, beam=beam, proposals=proposals, depth=depth)
 
@@ -47,7 +48,7 @@ def tree_search(value: Value | None = None, *, beam: int = 2, proposals: int = 3
 
 
 def _proposals(thoughts: Sequence[str], each: int, *, rated: bool) -> Plan:
-    """Ask for steps from each thought; behind them, each waiting for its own, for their ratings."""
+    """Plan ``each`` proposals from each thought; if ``rated``, add a rating of each, which waits for its proposal."""
     count = each * len(thoughts)
     sources = [thought for thought in thoughts for _ in range(each)]
     prompts = [
@@ -61,7 +62,7 @@ def _proposals(thoughts: Sequence[str], each: int, *, rated: bool) -> Plan:
 
 
 def _best(executions: Sequence[Execution[Any]], value: Value | None, beam: int) -> list[int]:
-    """Return the numbers of the proposals of highest value, in prompt order; failed ones are of none."""
+    """Return the numbers of the best proposals, in prompt order; failed ones are left out."""
     count = len(executions) if value else len(executions) // 2
     proposals = [execution for execution in executions[:count] if execution.succeeded]
     best = sorted(
@@ -71,6 +72,6 @@ def _best(executions: Sequence[Execution[Any]], value: Value | None, beam: int) 
 
 
 def _rating(execution: Execution[Any]) -> float:
-    """Read the number that a model gave; without one it is 0."""
+    """Return the first number in the text; 0 without one."""
     found = _NUMBER.search(execution.text)
     return float(found.group()) if found else 0.0
