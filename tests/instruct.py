@@ -13,12 +13,13 @@ from .chat_templates import SPECIAL, settings
 
 CONTEXT = 4096
 SIZE = 1024
-_WORDS = Path(__file__).parents[1] / "sprint_agents"
+# A snapshot of some sources. It never changes, so that a random model writes the same from one commit to the next.
+_CORPUS = Path(__file__).with_name("tokenizer_corpus.txt")
 
 
 @cache
 def build_tokenizer() -> Tokenizer:
-    """Byte pairs learned from this library's own sources, and every special token of the templates."""
+    """Learn byte pairs from a fixed text, and add every special token of the templates."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -28,8 +29,7 @@ def build_tokenizer() -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    files = sorted(map(str, [*_WORDS.glob("*.py"), *_WORDS.glob("dialects/**/*.[jpt]*")]))
-    tokenizer.train([name for name in files if Path(name).is_file()], trainer)
+    tokenizer.train([str(_CORPUS)], trainer)
     return tokenizer
 
 

@@ -40,7 +40,8 @@ def test_on_a_random_model_in_process(template: str | None, tmp_path: Path) -> N
             assert engine.statistics().running == 0
             for stage in run.stages:
                 assert all(diagnostic.kind != "malformed_json" for diagnostic in stage.diagnostics)
-                if stage.plan and stage.number > 1 and stage.executions:
+                cut_off = any(diagnostic.kind == "unclosed_plan" for diagnostic in stage.diagnostics)
+                if stage.plan and stage.number > 1 and stage.executions and not cut_off:
                     assert json.loads(stage.plan)["subtasks"]
 
     asyncio.run(main())
