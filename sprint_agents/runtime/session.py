@@ -11,7 +11,7 @@ from sprint_agents.agents import Executor, ExecutorFunction, Planner
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role
-from sprint_agents.engine import Constrains, Engine, Sampling
+from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
 from sprint_agents.generation import Generation
@@ -92,7 +92,7 @@ class Session:
         executors = self.engine if self.elsewhere is None else self.elsewhere.engine
         engines: dict[Role, Engine] = {"plan": self.engine, "execution": executors, "answer": self.engine}
         self._schemas = {
-            role: self.dialect.constraints(role).schema if isinstance(engine, Constrains) else None
+            role: self.dialect.constraints(role).schema if engine.capabilities.schemas else None
             for role, engine in engines.items()
         }
 

@@ -16,7 +16,6 @@ from contextlib import suppress
 
 from sprint_agents.agents import Executor
 from sprint_agents.context import Context
-from sprint_agents.engine import CachesEnded
 from sprint_agents.errors import SprintError
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
@@ -37,7 +36,7 @@ class Trunk:
         self._turn = asyncio.Lock()
         # Other engines share what still runs; a plain function, or a model on another engine, does not read here.
         reads = isinstance(session.executor, Executor) and session.elsewhere is None
-        self._whole = not (reads and isinstance(session.engine, CachesEnded))
+        self._whole = not reads or session.engine.capabilities.caches_running
         self.costs: list[CallUsage] = []
 
     def grow(self, context: Context) -> bool:
