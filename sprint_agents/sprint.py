@@ -15,17 +15,17 @@ from .dialects.selection import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
+from .nano.tasks import Task, understand
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
-from .runtime.drive import drive
-from .runtime.elsewhere import Elsewhere
-from .runtime.inner import InnerSprint
+from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, JournalHeader
-from .runtime.session import Listener, RoleStops, Session
+from .runtime.loop import follow
+from .runtime.nested import SprintRunner
+from .runtime.session import Listener, Session, resolve_stops
 from .state import State
 from .stream import AsyncStream
-from .task import read_task
 from .usage import Usage
 
 
@@ -44,7 +44,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         budget: what one run may use in all.
         failure: what a failed execution does to the run.
         sampling: how tokens are drawn; the checkpoint's settings by default.
-        checker: whether an answer is right, for ``run.verified``; only sprint-nano's own tasks need none.
+        checker: whether an answer is right; by default known tasks, such as Countdown, check themselves.
         dialect: ``"tags"``, ``"json"``, or one of your own; by default what the checkpoint was trained on, and where it
             says nothing, json for engines that hold conversations and tags for the others.
 
@@ -70,7 +70,7 @@ class Sprint(Generic[AnswerT, ResultT]):
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
         self.planner: Planner[Any] = planner or Planner(str)
-        self.executor: Executor[Any] | ExecutorFunction[Any] | InnerSprint = executor or Executor(str)
+        self.executor: Executor[Any] | Sprint[Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
         self.engine = self.planner.engine or engine
         model = cast("Executor[Any]", executor or Executor(str)) if isinstance(executor, Executor | None) else None
         self.executor_engine = (model.engine if model else None) or engine
@@ -160,7 +160,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         *,
         ledger: Ledger | None = None,
     ) -> Run[AnswerT, ResultT]:
-        prompt, check = read_task(task, self.engine.manifest)
+        prompt, known = understand(task, self.engine.manifest)
         run_id = secrets.token_hex(8)
         with ExitStack() as opened:
             log: Journal | None = None
@@ -176,8 +176,8 @@ class Sprint(Generic[AnswerT, ResultT]):
             try:
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.write_task(prompt))
-                    answer = await drive(session, self.policy, planning, planner, log)
-                run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, check))
+                    answer = (await follow(session, self.policy, planning, planner, self._runner(), journal=log)).value
+                run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, known))
             except Exception as error:
                 failed = record.failed(error)
                 session.emit(RunFinished(run=failed))
@@ -191,18 +191,18 @@ class Sprint(Generic[AnswerT, ResultT]):
         manifest = self.engine.manifest
         limits = self.limits or Limits.of(manifest)
         dialect = self._dialect_of_run()
+        executor_engine = self.executor_engine if isinstance(self.executor, Executor) else None
         return Session(
             engine=self.engine,
+            executor_engine=executor_engine,
             dialect=dialect,
-            stops=await RoleStops.resolve(self.engine, dialect, executor=self.executor_engine),
+            stops=await resolve_stops(dialect, self.engine, executor_engine),
             limits=limits,
             ledger=ledger,
             failure=self.failure,
             planner=self.planner,
-            executor=self.executor,
             sampling=self.sampling or Sampling.of(manifest),
             listeners=listeners,
-            elsewhere=self._elsewhere(),
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
         )
 
@@ -225,17 +225,23 @@ class Sprint(Generic[AnswerT, ResultT]):
         check_schemas(dialect, self.engine, self.executor_engine)
         return dialect
 
-    def _elsewhere(self) -> Elsewhere | None:
-        """Return where executors run, if that is not where the planner does."""
-        engine, executor = self.executor_engine, self.executor
-        if engine is self.engine or not isinstance(executor, Executor):
-            return None
-        return Elsewhere(engine, sampling=executor.sampling or self.sampling or Sampling.of(engine.manifest))
+    def _runner(self) -> Runner:
+        """Return what carries out the subtasks of one run."""
+        engine = self.executor_engine
+        if isinstance(self.executor, Sprint):
+            return SprintRunner(cast("Sprint[Any, Any]", self.executor))
+        if not isinstance(self.executor, Executor):
+            return FunctionRunner(self.executor)
+        executor = cast("Executor[Any]", self.executor)
+        if engine is self.engine:
+            return ModelRunner(executor)
+        sampling = executor.sampling or self.sampling or Sampling.of(engine.manifest)
+        return ModelRunner(executor, RemoteContexts(engine, sampling=sampling))
 
-    def _verify(self, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
+    def _verify(self, answer: AnswerT, known: Task | None) -> bool | None:
         if self.checker is not None:
             return self.checker(answer)
-        return check(str(answer)) if check else None
+        return known.check(str(answer)) if known else None
 
 
 @dataclass(slots=True)

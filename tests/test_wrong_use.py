@@ -55,7 +55,7 @@ async def waits_in_a_circle(planning):
         (forgets_to_answer, r"ended without an answer: yield Answer\(value=…\) last"),
         (does_not_yield, r"async generator function.*returned coroutine: write it as `async def policy.*yield"),
         (is_not_async, r"async generator function.*returned generator"),
-        (waits_for_nobody, r"subtask 1\.2 is to wait for 1\.3, which the plan does not have: .* 1 to 2"),
+        (waits_for_nobody, r"subtask 1\.2 waits for 1\.3, which the plan does not have: .* 1 to 2"),
         (waits_in_a_circle, r"wait for each other, 1\.\d for 1\.\d for 1\.\d: take one of these out of after="),
     ],
 )
@@ -111,9 +111,7 @@ class TestConstrainedJson:
                 await state.append("x")
                 await state.generate(max_tokens=9, schema='{"type": "object"}')
 
-        with pytest.raises(
-            ConfigurationError, match=r"holds no completion to one: ask only where Engine\.capabilities\.schemas"
-        ):
+        with pytest.raises(ConfigurationError, match="holds no completion to one: ask only an engine that Constrains"):
             asyncio.run(main())
 
     def test_asked_of_a_server_that_takes_no_schema(self) -> None:
@@ -123,9 +121,7 @@ class TestConstrainedJson:
                 await state.append("x")
                 await state.generate(max_tokens=9, schema='{"type": "object"}')
 
-        with pytest.raises(
-            ConfigurationError, match=r"takes no JSON schema: ask only where Engine\.capabilities\.schemas"
-        ):
+        with pytest.raises(ConfigurationError, match="takes no JSON schema: ask the engine whether it Constrains"):
             asyncio.run(main())
 
     def test_strict_schemas_that_cannot_be_had(self) -> None:

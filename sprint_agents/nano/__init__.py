@@ -1,8 +1,4 @@
-"""sprint-nano, the small model that ships with the package, and the problems it was trained on.
-
-The core never imports this package, except that ``sprint_agents.task`` loads it for a checkpoint whose ``sprint.json``
-lists ``tasks``.
-"""
+"""The model that ships with the package."""
 
 from pathlib import Path
 
