@@ -25,14 +25,14 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx2
 
-from sprint_agents import Answer, Chunk, Limits, Plan, Planning, Request, Sampling, Sprint, Stage, Step
+from sprint_agents import Answer, Capabilities, Chunk, Limits, Plan, Planning, Request, Sampling, Sprint, Stage, Step
 from sprint_agents.engines import SGLangEngine, SGLangServer
 from sprint_agents.nano import nano_path
 from sprint_finetune.nano.problems import problems
@@ -106,9 +106,9 @@ class Uncommitted(SGLangEngine):
     """An engine that the runtime takes for one that shares what still runs, so that it commits nothing."""
 
     @property
-    def caches_ended(self) -> Any:
-        """Not be there."""
-        raise AttributeError("caches_ended")
+    def capabilities(self) -> Capabilities:
+        """Say that what still runs is in the cache."""
+        return replace(super().capabilities, caches_running=True)
 
 
 @dataclass(frozen=True)

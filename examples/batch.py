@@ -1,7 +1,7 @@
-"""Solve the tasks of a JSONL file, several at a time; the same command goes on where it was stopped.
+"""Solve the tasks of a JSONL file, several at a time; run the same command again to continue after an interruption.
 
-A line of the input is ``{"id": …, "task": …}``. Each finished run is at once a line of the output, in whatever order;
-failed ones have their ``error``. ``sprint batch`` does the same from the command line, and more.
+Each line of the input is ``{"id": …, "task": …}``. Each run is written to the output as soon as it finishes; a failed
+run has an ``error``. ``sprint batch`` does the same from the command line, and more.
 
     python examples/batch.py examples/tasks.jsonl runs.jsonl
 """
@@ -39,7 +39,7 @@ class Solved(BaseModel):
 
 
 def read(path: Path, kind: type[LineT]) -> list[LineT]:
-    """Read a JSONL file; one that does not exist has no line."""
+    """Read a JSONL file; a file that does not exist has no lines."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [kind.model_validate_json(line) for line in lines]
 
@@ -47,9 +47,9 @@ def read(path: Path, kind: type[LineT]) -> list[LineT]:
 async def main(
     engine: Engine | None = None, *, source: Path = TASKS, out: Path = Path("runs.jsonl"), concurrency: int = 4
 ) -> list[Solved]:
-    """Solve what ``out`` does not hold yet, print a line a run, and return the new lines."""
+    """Solve the tasks that ``out`` does not have yet, print a line per run, and return the new lines."""
     done = {line.id for line in read(out, Solved)}
-    names: dict[str, list[str]] = {}  # of equal tasks any may get any run
+    names: dict[str, list[str]] = {}  # equal tasks may swap their runs
     for line in read(source, Line):
         if line.id not in done:
             names.setdefault(line.task, []).append(line.id)

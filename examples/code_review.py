@@ -1,6 +1,6 @@
-"""Review a git diff: one reviewer for each changed file, all at the same time, and a final report.
+"""Review a git diff: one reviewer per changed file, all at the same time, and a final verdict.
 
-A reviewer fetches its own file's diff with a tool, so that no other reads it. The planner reads their comments.
+Each reviewer fetches the diff of its own file with a tool. The planner reads only the comments.
 
     python examples/code_review.py HEAD~1 --model qwen3:8b
 """
@@ -20,7 +20,7 @@ from sprint_agents.policies import dag
 
 
 class Comment(BaseModel):
-    """What a reviewer says of a line of the new file."""
+    """A reviewer's comment on a line of the new file."""
 
     line: int
     severity: Literal["bug", "risk", "style"]
@@ -35,7 +35,7 @@ class Review(BaseModel):
 
 
 async def git(repository: Path, *arguments: str) -> str:
-    """Return what git prints."""
+    """Return the output of a git command."""
     process = await asyncio.create_subprocess_exec("git", "-C", str(repository), *arguments, stdout=PIPE)
     printed, _ = await process.communicate()
     if process.returncode:
@@ -44,11 +44,11 @@ async def git(repository: Path, *arguments: str) -> str:
 
 
 async def main(engine: Engine, *, repository: Path = Path(), since: str = "HEAD~1") -> Run[Review, list[Comment]]:
-    """Review what changed in ``repository`` since a commit, print comments and verdict, and return the run."""
+    """Review the changes in ``repository`` since a commit, print comments and verdict, and return the run."""
     changed = (await git(repository, "diff", "--name-only", "--relative", since)).splitlines()
 
     async def diff(path: str) -> str:
-        """Return what was changed in one of the changed files, as a unified diff."""
+        """Return the unified diff of one of the changed files."""
         if path not in changed:
             raise ValueError(f"{path} is not among the changed files {changed}")
         return await git(repository, "diff", "--relative", since, "--", path)
@@ -56,9 +56,9 @@ async def main(engine: Engine, *, repository: Path = Path(), since: str = "HEAD~
     def plan(planning: Planning) -> Plan:
         return Plan.of(*(f"Review the changes of {path}." for path in changed))
 
-    planner = Planner(Review, instructions="Approve unless there is a bug. Sum up in three sentences.")
+    planner = Planner(Review, instructions="Approve unless there is a bug. Summarise in three sentences.")
     executor = Executor(
-        list[Comment], tools=[diff], instructions="Comment on the changed lines alone, most severe first."
+        list[Comment], tools=[diff], instructions="Comment only on the changed lines, most severe first."
     )
     async with aclosing(engine):
         sprint = Sprint(engine, policy=dag(plan, replans=0), planner=planner, executor=executor, dialect="json")

@@ -1,7 +1,7 @@
-"""Solve the same problems by every policy of the library, on the same model, and compare.
+"""Solve the same problems with every policy of the library on the same model, and compare.
 
-Attempts are drawn at a temperature, so that policies that try several times get different answers. For a table that
-says how sure it is, see ``benchmarks/policies.py``.
+The temperature is above zero, so that policies that try several times get different answers. For more problems and
+confidence intervals, see ``benchmarks/policies.py``.
 
     python examples/compare_policies.py
 """
@@ -17,7 +17,7 @@ from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency
 
 TASKS = ("countdown 4 9 24 37", "countdown 9 12 23 20", "countdown 4 24 28 16", "countdown 4 6 14 21 17")
-# sprint-nano expects results right behind a plan, and was not taught to plan within a subtask.
+# sprint-nano expects the results right after a plan, and was not taught to plan within a subtask.
 POLICIES: Mapping[str, Policy] = BUILT_IN | {
     "self_consistency": self_consistency(samples=4),
     "fork_join_async": fork_join_async(ahead=0),
@@ -26,7 +26,7 @@ POLICIES: Mapping[str, Policy] = BUILT_IN | {
 
 
 def line(name: str, runs: Sequence[Run]) -> str:
-    """Write what a policy came to: right answers, tokens on the critical path and in all, seconds a run."""
+    """Write the results of a policy: right answers, tokens on the critical path and in total, seconds per run."""
     right = sum(run.verified is True for run in runs)
     strict, total, seconds = (
         mean(values)
@@ -41,7 +41,7 @@ def line(name: str, runs: Sequence[Run]) -> str:
 async def main(
     engine: Engine | None = None, *, tasks: Sequence[str] = TASKS, policies: Mapping[str, Policy] = POLICIES
 ) -> Mapping[str, Sequence[Run]]:
-    """Print one line a policy, and return the runs of each."""
+    """Print one line per policy, and return the runs of each."""
     print(f"{'policy':18} {'right':>8} {'sequential':>12} {'total':>8} {'seconds':>8}")
     solved: dict[str, list[Run]] = {}
     async with aclosing(engine or LocalEngine(nano_path())) as opened:

@@ -1,6 +1,6 @@
-"""Watch sprint-nano, the model that comes with the library, plan and carry out a Countdown problem.
+"""Watch sprint-nano, the model that comes with the library, plan and solve a Countdown problem.
 
-Each line is printed the moment it is known: executions start while the plan is still being written.
+Each line is printed as soon as its event arrives: executions start while the planner is still writing.
 
     python examples/countdown.py
     python examples/countdown.py "Use 25, 7, 3 to make 46."
@@ -17,7 +17,7 @@ from sprint_agents.nano import nano_path
 
 
 async def main(engine: Engine | None = None, *, task: str = "countdown 4 9 24 37") -> Run | None:
-    """Solve one task, print what happens, and return the run."""
+    """Solve one task, print its events, and return the run."""
     run: Run | None = None
     async with aclosing(engine or LocalEngine(nano_path())) as opened, Sprint(opened).stream(task) as events:
         async for event in events:
@@ -33,7 +33,7 @@ async def main(engine: Engine | None = None, *, task: str = "countdown 4 9 24 37
                     pass
     if run:
         print(f"{run.answer} ({'right' if run.verified else 'wrong'})")
-        print(f"{run.usage.sequential_tokens} tokens one after the other, of {run.usage.total_tokens}")
+        print(f"{run.usage.sequential_tokens} tokens in sequence, {run.usage.total_tokens} in total")
     return run
 
 

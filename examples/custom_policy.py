@@ -1,7 +1,7 @@
-"""Write a policy of one's own: try once; if the answer does not check, try twice at the same time, then four times.
+"""Write your own policy: try once; if the answer is wrong, try twice at the same time, then four times.
 
-``widening`` is all there is to it. It sees typed stages, never raw text, so it runs with any model and task; here it
-runs on sprint-nano, at a temperature at which attempts differ. ``race``, ``until`` and others come with the library.
+``widening`` is the whole policy. It sees typed stages, never raw text, so it works with any model and task. Here it
+runs on sprint-nano, at a temperature where attempts differ. ``race``, ``until`` and others come with the library.
 
     python examples/custom_policy.py
     python examples/custom_policy.py "Use 24, 9, 4 to make 37."
@@ -23,7 +23,7 @@ TASK = "Use 23, 13, 6, 6 to make 96."
 
 
 def widening(policy: Policy, task: Countdown, *, rounds: int = 3) -> Policy:
-    """Make a policy that has ``policy`` try 1, 2, 4, … times at once until an answer checks, or ``rounds`` are over."""
+    """Make a policy that runs ``policy`` 1, 2, 4, … times at once until an answer is right, for at most ``rounds``."""
 
     def good(tried: Execution[Any]) -> bool:
         return task.check(str(tried.value))
@@ -40,13 +40,14 @@ def widening(policy: Policy, task: Countdown, *, rounds: int = 3) -> Policy:
 
 
 async def main(engine: Engine | None = None, *, task: str = TASK) -> Run:
-    """Solve ``task``, print what each round came to, and return the run."""
+    """Solve ``task``, print the answers of each round, and return the run."""
     countdown = Countdown.parse(task)
     if countdown is None:
-        raise SystemExit(f"{task!r} is no Countdown problem: write it like {TASK!r}")
+        raise SystemExit(f"{task!r} is not a Countdown problem: write it like {TASK!r}")
     async with aclosing(engine or LocalEngine(nano_path())) as opened:
         policy = widening(interleaved, countdown)
-        run = await Sprint(opened, policy=policy, sampling=Sampling(temperature=0.8, seed=1)).run(task)
+        sampling = Sampling(temperature=0.8, seed=1)
+        run = await Sprint(opened, policy=policy, sampling=sampling, checker=countdown.check).run(task)
     for stage in run.stages:
         values = [execution.value if execution.succeeded else "given up" for execution in stage.executions]
         print(f"round {stage.number}: {', '.join(map(str, values))}")

@@ -1,6 +1,7 @@
-"""Serve runs over HTTP: one endpoint that answers, one that streams what happens as lines of JSON.
+"""Serve runs over HTTP: one endpoint returns the finished run, another streams its events as lines of JSON.
 
-A client that goes away ends its run, and what that had under way at the engine. Needs ``pip install fastapi uvicorn``.
+When a client disconnects, its run ends and its requests to the engine are aborted. Needs ``pip install fastapi
+uvicorn``.
 
     python examples/fastapi_app.py
     curl -N -d '{"task": "countdown 4 9 24 37"}' -H 'Content-Type: application/json' http://127.0.0.1:8080/stream
@@ -21,13 +22,13 @@ from sprint_agents.nano import nano_path
 
 
 class Question(BaseModel):
-    """What a client asks."""
+    """The body of a request."""
 
     task: str
 
 
 def main(engine: Engine | None = None) -> FastAPI:
-    """Make the application; it closes its engine when it ends."""
+    """Make the application; it closes its engine on shutdown."""
     model = engine or LocalEngine(nano_path())
     sprint = Sprint(model, budget=Budget(seconds=60))
 

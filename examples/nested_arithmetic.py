@@ -1,7 +1,7 @@
-"""Work out nested arithmetic with a planner and executors that are plain code: no model is asked.
+"""Work out nested arithmetic with a planner and executors that are plain code, without a model.
 
-The policy is the planner: a stage works out all innermost groups at the same time, and its results stand in the
-expression of the next stage. The executor is a Python function. The library knows the task, so it checks the answer.
+The policy is the planner: each stage works out all innermost groups at the same time, and the next stage's expression
+has their values instead. The executor is a Python function. A ``checker`` works the answer out in another way.
 
     python examples/nested_arithmetic.py "[(12 + 7) * 2 - 5] * (9 - 4)"
 """
@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from operator import add, mul, sub
 
 from sprint_agents import Answer, Engine, Plan, Planner, Planning, Run, Sprint, Stage, Step, Subtask
+from sprint_agents.nano.tasks import Arithmetic
 from sprint_agents.testing import FakeEngine
 
 EXPRESSION = "[(12 + 7) * 2 - 5] * (9 - 4)"
@@ -23,12 +24,12 @@ OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {ast.Add: a
 
 async def innermost_first(planning: Planning) -> AsyncGenerator[Step, Stage[int]]:
     """Replace the innermost groups by their values, stage after stage."""
-    expression = planning.task.removeprefix("Compute ").removesuffix(".")
+    expression = planning.task
     while groups := GROUP.findall(expression):
-        stage = yield Plan.of(*groups, text=f"Of {expression} the innermost groups:")
+        stage = yield Plan.of(*groups, text=f"The innermost groups of {expression}:")
         for group, value in zip(groups, stage.results, strict=True):
             expression = re.sub(rf"[(\[]{re.escape(group)}[)\]]", str(value), expression, count=1)
-    stage = yield Plan.of(expression, text="No group is left:")
+    stage = yield Plan.of(expression, text="Only numbers are left:")
     yield Answer(value=stage.results[0])
 
 
@@ -51,20 +52,21 @@ def _value(node: ast.expr) -> int:
         case ast.BinOp(left=left, op=sign, right=right) if operation := OPERATIONS.get(type(sign)):
             return operation(_value(left), _value(right))
         case _:
-            raise ValueError(f"{ast.unparse(node)} is more than whole numbers with + - and *")
+            raise ValueError(f"{ast.unparse(node)} has more than whole numbers with + - and *")
 
 
 async def main(engine: Engine | None = None, *, expression: str = EXPRESSION) -> Run[int, int]:
     """Work out ``expression``, print each stage, and return the run."""
-    # What no model writes needs no model: this engine counts tokens, and is never asked for any.
+    # Plans, results and answer all come from code: this engine only counts tokens.
     sprint = Sprint(
         engine or FakeEngine([]),
         policy=innermost_first,
         planner=Planner(int),
         executor=carry_out,
         failure="fail_fast",
+        checker=lambda answer: Arithmetic(expression=expression).check(str(answer)),
     )
-    run = await sprint.run(f"arithmetic {expression}")
+    run = await sprint.run(expression)
     for stage in run.stages:
         print("; ".join(f"{execution.prompt} = {execution.value}" for execution in stage.executions))
     print(f"{run.answer} ({'right' if run.verified else 'wrong'})")

@@ -1,6 +1,6 @@
-"""Ask a question of local documents: a reader for each at the same time, one report, citations checked by code.
+"""Ask a question about local documents: one reader per document in parallel, one report, citations checked by code.
 
-Findings whose quotes are not in their documents never reach the planner; a report that quotes wrongly is rewritten.
+A finding whose quote is not in its document never reaches the planner; a report with a wrong quote is rewritten.
 
     python examples/research.py docs "What happens when a subtask fails?" --model qwen3:8b
 """
@@ -21,7 +21,7 @@ from sprint_agents.policies import dag, until
 
 
 class Finding(BaseModel):
-    """A statement, and the words of the document that bear it out."""
+    """A statement, and the quote that supports it."""
 
     statement: str
     document: str
@@ -29,36 +29,36 @@ class Finding(BaseModel):
 
 
 class Report(BaseModel):
-    """The answer to the question, with what it rests on."""
+    """The answer to the question, with the findings that support it."""
 
     summary: str
     findings: list[Finding]
 
 
 def cited(texts: dict[str, str], found: list[Finding] | Report) -> bool:
-    """Say whether every quote stands in its document, white space aside."""
+    """Say whether every quote occurs in its document, apart from white space."""
     findings = found.findings if isinstance(found, Report) else found
     plain = {name: " ".join(text.split()) for name, text in texts.items()}
     return all(" ".join(one.quote.split()) in plain.get(one.document, "") for one in findings)
 
 
 async def main(engine: Engine, *, texts: dict[str, str], question: str) -> Run[Report, list[Finding]]:
-    """Research ``question`` in documents, print the report, and return the run."""
+    """Research ``question`` in the documents, print the report, and return the run."""
 
     def find(document: str, word: str) -> list[int]:
-        """Return the numbers of the lines of a document that hold a word."""
+        """Return the numbers of the lines of a document that contain a word."""
         lines = texts[document].splitlines()
         return [number for number, line in enumerate(lines, 1) if word.casefold() in line.casefold()]
 
     def read(document: str, first: int = 1, count: int = 40) -> str:
-        """Return lines of a document, from the first on."""
+        """Return ``count`` lines of a document from line ``first``."""
         return "\n".join(texts[document].splitlines()[first - 1 : first - 1 + count])
 
     def keep(done: Sequence[Execution[Any]]) -> list[int]:
         return [one.number for one in done if one.value is not None and cited(texts, one.value)]
 
     def plan(planning: Planning) -> Plan:
-        return Plan.of(*(f"Find in {name} what bears on the question, word for word." for name in texts), keep=keep)
+        return Plan.of(*(f"Quote what helps to answer the question from {name}." for name in texts), keep=keep)
 
     policy = until(dag(plan, replans=0), partial(cited, texts), feedback=lambda tried: f"Wrongly quoted: {tried.text}")
     planner, executor = Planner(Report), Executor(list[Finding], tools=[find, read])

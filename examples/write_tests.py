@@ -1,6 +1,6 @@
-"""Write tests for a module: one writer for each public function, all at once; what fails goes back to its writer.
+"""Write tests for a module: one writer per public function, all in parallel; failing tests go back to their writers.
 
-The policy runs each test with pytest, and only what passes is kept. This executes what a model wrote: use a sandbox.
+The policy runs each test with pytest and keeps those that pass. This executes code that a model wrote: use a sandbox.
 
     python examples/write_tests.py examples/nested_arithmetic.py --model qwen3:8b
 """
@@ -20,7 +20,7 @@ from sprint_agents.engines import OpenAIEngine
 
 
 async def complaint(test: str, folder: Path) -> str:
-    """Run a test beside the modules of ``folder``; return the end of what pytest prints, or nothing if all passed."""
+    """Run a test that can import from ``folder``; return the end of pytest's output, or nothing if it passes."""
     with TemporaryDirectory() as place:
         path = Path(place, "test_written.py")
         await asyncio.to_thread(path.write_text, test, encoding="utf-8")
@@ -36,7 +36,7 @@ async def complaint(test: str, folder: Path) -> str:
 
 
 def verified(module: Path, names: list[str], *, rounds: int = 3) -> Policy:
-    """Make a policy that has tests written until they pass; its answer is the passing test of each function."""
+    """Make a policy that asks for tests until they pass; its answer has the passing test of each function."""
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
         passed: dict[str, str] = {}
@@ -66,7 +66,7 @@ async def main(engine: Engine, *, module: Path) -> Run[dict[str, str], str]:
         sprint = Sprint(engine, policy=verified(module, public), planner=planner, executor=executor, dialect="json")
         run = await sprint.run(f"Write tests for the module {module.stem}:\n\n{source}")
     print(*(f"# {name}\n{test}" for name, test in run.answer.items()), sep="\n\n")
-    print(f"# {len(run.answer)} of {len(public)} functions have a test that passes")
+    print(f"# {len(run.answer)} of {len(public)} functions have a passing test")
     return run
 
 

@@ -4,7 +4,7 @@ from ._version import __version__
 from .agents import Executor, Planner
 from .budget import Budget, Limits
 from .context import Context
-from .engine import Chunk, Engine, Finish, Request, Sampling
+from .engine import Capabilities, Chunk, Engine, Finish, Request, Sampling
 from .errors import SprintError
 from .plan import Answer, Ask, Execution, FailurePolicy, Plan, Stage, Step, Subtask
 from .policies import Planning, Policy
@@ -40,6 +40,7 @@ __all__ = [
     "Request",
     "Chunk",
     "Finish",
+    "Capabilities",
     "Context",
     "State",
     "Stops",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from .context import Context
+from .errors import SprintError
 from .manifest import Manifest
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Request:
 
     ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
     A completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
-    its text contains one of ``stop_texts``. ``schema``, JSON as text, is what the completion must satisfy; only an
-    engine that ``Constrains`` may be asked for it. ``tools`` are those of the run, which the completion ``may_call`` or
-    not; only an engine whose ``turns`` have ``calls`` may be given any.
+    its text contains one of ``stop_texts``. ``schema`` is a JSON schema, as text, that the completion must satisfy; the
+    engine needs ``Capabilities.schemas`` for it. ``tools`` are the tools of the run, which the completion may call if
+    ``may_call``; the engine needs ``Capabilities.native_tools`` for them.
     """
 
     id: str
@@ -97,9 +98,43 @@ class Chunk:
     tokens: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do besides streaming completions, as data that the runtime reads once per run.
+
+    The defaults describe an engine that only streams completions, from a cache that its requests share at once.
+
+    Attributes:
+        chat: how the turns of a conversation are marked in a context; None for a model that knows no conversations.
+        chat_error: why ``chat`` cannot be found, such as a chat template that rewrites earlier turns. It is raised
+            only when a conversation is needed: a model that was trained on tags works without one.
+        schemas: whether the engine can hold a completion to a JSON schema (``Request.schema``). Some schemas may still
+            be out of its reach: ``Engine.check_schema`` tells before a run begins.
+        caches_running: whether a request finds in the cache what another request, still running, has generated so
+            far. If not, the runtime sends a request for no tokens (``max_tokens=0``) to compute what branches share
+            before it starts them.
+
+    >>> Capabilities(schemas=True)
+    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True)
+    """
+
+    chat: "ChatTurns | None" = None
+    chat_error: SprintError | None = None
+    schemas: bool = False
+    caches_running: bool = True
+
+    @property
+    def native_tools(self) -> bool:
+        """Whether tools are called in the server's own way (``Request.tools``); otherwise the model writes JSON."""
+        return self.chat is not None and self.chat.calls is not None
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """A model server, in process or remote. Use as an async context manager, or call ``aclose``."""
+    """A model server, in process or remote. Use it as an async context manager, or call ``aclose``.
+
+    A class of your own may inherit from it for the defaults, or have the same members.
+    """
 
     @property
     def name(self) -> str:
@@ -108,8 +143,24 @@ class Engine(Protocol):
 
     @property
     def manifest(self) -> Manifest | None:
-        """Return what ``sprint.json`` beside the weights says; None where there is none."""
+        """Return what ``sprint.json`` beside the weights says; None if there is no such file."""
         ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the engine can do; an engine that must ask its server first returns what it knows so far."""
+        ...
+
+    def check_schema(self, schema: str, *, what: str) -> None:
+        """Raise if the engine cannot hold a completion to ``schema``, which is JSON text; by default it always can.
+
+        The runtime calls it before anything is sent, and only if ``capabilities.schemas``. ``what`` names what the
+        schema describes, for the message: ``"a plan"``.
+
+        Raises:
+            ConfigurationError: the engine cannot; the message says what to change.
+        """
+        return
 
     async def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, special tokens recognised, none added."""
@@ -134,54 +185,4 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Abort everything and release the engine's resources; safe to call twice."""
-        ...
-
-
-@runtime_checkable
-class CachesEnded(Protocol):
-    """What an engine has as well if its cache gets the tokens of a completion only when that has ended.
-
-    The runtime then commits what branches share (a request of ``max_tokens`` 0) before it lets them start.
-    """
-
-    @property
-    def caches_ended(self) -> Literal[True]:
-        """Return True."""
-        ...
-
-
-@runtime_checkable
-class Converses(Protocol):
-    """What an engine has as well if its model may have been made for conversations: how turns stand in a context."""
-
-    @property
-    def turns(self) -> "ChatTurns | None":
-        """Return what opens and ends the turns of each speaker; None where the model knows no conversations.
-
-        Raises:
-            InvalidCheckpoint: the model's chat template does not write a conversation so that it can be gone on with.
-        """
-        ...
-
-
-@runtime_checkable
-class Constrains(Protocol):
-    """What an engine has as well if it can hold a completion to a JSON schema (``Request.schema``)."""
-
-    @property
-    def constrains(self) -> Literal[True]:
-        """Return True."""
-        ...
-
-
-@runtime_checkable
-class ChecksSchemas(Protocol):
-    """What an engine has as well if it holds completions to some schemas only, and can tell before anything is sent."""
-
-    def check_schema(self, schema: str, *, what: str) -> None:
-        """See that the model can be held to ``schema`` as the engine was set up to; ``what`` names what it is of.
-
-        Raises:
-            ConfigurationError: it cannot.
-        """
         ...

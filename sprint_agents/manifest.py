@@ -1,76 +1,26 @@
-"""``sprint.json``: what a checkpoint says about how it was trained to be run.
+"""``sprint.json``: how a checkpoint was trained to be run.
 
-It lies beside the weights, so model, prompt format and runtime never drift apart.
+The file lies beside the weights, so model, prompt format and runtime never drift apart.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from typing_extensions import TypedDict  # before Python 3.12, pydantic knows this one only
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from .errors import InvalidCheckpoint
 
 FILE_NAME = "sprint.json"
 """The name of a checkpoint's manifest, in the folder of its weights."""
 
-Bounds = tuple[int, int]
-"""The lowest and the highest value, both included."""
-
-
-class CountdownRange(BaseModel):
-    """The Countdown problems that a model was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    counts: tuple[int, ...]
-    """How many numbers a problem may have."""
-    numbers: Bounds
-    targets: Bounds
-
-
-class ArithmeticRange(BaseModel):
-    """The expressions that a model was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    groups: Bounds
-    """How many groups hold numbers alone."""
-    outer: Bounds
-    """How many groups hold groups."""
-    operations: Bounds
-    """How many signs each group has, and the expression around them."""
-    levels: Bounds
-    """How deep groups are nested."""
-    numbers: Bounds
-    values: Bounds
-    """What every operation makes; whole numbers alone."""
-
-
-class MultiplicationRange(BaseModel):
-    """The products that a model was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    smaller: Bounds
-    larger: Bounds
-    products: Bounds
-
-
-class TaskRanges(TypedDict, total=False):
-    """The part of each task family that a model was trained on; a family that is missing was not trained."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # pyright: ignore[reportGeneralTypeIssues]
-
-    countdown: CountdownRange
-    arithmetic: ArithmeticRange
-    multiplication: MultiplicationRange
-
 
 class Manifest(BaseModel):
     """The content of ``sprint.json``.
 
-    ``tasks`` names the only task families that a small model understands; empty for a general model.
+    A general model has no ``tasks`` and gets every task exactly as the user wrote it. A small model lists there the
+    only problems it was trained on, as ``sprint_agents.nano.ranges.TaskRanges`` describes them. The library then
+    rewrites each task in the words of the training, refuses any other task, and checks the answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,20 +30,20 @@ class Manifest(BaseModel):
     dialect: Literal["tags", "json"] = "tags"
     dialect_version: int = Field(default=1, ge=1)
     question: str = Field(default="{task}\n", pattern=r"\{task\}")
-    """How a task opens the context: the chat template's words, with ``{task}`` in its place."""
+    """The text that opens the context, such as a chat template, with ``{task}`` where the task belongs."""
     temperature: float = Field(default=0.6, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     stages: int = Field(default=12, ge=1)
     plan_tokens: int = Field(default=8000, ge=1)
     execution_tokens: int = Field(default=8000, ge=1)
-    tasks: TaskRanges = {}
+    tasks: Mapping[str, JsonValue] = {}
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:
-        """Read ``directory/sprint.json``; None where there is no such file.
+        """Read ``directory/sprint.json``; None if there is no such file.
 
         Raises:
-            InvalidCheckpoint: the file is no valid manifest.
+            InvalidCheckpoint: the file cannot be read, or is not a valid manifest.
         """
         path = directory / FILE_NAME
         try:

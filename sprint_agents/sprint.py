@@ -15,7 +15,6 @@ from .dialects.selection import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, DeadlineExceeded, SprintError
 from .events import Event, RunFinished, RunStarted
-from .nano.tasks import Task, understand
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
@@ -26,6 +25,7 @@ from .runtime.nested import SprintRunner
 from .runtime.session import Listener, Session, resolve_stops
 from .state import State
 from .stream import AsyncStream
+from .task import read_task
 from .usage import Usage
 
 
@@ -44,7 +44,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         budget: what one run may use in all.
         failure: what a failed execution does to the run.
         sampling: how tokens are drawn; the checkpoint's settings by default.
-        checker: whether an answer is right; by default known tasks, such as Countdown, check themselves.
+        checker: whether an answer is right, for ``run.verified``; only sprint-nano's own tasks need none.
         dialect: ``"tags"``, ``"json"``, or one of your own; by default what the checkpoint was trained on, and where it
             says nothing, json for engines that hold conversations and tags for the others.
 
@@ -160,7 +160,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         *,
         ledger: Ledger | None = None,
     ) -> Run[AnswerT, ResultT]:
-        prompt, known = understand(task, self.engine.manifest)
+        prompt, check = read_task(task, self.engine.manifest)
         run_id = secrets.token_hex(8)
         with ExitStack() as opened:
             log: Journal | None = None
@@ -177,7 +177,7 @@ class Sprint(Generic[AnswerT, ResultT]):
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.write_task(prompt))
                     answer = (await follow(session, self.policy, planning, planner, self._runner(), journal=log)).value
-                run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, known))
+                run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, check))
             except Exception as error:
                 failed = record.failed(error)
                 session.emit(RunFinished(run=failed))
@@ -238,10 +238,10 @@ class Sprint(Generic[AnswerT, ResultT]):
         sampling = executor.sampling or self.sampling or Sampling.of(engine.manifest)
         return ModelRunner(executor, RemoteContexts(engine, sampling=sampling))
 
-    def _verify(self, answer: AnswerT, known: Task | None) -> bool | None:
+    def _verify(self, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
         if self.checker is not None:
             return self.checker(answer)
-        return known.check(str(answer)) if known else None
+        return check(str(answer)) if check else None
 
 
 @dataclass(slots=True)

@@ -115,8 +115,9 @@ class State:
     ) -> Generation:
         """Start a completion; it joins the context once its last chunk is read.
 
-        ``schema`` is the JSON schema that constrains it, for engines that support this. ``tools`` are the tools that
-        the request describes, for engines with native tool calls; ``may_call`` allows the model to call them.
+        ``schema`` is the JSON schema that constrains it, for engines with ``Capabilities.schemas``. ``tools`` are the
+        tools that the request describes, for engines with ``Capabilities.native_tools``; ``may_call`` allows the model
+        to call them.
         """
         stops = stops or _NO_STOPS
         request = Request(

@@ -266,7 +266,7 @@ def test_instructions_are_read_by_all_before_the_task():
 
 
 def test_a_model_that_knows_only_its_tasks_takes_no_instructions():
-    manifest = Manifest(model="tiny", tasks={"countdown": {"counts": (3,), "numbers": (1, 9), "targets": (1, 99)}})
+    manifest = Manifest(model="tiny", tasks={"countdown": {"counts": [3], "numbers": [1, 9], "targets": [1, 99]}})
     engine = FakeEngine(ANSWER, manifest=manifest)
     with pytest.raises(ConfigurationError, match="tiny reads nothing but the tasks that it was trained on"):
         Sprint(engine, executor=Executor(instructions="Be brief."))

@@ -245,7 +245,7 @@ def test_picture_is_that_of_its_recording() -> None:
     assert f"{' + '.join(map(str, paper))} = {usage.sequential_tokens} |" in concepts
     home = " ".join((ROOT / "docs" / "index.md").read_text("utf-8").split())
     assert f"generated {usage.total_tokens} tokens" in home
-    assert f"more than {usage.sequential_tokens_strict} of them" in home
+    assert f"no more than {usage.sequential_tokens_strict} of them" in home
 
 
 def test_diagrams_are_those_that_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:

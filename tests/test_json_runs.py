@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sprint_agents import Answer, Executor, Limits, Plan, Planner, Sprint
+from sprint_agents import Answer, Capabilities, Executor, Limits, Plan, Planner, Sprint
 from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
 from sprint_agents.errors import ConfigurationError, InvalidResult
@@ -22,8 +22,7 @@ CHATML = ChatTurns(
 class Chat(FakeEngine):
     """A fake whose model was made for conversations and can be held to a schema; what it was asked is in ``asked``."""
 
-    turns = CHATML
-    constrains = True
+    capabilities = Capabilities(chat=CHATML, schemas=True)
 
     def __init__(self, replies, **options):
         self.asked = []

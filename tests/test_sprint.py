@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.errors import ConfigurationError, UnsupportedTask
 from sprint_agents.events import RunFinished, RunStarted
-from sprint_agents.manifest import CountdownRange, Manifest
+from sprint_agents.manifest import Manifest
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
 
@@ -125,20 +125,33 @@ def test_words_become_the_declared_type(kind, text, value):
     assert Planner(kind).accept(value) == value
 
 
-def test_known_tasks_check_themselves_and_a_checker_comes_first():
-    task = "countdown 3 7 25 46"
-    assert Sprint(FakeEngine(answering("25+7*3"))).run_sync(task).verified is True
-    assert Sprint(FakeEngine(answering("25+7+3"))).run_sync(task).verified is False
-    assert Sprint(FakeEngine(answering("x"))).run_sync("anything").verified is None
-    assert Sprint(FakeEngine(answering("x")), checker=lambda answer: answer == "x").run_sync(task).verified is True
-
-
 MANIFEST = Manifest(
     model="tiny",
     temperature=0,
     question="Q: {task}\nA: ",
-    tasks={"countdown": CountdownRange(counts=(3, 4), numbers=(1, 100), targets=(10, 100))},
+    tasks={"countdown": {"counts": [3, 4], "numbers": [1, 100], "targets": [10, 100]}},
 )
+
+
+def test_tasks_of_the_checkpoint_check_themselves_and_a_checker_comes_first():
+    def verified(answer, task="countdown 3 7 25 46", **options):
+        return Sprint(FakeEngine(answering(answer), manifest=MANIFEST), **options).run_sync(task).verified
+
+    assert verified("25+7*3") is True
+    assert verified("25+7+3") is False
+    assert verified("x", checker=lambda answer: answer == "x") is True
+
+
+@pytest.mark.parametrize("manifest", [None, Manifest(model="general", question="Q: {task}\nA: ")])
+@pytest.mark.parametrize("task", ["use 3 and 7 to reach 21", " \tcountdown 3 7 25 46\n\n", "Multiply 3 by 4.", "2+2"])
+def test_any_other_model_gets_the_task_byte_for_byte_and_checks_nothing(task, manifest):
+    engine = FakeEngine(answering("3*7"), manifest=manifest)
+    run = Sprint(engine).run_sync(task)
+    question = manifest.question if manifest else "{task}\n"
+    (request,) = engine.requests
+    assert request.request.context.text == question.replace("{task}", task)
+    assert (run.task, run.verified) == (task, None)
+    assert Sprint(engine, checker=lambda answer: answer == "3*7").run_sync(task).verified is True
 
 
 def test_the_manifest_gives_the_question_and_the_sampling():

@@ -3,8 +3,8 @@
     python docs/tools/draw_run.py             # from docs/run.json
     python docs/tools/draw_run.py --record    # solve the problem with sprint-nano first, and record that
 
-The picture is to scale. Its horizontal axis counts the tokens that were written one after another, so an executor
-begins where its prompt closed in the planner's text, and the path to the right end is as long as the critical path.
+The picture is to scale. Its horizontal axis counts tokens that were written one after another. An executor begins where
+its prompt closed in the planner's text, and the distance to the right end is the length of the critical path.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TASK = "Use 25, 7, 3 to make 46."
 
 
 class Branch(BaseModel):
-    """An execution: the plan's tokens up to the end of its prompt, its own, and the last line that it wrote."""
+    """An execution: ``before`` are the plan's tokens up to the end of its prompt; ``result`` is its last line."""
 
     prompt: str
     before: int
@@ -39,7 +39,7 @@ class Branch(BaseModel):
 
 
 class DrawnStage(BaseModel):
-    """A stage; ``tokens`` is its part of the critical path with everything on it, ``paper`` as the paper counts it."""
+    """A stage; ``tokens`` is its strict share of the critical path, ``paper`` the share as the paper counts it."""
 
     plan_tokens: int
     branches: list[Branch]
@@ -48,7 +48,7 @@ class DrawnStage(BaseModel):
 
 
 class Recording(BaseModel):
-    """What the picture needs of a run."""
+    """The part of a run that the picture shows."""
 
     task: str
     answer: str
@@ -134,7 +134,7 @@ class Picture:
         self.bottom = EXECUTORS + self.rows * ROW
 
     def x(self, tokens: float) -> float:
-        """Return where the axis has so many tokens."""
+        """Return the position of a number of tokens on the axis."""
         return round(LEFT + tokens * self.scale, 1)
 
     def __str__(self) -> str:
@@ -176,7 +176,7 @@ class Picture:
             yield from self.bracket(number, stage, begin)
 
     def lines(self, stage: DrawnStage, begin: int) -> Iterator[str]:
-        """Yield what starts executors, who waits, and the join."""
+        """Yield the lines that start executors, show waiting, and mark the join."""
         end = self.x(begin + stage.tokens)
         for row, branch in enumerate(stage.branches):
             middle = EXECUTORS + row * ROW + BAR / 2
@@ -191,7 +191,7 @@ class Picture:
             yield text(end - 6, PLANNER - 14, "join", "note", anchor="end")
 
     def boxes(self, number: int, stage: DrawnStage, begin: int) -> Iterator[str]:
-        """Yield what is written: the plan, cut where its prompts close, and the executions; or the answer."""
+        """Yield the boxes: the plan, cut where its prompts close, and the executions; or the answer."""
         if not stage.branches:
             yield bar(self.x(begin), PLANNER, self.x(begin + stage.tokens), LANE, "answer")
             answer = self.recording.answer
@@ -231,7 +231,7 @@ class Picture:
         yield text((left + right) / 2, top + 46, paper, "note", anchor="middle")
 
     def legend(self) -> Iterator[str]:
-        """Yield what to look for, in two rows below the brackets."""
+        """Yield the legend, in two rows below the brackets."""
         usage = self.recording.usage
         strict, paper = usage.sequential_tokens_strict, usage.sequential_tokens
         upper, lower = self.bottom + 96, self.bottom + 122
@@ -252,7 +252,7 @@ def close(formula: str) -> str:
 
 
 def text(x: float, y: float, words: str, kind: str = "", *, anchor: str = "start") -> str:
-    """Return words at a place."""
+    """Return text at a position."""
     return f'<text x="{x:.1f}" y="{y}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
 
 

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from sprint_agents.agents import Executor
-from sprint_agents.engine import Chunk, Request, Sampling
+from sprint_agents.engine import Capabilities, Chunk, Engine, Request, Sampling
 from sprint_agents.engines.sglang.body import body_of, check_ids
 from sprint_agents.engines.sglang.engine import server_id
 from sprint_agents.engines.sglang.frames import FrameReader
@@ -28,6 +28,8 @@ from sprint_agents.plan import Execution, Failure
 from sprint_agents.usage import CallUsage
 
 T = TypeVar("T")
+
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False)
 
 
 class Offline(Protocol):
@@ -41,7 +43,7 @@ class Offline(Protocol):
         ...
 
 
-class InProcessEngine:
+class InProcessEngine(Engine):
     """An ``Engine`` on a ``sglang.Engine`` of this process, for the checkpoint in ``directory``.
 
     Unlike other engines it works on one event loop only, SGLang's own: run a program by
@@ -68,14 +70,9 @@ class InProcessEngine:
         return self._manifest
 
     @property
-    def caches_ended(self) -> Literal[True]:
-        """True, as for a server (see ``sprint_agents.engine.CachesEnded``)."""
-        return True
-
-    @property
-    def constrains(self) -> Literal[True]:
-        """True, as for a server (see ``sprint_agents.engine.Constrains``)."""
-        return True
+    def capabilities(self) -> Capabilities:
+        """Schemas, and a cache that gets what a request generated when the request ends, as on a server."""
+        return _CAPABILITIES
 
     async def __aenter__(self) -> Self:
         return self

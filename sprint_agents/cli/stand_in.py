@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.manifest import CountdownRange, Manifest
+from sprint_agents.manifest import Manifest
 from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Latency, Prompt
 
 _TAGS = load_tags(1)
 _MANIFEST = Manifest(
     model="the fake engine",
-    tasks={Countdown.name: CountdownRange(counts=(2, 3, 4), numbers=(1, 1000), targets=(1, 10_000))},
+    tasks={Countdown.name: {"counts": [2, 3, 4], "numbers": [1, 1000], "targets": [1, 10_000]}},
 )
 _PLANS = (("Sums and differences first:", "+-"), ("Nothing found. Products and quotients next:", "*/"))
 _SUBTASK = re.compile(r"<prompt_[\d.]+>(\S+)</prompt_[\d.]+>\n<execution_[\d.]+>\n$")

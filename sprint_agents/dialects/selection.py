@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from sprint_agents.engine import ChecksSchemas, Engine
+from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
 
 from .base import Dialect, Role
@@ -57,17 +57,20 @@ def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
         "execution": (executors, "an execution"),
     }
     for role, (asked, what) in asked_of.items():
-        if isinstance(asked, ChecksSchemas) and (schema := dialect.constraints(role).schema) is not None:
+        if asked.capabilities.schemas and (schema := dialect.constraints(role).schema) is not None:
             asked.check_schema(schema, what=what)
-    if isinstance(executors, ChecksSchemas):
+    if executors.capabilities.schemas:
         for tool in dialect.constraints("execution").tools:
             executors.check_schema(tool.schema, what=f"tool {tool.name!r}")
 
 
 def turns_of_engine(engine: Engine) -> ChatTurns | None:
-    """Return how an engine marks turns (see ``Converses``); None for one whose model knows no conversations.
+    """Return how an engine marks turns; None if its model knows no conversations.
 
     Raises:
         InvalidCheckpoint: the model's chat template rewrites what was said.
     """
-    return getattr(engine, "turns", None)
+    capabilities = engine.capabilities
+    if capabilities.chat_error is not None:
+        raise capabilities.chat_error.with_traceback(None)
+    return capabilities.chat

@@ -5,7 +5,8 @@ among others by name. It is Jinja in a sandbox, with the few additions of transf
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from sprint_agents.dialects.conversation import ChatTurns, History, Message, Render, turns_of_template
-from sprint_agents.errors import InvalidCheckpoint, MissingExtra
+from sprint_agents.engine import Capabilities
+from sprint_agents.errors import InvalidCheckpoint, MissingExtra, SprintError
 
 _FILE = "chat_template.jinja"
 _CONFIG = "tokenizer_config.json"
@@ -50,6 +52,14 @@ def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: st
     special = {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     known = {name: token for name, token in special.items() if token is not None}
     return turns_of_template(_renderer(template, {**known, **chat.variables}, extra=extra), history=chat.history)
+
+
+def with_chat(capabilities: Capabilities, find: Callable[[], ChatTurns | None]) -> Capabilities:
+    """Return the capabilities with the turns that ``find`` returns, or with the error that it raises."""
+    try:
+        return replace(capabilities, chat=find())
+    except SprintError as error:
+        return replace(capabilities, chat_error=error)
 
 
 def _settings(directory: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Nested arithmetic: work out an expression with groups in groups.
+"""Nested arithmetic: an expression with groups in groups.
 
-A task whose answer a program checks: its groups are independent of one another, and what is around them is not.
+Groups are independent of one another; the operations around them have to wait for their values.
 """
 
 import re
@@ -11,19 +11,21 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from sprint_agents.manifest import TaskRanges
+from .ranges import TaskRanges
+from .scanner import LONGEST, after_keyword, is_number, scan, without_question
 
-_LONGEST = 400
-"""Characters of an expression; a longer one is not even parsed."""
+_DEEPEST = 40
+"""Levels of brackets; reading and writing an expression is recursive."""
 
-_TEXT = re.compile(r"\s*(?:arithmetic|compute)[\s:]+(?P<expression>[-+*/\d\s()\[\]{}]+?)\s*\.?\s*", re.IGNORECASE)
-_TOKEN = re.compile(r"\s*(\d{1,9}(?!\d)|[-+*/()\[\]{}])", re.ASCII)
+_SHOWN = 5
+"""Values that a refusal lists."""
+
 _NUMBER = re.compile(r"\s*-?\d{1,400}(?:/\d{1,400})?\s*", re.ASCII)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-class Step(NamedTuple):
-    """One operation on two values, and what it makes."""
+class Operation(NamedTuple):
+    """One operation on two values, and its result."""
 
     left: Fraction
     sign: str
@@ -36,7 +38,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Numbers and groups, with a sign between each two.
+    """Numbers and groups with a sign between each two.
 
     >>> expression = Expression.parse("[(12+7)*2-5]*(9-4)")
     >>> str(expression), expression.levels, [str(part) for part in expression.parts() if not part.levels]
@@ -53,29 +55,54 @@ class Expression:
         """Read numbers, ``+ - * /`` and brackets of any kind.
 
         Raises:
-            ValueError: ``text`` is no such expression.
+            ValueError: ``text`` is not such an expression, or is too long.
         """
-        tokens = _TOKEN.findall(text)
-        if len(text) > _LONGEST or _TOKEN.sub("", text).strip():
-            raise ValueError(f"{text[:80]!r} is no expression of up to {_LONGEST} characters")
-        tokens.append("")
-        expression = _read(tokens, "")
+        return cls.read(scan(text))
+
+    @classmethod
+    def read(cls, tokens: list[str]) -> "Expression":
+        """Read the tokens of an expression.
+
+        Raises:
+            ValueError: they are not an expression.
+        """
+        expression = _read(iter([*tokens, ""]), "", depth=0)
         return expression if isinstance(expression, Expression) else cls((expression,), ())
 
     @property
     def levels(self) -> int:
-        """How deep groups are nested: 0 where there is none."""
+        """How deep groups are nested: 0 for an expression without groups."""
         return max((term.levels + 1 for term in self.terms if isinstance(term, Expression)), default=0)
 
+    @property
+    def value(self) -> Fraction:
+        """The value of the expression.
+
+        Raises:
+            ZeroDivisionError: it divides by zero.
+        """
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
     def parts(self) -> "Iterator[Expression]":
-        """Return all groups, inner ones first, and the whole at last."""
+        """Return all groups, inner ones first, and the whole expression last."""
         for term in self.terms:
             if isinstance(term, Expression):
                 yield from term.parts()
         yield self
 
-    def steps(self) -> Generator[Step, None, Fraction]:
-        """Work it out, groups first, then ``*`` and ``/``, each from left to right; the generator returns the value.
+    def numbers(self) -> list[int]:
+        """Return the numbers of all groups."""
+        return [term for part in self.parts() for term in part.terms if isinstance(term, int)]
+
+    def steps(self) -> Generator[Operation, None, Fraction]:
+        """Work the expression out: groups first, then ``*`` and ``/``, each from left to right.
+
+        The generator returns the value.
 
         Raises:
             ZeroDivisionError: it divides by zero.
@@ -91,20 +118,22 @@ class Expression:
             sign = signs.pop(place)
             value = _apply(left, sign, right)
             values[place : place + 2] = [value]
-            yield Step(left, sign, right, value)
+            yield Operation(left, sign, right, value)
         return values[0]
 
     def __str__(self) -> str:
-        words = [_written(self.terms[0])]
+        words = [_term_text(self.terms[0])]
         for sign, term in zip(self.signs, self.terms[1:], strict=True):
-            words += [sign, _written(term)]
+            words += [sign, _term_text(term)]
         return " ".join(words)
 
 
 class Arithmetic(BaseModel):
-    """One expression to work out. Brackets of any kind may be used: ``(…)`` around numbers, ``[…]`` around groups.
+    """One expression to work out, with brackets of any kind.
 
-    >>> task = Arithmetic.parse("arithmetic (12+7)*(9-4)-18")
+    Its ``expression`` has ``(…)`` around numbers and ``[…]`` around groups.
+
+    >>> task = Arithmetic.parse("What is (12+7)*(9−4)-18?")
     >>> task.prompt
     'Compute (12 + 7) * (9 - 4) - 18.'
     >>> task.check("77"), task.check("78")
@@ -114,34 +143,41 @@ class Arithmetic(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[Literal["arithmetic"]] = "arithmetic"
-    forms: ClassVar[tuple[str, ...]] = ("arithmetic (12+7)*(9-4)-18", "Compute (12 + 7) * (9 - 4) - 18.")
+    forms: ClassVar[tuple[str, ...]] = (
+        "(12+7)*(9-4)-18",
+        "arithmetic (12+7)*(9-4)-18",
+        "Compute (12 + 7) * (9 - 4) - 18.",
+    )
 
-    expression: str = Field(max_length=_LONGEST)
-    """As ``Expression`` writes it."""
+    expression: str = Field(max_length=LONGEST)
+    """As ``str`` writes an ``Expression``."""
 
     @field_validator("expression")
     @classmethod
     def _canonical(cls, text: str) -> str:
         expression = Expression.parse(text)
         try:
-            for _ in expression.steps():
-                pass
+            _ = expression.value
         except ZeroDivisionError as error:
             raise ValueError(f"{expression} divides by zero") from error
-        return str(expression)
+        if len(canonical := str(expression)) > LONGEST:
+            raise ValueError(f"the expression is longer than {LONGEST} characters")
+        return canonical
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read one of ``Arithmetic.forms``; None where ``text`` is something else, or has no value."""
-        match = _TEXT.fullmatch(text) if len(text) <= _LONGEST else None
+        """Read one of ``Arithmetic.forms``; None if ``text`` is something else or has no value."""
+        tokens = scan(text)
+        named = after_keyword(tokens, "arithmetic", "compute")
+        expression = without_question(tokens if named is None else named)
         try:
-            return cls(expression=match["expression"]) if match else None
+            return cls(expression=str(Expression.read(expression)))
         except ValueError:
             return None
 
     @property
     def prompt(self) -> str:
-        """The problem in the words that the models are trained on."""
+        """The problem as the models are trained on it."""
         return f"Compute {self.expression}."
 
     @property
@@ -152,12 +188,7 @@ class Arithmetic(BaseModel):
     @property
     def value(self) -> Fraction:
         """The value of the expression."""
-        steps = self.parsed.steps()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
+        return self.parsed.value
 
     def check(self, answer: str) -> bool:
         """Whether ``answer`` is the expression's value: a whole number, or a fraction like ``7/2``."""
@@ -168,41 +199,46 @@ class Arithmetic(BaseModel):
         except ZeroDivisionError:
             return False
 
-    def strays(self, ranges: TaskRanges) -> str | None:
-        """Say what a model was trained on, and what here is not of it; None where nothing is, or nothing was said."""
-        known = ranges.get(self.name)
+    def refusal(self, ranges: TaskRanges) -> str | None:
+        """Say how the problem differs from those that a model was trained on; None if it does not."""
+        known = ranges.arithmetic
         if known is None:
             return None
         whole = self.parsed
         parts = list(whole.parts())
-        numbers = [term for part in parts for term in part.terms if isinstance(term, int)]
         measures = (
             ("groups of numbers", known.groups, [sum(1 for part in parts[:-1] if not part.levels)]),
             ("groups of groups", known.outer, [sum(1 for part in parts[:-1] if part.levels)]),
             ("operations in a group", known.operations, [len(part.signs) for part in parts]),
             ("levels of groups", known.levels, [whole.levels]),
-            ("as its numbers", known.numbers, numbers),
+            ("as its numbers", known.numbers, whole.numbers()),
             ("at every step", known.values, [step.value for step in whole.steps()]),
         )
-        for what, (low, high), found in measures:
+        for measure, (low, high), found in measures:
             if outside := [value for value in found if not low <= value <= high or value.denominator != 1]:
-                return f"arithmetic with {low} to {high} {what}, not {', '.join(map(str, outside))}"
+                listed = ", ".join(map(str, outside[:_SHOWN]))
+                return f"arithmetic with {low} to {high} {measure}, not {listed}"
         return None
 
 
-def _read(tokens: list[str], closing: str) -> int | Expression:
-    """Take the tokens of one group, and what closes it."""
+def _read(tokens: Iterator[str], closing: str, *, depth: int) -> int | Expression:
+    """Take the tokens of one group up to ``closing``; a group of one term is that term.
+
+    From ``3 * (4 + 5)`` the outer call takes ``3 * (``, the inner one ``4 + 5 )``, and the outer one the end, ``""``.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"brackets are nested more than {_DEEPEST} deep")
     terms: list[int | Expression] = []
     signs: list[str] = []
     while True:
-        token = tokens.pop(0)
+        token = next(tokens)
         if token in _CLOSING:
-            terms.append(_read(tokens, _CLOSING[token]))
-        elif token.isdigit():
+            terms.append(_read(tokens, _CLOSING[token], depth=depth + 1))
+        elif is_number(token):
             terms.append(int(token))
         else:
             raise ValueError(f"a number or a group is missing before {token or 'the end'!r}")
-        token = tokens.pop(0)
+        token = next(tokens)
         if token == closing:
             return Expression(tuple(terms), tuple(signs)) if signs else terms[0]
         if token not in ("+", "-", "*", "/"):
@@ -210,7 +246,7 @@ def _read(tokens: list[str], closing: str) -> int | Expression:
         signs.append(token)
 
 
-def _written(term: int | Expression) -> str:
+def _term_text(term: int | Expression) -> str:
     if isinstance(term, int):
         return str(term)
     return f"[{term}]" if term.levels else f"({term})"

@@ -1,24 +1,13 @@
-"""The Countdown numbers game: reach a target with every number used exactly once.
+"""The Countdown numbers game: reach a target with every number used exactly once (arXiv 2506.05745, section 4)."""
 
-A task whose answer a program checks (PAPER: Countdown, 4 numbers).
-"""
-
-import ast
-import re
 from collections import Counter
-from fractions import Fraction
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sprint_agents.manifest import TaskRanges
-
-_SHORT = re.compile(r"\s*countdown[\s:]+(?P<numbers>\d+(?:[\s,]+\d+)+)\s*", re.IGNORECASE)
-_SENTENCE = re.compile(
-    r"\s*use\s+(?P<numbers>\d+(?:(?:\s*,\s*|\s+and\s+|\s*,\s*and\s+|\s+)\d+)*)"
-    r"\s+to\s+(?:make|reach)\s+(?P<target>\d+)\s*\.?\s*",
-    re.IGNORECASE,
-)
+from .arithmetic import Expression
+from .ranges import TaskRanges
+from .scanner import after_keyword, is_number, scan, whole_numbers
 
 
 class Countdown(BaseModel):
@@ -34,47 +23,42 @@ class Countdown(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[Literal["countdown"]] = "countdown"
-    forms: ClassVar[tuple[str, ...]] = (
-        "countdown 3 7 25 50 79",
-        "Use 50, 25, 7, 3 to make 79.",
-    )
+    forms: ClassVar[tuple[str, ...]] = ("countdown 3 7 25 50 79", "Use 50, 25, 7, 3 to make 79.")
 
     numbers: tuple[int, ...] = Field(min_length=2)
     target: int
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read one of ``Countdown.forms``; None where ``text`` is something else."""
-        if match := _SHORT.fullmatch(text):
-            *numbers, target = (int(number) for number in re.findall(r"\d+", match["numbers"]))
+        """Read one of ``Countdown.forms``; None if ``text`` is something else."""
+        tokens = scan(text)
+        if (short := after_keyword(tokens, "countdown")) is not None:
+            *numbers, target = whole_numbers(short, without=(",",)) or [0]
             return cls(numbers=tuple(numbers), target=target) if len(numbers) > 1 else None
-        if match := _SENTENCE.fullmatch(text):
-            numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
-            return cls(numbers=tuple(numbers), target=int(match["target"])) if len(numbers) > 1 else None
-        return None
+        match after_keyword(tokens, "use"):
+            case [*listed, "to", "make" | "reach", target] if is_number(target):
+                numbers = whole_numbers(listed, without=(",", "and")) or []
+                return cls(numbers=tuple(numbers), target=int(target)) if len(numbers) > 1 else None
+            case _:
+                return None
 
     @property
     def prompt(self) -> str:
-        """The problem in the words that the models are trained on, numbers in falling order."""
+        """The problem as the models are trained on it, with the numbers in falling order."""
         ordered = ", ".join(str(number) for number in sorted(self.numbers, reverse=True))
         return f"Use {ordered} to make {self.target}."
 
     def check(self, answer: str) -> bool:
         """Whether ``answer`` is an expression over exactly these numbers that equals the target."""
-        # A longer text is no expression over these numbers; do not even parse it.
-        if len(answer) > 16 * (len(self.numbers) + 1):
-            return False
         try:
-            tree = ast.parse(answer.strip(), mode="eval")
-            used: list[int] = []
-            value = _evaluate(tree.body, used)
-        except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+            expression = Expression.parse(answer)
+            return expression.value == self.target and Counter(expression.numbers()) == Counter(self.numbers)
+        except (ValueError, ZeroDivisionError):
             return False
-        return value == self.target and Counter(used) == Counter(self.numbers)
 
-    def strays(self, ranges: TaskRanges) -> str | None:
-        """Say what a model was trained on, and what here is not of it; None where nothing is, or nothing was said."""
-        known = ranges.get(self.name)
+    def refusal(self, ranges: TaskRanges) -> str | None:
+        """Say how the problem differs from those that a model was trained on; None if it does not."""
+        known = ranges.countdown
         if known is None:
             return None
         low, high = known.numbers
@@ -85,27 +69,3 @@ class Countdown(BaseModel):
         if not low <= self.target <= high:
             return f"countdown with targets from {low} to {high}, not on {self.target}"
         return None
-
-
-def _evaluate(node: ast.expr, used: list[int]) -> Fraction:
-    match node:
-        case ast.Constant(value=bool()):
-            raise ValueError("a truth value is no number")
-        case ast.Constant(value=int(number)):
-            used.append(number)
-            return Fraction(number)
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _evaluate(left, used), _evaluate(right, used)
-            match op:
-                case ast.Add():
-                    return a + b
-                case ast.Sub():
-                    return a - b
-                case ast.Mult():
-                    return a * b
-                case ast.Div():
-                    return a / b
-                case _:
-                    raise ValueError("only + - * / are allowed")
-        case _:
-            raise ValueError("only numbers, + - * / and parentheses are allowed")

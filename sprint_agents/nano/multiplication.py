@@ -1,26 +1,20 @@
-"""Long multiplication: the product of two whole numbers.
-
-A task whose answer a program checks: its partial products are independent of one another, their sum is not.
-"""
+"""Long multiplication: partial products are independent of one another, their sum is not."""
 
 import re
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sprint_agents.manifest import TaskRanges
+from .ranges import TaskRanges
+from .scanner import after_keyword, is_number, scan, without_question
 
-_TEXT = re.compile(
-    r"\s*multiply[\s:]+(?P<first>\d{1,18})(?:\s+(?:by|and)\s+|\s*[,*x×]\s*|\s+)(?P<second>\d{1,18})\s*\.?\s*",  # noqa: RUF001
-    re.IGNORECASE | re.ASCII,
-)
 _NUMBER = re.compile(r"\s*\d{1,40}\s*", re.ASCII)
 
 
 class Multiplication(BaseModel):
     """Two whole numbers to multiply.
 
-    >>> task = Multiplication.parse("multiply 347 28")
+    >>> task = Multiplication.parse("347 × 28 = ?")
     >>> task.prompt
     'Multiply 28 by 347.'
     >>> task.check("9716"), task.check("9,716"), task.check("9717")
@@ -30,16 +24,26 @@ class Multiplication(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[Literal["multiplication"]] = "multiplication"
-    forms: ClassVar[tuple[str, ...]] = ("multiply 28 347", "Multiply 28 by 347.")
+    forms: ClassVar[tuple[str, ...]] = ("28 * 347", "multiply 28 347", "Multiply 28 by 347.")
 
     first: int = Field(ge=0)
     second: int = Field(ge=0)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read one of ``Multiplication.forms``; None where ``text`` is something else."""
-        match = _TEXT.fullmatch(text)
-        return cls(first=int(match["first"]), second=int(match["second"])) if match else None
+        """Read one of ``Multiplication.forms``; None if ``text`` is something else."""
+        tokens = scan(text)
+        separators = ("by", "and", ",", "*")
+        named = after_keyword(tokens, "multiply")
+        if named is None:
+            named, separators = after_keyword(tokens, "compute") or without_question(tokens), ("*",)
+        elif len(named) == 2:
+            named.insert(1, "by")
+        match named:
+            case [first, separator, second] if separator in separators and is_number(first) and is_number(second):
+                return cls(first=int(first), second=int(second))
+            case _:
+                return None
 
     @property
     def factors(self) -> tuple[int, int]:
@@ -48,7 +52,7 @@ class Multiplication(BaseModel):
 
     @property
     def prompt(self) -> str:
-        """The problem in the words that the models are trained on, the smaller number first."""
+        """The problem as the models are trained on it, with the smaller number first."""
         small, large = self.factors
         return f"Multiply {small} by {large}."
 
@@ -57,9 +61,9 @@ class Multiplication(BaseModel):
         digits = answer.replace(",", "")
         return bool(_NUMBER.fullmatch(digits)) and int(digits) == self.first * self.second
 
-    def strays(self, ranges: TaskRanges) -> str | None:
-        """Say what a model was trained on, and what here is not of it; None where nothing is, or nothing was said."""
-        known = ranges.get(self.name)
+    def refusal(self, ranges: TaskRanges) -> str | None:
+        """Say how the problem differs from those that a model was trained on; None if it does not."""
+        known = ranges.multiplication
         if known is None:
             return None
         small, large = self.factors
@@ -68,7 +72,7 @@ class Multiplication(BaseModel):
             ("a larger number", known.larger, large),
             ("a product", known.products, small * large),
         )
-        for what, (low, high), found in measures:
+        for measure, (low, high), found in measures:
             if not low <= found <= high:
-                return f"multiplication with {what} from {low} to {high}, not {found}"
+                return f"multiplication with {measure} from {low} to {high}, not {found}"
         return None

@@ -1,4 +1,4 @@
-"""Tasks whose answers a program checks."""
+"""All kinds of problems whose answers a program checks, and which of them a model takes."""
 
 from typing import get_args
 
@@ -8,43 +8,65 @@ from sprint_agents.manifest import Manifest
 from .arithmetic import Arithmetic
 from .countdown import Countdown
 from .multiplication import Multiplication
+from .ranges import TaskRanges
+from .scanner import scan
 
 Task = Countdown | Arithmetic | Multiplication
-"""Any task that a program can check."""
+"""Any problem that a program can check."""
 
 FAMILIES: dict[str, type[Task]] = {family.name: family for family in get_args(Task)}
-"""The kinds of tasks by name."""
+"""The kinds of problems by name."""
+
+_KEYWORDS = ("countdown", "use", "arithmetic", "compute", "multiply")
 
 
 def recognise(text: str) -> Task | None:
-    """Read ``text`` as a task that a program can check; None where it is none."""
-    read = (family.parse(text) for family in FAMILIES.values())
-    return next((task for task in read if task), None)
+    """Read a problem that names its kind, such as ``multiply 28 347``; None if ``text`` does not.
+
+    A bare ``28 * 347`` is not read here, where the texts are other people's: their reference answers may have forms
+    that our checks do not know.
+    """
+    if scan(text)[:1] not in ([keyword] for keyword in _KEYWORDS):
+        return None
+    return next(iter(_readings(text, tuple(FAMILIES))), None)
 
 
-def understand(text: str, manifest: Manifest | None) -> tuple[str, Task | None]:
-    """Find the words to put to the model, and the checker if a program knows the task.
+def understand(text: str, manifest: Manifest) -> tuple[str, Task]:
+    """Find the words in which a model was trained on the problem, and the problem, which checks answers.
 
     Raises:
-        UnsupportedTask: the task is empty, or outside what a small model was trained on.
+        UnsupportedTask: ``text`` is not a problem that the model was trained on.
+        InvalidCheckpoint: the manifest's ``tasks`` are not valid.
     """
-    if not text.strip():
-        raise UnsupportedTask("the task is empty: say what to solve")
-    task = recognise(text)
-    if manifest and manifest.tasks:
-        _check_trained(text, task, manifest)
-    return (task.prompt, task) if task else (text, None)
-
-
-def _check_trained(text: str, task: Task | None, manifest: Manifest) -> None:
-    if task is None or task.name not in manifest.tasks:
-        forms = "; ".join(form for name in manifest.tasks for form in FAMILIES[name].forms)
+    ranges = TaskRanges.of(manifest)
+    tasks = _readings(text, ranges.kinds)
+    if not tasks:
+        forms = "; ".join(form for name in ranges.kinds for form in FAMILIES[name].forms)
+        asked = " ".join(text.split())[:80]
         raise UnsupportedTask(
-            f"{manifest.model} understands {', '.join(manifest.tasks)} only, and {text.strip()[:80]!r} is none of it. "
+            f"{manifest.model} understands {', '.join(ranges.kinds)} only, and {asked!r} is none of these. "
             f"Write it as one of: {forms}"
         )
-    if strays := task.strays(manifest.tasks):
-        raise UnsupportedTask(f"{manifest.model} was trained on {strays}")
+    refusals: list[str] = []
+    for task in tasks:
+        refusal = task.refusal(ranges)
+        if refusal is None:
+            return task.prompt, task
+        refusals.append(refusal + _example(task, ranges))
+    raise UnsupportedTask(f"{manifest.model} was trained on {'. It was also trained on '.join(refusals)}")
+
+
+def _readings(text: str, kinds: tuple[str, ...]) -> list[Task]:
+    """Read ``text`` as each of ``kinds``: ``12 * 345`` is arithmetic without groups, and a multiplication too."""
+    readings = (FAMILIES[name].parse(text) for name in kinds)
+    return [task for task in readings if task is not None]
+
+
+def _example(task: Task, ranges: TaskRanges) -> str:
+    """Show a problem of the same kind that the model takes."""
+    examples = ((form, task.parse(form)) for form in task.forms)
+    known = (form for form, example in examples if example is not None and example.refusal(ranges) is None)
+    return f"; try {form!r}" if (form := next(known, None)) else ""
 
 
 __all__ = ["FAMILIES", "Arithmetic", "Countdown", "Multiplication", "Task", "recognise", "understand"]

@@ -15,7 +15,6 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sprint_agents.context import Context
-from sprint_agents.engine import CachesEnded
 from sprint_agents.errors import PolicyError, RunError, SprintError, Superseded, WidthExceeded
 from sprint_agents.events import ExecutionFinished
 from sprint_agents.metrics import Branch
@@ -53,7 +52,7 @@ class SharedPrefix:
         self._longest = self.planner.context
         # Executors that are functions, or models on another engine, do not read the planner's contexts.
         engine = self.session.engine
-        self._complete = self.session.executor_engine is not engine or not isinstance(engine, CachesEnded)
+        self._complete = self.session.executor_engine is not engine or engine.capabilities.caches_running
 
     def extend(self, context: Context) -> bool:
         """Extend the prefix to where the next branch starts; return whether the branch must wait for a ``commit``."""

@@ -22,7 +22,7 @@ from sprint_agents.budget import Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role
 from sprint_agents.dialects.prompts import ToolBrief
-from sprint_agents.engine import Constrains, Engine, Sampling
+from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
 from sprint_agents.generation import Generation
@@ -112,7 +112,7 @@ class Session:
         return None if self.enclosing else self._schema(role, self.engine)
 
     def _schema(self, role: Role, engine: Engine | None) -> str | None:
-        return self.dialect.constraints(role).schema if isinstance(engine, Constrains) else None
+        return self.dialect.constraints(role).schema if engine and engine.capabilities.schemas else None
 
 
 async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engine | None) -> dict[Role, Stops]:

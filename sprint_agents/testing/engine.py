@@ -16,7 +16,7 @@ from typing import Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.engine import Chunk, Constrains, Finish, Request
+from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
 from sprint_agents.errors import (
     ConfigurationError,
     ContextOverflow,
@@ -49,7 +49,7 @@ class Latency(BaseModel):
     token: float = Field(default=0.0, ge=0)
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """An ``Engine`` that answers from ``replies``.
 
     ``replies`` is one of these, nested at will:
@@ -64,7 +64,8 @@ class FakeEngine:
 
     ``latency`` is none by default; then a completion comes as one chunk, else token by token, or ``chunk_tokens`` at
     a time. ``faults`` strike the requests of those numbers, from 1 by arrival, whatever the reply. Contexts must be
-    shorter than ``context_limit`` tokens, and completions end there. Use from one event loop at a time.
+    shorter than ``context_limit`` tokens, and completions end there. ``capabilities`` are what it says of itself; its
+    replies have to keep to the schemas themselves. Use from one event loop at a time.
 
     >>> from sprint_agents.context import Context
     >>> from sprint_agents.engine import Request, Sampling
@@ -92,6 +93,7 @@ class FakeEngine:
         context_limit: int | None = None,
         end_text: str = "",
         manifest: Manifest | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         if chunk_tokens is not None and chunk_tokens < 1:
             raise ConfigurationError(
@@ -103,6 +105,7 @@ class FakeEngine:
         self._faults = dict(faults or {})
         self._context_limit = context_limit
         self._manifest = manifest
+        self._capabilities = capabilities or Capabilities()
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
         # Scripts repeat themselves.
@@ -121,6 +124,11 @@ class FakeEngine:
     def manifest(self) -> Manifest | None:
         """The manifest given to the constructor."""
         return self._manifest
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capabilities given to the constructor."""
+        return self._capabilities
 
     @property
     def end_id(self) -> int:
@@ -219,10 +227,11 @@ class FakeEngine:
             raise InvalidRequest(f"max_tokens is {request.max_tokens}: it must be 0 (compute the context only) or more")
         if not len(request.context):
             raise InvalidRequest("the context is empty: a model needs at least one token to go on from")
-        if request.schema is not None and not isinstance(self, Constrains):
+        if request.schema is not None and not self.capabilities.schemas:
             raise ConfigurationError(
-                "the request has a JSON schema, and this engine holds no completion to one: ask only an engine that "
-                "Constrains, or let a subclass say `constrains = True` and reply as the schema wants"
+                "the request has a JSON schema, and this engine holds no completion to one: ask only where "
+                "Engine.capabilities.schemas is True, or make a FakeEngine(…, capabilities=Capabilities(schemas=True)) "
+                "that replies as the schema wants"
             )
         return self._ledger.open(request, now=asyncio.get_running_loop().time())
 

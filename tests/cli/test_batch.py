@@ -11,6 +11,8 @@ from hypothesis import given, strategies
 
 from sprint_agents import Run
 from sprint_agents.cli.batch_lines import RunLines, read_tasks
+from sprint_agents.manifest import Manifest
+from sprint_agents.nano import nano_path
 from sprint_agents.testing import FakeEngine, Fault, Prompt
 
 TASKS = [{"task": f"countdown 3 7 25 {target}", "id": f"t{target}"} for target in range(40, 52)]
@@ -113,7 +115,7 @@ def test_an_interrupted_batch_goes_on(call, tasks: Path, out: Path, use_engine) 
 
 def test_failed_runs_are_lines_and_are_retried_on_demand(call, tasks: Path, out: Path, use_engine) -> None:
     arguments = ("batch", write(tasks, TASKS[:4]), "--out", out, "--engine", "fake", "--concurrency", 1)
-    use_engine(FakeEngine(ANSWER, faults={2: Fault.drop()}))
+    use_engine(FakeEngine(ANSWER, faults={2: Fault.drop()}, manifest=Manifest.load(nano_path())))
     result = call(*arguments)
     assert result.exit_code == 0
     assert result.stdout.startswith("4 done, 0 skipped, 1 failed; verified 0 of 3 checked (0%)")

@@ -3,6 +3,8 @@
 from itertools import islice
 
 from sprint_agents.cli.demo import PROBLEMS
+from sprint_agents.manifest import Manifest
+from sprint_agents.nano import nano_path
 from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Fault
 from sprint_finetune.nano.problems import problems, split_of
@@ -25,7 +27,8 @@ def test_five_runs_and_a_table(call) -> None:
 
 
 def test_wrong_answers_and_failures_are_reported_as_they_are(call, use_engine) -> None:
-    use_engine(FakeEngine("<Final_answer>\\boxed{1+1}</Final_answer>", faults={2: Fault.drop()}))
+    answer = "<Final_answer>\\boxed{1+1}</Final_answer>"
+    use_engine(FakeEngine(answer, faults={2: Fault.drop()}, manifest=Manifest.load(nano_path())))
     result = call("demo", "--engine", "fake")
     assert result.exit_code == 0
     assert "0 of 5 solved" in result.stdout

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sprint_agents.manifest import Manifest
+from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN
 from sprint_agents.testing import FakeEngine, Prompt, Reply
 
@@ -42,6 +44,11 @@ def nano(prompt: Prompt) -> str:
     return final("4+9+24") if "execution" in prompt.text or end.endswith("<Final_answer>\n") else PLAN
 
 
+def nano_engine() -> FakeEngine:
+    """An engine with sprint-nano's manifest, so that its tasks are understood and checked."""
+    return FakeEngine(nano, manifest=Manifest.load(nano_path()))
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path):
     source = path.read_text()
@@ -51,7 +58,7 @@ def test_an_example_is_short_and_says_how_to_run_it(path):
 
 
 def test_countdown(monkeypatch, capsys):
-    run = asyncio.run(load("countdown", monkeypatch).main(FakeEngine(nano), task=TASK))
+    run = asyncio.run(load("countdown", monkeypatch).main(nano_engine(), task=TASK))
     assert (run.answer, run.verified) == ("4+9+24", True)
     printed = capsys.readouterr().out
     assert "1.1 starts: 4 + 9" in printed
@@ -84,7 +91,7 @@ def test_a_policy_that_widens(monkeypatch, capsys):
 
 
 def test_all_policies_on_the_same_problems(monkeypatch, capsys):
-    solved = asyncio.run(load("compare_policies", monkeypatch).main(FakeEngine(nano), tasks=[TASK, TASK]))
+    solved = asyncio.run(load("compare_policies", monkeypatch).main(nano_engine(), tasks=[TASK, TASK]))
     assert solved.keys() == BUILT_IN.keys()
     assert all([run.verified for run in runs] == [True, True] for runs in solved.values())
     assert capsys.readouterr().out.count("2 of 2") == len(BUILT_IN)
@@ -94,10 +101,10 @@ def test_a_batch_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
     batch = load("batch", monkeypatch)
     source, out = tmp_path / "tasks.jsonl", tmp_path / "runs.jsonl"
     source.write_text("".join(json.dumps({"id": name, "task": TASK}) + "\n" for name in "abc"))
-    first = asyncio.run(batch.main(FakeEngine(nano), source=source, out=out))
+    first = asyncio.run(batch.main(nano_engine(), source=source, out=out))
     assert sorted(line.id for line in first) == ["a", "b", "c"]
     out.write_text("".join(out.read_text().splitlines(keepends=True)[:2]))
-    (again,) = asyncio.run(batch.main(FakeEngine(nano), source=source, out=out))
+    (again,) = asyncio.run(batch.main(nano_engine(), source=source, out=out))
     assert again.run.answer == "4+9+24"
     assert {json.loads(line)["id"] for line in out.read_text().splitlines()} == {"a", "b", "c"}
     assert "1 solved, 2 were done before" in capsys.readouterr().out
@@ -173,7 +180,7 @@ def test_an_application_answers_and_streams(monkeypatch):
     httpx2 = pytest.importorskip("httpx2")
 
     async def use():
-        app = load("fastapi_app", monkeypatch).main(FakeEngine(nano))
+        app = load("fastapi_app", monkeypatch).main(nano_engine())
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
             solved = await client.post("/solve", json={"task": TASK})
             streamed = await client.post("/stream", json={"task": TASK})

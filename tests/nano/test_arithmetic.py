@@ -55,6 +55,8 @@ def test_the_forms_that_are_understood(text, expression):
         "compute 1/(2-2)",
         "compute " + "9" * 20 + "+1",
         "compute " + "(" * 5000,
+        "compute " + "(" * 60 + "1+2" + ")" * 60,
+        "compute " + "1+" * 190 + "1",  # with its spaces longer than what is read back
         "compute ١+٢",  # noqa: RUF001
     ],
 )

@@ -52,6 +52,9 @@ def test_the_prompt_reads_back():
         ("(" * 5000, False),
         ("no solution found", False),
         ("25+7*3\n+0", False),
+        ("25+7×3", True),
+        ("9" * 5000, False),
+        ("25+7*3" + " " * 100_000 + "x", False),
     ],
 )
 def test_an_answer_must_use_every_number_once_and_reach_the_target(answer, right):

@@ -1,20 +1,19 @@
 """Commits: requests for no tokens, for an engine that caches a completion only when it has ended."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sprint_agents import Answer, Budget, Plan, Sprint
+from sprint_agents import Answer, Budget, Capabilities, Plan, Sprint
 from sprint_agents.testing import FakeEngine, Fault, Latency, RequestRecord, run_virtual
 
 
 class Forgetful(FakeEngine):
     @property
-    def caches_ended(self) -> Literal[True]:
-        return True
+    def capabilities(self) -> Capabilities:
+        return Capabilities(caches_running=False)
 
 
 def run(engine, **options):

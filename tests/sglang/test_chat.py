@@ -93,8 +93,8 @@ def test_the_application_runs_unchanged(kind: str, make: Make) -> None:
 def test_the_servers_template_and_the_checkpoints_are_one(make: Make) -> None:
     async def main() -> None:
         async with make("sglang") as asked, make("sglang, tokenizer here") as read:
-            assert asked.turns == read.turns
-            assert asked.turns.open("assistant") == "<|im_start|>assistant\n"
+            assert asked.capabilities.chat == read.capabilities.chat
+            assert asked.capabilities.chat.open("assistant") == "<|im_start|>assistant\n"
 
     asyncio.run(main())
 
@@ -103,7 +103,7 @@ def test_the_servers_template_and_the_checkpoints_are_one(make: Make) -> None:
 def test_contexts_are_what_the_server_makes_of_the_messages(kind: str, make: Make, server: SGLangServer) -> None:
     async def main() -> None:
         async with make(kind) as engine, httpx2.AsyncClient() as client:
-            turns = engine.turns
+            turns = engine.capabilities.chat
             said = turns.written([(message["role"], message["content"]) for message in SAID])
             ids = await engine.encode(said + turns.open("assistant"))
             body = {"messages": SAID, "add_generation_prompt": True}
@@ -176,7 +176,7 @@ class TestNativeCalls:
     def test_come_back_as_calls_and_go_back_with_their_results(self, make: Make) -> None:
         async def main() -> None:
             async with make("openai", tools="native", extra={"tool_choice": "required"}) as engine:
-                turns = engine.turns
+                turns = engine.capabilities.chat
                 dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[look]).brief)
                 text = dialect.write_task("Look.") + dialect.write_header(1, 1, inputs=True)
                 parts = [part async for part in engine.complete(self.asked(engine, text))]
@@ -197,7 +197,7 @@ class TestNativeCalls:
     def test_none_where_none_may_be(self, make: Make) -> None:
         async def main() -> None:
             async with make("openai", tools="native") as engine:
-                turns = engine.turns
+                turns = engine.capabilities.chat
                 text = turns.written([("user", "Plan.")]) + turns.open("assistant")
                 parts = [part async for part in engine.complete(self.asked(engine, text, may_call=False))]
                 assert parts[-1].finish is not None

@@ -171,7 +171,7 @@ def test_a_plan_that_is_still_written_over_a_thousand_tokens_is_computed_once(
 def test_a_server_without_a_chat_template_is_written_to_plainly(server: SGLangServer) -> None:
     async def main() -> None:
         async with SGLangEngine(server.url) as engine:
-            assert engine.turns is None
+            assert engine.capabilities.chat is None
             assert engine.manifest is not None
             assert (await Sprint(engine, sampling=GREEDY).run(TASK)).stages
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sprint_agents.dialects.selection import turns_of_engine
-from sprint_agents.engine import Constrains, Engine, Sampling
+from sprint_agents.engine import Engine, Sampling
 from sprint_agents.retries import retry
 from sprint_agents.state import State
 
@@ -46,7 +46,7 @@ class Conversation:
             EngineError: the engine failed, and would again.
         """
         await self._state.append(self._framed(words))
-        schema = json.dumps(self.form.model_json_schema()) if isinstance(self.engine, Constrains) else None
+        schema = json.dumps(self.form.model_json_schema()) if self.engine.capabilities.schemas else None
         generation = await retry(
             lambda: self._state.generate(max_tokens=self.max_tokens, schema=schema), attempts=_ATTEMPTS
         )

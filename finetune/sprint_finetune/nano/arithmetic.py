@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from sprint_agents.nano.arithmetic import Arithmetic, Expression, Step
+from sprint_agents.nano.arithmetic import Arithmetic, Expression, Operation
 
 from .problems import Split, split_of
 from .search import LARGEST, NO_VALUE
@@ -118,7 +118,7 @@ def _work_out(expression: str, slips: float, rng: random.Random) -> tuple[str, l
     return rest, lines
 
 
-def _check(step: Step, value: int) -> str:
+def _check(step: Operation, value: int) -> str:
     """Undo an operation that is said to have made ``value``, and see whether that gives its left number."""
     sign = _UNDONE[step.sign]
     (undone,) = Expression((value, int(step.right)), (sign,)).steps()

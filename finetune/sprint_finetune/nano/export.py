@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.manifest import FILE_NAME, ArithmeticRange, CountdownRange, Manifest, MultiplicationRange, TaskRanges
+from sprint_agents.manifest import FILE_NAME, Manifest
+from sprint_agents.nano.ranges import ArithmeticRange, CountdownRange, MultiplicationRange, TaskRanges
 
 from . import arithmetic, multiplication
 from .problems import LARGEST_NUMBERS, TARGETS
@@ -21,11 +22,11 @@ from .problems import LARGEST_NUMBERS, TARGETS
 WEIGHTS = "model.safetensors"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
-TASKS: TaskRanges = {
-    "countdown": CountdownRange(
+TASKS = TaskRanges(
+    countdown=CountdownRange(
         counts=(3, 4), numbers=(1, max(LARGEST_NUMBERS)), targets=(TARGETS.start, TARGETS.stop - 1)
     ),
-    "arithmetic": ArithmeticRange(
+    arithmetic=ArithmeticRange(
         groups=arithmetic.GROUPS,
         outer=arithmetic.OUTER,
         operations=arithmetic.OPERATIONS,
@@ -33,13 +34,20 @@ TASKS: TaskRanges = {
         numbers=arithmetic.NUMBERS,
         values=arithmetic.VALUES,
     ),
-    "multiplication": MultiplicationRange(
+    multiplication=MultiplicationRange(
         smaller=multiplication.SMALLER, larger=multiplication.LARGER, products=multiplication.PRODUCTS
     ),
-}
+)
 """All that there are traces of."""
 
-NANO = Manifest(model="sprint-nano", temperature=0.0, stages=4, plan_tokens=512, execution_tokens=320, tasks=TASKS)
+NANO = Manifest(
+    model="sprint-nano",
+    temperature=0.0,
+    stages=4,
+    plan_tokens=512,
+    execution_tokens=320,
+    tasks=TASKS.model_dump(mode="json"),
+)
 """What sprint-nano was trained to do, and how it is run."""
 
 

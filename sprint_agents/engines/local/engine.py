@@ -3,14 +3,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
-from functools import cached_property
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
-from sprint_agents.engine import Chunk, Request
-from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
+from sprint_agents.engine import Capabilities, Chunk, Engine, Request
+from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from sprint_agents.dialects.conversation import ChatTurns
-
     from .scheduler import Scheduler
 
 _LONG_TEXT = 20_000
 """Texts of more characters, and lists of more ids, are encoded and decoded in a thread."""
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Any Hugging Face causal language model, in this process, over one radix tree of keys and values.
 
     A fork shares its whole prefix, to the token, with everything else that begins like it, also with what is being
@@ -66,9 +64,6 @@ class LocalEngine:
 
     """
 
-    constrains: Literal[True]
-    """True; only where llguidance is installed (see ``Constrains``)."""
-
     def __init__(
         self,
         directory: str | Path,
@@ -96,9 +91,8 @@ class LocalEngine:
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
-        if find_spec("llguidance") is not None:
-            self.constrains = True
         self._chat = chat or ChatTemplate()
+        self._capabilities: Capabilities | None = None
         self._device, self._dtype, self._threads = device, dtype, threads
         self._cache_tokens, self._prefill_chunk, self._max_running = cache_tokens, prefill_chunk, max_running
         self._lock = threading.Lock()
@@ -116,29 +110,28 @@ class LocalEngine:
         """What ``sprint.json`` beside the weights says; None where there is none."""
         return self._manifest
 
-    @cached_property
-    def turns(self) -> "ChatTurns | None":
-        """How the checkpoint's chat template marks turns; None where it has none (see ``Converses``).
-
-        Raises:
-            InvalidCheckpoint: the template rewrites history, or is none.
-
-        """
-        return turns_of_checkpoint(self._directory, self._chat, extra="local")
+    @property
+    def capabilities(self) -> Capabilities:
+        """ChatTurns as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
+        if self._capabilities is None:
+            known = Capabilities(schemas=find_spec("llguidance") is not None)
+            turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
+            self._capabilities = with_chat(known, turns)
+        return self._capabilities
 
     def statistics(self) -> LocalStatistics:
         """Say what the engine holds and has done, as it was between the last two steps."""
         return self._worker.statistics if self._worker else LocalStatistics()
 
     def check_schema(self, schema: str, *, what: str) -> None:
-        """See that the model can be held to ``schema``, which ``what`` has (see ``ChecksSchemas``).
+        """Raise if llguidance cannot hold the model to ``schema``; ``what`` names what the schema describes.
 
         Raises:
             ConfigurationError: it cannot.
+            MissingExtra: llguidance is not installed.
 
         """
-        if find_spec("llguidance") is not None:
-            check_schema(schema, what=what)
+        check_schema(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, special tokens recognised, none added."""

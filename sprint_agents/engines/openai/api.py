@@ -106,7 +106,9 @@ class Target:
         if schema is None:
             return None
         if self.server.schemas == "none":
-            raise ConfigurationError("this server takes no JSON schema: ask the engine whether it Constrains")
+            raise ConfigurationError(
+                "this server takes no JSON schema: ask only where Engine.capabilities.schemas is True"
+            )
         content, held = self.told(parsed(schema), what="a completion")
         if content.get("type") != "object" and not held:
             return {"type": "json_object"}  # JSON at least; whoever asked validates it anyway

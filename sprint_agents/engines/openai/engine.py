@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import httpx2
 from pydantic import JsonValue
 
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import (
     ConfigurationError,
@@ -40,9 +40,6 @@ from .frames import DONE, Reader
 from .refusals import recognised, room_left
 from .schema import parsed
 from .server import Server, ServerName, server_of
-
-if TYPE_CHECKING:
-    from sprint_agents.dialects.conversation import ChatTurns
 
 _SHRINKINGS = 2
 """A server may name the model's bound on completions first, then the end of the context."""
@@ -67,15 +64,15 @@ class _Running:
             await self.response.aclose()
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """An ``Engine`` on a server with OpenAI's HTTP API: OpenAI's own, vLLM, SGLang, llama.cpp, Ollama and many others.
 
     ``base_url`` is the one that ends in ``/v1``. Name the kind of ``server``, if it is one of those known: what it
     understands beyond the common part is then used (``Server`` describes one of your own). ``extra`` are further fields
     of each request; None leaves out a field that would be sent otherwise.
 
-    With ``api="chat"`` contexts are conversations: ids are characters, ``turns`` says how turns are marked, and
-    ``Finish.generated_tokens`` has the server's count. What stands outside of turns is a user's. With
+    With ``api="chat"`` contexts are conversations: ids are characters, ``capabilities.chat`` says how turns are marked,
+    and ``Finish.generated_tokens`` has the server's count. What stands outside of turns is a user's. With
     ``api="completions"`` ids are token ids, encoded here by the ``tokenizer`` in that checkpoint directory.
 
     ``tools`` says how an executor's model calls tools: by JSON that it has ``written``, which works with every server,
@@ -89,11 +86,6 @@ class OpenAIEngine:
     >>> OpenAIEngine("http://127.0.0.1:8000/v1", model="qwen3", server="vllm").name
     'openai:qwen3'
     """
-
-    turns: "ChatTurns"
-    """How the turns of a conversation are marked; only with ``api="chat"`` (see ``Converses``)."""
-    constrains: Literal[True]
-    """True; only where the server takes JSON schemas (see ``Constrains``)."""
 
     def __init__(
         self,
@@ -130,17 +122,18 @@ class OpenAIEngine:
         self._check_options(api, tools)
         self._running: dict[str, _Running] = {}
         self._manifest: Manifest | None = None
+        schemas = self._target.server.schemas != "none"
         self._api: Api
         if api == "chat":
             self._api = ChatApi(self._target, calls=tools == "native")
-            self.turns = CALLING_TURNS if tools == "native" else TURNS
+            turns = CALLING_TURNS if tools == "native" else TURNS
+            self._capabilities = Capabilities(chat=turns, schemas=schemas)
         elif tokenizer is None:
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
         else:
             self._api = CompletionsApi(self._target, Path(tokenizer))
+            self._capabilities = Capabilities(schemas=schemas)
             self._manifest = Manifest.load(Path(tokenizer))
-        if self._target.server.schemas != "none":
-            self.constrains = True
 
     @property
     def name(self) -> str:
@@ -151,6 +144,11 @@ class OpenAIEngine:
     def manifest(self) -> Manifest | None:
         """``sprint.json`` of the ``tokenizer`` directory; None without one."""
         return self._manifest
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Turns with ``api="chat"`` only; schemas if the kind of server takes them."""
+        return self._capabilities
 
     async def __aenter__(self) -> Self:
         """Keep connections from now on."""
@@ -163,7 +161,7 @@ class OpenAIEngine:
         await self.aclose()
 
     def check_schema(self, schema: str, *, what: str) -> None:
-        """See that the model can be held to ``schema`` as ``strict`` wants it; ``what`` names what it is of.
+        """Raise if the model cannot be held to ``schema`` as ``strict`` wants it; ``what`` names what it describes.
 
         Raises:
             ConfigurationError: it cannot.

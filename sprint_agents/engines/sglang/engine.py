@@ -15,18 +15,18 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx2
 import structlog
 
 from sprint_agents.dialects.conversation import ChatTurns, turns_of
-from sprint_agents.engine import Chunk, Request
-from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint
+from sprint_agents.engine import Capabilities, Chunk, Engine, Request
+from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import (
     EngineError,
@@ -62,7 +62,7 @@ class _Running:
     broke: bool = False
 
 
-class SGLangEngine:
+class SGLangEngine(Engine):
     """An ``Engine`` on an SGLang server, or on SGLang's router in front of many.
 
     Inside ``async with`` connections are kept between requests; entering it asks the server for its model. Outside,
@@ -118,6 +118,7 @@ class SGLangEngine:
         self._chat = chat or ChatTemplate()
         self._renderings: Renderings | None = None
         self._model: ServedModel | None = None
+        self._capabilities: Capabilities | None = None
         self._running: dict[str, _Running] = {}
         self._aborts = True
 
@@ -131,27 +132,15 @@ class SGLangEngine:
         """``sprint.json`` of the ``tokenizer`` directory, or, once asked, of a server's checkpoint on this machine."""
         return self._manifest
 
-    @cached_property
-    def turns(self) -> ChatTurns | None:
-        """How the chat template marks turns (see ``Converses``); None where there is none, or nobody was asked yet.
+    @property
+    def capabilities(self) -> Capabilities:
+        """ChatTurns as the chat template marks them, once the server was asked; schemas by its grammar backend.
 
-        Raises:
-            InvalidCheckpoint: the template rewrites history, or is none.
+        SGLang's radix cache gets what a request generated when the request ends, so ``caches_running`` is False.
         """
-        if self._renderings is not None:
-            return turns_of(self._renderings, history=self._chat.history)
-        directory = self._directory or (self._model.directory if self._model else None)
-        return turns_of_checkpoint(directory, self._chat, extra="sglang")
-
-    @property
-    def caches_ended(self) -> Literal[True]:
-        """True: SGLang's radix cache gets what a request wrote when the request ends (see ``CachesEnded``)."""
-        return True
-
-    @property
-    def constrains(self) -> Literal[True]:
-        """True: a server holds a completion to a JSON schema by its grammar backend (see ``Constrains``)."""
-        return True
+        if self._capabilities is None:
+            self._capabilities = with_chat(Capabilities(schemas=True, caches_running=False), self._turns)
+        return self._capabilities
 
     async def __aenter__(self) -> Self:
         """Keep connections from now on, and ask the server for its model.
@@ -246,8 +235,19 @@ class SGLangEngine:
                 self._manifest = Manifest.load(model.directory)
             if isinstance(self._tokenizer, ServerTokenizer) and self._chat.template is None:
                 self._renderings = await renderings(self._http, self._tokenizer, self._chat.variables)
-            self.__dict__.pop("turns", None)  # nobody could say before
+            self._capabilities = None
         return self._model
+
+    def _turns(self) -> ChatTurns | None:
+        """Find how the chat template marks turns; None if there is none, or the server was not asked yet.
+
+        Raises:
+            InvalidCheckpoint: the template rewrites history, or is none.
+        """
+        if self._renderings is not None:
+            return turns_of(self._renderings, history=self._chat.history)
+        directory = self._directory or (self._model.directory if self._model else None)
+        return turns_of_checkpoint(directory, self._chat, extra="sglang")
 
     async def _begin(
         self, request_id: str, running: _Running, body: dict[str, object]

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from sprint_agents import Capabilities
 from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
 from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolBrief, ToolOutcome
@@ -199,7 +200,7 @@ def test_only_a_text_may_be_boxed(schema: str | None, text: str, value: str) -> 
 class Conversing(FakeEngine):
     """A fake whose model was made for conversations."""
 
-    turns = CHATML
+    capabilities = Capabilities(chat=CHATML)
 
 
 JSON = Manifest(model="tiny", dialect="json")

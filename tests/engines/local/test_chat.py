@@ -99,7 +99,7 @@ class TestEveryContext:
         tokenizer = AutoTokenizer.from_pretrained(checkpoints[name])
         assert len(engine.asked) == 6
         for request in engine.asked:
-            said = conversation(engine.turns, request.context.text)
+            said = conversation(engine.capabilities.chat, request.context.text)
             rendered = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True)
             assert request.context.flatten() == rendered["input_ids"]
             assert said[-1]["role"] == "user"
@@ -127,7 +127,7 @@ class TestEveryContext:
         for request in engine.asked:
             assert request.stop_texts == ()
             (end,) = request.stop_ids
-            assert asyncio.run(engine.decode([end])) == engine.turns.close("assistant").strip()
+            assert asyncio.run(engine.decode([end])) == engine.capabilities.chat.close("assistant").strip()
 
 
 def test_a_template_makes_json_the_dialect(checkpoints: dict[str, Path]) -> None:
@@ -154,7 +154,7 @@ class TestATemplateThatRewritesHistory:
         assert last[: len(first)] == first
         assert "so</think>" in engine.asked[-1].context.text
         # Up to the first answer there is no history to be rewritten.
-        turns, text = engine.turns, engine.asked[0].context.text
+        turns, text = engine.capabilities.chat, engine.asked[0].context.text
         assert turns is not None
         system, task, asked = (part.removesuffix(turns.close("user")) for part in text.split(turns.open("user")))
         said = [
@@ -176,7 +176,7 @@ class TestATemplateThatRewritesHistory:
 
 def test_a_checkpoint_without_a_template_is_written_to_plainly(tmp_path: Path) -> None:
     engine = LocalEngine(save_instruct_model(tmp_path, None))
-    assert engine.turns is None
+    assert engine.capabilities.chat is None
 
 
 def test_two_engines_with_different_templates_do_not_share_turns(checkpoints: dict[str, Path]) -> None:

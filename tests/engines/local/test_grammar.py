@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.engine import ChecksSchemas, Constrains, Request, Sampling
+from sprint_agents.engine import Request, Sampling
 from sprint_agents.engines.local import LocalEngine
 from sprint_agents.errors import InvalidRequest, MissingExtra
 from tests.engines.contract import Answer, ask
@@ -100,8 +100,7 @@ def test_a_limit_cuts_it_off(make_engine: Make) -> None:
 
 def test_it_says_that_it_can(make_engine: Make) -> None:
     engine = make_engine()
-    assert isinstance(engine, Constrains)
-    assert isinstance(engine, ChecksSchemas)
+    assert engine.capabilities.schemas
     engine.check_schema(SCHEMA, what="a plan")
 
 

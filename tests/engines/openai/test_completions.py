@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.engine import Converses, Finish, Request, Sampling
+from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError, InvalidCheckpoint, InvalidRequest
 
@@ -145,7 +145,7 @@ def test_what_it_knows_of_the_checkpoint(checkpoint: Path) -> None:
     assert engine.manifest is not None
     assert engine.manifest.model == "tiny-model"
     # It holds token sequences, not conversations.
-    assert not isinstance(engine, Converses)
+    assert engine.capabilities.chat is None
 
 
 class TestMistakes:

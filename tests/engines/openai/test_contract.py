@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sprint_agents.engine import CachesEnded, Constrains, Converses, Engine
+from sprint_agents.engine import Engine
 from sprint_agents.engines.openai import OpenAIEngine, ServerName
 from sprint_agents.nano import nano_path
 from tests.engines import contract
@@ -80,8 +80,10 @@ def test_completions_keep_the_contract(check: Callable[[contract.Subject], None]
 def test_what_it_is() -> None:
     chat = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny")
     assert isinstance(chat, Engine)
-    assert isinstance(chat, Converses)
-    assert isinstance(chat, Constrains)
+    assert chat.capabilities.chat is not None
+    assert chat.capabilities.schemas
+    assert not chat.capabilities.native_tools
     # No request for no tokens has a meaning there.
-    assert not isinstance(chat, CachesEnded)
+    assert chat.capabilities.caches_running
+    assert OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").capabilities.native_tools
     assert chat.manifest is None

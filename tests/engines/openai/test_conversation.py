@@ -15,7 +15,7 @@ from sprint_agents.errors import ConfigurationError, InvalidRequest
 
 from .scripted import ScriptedServer, says
 
-TURNS = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny").turns
+TURNS = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny").capabilities.chat
 SYSTEM, USER, ASSISTANT = TURNS.open("system"), TURNS.open("user"), TURNS.open("assistant")
 END = TURNS.close("user")
 

@@ -68,7 +68,7 @@ def heard(sent: Sequence[str], **options: Any) -> list[Chunk]:
 def read(sent: Sequence[str]) -> list[tuple[str, str]]:
     """The calls that the JSON dialect reads from what a server streamed."""
     text = "".join(part.text for part in heard(sent))
-    turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").turns
+    turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").capabilities.chat
     dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[length]).brief)
     turn = dialect.read_turn(1, 1, text)
     assert isinstance(turn, ToolCalls), turn
@@ -414,7 +414,7 @@ def test_an_engine_that_writes_calls_is_offered_no_tools() -> None:
 
 
 def test_a_call_is_read_back_as_it_was_written() -> None:
-    turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").turns
+    turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").capabilities.chat
     dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[length]).brief)
     text = "".join(part.text for part in heard([calls(whole(0, "length", ONE, id="a")), *ending()]))
     assert dialect.read_turn(1, 1, text) == ToolCalls((ToolCall("length", ONE),))

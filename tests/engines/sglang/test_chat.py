@@ -10,6 +10,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sprint_agents import Sprint
+from sprint_agents.dialects.selection import turns_of_engine
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.errors import InvalidCheckpoint, MissingExtra
@@ -56,11 +57,11 @@ def play(
 @pytest.mark.parametrize("name", ["chatml", "llama-3", "mistral", "gemma"])
 def test_the_server_is_asked(name: str) -> None:
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
-        assert engine.turns is not None
+        assert engine.capabilities.chat is not None
         said = SAID if name != "gemma" else [("user", "Be brief.\n\nPlan."), *SAID[2:]]
         messages = [{"role": role, "content": content} for role, content in said]
         expected = renders(name)(messages, add_generation_prompt=True)
-        assert engine.turns.written(SAID) + engine.turns.open("assistant") == expected  # type: ignore[arg-type]
+        assert engine.capabilities.chat.written(SAID) + engine.capabilities.chat.open("assistant") == expected  # type: ignore[arg-type]
 
     play(scene, template=name)
 
@@ -75,8 +76,8 @@ def test_a_template_that_rewrites_history_shows_when_it_is_needed() -> None:
 
 def test_what_the_template_is_told() -> None:
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
-        assert engine.turns is not None
-        assert engine.turns.open("assistant") == "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+        assert engine.capabilities.chat is not None
+        assert engine.capabilities.chat.open("assistant") == "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
     chat = ChatTemplate(variables={"enable_thinking": False}, history="as_written")
     play(scene, template="qwen-3", chat=chat)
@@ -84,8 +85,8 @@ def test_what_the_template_is_told() -> None:
 
 def test_a_template_of_ones_own_is_not_asked_for() -> None:
     async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
-        assert engine.turns is not None
-        assert engine.turns.open("assistant") == "<|im_start|>assistant\n"
+        assert engine.capabilities.chat is not None
+        assert engine.capabilities.chat.open("assistant") == "<|im_start|>assistant\n"
         assert "/tokenize" not in [exchange.path for exchange in server.exchanges]
 
     play(scene, template="gemma", chat=ChatTemplate(template=TEMPLATES["chatml"][0]))
@@ -95,8 +96,8 @@ def test_a_server_that_cannot_say_may_run_a_checkpoint_on_this_machine(tmp_path:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings("chatml")), encoding="utf-8")
 
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
-        assert engine.turns is not None
-        assert engine.turns.close("user") == "<|im_end|>\n"
+        assert engine.capabilities.chat is not None
+        assert engine.capabilities.chat.close("user") == "<|im_end|>\n"
 
     play(scene, model_path=str(tmp_path))
 
@@ -106,8 +107,8 @@ def test_a_tokenizers_directory_says_it_alone(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings("chatml")), encoding="utf-8")
 
     async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
-        assert engine.turns is not None
-        assert engine.turns.close("user") == "<|im_end|>\n"
+        assert engine.capabilities.chat is not None
+        assert engine.capabilities.chat.close("user") == "<|im_end|>\n"
         assert "/tokenize" not in [exchange.path for exchange in server.exchanges]
 
     play(scene, template="gemma", tokenizer=tmp_path)
@@ -115,7 +116,7 @@ def test_a_tokenizers_directory_says_it_alone(tmp_path: Path) -> None:
 
 def test_nobody_has_a_template() -> None:
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
-        assert engine.turns is None
+        assert engine.capabilities.chat is None
 
     play(scene)
 
@@ -124,9 +125,9 @@ def test_before_the_server_was_asked_nothing_is_known() -> None:
     async def main() -> None:
         async with ScriptedServer(render=renders("chatml")) as server:
             engine = SGLangEngine(server.url)
-            assert engine.turns is None
+            assert engine.capabilities.chat is None
             async with engine:
-                assert engine.turns is not None
+                assert engine.capabilities.chat is not None
 
     asyncio.run(main())
 
@@ -135,5 +136,9 @@ def test_without_jinja(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint(tmp_path, vocabulary=4)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings("chatml")), encoding="utf-8")
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
-    with pytest.raises(MissingExtra, match=r"needs jinja2.*sprint-agents\[sglang\]"):
-        _ = SGLangEngine("http://127.0.0.1:1", tokenizer=tmp_path).turns
+    engine = SGLangEngine("http://127.0.0.1:1", tokenizer=tmp_path)
+    assert engine.capabilities.chat is None
+    assert isinstance(engine.capabilities.chat_error, MissingExtra)
+    for _ in range(2):
+        with pytest.raises(MissingExtra, match=r"needs jinja2.*sprint-agents\[sglang\]"):
+            turns_of_engine(engine)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from sprint_agents import Capabilities
 from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.errors import EngineRejected
 from sprint_agents.testing import FakeEngine, Fault
@@ -162,11 +163,13 @@ def test_passing_troubles_are_tried_again_and_others_are_raised() -> None:
 class ChatEngine(FakeEngine):
     """A model made for conversations, on a server that can hold answers to a schema."""
 
-    turns = ChatTurns(
-        opens={"system": "<s>", "user": "<u>", "assistant": "<a>"},
-        closes={"system": "</s>", "user": "</u>", "assistant": "</a>"},
+    capabilities = Capabilities(
+        chat=ChatTurns(
+            opens={"system": "<s>", "user": "<u>", "assistant": "<a>"},
+            closes={"system": "</s>", "user": "</u>", "assistant": "</a>"},
+        ),
+        schemas=True,
     )
-    constrains: Literal[True] = True
     schemas: list[str | None]
 
     def complete(self, request):

@@ -7,7 +7,7 @@ import pytest
 
 from sprint_agents.nano.tasks import Arithmetic, understand
 from sprint_finetune.nano.arithmetic import problems, solve
-from sprint_finetune.nano.export import NANO, TASKS
+from sprint_finetune.nano.export import NANO
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,8 @@ def test_a_plan_has_the_lines_of_the_one_before_with_values_in_the_place_of_grou
 
 
 def test_problems_lie_in_the_range_that_is_said(drawn):
-    manifest = NANO.model_copy(update={"tasks": TASKS})
     for work in drawn:
-        assert understand(work.task.prompt, manifest) == (work.task.prompt, work.task)
+        assert understand(work.task.prompt, NANO) == (work.task.prompt, work.task)
     assert {len(work.stages) for work in drawn} == {2, 3}
 
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from sprint_agents import Sprint, Trajectory
-from sprint_agents.manifest import Manifest
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.export import NANO
 from sprint_finetune.nano.problems import NOTHING, problems, solved, split_of
 from sprint_finetune.nano.samples import batches, encode
 from sprint_finetune.nano.search import LARGEST
@@ -141,7 +141,7 @@ def test_a_run_asks_for_exactly_the_calls_that_were_trained(drawn):
         seen.append(prompt.text)
         return written[prompt.text]
 
-    engine = FakeEngine(respond, manifest=Manifest(model="nano", temperature=0))
+    engine = FakeEngine(respond, manifest=NANO)
     run = Sprint(engine).run_sync(work.task.prompt)
     assert run.transcript == text_of(calls[0])
     assert sorted(seen) == sorted(written)
