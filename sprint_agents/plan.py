@@ -239,6 +239,7 @@ class Stage(BaseModel, Generic[ResultT]):
 
 
 FailureMode = Literal["fail_fast", "collect", "retry"]
+"""What a failed execution does to the run: see ``FailurePolicy``."""
 
 
 class FailurePolicy(BaseModel):

@@ -19,6 +19,7 @@ from .dialects.tags.outline import Outline, PlanPart, outline
 from .metrics import Branch, parallelisation_ratio, sequential_tokens, sequential_tokens_strict
 
 TokenUnit = Literal["words", "tokens"]
+"""What a trajectory is measured in, without the model's tokenizer or with it."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -19,7 +19,6 @@ import ast
 import asyncio
 import doctest
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -185,17 +184,14 @@ def test_doctests(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def tool(name: str) -> ModuleType:
-    """Load a script of docs/tools, which is no package."""
-    specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """Import a script of docs/tools, which sees the scripts beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs" / "tools")
+        return importlib.import_module(name)
 
 
 def leaves(navigation: list[Any]) -> list[str]:
-    """The pages of a navigation, in order, whatever they stand under."""
+    """The pages of a navigation, in order, without its sections."""
     entries = [entry for item in navigation for entry in item.values()]
     return [page for entry in entries for page in ([entry] if isinstance(entry, str) else leaves(entry))]
 
@@ -248,8 +244,7 @@ def test_picture_is_that_of_its_recording() -> None:
     assert f"no more than {usage.sequential_tokens_strict} of them" in home
 
 
-def test_diagrams_are_those_that_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "docs" / "tools")  # a script sees those beside it
+def test_diagrams_are_those_that_the_script_draws() -> None:
     draw = tool("draw_diagrams")
     assert draw.layers() == (ROOT / "docs" / "layers.svg").read_text("utf-8")
     assert draw.who_sees_what() == (ROOT / "docs" / "contexts.svg").read_text("utf-8")
@@ -267,7 +262,7 @@ def test_troubleshooting_names_every_error() -> None:
 def test_logging_names_every_message_of_the_library() -> None:
     page = (ROOT / "docs" / "logging.md").read_text("utf-8")
     sources = "".join(path.read_text("utf-8") for source in SOURCES for path in source.glob("sprint_*/**/*.py"))
-    logged = set(re.findall(r"_log\.\w+\(\s*\"([^\"]+)\"", sources))
+    logged = set(re.findall(r"\blog\.(?:debug|info|warning|error)\(\s*\"([^\"]+)\"", sources.replace("_log.", "log.")))
     assert logged == set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
 
 

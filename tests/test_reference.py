@@ -6,27 +6,19 @@ sources as the site's builder does, so it needs no torch.
 
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import griffe
 import pytest
 
+from tests.test_documentation import tool
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"sprint_agents": ROOT, "sprint_integrations": ROOT / "integrations", "sprint_finetune": ROOT / "finetune"}
-SHOWN = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+PACKAGES = ("sprint_agents", "sprint_integrations", "sprint_finetune")
 IMPORT = re.compile(r"^ *from (sprint_\w+(?:\.\w+)*) import (\((?:[^)]*)\)|[^(\n]*)", re.MULTILINE)
 
-
-@cache
-def sources() -> griffe.ModulesCollection:
-    """The three packages, read with the site's extension."""
-    extensions = griffe.load_extensions(ROOT / "docs" / "tools" / "docstrings.py")
-    loader = griffe.GriffeLoader(search_paths=[*PACKAGES.values()], extensions=extensions, allow_inspection=False)
-    for package in PACKAGES:
-        loader.load(package)
-    loader.resolve_aliases(implicit=False, external=False)
-    return loader.modules_collection
+reference = tool("reference")
+sources, entries = reference.sources, reference.entries
 
 
 def modules(module: griffe.Module) -> Iterator[griffe.Module]:
@@ -34,23 +26,6 @@ def modules(module: griffe.Module) -> Iterator[griffe.Module]:
     for inner in module.modules.values():
         if isinstance(inner, griffe.Module):
             yield from modules(inner)
-
-
-def public(module: griffe.Object | griffe.Alias) -> dict[str, griffe.Object | griffe.Alias]:
-    """The members that the builder shows: those exported, or without ``__all__`` the public ones defined here."""
-    exported = module.exports
-    if exported is not None:
-        return {str(name): module.members[str(name)] for name in exported}
-    return {name: member for name, member in module.members.items() if member.is_public and not member.is_module}
-
-
-@cache
-def entries() -> dict[str, griffe.Object | griffe.Alias]:
-    """Everything that a page of the reference shows, by its public path."""
-    pages = sorted((ROOT / "docs" / "reference").rglob("*.md"))
-    shown = [path for page in pages for path in SHOWN.findall(page.read_text("utf-8"))]
-    assert len(shown) == len(set(shown))
-    return {f"{path}.{name}": member for path in shown for name, member in public(sources()[path]).items()}
 
 
 def imported(text: str) -> set[str]:
@@ -88,15 +63,22 @@ def test_every_name_that_the_documentation_imports_has_an_entry() -> None:
 
 
 def test_every_entry_has_a_docstring() -> None:
-    undocumented = [path for path, member in entries().items() if not member.has_docstring and "__" not in path]
+    shown = {**entries(), **reference.types()}
+    undocumented = [path for path, member in shown.items() if not member.has_docstring and "__" not in path]
     undocumented += [
         f"{path}.{name}"
-        for path, member in entries().items()
+        for path, member in shown.items()
         if member.is_class
         for name, method in member.members.items()
         if method.is_function and method.is_public and not name.startswith("__") and not method.has_docstring
     ]
     assert not undocumented
+
+
+def test_types_of_signatures_have_an_entry() -> None:
+    names = {path.rpartition(".")[2] for path in reference.types()}
+    assert {"Failure", "StageUsage", "Fork"} <= names
+    assert not {"Plan", "AnswerT"} & names  # on a page already; a type variable
 
 
 def test_imports_are_read_on_one_line_and_on_several() -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from reference import types_page
+
 ROOT = Path(__file__).parents[2]
 
 NOTES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -88,6 +90,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield path.relative_to(ROOT).as_posix(), path.read_text("utf-8")
     for name in (*NOTES, "examples/README.md"):
         yield name, (ROOT / name).read_text("utf-8")
+    yield "docs/reference/types.md", types_page()
     for path in sorted((ROOT / "examples").glob("*.py")):
         yield f"examples/{path.name}", page_of_example(path)
 

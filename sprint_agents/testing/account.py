@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sprint_agents.engine import Request
 
 Outcome = Literal["running", "finished", "aborted", "failed"]
+"""How a request ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ Reason = Literal[
 """The closed set of reasons why a trace does not become a sample."""
 
 Split = Literal["train", "eval"]
+"""Which part of the data a sample belongs to."""
 
 
 class LineRange(NamedTuple):

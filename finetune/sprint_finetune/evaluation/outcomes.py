@@ -14,6 +14,7 @@ SPURIOUS_SHARE = 0.9
 """A parallel stage is spurious if its critical path is at least this share of its tokens: nothing ran beside it."""
 
 Key = tuple[str, str, int]
+"""Identifies an outcome: method, case and seed."""
 
 
 class Outcome(BaseModel):

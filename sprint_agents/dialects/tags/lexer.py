@@ -20,6 +20,7 @@ from typing import Literal
 from .format import TagPair, Tags
 
 TagName = Literal["plan", "prompt", "executions", "execution", "answer", "chain"]
+"""The tags of the format."""
 
 _NAMES: tuple[TagName, ...] = ("plan", "prompt", "executions", "execution", "answer", "chain")
 _FIELD = re.compile(r"\{(?:stage|number)\}")

@@ -25,6 +25,7 @@ from sprint_agents.errors import ConfigurationError, EngineError, EngineTimeout,
 from .process import Process, spawn
 
 Device = Literal["auto", "cpu", "gpu"]
+"""Where a server computes."""
 
 _HOST = "127.0.0.1"
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
