@@ -33,6 +33,7 @@ def widening(policy: Policy, task: Countdown, *, rounds: int = 3) -> Policy:
             stage = yield planning.attempt(*[policy] * 2**number, accept=good)
             if stage.accepted is not None:
                 yield Answer(value=stage.executions[stage.accepted - 1].value)
+                return
         stage = yield planning.ask("answer")
         yield Answer(value=stage.answer)
 
