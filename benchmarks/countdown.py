@@ -2,9 +2,10 @@
 
     python benchmarks/countdown.py --problems 100
 
-Each problem is solved by both policies in turn, alone on the engine, greedily; so wall times are latencies and
-compare within a pair. Problems are held out from training by a hash of numbers and target. Accuracy is checked by a
-program; its 95 % interval is Wilson's. Wall times are medians over problems; the speed-up is the median of the pairs.
+Both policies solve each problem in turn, alone on the engine, greedily, so wall times are latencies and can be
+compared within a pair. Problems are held out from training by a hash of numbers and target. A program checks the
+answers; the 95 % interval of the accuracy is Wilson's. Wall times are medians over problems, the speed-up is the
+median of the pairs.
 """
 
 import argparse

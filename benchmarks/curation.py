@@ -1,4 +1,4 @@
-"""The rule extractor against hand-written labels: how much of what it calls independent is, and how much it finds.
+"""Measure the precision and recall of the rule extractor against hand-written labels of independent steps.
 
     python benchmarks/curation.py [--folder tests/finetune/traces] [--traces]
 

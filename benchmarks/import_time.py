@@ -2,8 +2,8 @@
 
     python benchmarks/import_time.py [--rounds 10]
 
-Each round starts one interpreter per statement, in turns, so that a busy machine slows all of them alike. The time is
-the statement's own, in milliseconds, without the start of the interpreter.
+Each round starts one interpreter per statement, so a busy machine slows all statements alike. Times are milliseconds of
+the statement alone, without the start of the interpreter.
 """
 
 import argparse
@@ -16,7 +16,7 @@ GOAL = 300  # milliseconds
 
 
 def milliseconds(statement: str) -> float:
-    """Return what the statement took in a fresh interpreter."""
+    """Return the time of the statement in a fresh interpreter."""
     code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
     done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout) * 1000
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds
     for statement in STATEMENTS:
-        milliseconds(statement)  # compiles what is not compiled yet
+        milliseconds(statement)  # compiles modules that are not compiled yet
     times = {statement: list[float]() for statement in STATEMENTS}
     for _ in range(rounds):
         for statement in STATEMENTS:

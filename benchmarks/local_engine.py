@@ -2,9 +2,9 @@
 
     python benchmarks/local_engine.py [--model DIR] [--branches 1 4 16 32 64] [--tokens 64] [--threads 1]
 
-Every contender gets the same prompts (a shared prefix of ``--prefix`` tokens and two tokens of its own), decodes
-``--tokens`` tokens for each greedily, with the same weights in the same process, and its outputs are compared with
-those of batched ``generate``. Rates are generated tokens per second, from the submission of all requests to the last
+Every contender gets the same prompts (a shared prefix of ``--prefix`` tokens, then two that differ), and decodes
+``--tokens`` tokens for each greedily, with the same weights in the same process. Its outputs are compared with those of
+batched ``generate``. Rates are generated tokens per second, from the submission of all requests to the last
 token, so the prefill counts ("warm": the prefix was in the cache). ``generate`` one by one has one rate, whatever the
 number of branches. Continuous batching runs with pages of 32 tokens (its default of 256 shares less), a pool as large
 as it needs, and block sharing. The default model has sprint-nano's shape and random weights.
@@ -36,14 +36,14 @@ from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.train import nano_config
 
 GOAL = 8.0
-"""Times continuous batching's rate at 32 branches."""
+"""The goal at 32 branches, in multiples of continuous batching's rate."""
 
 Ids = list[int]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What every contender is asked."""
+    """The prompts that every contender gets."""
 
     prefix: Ids
     prompts: list[Ids]
@@ -159,7 +159,7 @@ def continuous(model: Any, load: Load) -> list[Ids]:
 
 
 def greedy(model: Any, tokens: int) -> GenerationConfig:
-    """Make settings that give the likeliest token each time."""
+    """Make settings for greedy decoding."""
     end = model.generation_config.eos_token_id
     return GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=end, pad_token_id=end)
 

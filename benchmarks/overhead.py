@@ -1,12 +1,12 @@
-"""What the library costs per subtask: a typed fan-out against bare ``asyncio.gather`` and pydantic validation.
+"""Measure the cost of the library per subtask: a typed fan-out against ``asyncio.gather`` and pydantic validation.
 
     python benchmarks/overhead.py
 
 "Bare" gathers coroutines that yield to the loop once and validate; "same engine" sends the same requests to the same
-engine with no library between. All run in this process and in turns, ``--rounds`` times; medians are reported. The
-engine answers at once, so all time is the library's. Then the same for subtasks whose executor calls a tool before it
-gives its result, as JSON; then one run at 50 ms a request, whose critical path is known; then the cost of wider and
-wider plans, which must be linear; then the memory of a branch.
+engine without the library. All run in this process and take turns, ``--rounds`` times; figures are medians. The engine
+answers at once, so all time is the library's. The other tables: subtasks whose executor calls a tool before it writes
+its result, as JSON; one run at 50 ms per request, whose critical path is known; ever wider plans, whose cost must be
+linear; and the memory of a branch.
 """
 
 import argparse
@@ -96,7 +96,7 @@ async def bare(width: int, *, delay: float = 0.0) -> None:
 
 
 async def bare_with_tool(width: int) -> None:
-    """Do the least for subtasks in which a model calls a tool, in a time of its own, before it gives its result."""
+    """Do the least for subtasks in which a model calls a tool before it writes its result."""
 
     async def subtask(number: int) -> Finding:
         await asyncio.sleep(0)
@@ -110,7 +110,7 @@ async def bare_with_tool(width: int) -> None:
 
 
 async def called(turn: str) -> str:
-    """Make the call that a turn asks for, and write what the model is told of it."""
+    """Make the call of a turn, and return the text that the model reads after it."""
     (call,) = Turn.model_validate_json(turn).call
     async with asyncio.timeout(60):
         result = await look_up(call.arguments.word)
@@ -118,7 +118,7 @@ async def called(turn: str) -> str:
 
 
 async def bare_with_tool_on_engine(width: int) -> None:
-    """Send the same requests to the same engine, with no library between."""
+    """Send the same requests to the same engine, without the library."""
     engine = ToolEngine()
     context = Context().extend([1], "a part\n")
 
@@ -136,7 +136,7 @@ async def bare_with_tool_on_engine(width: int) -> None:
 
 
 async def bare_on_engine(width: int) -> None:
-    """Send the same requests to the same engine, with no library between."""
+    """Send the same requests to the same engine, without the library."""
     engine = InstantEngine(width)
     context = Context().extend([1], "\n<execution_")
 
@@ -150,7 +150,7 @@ async def bare_on_engine(width: int) -> None:
 
 
 class InstantEngine:
-    """An engine that answers at once, or after ``delay`` seconds, and keeps no account: what is left is the library.
+    """An engine that answers at once, or after ``delay`` seconds, and records nothing, so all cost is the library's.
 
     It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One byte is one token.
     """
@@ -187,14 +187,14 @@ class InstantEngine:
             yield Chunk([], "", finish)
 
     async def abort(self, request_id: str) -> None:
-        """Do nothing: nothing runs on."""
+        """Do nothing: no request is left running."""
 
     async def aclose(self) -> None:
         """Do nothing."""
 
 
 class ToolEngine(InstantEngine):
-    """Answers at once too: every executor calls a tool, then gives its result."""
+    """An engine that answers at once: every executor calls a tool, then writes its result."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -225,7 +225,7 @@ def with_tool(width: int) -> Callable[[], Awaitable[None]]:
 
 
 def with_policy(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None]]:
-    """Fan out a policy's own plan: one request on the critical path."""
+    """Fan out a policy's own plan, with one request on the critical path."""
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[Finding]]:
         stage = yield Plan.of(*(f"look at part {number}" for number in range(width)))
@@ -239,7 +239,7 @@ def with_policy(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[Non
 
 
 def with_model(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None]]:
-    """Fan out a plan that the model writes, then its answer: three requests on the critical path."""
+    """Fan out a plan that the model writes, with three requests on the critical path."""
 
     async def run() -> None:
         sprint = Sprint(InstantEngine(width, delay=delay), executor=Executor(Finding), limits=Limits(plan_tokens=10**6))
@@ -290,7 +290,7 @@ def with_tools(rounds: int) -> None:
 
 
 def critical_path(rounds: int) -> None:
-    """Print how far a run is from its critical path at 50 ms a request."""
+    """Print how close a run comes to its critical path at 50 ms per request."""
     print("\n50 ms a request, against the critical path; bare: gathered sleeps of 50 ms, nothing before or after\n")
     print("| subtasks | who plans | critical path, ms | measured, ms | ratio | bare ratio |")
     print("|---:|---|---:|---:|---:|---:|")
@@ -305,7 +305,7 @@ def critical_path(rounds: int) -> None:
 
 
 def growth(rounds: int) -> None:
-    """Print the cost of a subtask in wider and wider plans."""
+    """Print the cost of a subtask in ever wider plans."""
     print("\nWider plans, µs per subtask (linear cost: the column does not grow)\n")
     print("| subtasks | sprint-agents |\n|---:|---:|")
     for width in (100, 1_000, 10_000):
@@ -314,7 +314,7 @@ def growth(rounds: int) -> None:
 
 
 def memory() -> None:
-    """Print what a branch weighs."""
+    """Print the memory of a branch."""
     count = 10_000
     parent = State(InstantEngine(1), Context().extend(range(1000), "x" * 4000))
     tracemalloc.start()
@@ -325,9 +325,7 @@ def memory() -> None:
         branch.context = branch.context.extend((1, 2, 3), "abc")
     grown = (tracemalloc.get_traced_memory()[0] - before) / count
     tracemalloc.stop()
-    print(
-        f"\nMemory of a branch over a context of 1,000 tokens: {size:.0f} bytes, {grown:.0f} with 3 tokens of its own"
-    )
+    print(f"\nMemory of a branch over a context of 1,000 tokens: {size:.0f} bytes, {grown:.0f} with 3 more tokens")
 
 
 def main() -> None:

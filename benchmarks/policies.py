@@ -1,13 +1,13 @@
-"""All policies of the library on the same held-out Countdown problems, by sprint-nano.
+"""Compare all policies of the library on the same held-out Countdown problems, with sprint-nano.
 
     python benchmarks/policies.py --problems 200
 
-Each problem is solved by every policy. The first ``--timed`` problems run one at a time, so their wall times are
-latencies and compare within a problem; the rest run ``--concurrency`` at once and are not timed. Greedy where a policy
-needs no variety; ``self_consistency`` draws its attempts at a temperature. Policies that go beyond the paper's format
-run as the model can follow them: ``fork_join_async`` joins at once, ``as_needed`` and ``spawn_join`` hand out no plans
-within subtasks. ``tree_search`` asks in words that sprint-nano has never read, and takes ten times as long: it solves
-the timed problems alone. With ``--out`` an interrupted run goes on where it was stopped.
+Every policy solves every problem. The first ``--timed`` problems run one at a time, so their wall times are latencies
+and can be compared within a problem. The others run ``--concurrency`` at once and are not timed. Decoding is greedy,
+except for ``self_consistency``, which needs a temperature. Policies beyond the paper's format are limited to what the
+model can follow: ``fork_join_async`` joins at once, ``as_needed`` and ``spawn_join`` do not plan within subtasks.
+``tree_search`` takes ten times as long, with prompts that sprint-nano was not trained on, so it solves only the timed
+problems. With ``--out`` an interrupted run resumes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def methods(engine: Engine) -> list[Method]:
 
 
 async def measure(engine: Engine, cases: list[Case], out: Path, *, timed: int, concurrency: int) -> str:
-    """Solve every case by every policy, and return the table of all cases as Markdown."""
+    """Solve every case with every policy, and return the table of all cases as Markdown."""
     compared = methods(engine)
     untimed = [method for method in compared if method.name not in TIMED_ONLY]
     with OutcomeFile(out) as outcomes:

@@ -1,18 +1,18 @@
-"""What the radix cache of a real SGLang server saves, and how prompts must be written for it.
+"""Measure the savings of a real SGLang server's radix cache, with prompts written in several ways.
 
     make sglang && python benchmarks/radix.py
 
-First a fan-out: ``--width`` executors that write up to ``--tokens`` tokens each over a context of about ``--context``
-tokens, from an empty cache. Then whole runs of the shipped model on held-out problems, all at once. Each way sends the
-same texts to be gone on with, and each executor writes as many tokens, whatever the prompt; all ways take turns,
-``--rounds`` times; medians. "Computed" is the server's own count of prompt tokens that were not in its cache;
-"requests" counts commits too.
+The first table is a fan-out from an empty cache: ``--width`` executors write up to ``--tokens`` tokens each over a
+context of about ``--context`` tokens. The second is whole runs of the shipped model on held-out problems, all at once.
+All ways send the same texts, and their executors write the same number of tokens. They take turns, ``--rounds`` times;
+figures are medians. "Computed" is the server's count of prompt tokens that were not in its cache; "requests" includes
+commits.
 
-- shared: the library: a prefix is committed once, then the executors start on it
-- not committed: the library, without commits: what is still being written, or read by nobody yet, is computed by each
-- own prompts: as agent frameworks write them: each agent has a system prompt of its own, then plan and subtask, sent
-  when the plan is finished
-- s.fork: the fork of SGLang's own frontend, synchronised first, without which it commits nothing
+- shared: the library; it commits a prefix once, then the executors start on it
+- not committed: the library without commits; each executor computes text that is still being written or was never read
+- own prompts: agents as many frameworks write them; each has its own system prompt, then plan and subtask, sent when
+  the plan is finished
+- s.fork: the fork of SGLang's frontend, after a sync, without which it commits nothing
 - cache off: the library on a server with ``--disable-radix-cache``
 """
 
@@ -70,7 +70,7 @@ for line in sys.stdin:
 
 @dataclass
 class Call:
-    """A request as it was sent, and how many tokens came back."""
+    """A request, and the number of tokens that it generated."""
 
     ids: list[int]
     text: str
@@ -79,19 +79,19 @@ class Call:
 
     @property
     def executor(self) -> bool:
-        """Whether an executor sent it."""
+        """Say whether an executor sent it."""
         return self.text.rpartition("\n<")[2].startswith("execution_")
 
 
 class Noting(SGLangEngine):
-    """An engine that notes the requests of each run, known by its question; commits are not noted."""
+    """An engine that records the requests of each run by its question, without commits."""
 
     def __init__(self, url: str, *, tokenizer: Path) -> None:
         super().__init__(url, tokenizer=tokenizer)
         self.runs: dict[str, list[Call]] = {}
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        """Stream the completion and note it."""
+        """Stream the completion and record it."""
         text = request.context.text
         call = Call(request.context.flatten(), text, request.max_tokens)
         if request.max_tokens:
@@ -103,7 +103,7 @@ class Noting(SGLangEngine):
 
 
 class Uncommitted(SGLangEngine):
-    """An engine that the runtime takes for one that shares what still runs, so that it commits nothing."""
+    """An engine that hides that it caches a request only at its end, so the runtime commits nothing."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -113,7 +113,7 @@ class Uncommitted(SGLangEngine):
 
 @dataclass(frozen=True)
 class Cost:
-    """One measurement; tokens are the server's counts."""
+    """One measurement, with the server's own counts of tokens."""
 
     computed: int
     cached: int
@@ -123,13 +123,13 @@ class Cost:
 
 @dataclass
 class Server:
-    """A server that runs, and its own counts."""
+    """A running server and its counters."""
 
     url: str
     client: httpx2.AsyncClient
 
     async def counts(self) -> tuple[int, int, int]:
-        """Prompt tokens computed, prompt tokens cached, requests; of an idle server."""
+        """Read the computed and cached prompt tokens and the requests of an idle server."""
         names = ("sglang:prompt_tokens_total", "sglang:cached_tokens_total", "sglang:num_requests_total")
         text = (await self.client.get("/metrics")).raise_for_status().text
         prompt, cached, requests = (
@@ -138,7 +138,7 @@ class Server:
         return prompt - cached, cached, requests
 
     async def measure(self, work: Callable[[], Awaitable[float | None]]) -> Cost:
-        """Do ``work`` from an empty cache; it may say itself how long its heart took."""
+        """Measure ``work`` from an empty cache; it may return its own duration."""
         (await self.client.post("/flush_cache")).raise_for_status()
         before = await self.counts()
         started = time.perf_counter()
@@ -148,13 +148,13 @@ class Server:
         return Cost(computed, cached, requests, seconds)
 
     async def generate(self, ids: Sequence[int], tokens: int) -> None:
-        """Send one bare request for exactly so many tokens."""
+        """Send one bare request for exactly this number of tokens."""
         sampling = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True}
         body = {"input_ids": list(ids), "sampling_params": sampling}
         (await self.client.post("/generate", json=body)).raise_for_status()
 
     async def replay(self, runs: Sequence[Sequence[Call]]) -> None:
-        """Send noted requests again, bare: of each run the planner's one by one, a stage's executors together."""
+        """Send recorded requests again without the library: the planner's one by one, a stage's executors together."""
 
         async def again(calls: Sequence[Call]) -> None:
             for _, together in itertools.groupby(calls, key=lambda call: call.executor):
@@ -165,7 +165,7 @@ class Server:
 
 @asynccontextmanager
 async def served(options: argparse.Namespace, *arguments: str) -> AsyncGenerator[Server]:
-    """Start a server with its metrics on."""
+    """Start a server with metrics enabled."""
     limits = httpx2.Limits(max_connections=None)
     async with (
         SGLangServer(
@@ -177,7 +177,7 @@ async def served(options: argparse.Namespace, *arguments: str) -> AsyncGenerator
 
 
 def held_out(count: int, *, seed: int, numbers: int) -> list[str]:
-    """Draw different problems that the model was not trained on."""
+    """Draw distinct problems that the model was not trained on."""
     drawn = (task.prompt for task, _ in problems(seed=seed, split="held_out", counts=(numbers,)))
     return list(itertools.islice(dict.fromkeys(itertools.islice(drawn, 4 * count)), count))
 
@@ -202,7 +202,7 @@ async def fan_out(engine: SGLangEngine, options: argparse.Namespace) -> None:
 
 
 class Frontend:
-    """SGLang's frontend in a process of its own, that does the fan-out of ``calls`` for each line it is sent."""
+    """SGLang's frontend in another process, which runs the fan-out of ``calls`` for each line that it reads."""
 
     def __init__(self, python: Path, url: str, calls: Sequence[Call]) -> None:
         # What all share ends where the last executor's header begins.
@@ -241,7 +241,7 @@ class Frontend:
 
 
 async def as_agents(engine: SGLangEngine, runs: Sequence[Sequence[Call]]) -> list[list[Call]]:
-    """Rewrite each run's prompts as if planner and executors were agents with system prompts of their own."""
+    """Rewrite each run's prompts as if planner and executors were agents with their own system prompts."""
 
     async def one(call: Call) -> Call:
         number = call.text.rpartition(".")[2].rpartition(">")[0] if call.executor else ""
@@ -322,7 +322,7 @@ async def compare(options: argparse.Namespace) -> None:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Make a parser of the options that all scripts with a server have."""
+    """Make a parser with the options of all scripts that start a server."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", type=Path, default=nano_path())
     made.add_argument("--python", type=Path, default=Path(".venv-sglang/bin/python"), help="of the server")

@@ -1,19 +1,20 @@
-"""Train the same small model on the same trajectories in three ways, and see what each role learned.
+"""Train the same small model on the same trajectories in three ways, and compare what each role learned.
 
     python benchmarks/training_ways.py --start finetune/models/sprint-nano-rft [--family arithmetic] [--tokens 500000]
 
-- causal: the whole trajectory as one text, all of it learned but the question (the paper's way)
-- calls: every call of a run as a sample of its own
+- causal: the whole trajectory as one text, learned except for the question (as in the paper)
+- calls: each call of a run as a separate sample
 - trie: all calls of a trajectory in one trie (docs/training.md)
 
-``--start`` is the checkpoint to begin from, as the paper begins from a model that reasons in one chain, and its row is
-what it can do before; without it the model is new, small (``--hidden``, ``--layers``), and needs millions of tokens.
+``--start`` is the checkpoint to start from, as the paper starts from a model that reasons in one chain; its row shows
+it before the training. Without it the model is new and small (``--hidden``, ``--layers``) and needs millions of
+tokens.
 
-Each way reads ``--tokens`` tokens, padding not counted, of the same stream of problems; a way that reads a problem in
-fewer tokens gets further in it. Then every call of ``--problems`` held-out problems is put to the model as in a run:
-the true context, and its own words to be foretold. "Right" is the share of completions of which every token is the
-likeliest, so that greedy decoding writes them. Executors i.2 and later are where causal training differs from a run: it
-has shown them the executions of their siblings. Means over ``--seeds``.
+Each way reads ``--tokens`` tokens, without padding, of the same stream of problems; a way that needs fewer tokens per
+problem reads more problems. Then the model predicts each call of ``--problems`` held-out problems from its true
+context, as in a run. "Right" is the share of completions whose every token is the likeliest, so greedy decoding writes
+them. For executors i.2 and later, causal training differs from a run: it showed them the executions of their siblings.
+Figures are means over ``--seeds``.
 """
 
 import argparse
@@ -51,7 +52,7 @@ _HEADER = re.compile(r"<execution_\d+\.(\d+)>")
 
 @dataclass(slots=True)
 class Score:
-    """What a role foretold, over all its completions."""
+    """The predictions of one role, over all its completions."""
 
     nats: float = 0.0
     tokens: int = 0
@@ -60,7 +61,7 @@ class Score:
 
 
 def draw(family: str, seed: str, *, held_out: bool = False) -> Iterator[Solved]:
-    """Draw problems of a family without end."""
+    """Draw problems of a family, forever."""
     split = "held_out" if held_out else "train"
     if family == "countdown":
         yield from (solved(*problem) for problem in problems(seed=seed, split=split, counts=(3,)))
@@ -76,7 +77,7 @@ def calls_of(work: Solved) -> list[Call]:
 def steps(
     stream: Iterator[Solved], tokenizer: PreTrainedTokenizerBase, way: Way
 ) -> Iterator[tuple[list[Flattened], int]]:
-    """Gather the rows of each optimiser step, with how many problems they are."""
+    """Gather the rows of each optimiser step, with the number of their problems."""
     rows: list[Flattened] = []
     count = 0
     for work in stream:
@@ -88,7 +89,7 @@ def steps(
 
 
 def batches(rows: Sequence[Flattened]) -> Iterator[list[Flattened]]:
-    """Put rows of like length together: padding is work for nothing."""
+    """Put rows of similar length together, since padding is wasted work."""
     waiting = sorted(rows, key=len)
     while waiting:
         batch = [waiting.pop()]
@@ -98,7 +99,7 @@ def batches(rows: Sequence[Flattened]) -> Iterator[list[Flattened]]:
 
 
 def first_model(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> LlamaForCausalLM:
-    """Load the model that every way begins from, or make one."""
+    """Load the model that every way starts from, or make one."""
     if arguments.start:
         return LlamaForCausalLM.from_pretrained(arguments.start)
     return LlamaForCausalLM(nano_config(len(tokenizer), hidden=arguments.hidden, layers=arguments.layers))

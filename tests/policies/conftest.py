@@ -10,7 +10,7 @@ EXECUTION = re.compile(r"<execution_(\d+\.\d+)>\n$")
 
 
 def role(text: str) -> str:
-    """What a request is for: ``1.2`` is an execution, the others are the planner's."""
+    """Name the purpose of a request: ``1.2`` is an execution, the other names are the planner's."""
     if match := EXECUTION.search(text):
         return match[1]
     if text.endswith("<think>\n"):
@@ -20,7 +20,7 @@ def role(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def plan() -> Callable[..., str]:
-    """What a model writes as plan number ``stage``."""
+    """Writes plan number ``stage`` as a model does."""
 
     def make(stage: int, *prompts: str) -> str:
         inner = "".join(f"<prompt_{stage}.{n}>{prompt}</prompt_{stage}.{n}>\n" for n, prompt in enumerate(prompts, 1))
@@ -31,13 +31,13 @@ def plan() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def answer() -> Callable[[object], str]:
-    """What a model writes as its answer."""
+    """Writes an answer as a model does."""
     return lambda value: f"<Final_answer>\n\\boxed{{{value}}}\n</Final_answer>"
 
 
 @pytest.fixture(scope="session")
 def chain() -> Callable[..., Reply]:
-    """What a model writes as a chain of thought that comes to an answer."""
+    """Writes a chain of thought that ends with an answer, as a model does."""
     return lambda value, seconds=1: Reply(
         f"let me see\n</think>\n<Final_answer>\n\\boxed{{{value}}}\n</Final_answer>", delay=seconds
     )
@@ -45,9 +45,9 @@ def chain() -> Callable[..., Reply]:
 
 @pytest.fixture(scope="session")
 def script() -> Callable[..., Callable[[Prompt], Reply | str]]:
-    """A model that writes by what it is asked for: a text, a ``Reply`` or, in order, several of them.
+    """A model that replies by the role of a request: a text, a ``Reply``, or several of them in order.
 
-    What an execution without an entry writes is its own label. Without a ``Reply`` everything takes a second.
+    An execution without an entry replies with its label. A reply that is not a ``Reply`` takes a second.
     """
 
     def make(table: Mapping[str, str | Reply | Sequence[str | Reply]]) -> Callable[[Prompt], Reply | str]:
@@ -67,7 +67,7 @@ def script() -> Callable[..., Callable[[Prompt], Reply | str]]:
 
 @pytest.fixture(scope="session")
 def schedule() -> Callable[[FakeEngine], list[tuple[str, float, float]]]:
-    """When each request started and ended, sorted by that; what was aborted has a cross."""
+    """The start and the end of each request, in this order; an aborted one is marked with x."""
 
     def read(engine: FakeEngine) -> list[tuple[str, float, float]]:
         rows = [

@@ -23,7 +23,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 def continued(body: list[ast.stmt], *, last: bool = True) -> Iterator[int]:
     """The lines of a function's answers after which other code may run."""
-    for statement, after in zip(body, [*body[1:], None], strict=True):
+    for statement, after in zip(body, [*body[1:], None], strict=False):
         ends = last and after is None
         match statement:
             case ast.Expr(ast.Yield(ast.Call(ast.Name("Answer")))):
