@@ -29,7 +29,7 @@ class Limits(BaseModel):
         call_seconds: the most seconds that one request may take, from sending it to its last token.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     stages: int = Field(default=12, ge=1)
     plan_tokens: int = Field(default=8_000, ge=1)
@@ -57,7 +57,7 @@ class Budget(BaseModel):
         seconds: wall time of the run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     tokens: int | None = Field(default=None, ge=0)
     calls: int | None = Field(default=None, ge=0)

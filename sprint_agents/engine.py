@@ -32,7 +32,7 @@ class Sampling(BaseModel):
     supports it (``LocalEngine``) draws the same tokens for the same request whatever runs beside it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     temperature: float = Field(default=0.6, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -11,7 +11,7 @@ from .dialects.diagnostics import Diagnostic
 from .errors import ConfigurationError
 from .trajectory import Trajectory
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 MAX_BYTES = 64 * 1024 * 1024
 """The largest file that is read; a trajectory of the paper's limits has about 1 MB."""

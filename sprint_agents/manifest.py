@@ -23,7 +23,7 @@ class Manifest(BaseModel):
     rewrites each task in the words of the training, refuses any other task, and checks the answers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     format: Literal[1] = 1
     model: str

@@ -21,7 +21,7 @@ from .metrics import Branch, parallelisation_ratio, sequential_tokens, sequentia
 TokenUnit = Literal["words", "tokens"]
 """What a trajectory is measured in, without the model's tokenizer or with it."""
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 

@@ -52,7 +52,7 @@ class ChatTurns(BaseModel):
     ('<|im_start|>assistant\n', '<|im_end|>\n')
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     opens: Mapping[Speaker, str]
     closes: Mapping[Speaker, str]

@@ -50,7 +50,7 @@ class Diagnostic(BaseModel):
     'empty_prompt'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: DiagnosticKind
     message: str

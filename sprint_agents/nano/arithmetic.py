@@ -140,7 +140,7 @@ class Arithmetic(BaseModel):
     (True, False)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[Literal["arithmetic"]] = "arithmetic"
     forms: ClassVar[tuple[str, ...]] = (

@@ -20,7 +20,7 @@ class Countdown(BaseModel):
     (True, False)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[Literal["countdown"]] = "countdown"
     forms: ClassVar[tuple[str, ...]] = ("countdown 3 7 25 50 79", "Use 50, 25, 7, 3 to make 79.")

@@ -21,7 +21,7 @@ class Multiplication(BaseModel):
     (True, True, False)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[Literal["multiplication"]] = "multiplication"
     forms: ClassVar[tuple[str, ...]] = ("28 * 347", "multiply 28 347", "Multiply 28 by 347.")

@@ -10,7 +10,7 @@ from sprint_agents.manifest import FILE_NAME, Manifest
 Bounds = tuple[int, int]
 """The lowest and the highest value, both included."""
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class CountdownRange(BaseModel):

@@ -24,7 +24,7 @@ from .inner import InnerSprint
 class JournalHeader(BaseModel):
     """The first line: what run this is the journal of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     journal: Literal[1] = 1
     run_id: str

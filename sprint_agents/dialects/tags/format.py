@@ -40,7 +40,7 @@ class TagPair(NamedTuple):
 class TagStops(BaseModel):
     """The texts at which a request of each role ends."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     plan: tuple[str, ...]
     execution: tuple[str, ...]
@@ -50,7 +50,7 @@ class TagStops(BaseModel):
 class Tags(BaseModel):
     """One version of the tags, as its JSON file holds them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     plan: TagPair
     prompt: TagPair
