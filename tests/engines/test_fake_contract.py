@@ -1,25 +1,26 @@
+from collections.abc import Coroutine
+from typing import Any
+
 import pytest
 
 from sprint_agents.testing import FakeEngine, Latency, run_virtual
-from tests.engines import contract
+from sprint_agents.testing.contract import EngineContract
 
 REPLY = "50 + 25 = 75\n75 + 7 = 82\n" * 40
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-@pytest.mark.parametrize("chunk_tokens", [None, 1, 3])
-def test_it_keeps_the_contract(check, chunk_tokens: int | None) -> None:
-    async def make() -> FakeEngine:
-        return FakeEngine(REPLY, chunk_tokens=chunk_tokens)
+class TestFakeEngine(EngineContract):
+    @pytest.fixture(autouse=True, params=[None, 1, 3])
+    def chunks(self, request: pytest.FixtureRequest) -> None:
+        self.chunk_tokens = request.param
 
-    check(contract.Subject(make))
+    async def make_engine(self) -> FakeEngine:
+        return FakeEngine(REPLY, chunk_tokens=self.chunk_tokens)
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-def test_it_keeps_the_contract_in_virtual_time(check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncio.run", run_virtual)
-
-    async def make() -> FakeEngine:
+class TestInVirtualTime(EngineContract):
+    async def make_engine(self) -> FakeEngine:
         return FakeEngine(REPLY, latency=Latency(request=1, prompt_token=0.1, token=1))
 
-    check(contract.Subject(make))
+    def run(self, main: Coroutine[Any, Any, Any]) -> Any:
+        return run_virtual(main)

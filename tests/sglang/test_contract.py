@@ -1,18 +1,18 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
-from tests.engines import contract
+from sprint_agents.testing.contract import EngineContract
 
 
-@pytest.mark.parametrize("tokenizer", ["server", "local"])
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-def test_it_keeps_the_contract(
-    check: Callable[[contract.Subject], None], tokenizer: str, server: SGLangServer, checkpoint: Path
-) -> None:
-    async def make() -> SGLangEngine:
-        return SGLangEngine(server.url, tokenizer=checkpoint if tokenizer == "local" else None)
+class TestSGLangEngine(EngineContract):
+    long_tokens = 2000
 
-    check(contract.Subject(make, long=2000))
+    @pytest.fixture(autouse=True, params=["server", "local"])
+    def served(self, request: pytest.FixtureRequest, server: SGLangServer, checkpoint: Path) -> None:
+        self.url = server.url
+        self.tokenizer = checkpoint if request.param == "local" else None
+
+    async def make_engine(self) -> SGLangEngine:
+        return SGLangEngine(self.url, tokenizer=self.tokenizer)

@@ -19,13 +19,13 @@ from sprint_agents.engine import Engine
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import ContextOverflow, EngineUnavailable
-from tests.engines import contract
+from sprint_agents.testing import contract
 
 from .conftest import started
 from .counters import Counters
 
 CONTEXT = 1024
-PROMPT = contract.Subject.prompt
+PROMPT = contract.EngineContract.prompt
 TEMPLATE = (
     "{% for message in messages %}"
     "{{ {'system': '[system]', 'user': '', 'assistant': '[assistant]'}[message.role] + message.content }}"
@@ -110,18 +110,20 @@ def idle(server: SGLangServer) -> Callable[[], AbstractAsyncContextManager[Count
     return watched
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-def test_it_keeps_the_contract(check: Callable[[contract.Subject], None], api: Api, make: Make) -> None:
-    async def subject() -> OpenAIEngine:
-        return make(api)
+class TestOpenAIEngine(contract.EngineContract):
+    long_tokens = 900
 
-    check(contract.Subject(subject, long=900))
+    @pytest.fixture(autouse=True, params=["chat", "completions"])
+    def served(self, request: pytest.FixtureRequest, make: Make) -> None:
+        self.api, self.make = request.param, make
+
+    async def make_engine(self) -> OpenAIEngine:
+        return self.make(self.api)
 
 
-async def ask(engine: Engine, text: str, **changes: Any) -> contract.Answer:
+async def ask(engine: Engine, text: str, **changes: Any) -> contract.Completion:
     context = Context().extend(await engine.encode(text), text)
-    return await contract.ask(engine, contract.request_of(context, **changes))
+    return await contract.complete(engine, contract.request_of(context, **changes))
 
 
 def test_the_same_words_by_every_way_into_the_server(make: Make, server: SGLangServer, checkpoint: Path) -> None:
@@ -160,7 +162,7 @@ def test_what_was_read_before_comes_from_the_cache(api: Api, make: Make) -> None
             assert (await ask(engine, text)).finish.cached_tokens == 0
             again = (await ask(engine, text)).finish
             assert (again.prompt_tokens, again.cached_tokens) == (len(text), len(text) - 1)
-            assert again.generated_tokens == (contract.TOKENS if api == "chat" else None)
+            assert again.generated_tokens == (contract.COMPLETION_TOKENS if api == "chat" else None)
 
     asyncio.run(main())
 
@@ -178,7 +180,7 @@ def test_a_completion_is_held_to_its_schema(api: Api, make: Make) -> None:
         async with make(api) as engine:
             context = Context().extend(await engine.encode(PROMPT), PROMPT)
             request = contract.request_of(context, max_tokens=64)
-            answer = await contract.ask(engine, replace(request, schema=json.dumps(schema)))
+            answer = await contract.complete(engine, replace(request, schema=json.dumps(schema)))
             found = json.loads(answer.text.removesuffix("<|end|>"))
             assert found["kind"] in ("cat", "dog")
             assert 1 <= found["lives"] <= 9

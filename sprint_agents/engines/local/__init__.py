@@ -1,8 +1,17 @@
 """The embedded engine: a Hugging Face model in this process, over one radix tree of keys and values.
 
-Read in this order: ``radix`` (what is stored), ``storage`` (where), ``attention`` (how a step reads it),
-``scheduler`` (what a step computes), ``worker`` (the thread), ``engine`` (asyncio). Importing the package imports
-no torch: the worker thread does, when it loads the model.
+Read the modules in this order:
+
+- ``radix``: which token sequences are stored
+- ``kv_cache``: where their keys and values are
+- ``sequence``: one request inside the scheduler
+- ``attention``: how a forward pass reads and writes the cache
+- ``model``: the Hugging Face model
+- ``scheduler``: what each forward pass computes, with ``sampling``, ``detokenizer`` and ``grammar`` for its outputs
+- ``worker``: the thread that runs the scheduler, and ``output``, the way back to asyncio
+- ``engine``: the public ``LocalEngine``, with ``checkpoint`` for the files of a model
+
+Importing the package does not import torch. The worker thread does, when it loads the model.
 """
 
 from .engine import LocalEngine

@@ -1,12 +1,26 @@
-"""Attention of one step's tokens over the tree: each stored run of keys is read once for all queries below it.
+"""Attention of one forward pass over the radix tree: each stored range of keys is read once for all its queries.
 
-A step is one forward pass over tokens of many branches, flattened to a batch of one: first the next token of each
-branch that decodes, in the order of the slab's rows, then the chunks of the prompts. What a query sees is a list of
-runs of keys, each a prefix of a run that other queries see too; the runs are attended one by one, each for all its
-queries together, and the parts are merged by their log-sum-exps (Hydragen, arXiv 2402.05099; DeFT, 2404.00242).
-The private tails of the branches are one more part, a batched one.
+A forward pass computes tokens of many sequences, flattened to a batch of one: first the next token of each decoding
+sequence, in the order of the slab's rows, then the chunks of the prompts. A query sees a list of ranges of keys, each
+of which is a prefix of a range that other queries see too. The ranges are attended one by one, each for all its queries
+together, and the partial results are merged by their log-sum-exps (Hydragen, arXiv 2402.05099; DeFT, arXiv 2404.00242).
+The private tails of the decoding sequences are one more part, a batched one.
 
-The model's code is stock: it reaches ``Step`` through a ``Cache`` and through transformers' ``AttentionInterface``.
+Example: sequences 0 and 1 decode over a shared prompt P, and sequence 2 computes two more tokens of its prompt, which
+begins with P. The queries are 0, 1, 2 and 3, and the parts are
+
+    the tails      queries 0 and 1, each against its own row of the slab
+    P              queries 0, 1, 2 and 3
+    2's segment    queries 2 and 3; query 2 does not see the token of query 3
+
+Invariants:
+
+- Every query has at least one part in which it sees at least one key: its own.
+- A ``ForwardBatch`` is valid as long as the same sequences decode and no tensor of the cache is replaced. Until then
+  only ``advance`` is called between forward passes.
+
+The model's code is stock: it reaches ``ForwardBatch`` through a ``Cache`` and through transformers'
+``AttentionInterface``.
 """
 
 from collections.abc import Sequence
@@ -18,31 +32,31 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
-from .radix import Run
-from .storage import Geometry, Span, Store
+from .kv_cache import Geometry, KVCache, KVSegment
+from .radix import SegmentRange
 
 NAME = "sprint_shared_prefix"
-"""What the implementation is registered as."""
+"""The name under which the implementation is registered with transformers."""
 
-_LENGTHS = 16
-"""Tails are read to a multiple of this many tokens, so that their views seldom change."""
+_TAIL_STEP = 16
+"""Tails are read up to a multiple of this many tokens, so that their views seldom change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """The next ``tokens`` tokens of a prompt, of which ``done`` are in the body of ``span`` already."""
+class PrefillChunk:
+    """The next ``tokens`` tokens of a prompt, after its ``prefix`` and the ``done`` first tokens of ``segment``."""
 
-    span: Span
-    runs: Sequence[Run[Span]]
+    segment: KVSegment
+    prefix: Sequence[SegmentRange[KVSegment]]
     done: int
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Consecutive queries of a run: the first sees it to ``stop``, each later one ``step`` tokens further."""
+class _Queries:
+    """Consecutive queries of one range: the first sees its tokens before ``stop``, each later one ``step`` more."""
 
-    query: int
+    first: int
     count: int
     stop: int
     step: int
@@ -50,7 +64,7 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A run of keys and the queries that see it, in order; ``mask`` where not all see all of it."""
+    """Keys and values per layer, and the queries that see them, in order; ``mask`` where not all see all of them."""
 
     queries: list[int]
     keys: Sequence[Tensor]
@@ -58,41 +72,46 @@ class _Part:
     mask: Tensor | None
 
 
-class Step:
-    """What the queries of one forward pass see, for all layers; lasts as long as the batch stays the same."""
+class ForwardBatch:
+    """The keys that each query of a forward pass sees, for all layers."""
 
-    def __init__(self, store: Store, decoding: Sequence[Sequence[Run[Span]]], chunks: Sequence[Chunk]) -> None:
-        self._store = store
-        self._geometry = store.geometry
+    def __init__(
+        self,
+        cache: KVCache,
+        decoding: Sequence[Sequence[SegmentRange[KVSegment]]],
+        chunks: Sequence[PrefillChunk],
+    ) -> None:
+        """Prepare a pass in which the sequence of each slab row sees the ranges ``decoding[row]`` and its tail."""
+        self._geometry = cache.geometry
         self._chunks = chunks
         self._decoding = len(decoding)
-        self._tails = _Tails(store) if decoding else None
-        parts = _parts(store, decoding, chunks)
-        device = store.geometry.device
-        self._parts = [(_selection(part.queries, store.geometry.group, device), part) for part in parts]
+        self._tails = _Tails(cache) if decoding else None
+        parts = _parts(cache, decoding, chunks)
+        device = cache.geometry.device
+        self._parts = [(_selection(part.queries, cache.geometry.group, device), part) for part in parts]
         queries = len(decoding) + sum(chunk.tokens for chunk in chunks)
         tails = [[*range(len(decoding))]] if decoding else []
-        self._table, self._absent = _table(tails + [part.queries for part in parts], queries, device)
+        self._table, self._absent = _merge_table(tails + [part.queries for part in parts], queries, device)
 
     def advance(self) -> None:
-        """Get ready for the next token of every decoding branch."""
+        """Prepare for the next token of every decoding sequence. Call it before each forward pass."""
         if self._tails is not None:
             self._tails.advance()
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Store the new keys and values, ``[heads, tokens, width]``, of all queries."""
+        """Store the keys and values, ``[heads, queries, width]``, of the tokens that are being computed."""
         first = self._decoding
         if self._tails is not None:
             self._tails.write(layer, keys[:, :first], values[:, :first])
         for chunk in self._chunks:
-            body = chunk.span.body
+            body = chunk.segment.body
             assert body is not None
             body[layer, 0, :, chunk.done : chunk.done + chunk.tokens] = keys[:, first : first + chunk.tokens]
             body[layer, 1, :, chunk.done : chunk.done + chunk.tokens] = values[:, first : first + chunk.tokens]
             first += chunk.tokens
 
     def attend(self, layer: int, query: Tensor, *, scale: float) -> Tensor:
-        """Return ``[tokens, query heads, width]`` for ``query`` of shape ``[query heads, tokens, width]``."""
+        """Attend for ``query``, ``[query heads, queries, width]``; return ``[queries, query heads, width]``."""
         shape, tokens = self._geometry, query.shape[1]
         by_token = query.transpose(0, 1).reshape(tokens, shape.heads, shape.group, shape.width)
         by_head = by_token.transpose(0, 1).reshape(1, shape.heads, tokens * shape.group, shape.width)
@@ -107,7 +126,7 @@ class Step:
         return total.reshape(tokens, shape.heads * shape.group, shape.width).to(query.dtype)
 
     def _merge(self, found: Sequence[tuple[Tensor, Tensor]], tokens: int) -> Tensor:
-        """Weigh every query's parts by their log-sum-exps."""
+        """Weight the partial results of every query by their log-sum-exps."""
         shape = self._geometry
         parts = torch.cat([part for part, _ in found], 2).view(shape.heads, -1, shape.group, shape.width)
         weights = torch.cat([weight for _, weight in found], 2).view(shape.heads, -1, shape.group)
@@ -122,15 +141,15 @@ class Step:
 
 
 class _Tails:
-    """The part of a step that is each branch's own: one batched operation over the rows of the slab."""
+    """The part that every decoding sequence has for itself: one batched operation over the rows of the slab."""
 
-    def __init__(self, store: Store) -> None:
-        slab = store.slab
+    def __init__(self, cache: KVCache) -> None:
+        slab = cache.slab
         assert slab is not None
-        self._store, self._slab = store, slab
-        shape, size = store.geometry, slab.shape[4]
+        self._rows, self._slab = cache.rows, slab
+        shape, size = cache.geometry, slab.shape[4]
         device = shape.device
-        rows = len(store.rows)
+        rows = len(cache.rows)
         self._bases = torch.arange(rows * shape.heads, device=device).view(rows, shape.heads) * size
         self._visible = torch.full((size, size), float("-inf"), dtype=shape.dtype, device=device).triu_(1)
         flat = slab.view(shape.layers, 2, -1, shape.width)
@@ -138,12 +157,13 @@ class _Tails:
         self._length = 0
 
     def advance(self) -> None:
-        tails = [span.tail for span in self._store.rows]
-        length = min(-(-(max(tails) + 1) // _LENGTHS) * _LENGTHS, self._slab.shape[4])
+        tails = [segment.tail_length for segment in self._rows]
+        length = min(-(-(max(tails) + 1) // _TAIL_STEP) * _TAIL_STEP, self._slab.shape[4])
         if length != self._length:
             views = self._slab[:, :, : len(tails), :, :length]
             self._keys, self._values = [*views[:, 0]], [*views[:, 1]]
             self._length = length
+        # A tail of 2 tokens writes its next one to place 2 of its row and sees places 0 to 2: row 2 of the triangle.
         places = torch.tensor(tails, device=self._slab.device)
         self._places = (self._bases + places.unsqueeze(1)).view(-1)
         self._mask = self._visible[places, :length][:, None, None]
@@ -154,28 +174,28 @@ class _Tails:
         self._flat_values[layer].index_copy_(0, self._places, values.transpose(0, 1).reshape(-1, width))
 
     def attend(self, layer: int, query: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-        """Return parts and weights as ``[1, heads, tokens * group(, width)]`` for ``[tokens, heads, group, width]``."""
+        """Attend for ``query``, ``[rows, heads, group, width]``, with results ``[1, heads, rows * group(, width)]``."""
         part, weight = _attend(query, self._keys[layer], self._values[layer], self._mask, scale=scale)
         _, heads, _, width = part.shape
         return part.transpose(0, 1).reshape(1, heads, -1, width), weight.transpose(0, 1).reshape(1, heads, -1)
 
 
-class StepCache(Cache):
-    """The cache that the stock model writes to: it hands everything on to ``step``."""
+class BatchCache(Cache):
+    """The cache that the stock model writes to: it passes everything to a ``ForwardBatch``."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, batch: ForwardBatch) -> None:
         super().__init__(layers=[])
-        self.step = step
+        self.batch = batch
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of this step; the attention function finds them through the step."""
-        self.step.write(layer_idx, key_states[0], value_states[0])
+        """Store the keys and values; the attention function finds them through its ``batch``."""
+        self.batch.write(layer_idx, key_states[0], value_states[0])
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """No length is right for all branches; positions are always passed."""
+        """Return 0: sequences differ in length, and the positions are always passed."""
         return 0
 
 
@@ -187,33 +207,33 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    step: Step,
+    batch: ForwardBatch,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend over the tree; the signature is that of transformers' attention functions plus ``step``."""
+    """Attend over the tree. The signature is that of transformers' attention functions, plus ``batch``."""
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("soft-capped attention and attention sinks are not supported")
     layer: Any = module.layer_idx
-    return step.attend(layer, query[0], scale=scaling)[None], None
+    return batch.attend(layer, query[0], scale=scaling)[None], None
 
 
 AttentionInterface.register(NAME, shared_prefix_attention)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention and its log-sum-exp, ``[batch, heads, queries(, width)]``; ``mask`` is added to the scores."""
+    """Compute attention and its log-sum-exp, ``[batch, heads, queries(, width)]``; ``mask`` is added to the scores."""
     if query.device.type != "cpu":
         return plain_attention(query, keys, values, mask, scale=scale)
-    # The operation behind ``scaled_dot_product_attention``, which keeps the log-sum-exp to itself.
+    # ``scaled_dot_product_attention`` calls this operation too, but does not return the log-sum-exp.
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, keys, values, attn_mask=mask, scale=scale)
 
 
 def plain_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute the same by operations that every device has."""
+    """Compute the same as ``_attend`` by operations that every device supports."""
     scores = (query @ keys.transpose(-1, -2)).float() * scale
     if mask is not None:
         scores += mask
@@ -222,75 +242,100 @@ def plain_attention(
 
 
 def _selection(queries: list[int], group: int, device: torch.device) -> slice | Tensor:
-    """Select the rows of ``queries`` where each query has ``group`` rows."""
+    """Select the rows of ``queries`` in a tensor that has ``group`` rows per query."""
     if queries[-1] - queries[0] + 1 == len(queries):
         return slice(queries[0] * group, (queries[-1] + 1) * group)
     return torch.tensor([query * group + row for query in queries for row in range(group)], device=device)
 
 
-def _table(parts: Sequence[list[int]], queries: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Where each query's parts are in the row of all parts, and which places of ``[parts, queries, 1]`` are empty.
+def _merge_table(parts: Sequence[list[int]], queries: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Index the partial results of each query, given the queries of each part.
 
-    The table is None where the parts already lie like that: all of them seen by all queries.
+    Returns:
+        Where the results of each query are in the concatenation of all parts, ``[depth * queries]``, or None if they
+        are in that order already; and which of them are missing, ``[depth, queries, 1]``, or None if none are. Depth
+        is the largest number of parts of a query.
+
     """
+    # Example: three queries, of which 0 and 1 see their tails and all see the trunk: parts [[0, 1], [0, 1, 2]].
+    # Concatenated, the results are in the rows
+    #
+    #     row        0        1        2         3         4
+    #     result     0's tail 1's tail 0's trunk 1's trunk 2's trunk
+    #
+    # so query 0 merges rows 0 and 2, query 1 rows 1 and 3, and query 2 row 4 alone. The table is [0, 1, 4, 2, 3, 0],
+    # level by level; its last entry only fills the gap, and `absent` is True there, which gives it no weight.
     if all(len(part) == queries for part in parts):
         return None, None
-    places: list[list[int]] = [[] for _ in range(queries)]
+    rows_of: list[list[int]] = [[] for _ in range(queries)]
     row = 0
     for part in parts:
         for query in part:
-            places[query].append(row)
+            rows_of[query].append(row)
             row += 1
-    depth = max(map(len, places))
-    table = [place[level] if level < len(place) else 0 for level in range(depth) for place in places]
-    absent = [level >= len(place) for level in range(depth) for place in places]
+    depth = max(map(len, rows_of))
+    table = [rows[level] if level < len(rows) else 0 for level in range(depth) for rows in rows_of]
+    absent = [level >= len(rows) for level in range(depth) for rows in rows_of]
     return (
         torch.tensor(table, device=device),
         torch.tensor(absent, device=device).view(depth, queries, 1) if any(absent) else None,
     )
 
 
-def _parts(store: Store, decoding: Sequence[Sequence[Run[Span]]], chunks: Sequence[Chunk]) -> list[_Part]:
-    """Group what all queries see by the run that they see it in."""
-    readers: dict[tuple[int, int], tuple[Span, list[_Reader]]] = {}
+def _parts(
+    cache: KVCache, decoding: Sequence[Sequence[SegmentRange[KVSegment]]], chunks: Sequence[PrefillChunk]
+) -> list[_Part]:
+    """Group the queries by the range that they see, whatever its end."""
+    groups: dict[tuple[int, int], tuple[KVSegment, list[_Queries]]] = {}
 
-    def read(run: Run[Span], reader: _Reader) -> None:
-        readers.setdefault((id(run.span), run.start), (run.span, []))[1].append(reader)
+    def add(seen: SegmentRange[KVSegment], queries: _Queries) -> None:
+        groups.setdefault((id(seen.segment), seen.start), (seen.segment, []))[1].append(queries)
 
-    for query, runs in enumerate(decoding):
-        for run in runs:
-            read(run, _Reader(query, 1, run.stop, 0))
+    for query, ranges in enumerate(decoding):
+        for seen in ranges:
+            add(seen, _Queries(query, 1, seen.stop, 0))
     query = len(decoding)
     for chunk in chunks:
-        for run in chunk.runs:
-            read(run, _Reader(query, chunk.tokens, run.stop, 0))
-        own = Run(chunk.span, 0, chunk.done + chunk.tokens)
-        read(own, _Reader(query, chunk.tokens, chunk.done + 1, 1))
+        for seen in chunk.prefix:
+            add(seen, _Queries(query, chunk.tokens, seen.stop, 0))
+        own = SegmentRange(chunk.segment, 0, chunk.done + chunk.tokens)
+        add(own, _Queries(query, chunk.tokens, chunk.done + 1, 1))
         query += chunk.tokens
-    return [part for (_, start), (span, found) in readers.items() for part in _part(store, span, start, found)]
+    return [
+        part for (_, start), (segment, queries) in groups.items() for part in _parts_of(cache, segment, start, queries)
+    ]
 
 
-def _part(store: Store, span: Span, start: int, readers: Sequence[_Reader]) -> list[_Part]:
-    """One part, or two where the run goes on in the tail of a branch that is still being decoded."""
+def _parts_of(cache: KVCache, segment: KVSegment, start: int, groups: Sequence[_Queries]) -> list[_Part]:
+    """Make one part of a segment's tokens from ``start``, or two where they extend into its tail."""
+    # Example: the segment has a body of 6 tokens and, since its sequence still decodes, 3 tokens in its tail. Query 0
+    # sees 4 of these 9 tokens, and the chunk of queries 1 and 2 sees all of them:
+    #
+    #     _Queries(0, count=1, stop=4)    body: 4 of 6    tail: 0 of 3
+    #     _Queries(1, count=2, stop=9)    body: 6 of 6    tail: 3 of 3
+    #
+    # The part of the body has queries 0, 1 and 2 and a mask for query 0; the part of the tail has queries 1 and 2 and
+    # no mask. A chunk's own segment has step 1: with 5 tokens done and 3 new ones, the queries see 6, 7 and 8 tokens.
     parts: list[_Part] = []
-    offset, end = start, max(reader.stop + reader.step * (reader.count - 1) for reader in readers)
-    for tensor, first, last in store.pieces(span, start, end):
+    offset, end = start, max(group.stop + group.step * (group.count - 1) for group in groups)
+    for tensor, first, last in cache.slices(segment, start, end):
         length = last - first
         queries: list[int] = []
         seen: list[int] = []
-        for reader in readers:
-            for index in range(reader.count):
-                visible = min(reader.stop + reader.step * index - offset, length)
+        for group in groups:
+            for index in range(group.count):
+                visible = min(group.stop + group.step * index - offset, length)
                 if visible > 0:
-                    queries.append(reader.query + index)
+                    queries.append(group.first + index)
                     seen.append(visible)
         layers = tensor[:, :, :, first:last].unsqueeze(2)
-        parts.append(_Part(queries, [*layers[:, 0]], [*layers[:, 1]], _mask(store.geometry, seen, length)))
+        parts.append(_Part(queries, [*layers[:, 0]], [*layers[:, 1]], _mask(cache.geometry, seen, length)))
         offset += length
     return parts
 
 
 def _mask(shape: Geometry, seen: list[int], length: int) -> Tensor | None:
+    """Hide all but the first ``seen`` of ``length`` keys from each query; None if every query sees all of them."""
     if min(seen) == length:
         return None
     limits = torch.tensor(seen, device=shape.device).repeat_interleave(shape.group)

@@ -1,4 +1,4 @@
-"""``LocalEngine``: the asyncio face of the worker thread that owns the model."""
+"""``LocalEngine``: the asyncio interface of the worker thread that owns the model."""
 
 import asyncio
 import threading
@@ -14,11 +14,10 @@ from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoin
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
-from .bounds import Bounds
 from .checkpoint import check_directory, load_tokenizer
 from .grammar import check_schema
-from .stream import Mailbox, Stream
-from .worker import LocalStatistics, Ticket, Worker, closed_error
+from .output import Mailbox, OutputStream
+from .worker import LocalStatistics, RequestBounds, Submission, Worker, closed_error
 
 if TYPE_CHECKING:
     import torch
@@ -27,40 +26,43 @@ if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 _LONG_TEXT = 20_000
-"""Texts of more characters, and lists of more ids, are encoded and decoded in a thread."""
+"""Texts with more characters, and lists with more ids, are encoded and decoded in a thread."""
 
 
 class LocalEngine(Engine):
     """Any Hugging Face causal language model, in this process, over one radix tree of keys and values.
 
-    A fork shares its whole prefix, to the token, with everything else that begins like it, also with what is being
-    decoded or computed right now; a step of many branches reads each shared run of keys once. The model runs in one
-    worker thread, which starts with the first use (or ``async with``) and ends with ``aclose``; event loops never
-    wait for it, and any number of them may use the engine, one after the other or at once.
-
-    ``directory`` is what ``save_pretrained`` wrote. ``device`` is the first GPU if there is one, else the CPU.
-    ``dtype``, such as ``"float32"``, is the checkpoint's own. ``threads`` is torch's number of threads for one
-    operation; it holds for the process. ``cache_tokens`` bounds the tokens whose keys and values are stored,
-    ``max_running`` the branches that are computed at once (others wait), ``prefill_chunk`` the prompt tokens of one
-    step. Besides ``cache_tokens``, the branches that decode take room for about half as many tokens more, at most.
-
-    ``chat`` says how the turns of conversations are marked, if that is not just the checkpoint's chat template.
+    A fork shares its whole prefix, to the token, with every request that begins with the same tokens, including those
+    that are still being computed; attention reads each shared range of keys once for all of them. The model runs in one
+    worker thread, which starts at the first use or ``async with`` and ends with ``aclose``. It never blocks an event
+    loop, and any number of loops may use the engine, one after another or at the same time.
 
     No context may be longer than the model's positions, its sliding window if it has one, and ``cache_tokens``.
-    ``Finish.cached_tokens`` is at most the prompt's length less one: the last token is always computed.
+    ``Finish.cached_tokens`` is at most the prompt's length minus one, because the last token is always computed.
+
+    Args:
+        directory: the folder that ``save_pretrained`` wrote.
+        device: such as ``"cuda:1"``; by default the first GPU if there is one, otherwise the CPU.
+        dtype: such as ``"float32"``; by default the checkpoint's own.
+        threads: torch's number of threads for one operation, which it sets for the whole process.
+        cache_tokens: how many tokens have their keys and values stored, by default as many as fit into a quarter of
+            the free memory, 65,536 at most. Decoding requests take room for about half as many more, at most.
+        prefill_chunk: how many prompt tokens one step computes.
+        max_running: how many requests are computed at the same time; others wait.
+        chat: how the turns of a conversation are marked, if the checkpoint's chat template does not tell.
 
     >>> from sprint_agents.errors import InvalidCheckpoint
     >>> try:
-    ...     LocalEngine("no/such/folder")  # what is missing shows at once
+    ...     LocalEngine("no/such/folder")  # files are checked at once
     ... except InvalidCheckpoint as error:
     ...     print(error)
-    no/such/folder is no directory: give the folder that holds config.json, tokenizer.json and the weights
+    no/such/folder is not a directory: give the folder that holds config.json, tokenizer.json and the weights
 
     Raises:
         MissingExtra: torch or transformers is not installed.
-        ConfigurationError: an option makes no sense; an unknown device or dtype shows when the model is loaded.
-        InvalidCheckpoint: here if a file is missing or its JSON is damaged; on ``async with`` or first use if the
-            weights are.
+        ConfigurationError: an option is out of range. An unknown device or dtype is found when the model is loaded.
+        InvalidCheckpoint: a file is missing or its JSON is damaged. Damaged weights are found when the model is
+            loaded, at the first use or ``async with``.
 
     """
 
@@ -102,12 +104,12 @@ class LocalEngine(Engine):
 
     @property
     def name(self) -> str:
-        """``local:`` and the model's name in ``sprint.json``, or its folder's."""
+        """``local:`` and the model's name from ``sprint.json``, or else the name of its folder."""
         return f"local:{self._manifest.model if self._manifest else self._directory.resolve().name}"
 
     @property
     def manifest(self) -> Manifest | None:
-        """What ``sprint.json`` beside the weights says; None where there is none."""
+        """The contents of ``sprint.json`` beside the weights; None if there is no such file."""
         return self._manifest
 
     @property
@@ -120,7 +122,7 @@ class LocalEngine(Engine):
         return self._capabilities
 
     def statistics(self) -> LocalStatistics:
-        """Say what the engine holds and has done, as it was between the last two steps."""
+        """Count requests and tokens, as of the end of the last step."""
         return self._worker.statistics if self._worker else LocalStatistics()
 
     def check_schema(self, schema: str, *, what: str) -> None:
@@ -153,13 +155,13 @@ class LocalEngine(Engine):
     async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Stream the completion of ``request``.
 
-        A context and its limit that are together longer than the model reads are computed up to there and end with
-        reason ``length``. Closing the generator, or cancelling its reader, returns when the request is gone.
+        A completion that reaches the model's context limit ends there with reason ``length``. Closing the generator, or
+        cancelling its reader, aborts the request and returns when it has ended.
 
         Raises:
             InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, an id in use, or a schema
-                that the model cannot be held to.
-            MissingExtra: there is a schema, and llguidance is not installed.
+                that llguidance does not support.
+            MissingExtra: the request has a schema, and llguidance is not installed.
             ContextOverflow: the context leaves no room for a token.
             EngineUnavailable: the engine is closed, the model failed, or ``abort`` ended the request.
             InvalidCheckpoint: the weights cannot be loaded.
@@ -169,38 +171,38 @@ class LocalEngine(Engine):
             check_schema(request.schema)
         worker, bounds = await self._ready()
         loop = asyncio.get_running_loop()
-        ticket = Ticket(request, request.context.flatten(), Stream(self._mailbox(loop)))
-        _check(ticket, bounds)
-        worker.submit(ticket)
+        submission = Submission(request, request.context.flatten(), OutputStream(self._mailbox(loop)))
+        _check(submission, bounds)
+        worker.submit(submission)
         ended = False
         try:
             while not ended:
-                piece = await ticket.stream.read()
-                ended = piece.finish is not None
-                yield Chunk(piece.tokens, piece.text, piece.finish)
+                output = await submission.stream.read()
+                ended = output.finish is not None
+                yield Chunk(output.tokens, output.text, output.finish)
         finally:
             if not ended:
-                gone = worker.abort(ticket, error=None)
-                # A generator that is collected after its loop was closed has nobody to wait for it.
+                aborted = worker.abort(submission, error=None)
+                # A generator may be collected after its loop was closed; then no task can wait.
                 if not loop.is_closed():
-                    await asyncio.wrap_future(gone)
+                    await asyncio.wrap_future(aborted)
 
     async def abort(self, request_id: str) -> None:
-        """End a request, whoever reads it; that reader gets EngineUnavailable. Returns once the request is gone."""
+        """End a request and return when it has ended. Its reader gets EngineUnavailable; unknown ids are ignored."""
         worker = self._worker
-        if worker is not None and (ticket := worker.find(request_id)):
+        if worker is not None and (submission := worker.find(request_id)):
             error = EngineUnavailable(f"request {request_id!r} was aborted: send it again under another id if needed")
-            await asyncio.wrap_future(worker.abort(ticket, error=error))
+            await asyncio.wrap_future(worker.abort(submission, error=error))
 
     async def aclose(self) -> None:
-        """Abort everything, whose readers get EngineUnavailable, and free the model; safe to call twice."""
+        """Abort all requests, whose readers get EngineUnavailable, and free the model. Safe to call twice."""
         with self._lock:
             self._closed = True
             worker = self._worker
         if worker is not None:
             worker.close()
-            await asyncio.wrap_future(worker.over)
-            # To its very end: an interpreter that exits while the thread still frees tensors aborts the process.
+            await asyncio.wrap_future(worker.ended)
+            # Wait for the thread itself too: if the interpreter exits while it frees tensors, the process aborts.
             await asyncio.to_thread(worker.join)
 
     async def __aenter__(self) -> Self:
@@ -210,8 +212,8 @@ class LocalEngine(Engine):
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _ready(self) -> tuple[Worker, Bounds]:
-        """Start the worker if need be, and wait until it has loaded the model."""
+    async def _ready(self) -> tuple[Worker, RequestBounds]:
+        """Start the worker if necessary, and wait until it has loaded the model."""
         with self._lock:
             if self._closed:
                 raise closed_error()
@@ -221,7 +223,7 @@ class LocalEngine(Engine):
         return worker, await asyncio.wrap_future(worker.ready)
 
     def _load(self) -> "Scheduler":
-        """Import torch and load the model; in the worker thread."""
+        """Import torch and load the model; runs in the worker thread."""
         import torch
 
         from .model import load_model
@@ -251,20 +253,20 @@ class LocalEngine(Engine):
         try:
             return self._tokenizer.decode(list(ids), skip_special_tokens=False)
         except OverflowError as error:
-            raise InvalidRequest(f"an id is no token id: {error}") from error
+            raise InvalidRequest(f"an id is not a token id: {error}") from error
 
 
-def _check(ticket: Ticket, bounds: Bounds) -> None:
-    request, ids = ticket.request, ticket.ids
+def _check(submission: Submission, bounds: RequestBounds) -> None:
+    request, ids = submission.request, submission.ids
     if request.max_tokens < 0:
         raise InvalidRequest(f"max_tokens is {request.max_tokens}: it must be 0 (compute the context only) or more")
     if not ids:
-        raise InvalidRequest("the context is empty: a model needs at least one token to go on from")
+        raise InvalidRequest("the context is empty: a model needs at least one token to continue from")
     if min(ids) < 0 or max(ids) >= bounds.vocabulary:
         wrong = next(id_ for id_ in ids if not 0 <= id_ < bounds.vocabulary)
         raise InvalidRequest(
             f"token id {wrong} is outside the vocabulary of {bounds.vocabulary}: "
-            "encode contexts by the engine that completes them"
+            "encode contexts with the engine that completes them"
         )
-    if (needed := len(ids) + min(request.max_tokens, 1)) > bounds.limit:
-        raise ContextOverflow(tokens=needed, limit=bounds.limit)
+    if (needed := len(ids) + min(request.max_tokens, 1)) > bounds.context:
+        raise ContextOverflow(tokens=needed, limit=bounds.context)

@@ -1,7 +1,7 @@
-"""Completions that satisfy a JSON schema: which tokens may come next, by llguidance.
+"""Constrained decoding: completions that satisfy a JSON schema, by llguidance.
 
-JSON is written as ``json.dumps`` would, with one blank behind commas and colons and no other, and properties stand in
-the schema's order. A model that has written a whole value can only end.
+The JSON is formatted as ``json.dumps`` does it: one space after commas and colons and no other white space, with
+properties in the order of the schema. After a complete value the model can only end the completion.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-_REMEMBERED = 64
+_COMPILED_SCHEMAS = 64
+"""How many schemas are kept compiled."""
 
 
 class Grammar:
-    """What one completion may go on with; ``end_ids`` end it, once it is whole."""
+    """Restricts the next token of one completion; ``end_ids`` may end it once its value is complete."""
 
     __slots__ = ("_end_ids", "_matcher")
 
@@ -28,10 +29,10 @@ class Grammar:
         self._end_ids = list(end_ids)
 
     def restrict(self, logits: "Tensor") -> None:
-        """Make impossible, in ``logits`` ``[vocabulary]``, what the schema does not allow."""
+        """Set the logits, ``[vocabulary]``, of tokens that the schema forbids to minus infinity."""
         import torch
 
-        # A byte for each token, 0 for those that are not allowed.
+        # One byte per token; 0 forbids it.
         allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8).bool()
         if len(allowed) < len(logits):
             allowed = torch.nn.functional.pad(allowed, (0, len(logits) - len(allowed)))
@@ -41,24 +42,24 @@ class Grammar:
         logits.masked_fill_(~allowed.to(logits.device), float("-inf"))
 
     def accept(self, token: int) -> None:
-        """Take the token that was drawn; not one that ends the completion."""
+        """Advance by a sampled token. Do not call it for a token that ends the completion."""
         if not self._matcher.consume_token(token):
-            raise AssertionError(f"a token was drawn that the schema forbids: {self._matcher.get_error()}")
+            raise AssertionError(f"a token was sampled that the schema forbids: {self._matcher.get_error()}")
 
 
-class Grammars:
-    """Makes grammars for the tokens of one model; a schema that comes again is not read again."""
+class GrammarCompiler:
+    """Compiles schemas to grammars over the tokens of one model, and remembers the recent ones."""
 
     def __init__(self, tokenizer: "Tokenizer", *, vocabulary: int, end_ids: frozenset[int]) -> None:
         from llguidance import LLTokenizer
 
         ends = sorted(end_ids) or [0]
         self._tokenizer = LLTokenizer(tokenizer.to_str(), n_vocab=vocabulary, eos_token=ends)
-        self._compiled = lru_cache(maxsize=_REMEMBERED)(self._compile)
+        self._matcher = lru_cache(maxsize=_COMPILED_SCHEMAS)(self._compile)
 
-    def of(self, schema: str, *, end_ids: Iterable[int]) -> Grammar:
-        """Make the grammar of a completion."""
-        return Grammar(self._compiled(schema).deep_copy(), end_ids)
+    def compile(self, schema: str, *, end_ids: Iterable[int]) -> Grammar:
+        """Make the grammar of one completion."""
+        return Grammar(self._matcher(schema).deep_copy(), end_ids)
 
     def _compile(self, schema: str) -> "LLMatcher":
         from llguidance import LLMatcher
@@ -66,12 +67,12 @@ class Grammars:
         return LLMatcher(self._tokenizer, _rules(schema))
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_COMPILED_SCHEMAS)
 def check_schema(schema: str, *, what: str = "the completion") -> None:
-    """See that a model can be held to a schema, which ``what`` has.
+    """Check that llguidance can enforce a schema; ``what`` names its owner in the error.
 
     Raises:
-        InvalidRequest: it is none, or llguidance cannot hold a model to it.
+        InvalidRequest: it is not a JSON schema, or uses something that llguidance does not support.
         MissingExtra: llguidance is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""A Hugging Face causal language model whose attention reads our tree; imports torch and transformers."""
+"""A Hugging Face causal language model whose attention reads the radix tree. Imports torch and transformers."""
 
 import os
 from collections.abc import Callable, Generator, Iterable
@@ -14,51 +14,51 @@ from transformers.utils import logging as transformers_logging
 
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 
-from .attention import NAME, Chunk, Step, StepCache
-from .storage import Geometry, Store
+from .attention import NAME, BatchCache, ForwardBatch, PrefillChunk
+from .kv_cache import Geometry, KVCache
 
-_FEWEST_TOKENS, _MOST_TOKENS = 1024, 65_536
+_MIN_CACHE_TOKENS, _MAX_CACHE_TOKENS = 1024, 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Loaded weights, and what must be known about them."""
+    """Loaded weights and their dimensions."""
 
     network: Any
     geometry: Geometry
     vocabulary: int
-    limit: int
-    """The longest context that it computes exactly, in tokens."""
+    context_limit: int
+    """The longest context that the engine computes exactly, in tokens."""
     end_ids: frozenset[int]
 
-    def forward(self, ids: Tensor, positions: Tensor, wanted: Tensor | None, step: Step) -> Tensor:
-        """Logits ``[queries, vocabulary]`` of the ``wanted`` queries (None: of all)."""
+    def forward(self, ids: Tensor, positions: Tensor, wanted: Tensor | None, batch: ForwardBatch) -> Tensor:
+        """Compute the logits, ``[wanted, vocabulary]``, of the ``wanted`` queries, or of all if None."""
         output = self.network(
             input_ids=ids,
             position_ids=positions,
-            past_key_values=StepCache(step),
+            past_key_values=BatchCache(batch),
             use_cache=True,
             logits_to_keep=0 if wanted is None else wanted,
-            step=step,
+            batch=batch,
         )
         return output.logits[0]
 
-    def room(self) -> int:
-        """Count the tokens whose keys and values fit into a quarter of the free memory, 65,536 at most."""
+    def default_cache_tokens(self) -> int:
+        """Count the tokens whose keys and values fit into a quarter of the free memory: 1,024 to 65,536."""
         device = self.geometry.device
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
-        return max(_FEWEST_TOKENS, min(_MOST_TOKENS, free // 4 // self.geometry.bytes_per_token))
+        return max(_MIN_CACHE_TOKENS, min(_MAX_CACHE_TOKENS, free // 4 // self.geometry.bytes_per_token))
 
 
 def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str | None") -> Model:
-    """Load the weights in ``directory`` and compute two tokens to see that they work.
+    """Load the weights in ``directory``, and compute two tokens as a test.
 
     Raises:
-        ConfigurationError: there is no such device or dtype.
-        InvalidCheckpoint: they are missing, damaged, or of an architecture that this engine cannot run.
+        ConfigurationError: the device or dtype does not exist.
+        InvalidCheckpoint: the weights are missing or damaged, or this engine cannot run their architecture.
 
     """
-    place = _place(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    placed_on = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ConfigurationError(f"torch has no dtype {dtype!r}: use float32, bfloat16 or float16")
     load = cast(
@@ -74,23 +74,23 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
                 local_files_only=True,
                 output_loading_info=True,
             )
-        network = network.to(place).eval()
-    except Exception as error:  # a damaged file fails in many ways
+        network = network.to(placed_on).eval()
+    except Exception as error:  # damaged files raise errors of many types
         raise InvalidCheckpoint(
             f"{directory} cannot be loaded: {type(error).__name__}: {error}. "
-            "Copy config.json and the *.safetensors files again from where they came from"
+            "Copy config.json and the *.safetensors files from their source again"
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise InvalidCheckpoint(
-            f"{directory} lacks {len(missing)} of the model's weights, {missing[0]} first: "
-            "copy the *.safetensors files again from where they came from"
+            f"{directory} lacks {len(missing)} of the model's weights, such as {missing[0]}: "
+            "copy the *.safetensors files from their source again"
         )
-    model = _describe(directory, network, place)
+    model = _describe(directory, network, placed_on)
     _try_out(directory, model)
     return model
 
 
-def _place(device: str) -> torch.device:
+def _device(device: str) -> torch.device:
     try:
         return torch.empty(1, device=device).device
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
@@ -108,7 +108,7 @@ def _describe(directory: Path, network: Any, device: torch.device) -> Model:
     heads = config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     limits = [config.max_position_embeddings]
-    # Within its window, sliding attention is full attention: beyond it we would compute something else.
+    # Sliding attention equals full attention, which is all that we compute, up to the length of its window.
     if getattr(config, "sliding_window", None) and (not kinds or "sliding_attention" in kinds):
         limits.append(config.sliding_window)
     geometry = Geometry(
@@ -131,15 +131,15 @@ def _end_ids(network: Any) -> frozenset[int]:
 
 
 def _try_out(directory: Path, model: Model) -> None:
-    """Compute two tokens, so that what is wrong shows now and not in the first request."""
-    store = Store(model.geometry, tail_tokens=2)
-    step = Step(store, [], [Chunk(store.begin(2), [], 0, 2)])
-    step.advance()
+    """Compute two tokens, so that a broken model fails now and not in its first request."""
+    cache = KVCache(model.geometry, tail_capacity=2)
+    batch = ForwardBatch(cache, [], [PrefillChunk(cache.allocate(2), [], 0, 2)])
+    batch.advance()
     device = model.geometry.device
     try:
         with torch.inference_mode():
             logits = model.forward(
-                torch.tensor([[0, 0]], device=device), torch.tensor([[0, 1]], device=device), None, step
+                torch.tensor([[0, 0]], device=device), torch.tensor([[0, 1]], device=device), None, batch
             )
     except Exception as error:
         raise InvalidCheckpoint(
@@ -151,7 +151,7 @@ def _try_out(directory: Path, model: Model) -> None:
 
 
 def _free_memory() -> int:
-    """Bytes of main memory that are free, or a quarter of all where the system does not say (macOS)."""
+    """Count the bytes of free main memory; a quarter of all where the system does not report them (macOS)."""
     if "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

@@ -3,20 +3,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.engines.local.attention import Chunk, Step, plain_attention, shared_prefix_attention
-from sprint_agents.engines.local.radix import Run
-from sprint_agents.engines.local.storage import Geometry, Span, Store
+from sprint_agents.engines.local.attention import ForwardBatch, PrefillChunk, plain_attention, shared_prefix_attention
+from sprint_agents.engines.local.kv_cache import Geometry, KVCache, KVSegment
+from sprint_agents.engines.local.radix import SegmentRange
 
 pytestmark = pytest.mark.local
 
 LAYERS, WIDTH = 2, 8
 
 
-def stored(store: Store, keys: torch.Tensor) -> Span:
-    """A span that holds ``keys``, ``[layers, 2, heads, tokens, width]``."""
-    span = store.begin(keys.shape[3])
-    span.body = keys
-    return span
+def stored(cache: KVCache, keys: torch.Tensor) -> KVSegment:
+    """A segment that holds ``keys``, ``[layers, 2, heads, tokens, width]``."""
+    segment = cache.allocate(keys.shape[3])
+    segment.body = keys
+    return segment
 
 
 def naive(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
@@ -35,7 +35,7 @@ def naive(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: 
     chunks=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(1, 4)), max_size=3),
     seed=st.integers(0, 10**6),
 )
-def test_a_step_over_a_tree_is_attention_over_each_path(
+def test_a_forward_pass_over_a_tree_is_attention_over_each_path(
     heads: int,
     group: int,
     trunk: int,
@@ -43,49 +43,51 @@ def test_a_step_over_a_tree_is_attention_over_each_path(
     chunks: list[tuple[int, int, int]],
     seed: int,
 ) -> None:
-    """Branches: (tokens of the trunk they see, of their own body, of their tail); chunks: (…, done, new)."""
+    """Branches: (tokens of the trunk that they see, in their body, in their tail); chunks: (…, done, new)."""
     if not branches and not chunks:
         return
     torch.manual_seed(seed)
-    store = Store(Geometry(LAYERS, heads, group, WIDTH, torch.float32, torch.device("cpu")), tail_tokens=16)
+    cache = KVCache(Geometry(LAYERS, heads, group, WIDTH, torch.float32, torch.device("cpu")), tail_capacity=16)
 
     def fresh(tokens: int) -> torch.Tensor:
         return torch.randn(LAYERS, 2, heads, tokens, WIDTH)
 
     trunk_keys = fresh(trunk)
-    trunk_span = stored(store, trunk_keys)
+    trunk_segment = stored(cache, trunk_keys)
     paths: list[torch.Tensor] = []
-    decoding: list[list[Run[Span]]] = []
+    decoding: list[list[SegmentRange[KVSegment]]] = []
     for seen, body, tail in branches:
         seen = min(seen, trunk)
         own, tail_keys = fresh(body), fresh(tail + 1)
-        runs = [Run(trunk_span, 0, seen)] if seen else []
-        decoding.append([*runs, Run(stored(store, own), 0, body)] if body else runs)
+        runs = [SegmentRange(trunk_segment, 0, seen)] if seen else []
+        decoding.append([*runs, SegmentRange(stored(cache, own), 0, body)] if body else runs)
         paths.append(torch.cat([trunk_keys[:, :, :, :seen], own, tail_keys], 3))
-        span = store.begin(0)
-        store.join(span)
-        span.tail = tail
-    store.make_room()
-    for span, path in zip(store.rows, paths, strict=True):
-        assert store.slab is not None
-        store.slab[:, :, span.row, :, : span.tail] = path[:, :, :, path.shape[3] - span.tail - 1 : -1]
-    parts: list[Chunk] = []
+        segment = cache.allocate(0)
+        cache.add_tail(segment)
+        segment.tail_length = tail
+    cache.make_room()
+    for segment, path in zip(cache.rows, paths, strict=True):
+        assert cache.slab is not None
+        cache.slab[:, :, segment.row, :, : segment.tail_length] = path[
+            :, :, :, path.shape[3] - segment.tail_length - 1 : -1
+        ]
+    prefills: list[PrefillChunk] = []
     for seen, done, tokens in chunks:
         seen = min(seen, trunk)
         keys = fresh(done + tokens)
-        span = store.begin(done + tokens)
-        assert span.body is not None
-        span.body[:, :, :, :done] = keys[:, :, :, :done]
-        parts.append(Chunk(span, [Run(trunk_span, 0, seen)] if seen else [], done, tokens))
+        segment = cache.allocate(done + tokens)
+        assert segment.body is not None
+        segment.body[:, :, :, :done] = keys[:, :, :, :done]
+        prefills.append(PrefillChunk(segment, [SegmentRange(trunk_segment, 0, seen)] if seen else [], done, tokens))
         path = torch.cat([trunk_keys[:, :, :, :seen], keys], 3)
         paths += [path[:, :, :, : seen + done + index + 1] for index in range(tokens)]
-    step = Step(store, decoding, parts)
-    step.advance()
+    batch = ForwardBatch(cache, decoding, prefills)
+    batch.advance()
     for layer in range(LAYERS):
         new = torch.stack([path[layer, :, :, -1] for path in paths], 2)
-        step.write(layer, new[0], new[1])
+        batch.write(layer, new[0], new[1])
         query = torch.randn(heads * group, len(paths), WIDTH)
-        found = step.attend(layer, query, scale=0.3)
+        found = batch.attend(layer, query, scale=0.3)
         for index, path in enumerate(paths):
             expected = naive(query[:, index], path[layer, 0], path[layer, 1], 0.3)
             torch.testing.assert_close(found[index], expected, atol=1e-5, rtol=1e-4)
@@ -109,5 +111,5 @@ def test_attention_of_another_kind_is_refused(unsupported: dict[str, object]) ->
     nothing = torch.zeros(0)
     with pytest.raises(NotImplementedError):
         shared_prefix_attention(
-            torch.nn.Identity(), nothing, nothing, nothing, None, scaling=1.0, step=None, **unsupported
+            torch.nn.Identity(), nothing, nothing, nothing, None, scaling=1.0, batch=None, **unsupported
         )

@@ -10,7 +10,7 @@ import pytest
 
 from sprint_agents.engines.local import LocalEngine
 from sprint_agents.errors import ConfigurationError, EngineUnavailable, InvalidCheckpoint, MissingExtra
-from tests.engines.contract import ask, request_of
+from sprint_agents.testing.contract import complete, request_of
 
 from .test_engine import context_of
 
@@ -48,10 +48,10 @@ def test_its_name_is_the_manifest_s_or_the_folder_s(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: shutil.rmtree(folder), "is no directory"),
+        (lambda folder: shutil.rmtree(folder), "is not a directory"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config.json cannot be read: .*Copy it again"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "names no model_type"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "has no model_type"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"tokenizer.json cannot be read: .*Copy it"),
@@ -111,10 +111,10 @@ def test_the_first_use_says_it_too_and_so_does_the_next(copy: Path) -> None:
         engine = LocalEngine(copy, threads=1)
         for _ in range(2):
             with pytest.raises(InvalidCheckpoint, match="lacks"):
-                await ask(engine, request_of(context_of(5)))
+                await complete(engine, request_of(context_of(5)))
         await engine.aclose()
         with pytest.raises(EngineUnavailable, match="closed"):
-            await ask(engine, request_of(context_of(5)))
+            await complete(engine, request_of(context_of(5)))
 
     asyncio.run(main())
 
@@ -150,7 +150,7 @@ def test_another_precision_works(copy: Path) -> None:
     async def main() -> None:
         async with LocalEngine(copy, dtype="bfloat16", threads=1, prefill_chunk=5) as engine:
             answers = await asyncio.gather(
-                *(ask(engine, request_of(context_of(*range(20), last), max_tokens=30)) for last in range(4))
+                *(complete(engine, request_of(context_of(*range(20), last), max_tokens=30)) for last in range(4))
             )
             assert [len(answer.ids) for answer in answers] == [30] * 4
 

@@ -1,14 +1,17 @@
+from pathlib import Path
+
 import pytest
 
 from sprint_agents.engines.local import LocalEngine
-from tests.engines import contract
+from sprint_agents.testing.contract import EngineContract
 
 pytestmark = pytest.mark.local
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-def test_it_keeps_the_contract(check, make_engine) -> None:
-    async def make() -> LocalEngine:
-        return make_engine()
+class TestLocalEngine(EngineContract):
+    @pytest.fixture(autouse=True)
+    def written(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
 
-    check(contract.Subject(make))
+    async def make_engine(self) -> LocalEngine:
+        return LocalEngine(self.checkpoint, threads=1)

@@ -14,7 +14,7 @@ from sprint_agents.engine import Sampling
 from sprint_agents.engines.local import LocalEngine, LocalStatistics
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest
 from sprint_agents.nano import nano_path
-from tests.engines.contract import Answer, ask, request_of
+from sprint_agents.testing.contract import Completion, complete, request_of
 
 from .conftest import CONTEXT, VOCABULARY
 
@@ -45,7 +45,7 @@ def test_greedy_tokens_are_those_of_generate(model: str, checkpoints, make_engin
         async with make_engine(checkpoints[model], prefill_chunk=32) as engine:
             prompts = [some_ids(length, seed=length) for length in (1, 2, 31, 100, 33)]
             answers = await asyncio.gather(
-                *(ask(engine, request_of(context_of(*ids), max_tokens=40)) for ids in prompts)
+                *(complete(engine, request_of(context_of(*ids), max_tokens=40)) for ids in prompts)
             )
             for ids, answer in zip(prompts, answers, strict=True):
                 assert answer.ids == generate(ids, 40, model=model)
@@ -60,7 +60,9 @@ def test_forks_of_a_cold_prefix_compute_it_once(model: str, checkpoints, make_en
         async with make_engine(checkpoints[model], prefill_chunk=50) as engine:
             prefix = some_ids(120)
             forks = [[*prefix, first, *some_ids(first % 5, seed=first)] for first in range(10, 30)]
-            answers = await asyncio.gather(*(ask(engine, request_of(context_of(*ids), max_tokens=12)) for ids in forks))
+            answers = await asyncio.gather(
+                *(complete(engine, request_of(context_of(*ids), max_tokens=12)) for ids in forks)
+            )
             for ids, answer in zip(forks, answers, strict=True):
                 assert answer.ids == generate(ids, 12, model=model)
             assert [answer.finish.cached_tokens for answer in answers] == [0] + [120] * 19
@@ -78,7 +80,7 @@ def test_the_size_of_a_chunk_changes_nothing(prefill_chunk: int, make_engine: Ma
         async with make_engine(prefill_chunk=prefill_chunk) as engine:
             prompts = [some_ids(90), some_ids(45) + some_ids(50, seed=1), some_ids(10, seed=2)]
             answers = await asyncio.gather(
-                *(ask(engine, request_of(context_of(*ids), max_tokens=10)) for ids in prompts)
+                *(complete(engine, request_of(context_of(*ids), max_tokens=10)) for ids in prompts)
             )
             assert [answer.ids for answer in answers] == [generate(ids, 10) for ids in prompts]
 
@@ -89,8 +91,8 @@ def test_a_repeated_prompt_is_read_from_the_cache_but_for_its_last_token(make_en
     async def main() -> None:
         async with make_engine() as engine:
             context = context_of(*some_ids(50))
-            first = await ask(engine, request_of(context))
-            again = await asyncio.gather(*(ask(engine, request_of(context)) for _ in range(3)))
+            first = await complete(engine, request_of(context))
+            again = await asyncio.gather(*(complete(engine, request_of(context)) for _ in range(3)))
             assert first.finish.cached_tokens == 0
             assert [answer.finish.cached_tokens for answer in again] == [49] * 3
             assert [answer.ids for answer in again] == [first.ids] * 3
@@ -102,9 +104,9 @@ def test_generated_tokens_are_cached_too(make_engine: Make, generate: Generate) 
     async def main() -> None:
         async with make_engine() as engine:
             ids = some_ids(40)
-            first = await ask(engine, request_of(context_of(*ids), max_tokens=30))
+            first = await complete(engine, request_of(context_of(*ids), max_tokens=30))
             longer = [*ids, *first.ids, *some_ids(5, seed=1)]
-            second = await ask(engine, request_of(context_of(*longer)))
+            second = await complete(engine, request_of(context_of(*longer)))
             # All but the last generated token, whose keys nothing had needed yet.
             assert second.finish.cached_tokens == 40 + 29
             assert second.ids == generate(longer, 8)
@@ -122,8 +124,8 @@ def test_a_conversation_of_short_turns_is_computed_once(make_engine: Make, gener
                 # Beside each turn another branch goes on from the middle of the conversation.
                 beside = [*ids[: len(ids) // 2], 7]
                 answer, other = await asyncio.gather(
-                    ask(engine, request_of(context_of(*ids), max_tokens=15)),
-                    ask(engine, request_of(context_of(*beside), max_tokens=15)),
+                    complete(engine, request_of(context_of(*ids), max_tokens=15)),
+                    complete(engine, request_of(context_of(*beside), max_tokens=15)),
                 )
                 assert answer.finish.cached_tokens == known
                 assert (answer.ids, other.ids) == (generate(ids, 15), generate(beside, 15))
@@ -138,13 +140,13 @@ def test_forks_share_what_is_still_being_decoded(make_engine: Make, generate: Ge
         async with make_engine(cache_tokens=4096, max_running=100) as engine:  # tails of 20 tokens
             ids = some_ids(40)
             written: list[int] = []
-            answers: list[tuple[list[int], asyncio.Task[Answer]]] = []
+            answers: list[tuple[list[int], asyncio.Task[Completion]]] = []
             async for chunk in engine.complete(request_of(context_of(*ids), max_tokens=150)):
                 for token in chunk.ids:
                     written.append(token)
                     if len(written) % 15 == 0:
                         fork = [*ids, *written, 7]
-                        answers.append((fork, asyncio.create_task(ask(engine, request_of(context_of(*fork))))))
+                        answers.append((fork, asyncio.create_task(complete(engine, request_of(context_of(*fork))))))
             assert written == generate(ids, 150)
             assert len(answers) == 10
             for fork, task in answers:
@@ -161,10 +163,12 @@ def test_branches_that_say_the_same_are_both_right(make_engine: Make, generate: 
     async def main() -> None:
         async with make_engine() as engine:
             ids = some_ids(20)
-            twins = await asyncio.gather(*(ask(engine, request_of(context_of(*ids), max_tokens=60)) for _ in range(4)))
+            twins = await asyncio.gather(
+                *(complete(engine, request_of(context_of(*ids), max_tokens=60)) for _ in range(4))
+            )
             assert [twin.ids for twin in twins] == [generate(ids, 60)] * 4
             longer = [*ids, *twins[0].ids, 9]
-            assert (await ask(engine, request_of(context_of(*longer)))).ids == generate(longer, 8)
+            assert (await complete(engine, request_of(context_of(*longer)))).ids == generate(longer, 8)
             check_at_rest(engine.statistics())  # the duplicates are gone
 
     asyncio.run(main())
@@ -174,9 +178,9 @@ def test_no_tokens_fill_the_cache(make_engine: Make) -> None:
     async def main() -> None:
         async with make_engine() as engine:
             context = context_of(*some_ids(30))
-            assert (await ask(engine, request_of(context, max_tokens=0))).finish.cached_tokens == 0
-            assert (await ask(engine, request_of(context, max_tokens=0))).finish.cached_tokens == 29
-            assert (await ask(engine, request_of(context.extend([5], "")))).finish.cached_tokens == 30
+            assert (await complete(engine, request_of(context, max_tokens=0))).finish.cached_tokens == 0
+            assert (await complete(engine, request_of(context, max_tokens=0))).finish.cached_tokens == 29
+            assert (await complete(engine, request_of(context.extend([5], "")))).finish.cached_tokens == 30
             assert engine.statistics().computed_tokens == 30 + 1
 
     asyncio.run(main())
@@ -187,13 +191,13 @@ def test_old_contexts_are_forgotten_when_the_cache_is_full(make_engine: Make, ge
         async with make_engine(cache_tokens=200) as engine:
             kept = some_ids(50)
             for seed in range(1, 12):
-                await ask(engine, request_of(context_of(*kept), max_tokens=1))
+                await complete(engine, request_of(context_of(*kept), max_tokens=1))
                 ids = some_ids(60, seed=seed)
-                assert (await ask(engine, request_of(context_of(*ids), max_tokens=20))).ids == generate(ids, 20)
+                assert (await complete(engine, request_of(context_of(*ids), max_tokens=20))).ids == generate(ids, 20)
                 assert engine.statistics().stored_tokens <= 200
             # What was used all the time is still there, what came first is not.
-            assert (await ask(engine, request_of(context_of(*kept)))).finish.cached_tokens == 49
-            first = await ask(engine, request_of(context_of(*some_ids(60, seed=1))))
+            assert (await complete(engine, request_of(context_of(*kept)))).finish.cached_tokens == 49
+            first = await complete(engine, request_of(context_of(*some_ids(60, seed=1))))
             assert first.finish.cached_tokens == 0
 
     asyncio.run(main())
@@ -204,7 +208,7 @@ def test_branches_wait_or_start_again_when_memory_is_short(make_engine: Make, ge
         async with make_engine(cache_tokens=300, max_running=8) as engine:
             prompts = [[10 + seed, *some_ids(19, seed=seed)] for seed in range(8)]
             answers = await asyncio.gather(
-                *(ask(engine, request_of(context_of(*ids), max_tokens=100)) for ids in prompts)
+                *(complete(engine, request_of(context_of(*ids), max_tokens=100)) for ids in prompts)
             )
             assert [answer.ids for answer in answers] == [generate(ids, 100) for ids in prompts]
             statistics = engine.statistics()
@@ -220,7 +224,7 @@ def test_more_branches_than_may_run_wait_their_turn(make_engine: Make) -> None:
     async def main() -> None:
         async with make_engine(max_running=2) as engine:
             contexts = [context_of(*some_ids(9, seed=seed)) for seed in range(7)]
-            answers = await asyncio.gather(*(ask(engine, request_of(context)) for context in contexts))
+            answers = await asyncio.gather(*(complete(engine, request_of(context)) for context in contexts))
             assert all(len(answer.ids) == 8 for answer in answers)
             check_at_rest(engine.statistics())
 
@@ -231,12 +235,12 @@ def test_a_context_that_does_not_fit_is_refused(make_engine: Make) -> None:
     async def main() -> None:
         async with make_engine() as engine:
             with pytest.raises(ContextOverflow) as caught:
-                await ask(engine, request_of(context_of(*some_ids(CONTEXT))))
+                await complete(engine, request_of(context_of(*some_ids(CONTEXT))))
             assert (caught.value.tokens, caught.value.limit) == (CONTEXT + 1, CONTEXT)
         async with make_engine(cache_tokens=100) as engine:
             with pytest.raises(ContextOverflow):
-                await ask(engine, request_of(context_of(*some_ids(100))))
-            assert (await ask(engine, request_of(context_of(*some_ids(100)), max_tokens=0))).ids == []
+                await complete(engine, request_of(context_of(*some_ids(100))))
+            assert (await complete(engine, request_of(context_of(*some_ids(100)), max_tokens=0))).ids == []
 
     asyncio.run(main())
 
@@ -245,7 +249,7 @@ def test_a_completion_ends_where_the_model_s_context_ends(make_engine: Make, gen
     async def main() -> None:
         async with make_engine() as engine:
             ids = some_ids(CONTEXT - 5)
-            answer = await ask(engine, request_of(context_of(*ids), max_tokens=100))
+            answer = await complete(engine, request_of(context_of(*ids), max_tokens=100))
             assert answer.ids == generate(ids, 5)
             assert answer.finish.reason == "length"
 
@@ -256,10 +260,10 @@ def test_a_sliding_window_bounds_the_context(checkpoints, make_engine: Make, gen
     async def main() -> None:
         async with make_engine(checkpoints["window"]) as engine:
             ids = some_ids(60)
-            answer = await ask(engine, request_of(context_of(*ids), max_tokens=100))
+            answer = await complete(engine, request_of(context_of(*ids), max_tokens=100))
             assert answer.ids == generate(ids, 36, model="window")
             with pytest.raises(ContextOverflow, match="96"):
-                await ask(engine, request_of(context_of(*some_ids(96))))
+                await complete(engine, request_of(context_of(*some_ids(96))))
 
     asyncio.run(main())
 
@@ -275,7 +279,7 @@ def test_the_model_s_end_token_ends_a_completion(
 
     async def main() -> None:
         async with make_engine(tmp_path) as engine:
-            answer = await ask(engine, request_of(context_of(*ids), max_tokens=20))
+            answer = await complete(engine, request_of(context_of(*ids), max_tokens=20))
             assert answer.ids == whole[: whole.index(end) + 1]
             assert (answer.finish.reason, answer.finish.matched) == ("stop", end)
 
@@ -293,12 +297,12 @@ def test_a_seed_gives_the_same_tokens_whatever_runs_beside_it(make_engine: Make)
     async def main() -> None:
         async with make_engine() as engine:
             ids = some_ids(30)
-            alone = await ask(engine, request_of(**draw(ids, 3)))
+            alone = await complete(engine, request_of(**draw(ids, 3)))
             beside = [request_of(**draw(some_ids(20 + seed, seed=seed), None)) for seed in range(12)]
             among, other, *_ = await asyncio.gather(
-                ask(engine, request_of(**draw(ids, 3))),
-                ask(engine, request_of(**draw(ids, 4))),
-                *(ask(engine, request) for request in beside),
+                complete(engine, request_of(**draw(ids, 3))),
+                complete(engine, request_of(**draw(ids, 4))),
+                *(complete(engine, request) for request in beside),
             )
             assert among.ids == alone.ids != other.ids
 
@@ -311,7 +315,7 @@ def test_a_failure_of_the_model_reaches_the_readers_and_passes(make_engine: Make
     async def main() -> None:
         async with make_engine() as engine:
             context = context_of(*some_ids(20))
-            whole = (await ask(engine, request_of(context))).ids
+            whole = (await complete(engine, request_of(context))).ids
             forward, calls = model.Model.forward, []
 
             def failing(*arguments: object) -> object:
@@ -323,13 +327,13 @@ def test_a_failure_of_the_model_reaches_the_readers_and_passes(make_engine: Make
             with monkeypatch.context() as patch:
                 patch.setattr(model.Model, "forward", failing)
                 results = await asyncio.gather(
-                    *(ask(engine, request_of(context, max_tokens=50)) for _ in range(3)), return_exceptions=True
+                    *(complete(engine, request_of(context, max_tokens=50)) for _ in range(3)), return_exceptions=True
                 )
             assert [type(result) for result in results] == [EngineUnavailable] * 3
             assert all(isinstance(result.__cause__, RuntimeError) for result in results)
             assert engine.statistics().failed == 3
             check_at_rest(engine.statistics())
-            assert (await ask(engine, request_of(context))).ids == whole
+            assert (await complete(engine, request_of(context))).ids == whole
 
     asyncio.run(main())
 
@@ -344,7 +348,7 @@ def test_a_loop_that_is_gone_leaves_nothing_running(make_engine: Make) -> None:
     async def main() -> None:
         async with engine:
             while engine.statistics().running:
-                await ask(engine, request_of(context_of(5), max_tokens=1))
+                await complete(engine, request_of(context_of(5), max_tokens=1))
             assert engine.statistics().aborted == 1
             check_at_rest(engine.statistics())
 
@@ -355,7 +359,7 @@ def test_a_loop_that_is_gone_leaves_nothing_running(make_engine: Make) -> None:
 def test_closing_while_it_loads_is_fine(make_engine: Make) -> None:
     async def main() -> None:
         engine = make_engine()
-        loading = asyncio.create_task(ask(engine, request_of(context_of(5))))
+        loading = asyncio.create_task(complete(engine, request_of(context_of(5))))
         await asyncio.sleep(0)
         await engine.aclose()
         with pytest.raises(EngineUnavailable, match="closed"):
@@ -369,7 +373,7 @@ def test_an_engine_that_was_never_used_closes(make_engine: Make) -> None:
     assert asdict(engine.statistics()) == asdict(LocalStatistics())
     asyncio.run(engine.aclose())
     with pytest.raises(EngineUnavailable, match="closed"):
-        asyncio.run(ask(engine, request_of(context_of(5))))
+        asyncio.run(complete(engine, request_of(context_of(5))))
 
 
 def test_ids_that_are_none_are_refused(make_engine: Make) -> None:
@@ -377,7 +381,7 @@ def test_ids_that_are_none_are_refused(make_engine: Make) -> None:
         engine = make_engine()
         for wrong in ([VOCABULARY], [-1]):
             with pytest.raises(InvalidRequest):
-                await ask(engine, request_of(context_of(*wrong)))
+                await complete(engine, request_of(context_of(*wrong)))
         with pytest.raises(InvalidRequest):
             await engine.decode([-1])
         await engine.aclose()

@@ -11,7 +11,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
 from sprint_agents.engines.local import LocalEngine
 from sprint_agents.errors import InvalidRequest, MissingExtra
-from tests.engines.contract import Answer, ask
+from sprint_agents.testing.contract import Completion, complete
 
 pytestmark = pytest.mark.local
 Make = Callable[..., LocalEngine]
@@ -41,15 +41,15 @@ def request(text: str, **changes: Any) -> Request:
     return Request(context=context, **{**fields, **changes})
 
 
-def answers(make: Make, *requests: Request, **options: int) -> list[Answer]:
-    async def main() -> list[Answer]:
+def answers(make: Make, *requests: Request, **options: int) -> list[Completion]:
+    async def main() -> list[Completion]:
         async with make(**options) as engine:
-            return await asyncio.gather(*(ask(engine, each) for each in requests))
+            return await asyncio.gather(*(complete(engine, each) for each in requests))
 
     return asyncio.run(main())
 
 
-def held(answer: Answer) -> Any:
+def held(answer: Completion) -> Any:
     assert answer.text.endswith("<|end|>")
     assert answer.finish.reason == "stop"
     assert answer.finish.matched == 0  # the model's own end, the only thing that was left

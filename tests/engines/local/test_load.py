@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sprint_agents.engines.local import LocalEngine
 from sprint_agents.errors import EngineUnavailable
-from tests.engines.contract import ask, request_of
+from sprint_agents.testing.contract import complete, request_of
 
 from .test_engine import MODELS, Generate, Make, check_at_rest, context_of, some_ids
 
@@ -31,7 +31,7 @@ def test_whatever_comes_and_goes_every_completion_is_right(
         start = choose.choice(known)
         start = start[: choose.randrange(1, len(start) + 1)] if choose.random() < 0.5 else start
         ids = (start + choose.choices(range(4, 12), k=choose.choice([0, 1, 2, 5, 30])))[:180]
-        answer = await ask(engine, request_of(context_of(*ids), max_tokens=choose.choice([1, 5, 30, 60])))
+        answer = await complete(engine, request_of(context_of(*ids), max_tokens=choose.choice([1, 5, 30, 60])))
         known.append(ids + answer.ids)
         done.append((ids, answer.ids))
 

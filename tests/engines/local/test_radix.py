@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sprint_agents.engines.local.radix import RadixTree, Run, common_prefix
+from sprint_agents.engines.local.radix import RadixTree, SegmentRange, common_prefix
 
 sequences = st.lists(st.integers(0, 2), max_size=8)
 
 
 @dataclass(eq=False)
 class Tape:
-    """A span that remembers the tokens it was given."""
+    """A segment that remembers the tokens it was given."""
 
     tokens: list[int] = field(default_factory=list[int])
 
@@ -21,12 +21,12 @@ class Tape:
         del self.tokens[stop:]
 
 
-def spelled(runs: list[Run[Tape]]) -> list[int]:
-    return [token for run in runs for token in run.span.tokens[run.start : run.stop]]
+def spelled(ranges: list[SegmentRange[Tape]]) -> list[int]:
+    return [token for found in ranges for token in found.segment.tokens[found.start : found.stop]]
 
 
 def stored(tree: RadixTree[Tape], ids: list[int]) -> None:
-    """Insert a whole sequence, in a span that holds what the tree has not, as a request does."""
+    """Insert a whole sequence, in a segment that holds what the tree has not, as a request does."""
     node, length = tree.match(ids)
     tree.pin(node)
     node = tree.insert(node, ids[length:], Tape(ids[length:]), 0)
@@ -44,7 +44,7 @@ def test_a_match_is_exact_to_the_token() -> None:
     tree: RadixTree[Tape] = RadixTree()
     stored(tree, [1, 2, 3, 4])
     node, length = tree.match([1, 2, 9])
-    assert (length, spelled(tree.runs(node))) == (2, [1, 2])
+    assert (length, spelled(tree.ranges(node))) == (2, [1, 2])
     assert tree.match([1, 2, 3, 4, 5])[1] == 4
     assert tree.match([2])[1] == 0
     assert tree.tokens == 4
@@ -55,8 +55,8 @@ def test_what_one_request_stored_is_one_run_however_often_it_was_split() -> None
     stored(tree, [1, 2, 3, 4])
     for stop in (1, 3, 2):
         tree.match([1, 2, 3, 4][:stop])
-    (run,) = tree.runs(tree.match([1, 2, 3, 4])[0])
-    assert (run.start, run.stop) == (0, 4)
+    (found,) = tree.ranges(tree.match([1, 2, 3, 4])[0])
+    assert (found.start, found.stop) == (0, 4)
 
 
 def test_a_branch_that_says_what_is_known_goes_on_below_it() -> None:
@@ -65,16 +65,19 @@ def test_a_branch_that_says_what_is_known_goes_on_below_it() -> None:
     mine = Tape([1, 2, 8])
     tree.pin(tree.root)
     end = tree.insert(tree.root, [1, 2, 8], mine, 0)
-    assert [(run.span is mine, run.start, run.stop) for run in tree.runs(end)] == [(False, 0, 2), (True, 2, 3)]
+    assert [(found.segment is mine, found.start, found.stop) for found in tree.ranges(end)] == [
+        (False, 0, 2),
+        (True, 2, 3),
+    ]
     assert tree.tokens == 4
 
 
 def test_a_growing_branch_stays_one_node() -> None:
     tree: RadixTree[Tape] = RadixTree()
-    span, node = Tape([5, 6, 7]), tree.root
+    segment, node = Tape([5, 6, 7]), tree.root
     tree.pin(node)
     for at in range(3):
-        node = tree.insert(node, span.tokens[at : at + 1], span, at)
+        node = tree.insert(node, segment.tokens[at : at + 1], segment, at)
     assert [piece.tokens for piece in tree.nodes()] == [[5, 6, 7]]
     assert (tree.tokens, tree.pinned_tokens) == (3, 3)
 
@@ -103,12 +106,12 @@ def test_what_is_pinned_stays() -> None:
 
 def test_forgetting_a_leaf_shortens_its_span() -> None:
     tree: RadixTree[Tape] = RadixTree()
-    span = Tape([1, 2, 3, 4])
+    segment = Tape([1, 2, 3, 4])
     tree.pin(tree.root)
-    tree.unpin(tree.insert(tree.root, span.tokens, span, 0))
+    tree.unpin(tree.insert(tree.root, segment.tokens, segment, 0))
     tree.pin(tree.match([1, 2, 3])[0])
     tree.evict(1)
-    assert span.tokens == [1, 2, 3]
+    assert segment.tokens == [1, 2, 3]
 
 
 class Trees(RuleBasedStateMachine):
@@ -132,7 +135,7 @@ class Trees(RuleBasedStateMachine):
     def match(self, ids: list[int]) -> None:
         node, length = self.tree.match(ids)
         assert length == max([len(known) for known in self.known & self.prefixes(ids)], default=0)
-        assert spelled(self.tree.runs(node)) == ids[:length]
+        assert spelled(self.tree.ranges(node)) == ids[:length]
 
     @rule(ids=sequences)
     def pin(self, ids: list[int]) -> None:
@@ -179,8 +182,8 @@ class Trees(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_stored_that_is_not_in_the_tree(self) -> None:
-        spans = {id(node.span): node.span for node in self.tree.nodes()}
-        assert sum(len(span.tokens) for span in spans.values() if span) == self.tree.tokens
+        segments = {id(node.segment): node.segment for node in self.tree.nodes()}
+        assert sum(len(segment.tokens) for segment in segments.values() if segment) == self.tree.tokens
 
 
 TestTrees = Trees.TestCase
@@ -191,4 +194,4 @@ def test_runs_spell_every_prefix(stop: int) -> None:
     tree: RadixTree[Tape] = RadixTree()
     stored(tree, [1, 2])
     stored(tree, [1, 2, 3])
-    assert spelled(tree.runs(tree.match([1, 2, 3][:stop])[0])) == [1, 2, 3][:stop]
+    assert spelled(tree.ranges(tree.match([1, 2, 3][:stop])[0])) == [1, 2, 3][:stop]

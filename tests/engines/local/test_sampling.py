@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.engine import Sampling
-from sprint_agents.engines.local.sampling import Draw, draw
+from sprint_agents.engines.local.sampling import Sampler, sample
 
 pytestmark = pytest.mark.local
 
@@ -14,8 +14,8 @@ LOGITS = torch.tensor([[0.0, 3.0, 1.0, 2.0, -4.0]])
 
 
 def tokens(sampling: Sampling, *, count: int, logits: torch.Tensor = LOGITS) -> list[int]:
-    branch = Draw(sampling)
-    return [draw(logits, [branch])[0] for _ in range(count)]
+    sampler = Sampler(sampling)
+    return [sample(logits, [sampler])[0] for _ in range(count)]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(temperature=1e-30), Sampling(top_k=1)])
@@ -65,7 +65,7 @@ samplings = st.builds(
 
 
 @given(st.lists(samplings, min_size=1, max_size=5), st.integers(0, 99))
-def test_a_branch_draws_the_same_whatever_stands_beside_it(batch: list[Sampling], seed: int) -> None:
+def test_a_sequence_draws_the_same_whatever_runs_beside_it(batch: list[Sampling], seed: int) -> None:
     logits = torch.randn(len(batch), 30, generator=torch.Generator().manual_seed(seed))
-    alone = [draw(logits[row : row + 1], [Draw(sampling)])[0] for row, sampling in enumerate(batch)]
-    assert draw(logits, [Draw(sampling) for sampling in batch]) == alone
+    alone = [sample(logits[row : row + 1], [Sampler(sampling)])[0] for row, sampling in enumerate(batch)]
+    assert sample(logits, [Sampler(sampling) for sampling in batch]) == alone

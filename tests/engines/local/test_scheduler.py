@@ -2,9 +2,9 @@ import pytest
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
-from sprint_agents.engines.local.branch import Branch
 from sprint_agents.engines.local.model import load_model
 from sprint_agents.engines.local.scheduler import Scheduler
+from sprint_agents.engines.local.sequence import TokenSequence
 
 pytestmark = pytest.mark.local
 
@@ -15,15 +15,15 @@ def scheduler(checkpoint, byte_tokenizer) -> Scheduler:
     return Scheduler(model, byte_tokenizer, cache_tokens=None, prefill_chunk=10, max_running=100)
 
 
-def submit(scheduler: Scheduler, ids: list[int], *, tokens: int) -> Branch:
+def submit(scheduler: Scheduler, ids: list[int], *, tokens: int) -> TokenSequence:
     request = Request(id="", context=Context(), max_tokens=tokens, sampling=Sampling(temperature=0))
     return scheduler.submit(request, [*ids])
 
 
-def finish(scheduler: Scheduler, *branches: Branch) -> None:
-    ended: set[Branch] = set()
-    while not ended.issuperset(branches):
-        ended |= {branch for branch, piece in scheduler.step() if piece.finish}
+def finish(scheduler: Scheduler, *sequences: TokenSequence) -> None:
+    ended: set[TokenSequence] = set()
+    while not ended.issuperset(sequences):
+        ended |= {sequence for sequence, output in scheduler.step() if output.finish}
 
 
 def test_a_long_prompt_does_not_stall_decoding(scheduler: Scheduler) -> None:
@@ -38,8 +38,8 @@ def test_a_long_prompt_does_not_stall_decoding(scheduler: Scheduler) -> None:
 
 
 def test_short_prompts_are_computed_in_one_step(scheduler: Scheduler) -> None:
-    branches = [submit(scheduler, [first, 5], tokens=2) for first in range(10, 14)]
-    assert {branch for branch, _ in scheduler.step()} == {*branches}
+    sequences = [submit(scheduler, [first, 5], tokens=2) for first in range(10, 14)]
+    assert {sequence for sequence, _ in scheduler.step()} == {*sequences}
 
 
 def test_only_the_branches_of_a_common_prefix_wait_for_it(scheduler: Scheduler) -> None:
@@ -52,7 +52,7 @@ def test_only_the_branches_of_a_common_prefix_wait_for_it(scheduler: Scheduler) 
     assert [*scheduler.waiting] == [follower, partly]
     scheduler.step()
     assert [*scheduler.waiting] == [follower]
-    assert other.done == 1
+    assert other.computed == 1
     finish(scheduler, leader, follower)
     assert (leader.cached_tokens, partly.cached_tokens, follower.cached_tokens) == (0, 10, 30)
 
@@ -63,25 +63,25 @@ def test_a_leader_that_stops_is_replaced(scheduler: Scheduler) -> None:
     scheduler.step()
     scheduler.remove(leader)
     finish(scheduler, *followers)
-    assert [branch.cached_tokens for branch in followers] == [10, 30]
+    assert [sequence.cached_tokens for sequence in followers] == [10, 30]
 
 
-def test_a_conversation_becomes_one_run(scheduler: Scheduler) -> None:
+def test_a_conversation_becomes_one_range(scheduler: Scheduler) -> None:
     ids = [40]
     for _ in range(6):
-        branch = submit(scheduler, [*ids, 5, 6], tokens=10)
-        finish(scheduler, branch)
-        ids = branch.tokens
+        sequence = submit(scheduler, [*ids, 5, 6], tokens=10)
+        finish(scheduler, sequence)
+        ids = sequence.tokens
     node, length = scheduler.tree.match(ids)
     assert length == len(ids) - 1
-    assert len(scheduler.tree.runs(node)) == 1
+    assert len(scheduler.tree.ranges(node)) == 1
 
 
 def test_a_fork_stores_its_own_tokens_only(scheduler: Scheduler) -> None:
     prefix = [*range(50, 150)]
     finish(scheduler, submit(scheduler, prefix, tokens=0))
-    assert scheduler.store.tokens == 100
+    assert scheduler.cache.tokens == 100
     forks = [submit(scheduler, [*prefix, last, 7], tokens=20) for last in range(4)]
     finish(scheduler, *forks)
     # Of 2 + 20 tokens the last one generated needs no keys.
-    assert scheduler.store.tokens == scheduler.tree.tokens == 100 + 4 * 21
+    assert scheduler.cache.tokens == scheduler.tree.tokens == 100 + 4 * 21

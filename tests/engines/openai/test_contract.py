@@ -1,6 +1,6 @@
 """The promises of every engine, kept on servers that behave like a model, in each way that servers treat stops."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from sprint_agents.engine import Engine
 from sprint_agents.engines.openai import OpenAIEngine, ServerName
 from sprint_agents.nano import nano_path
-from tests.engines import contract
+from sprint_agents.testing.contract import EngineContract
 
 from .scripted import served, writes
 
@@ -40,18 +40,14 @@ def sglang() -> Iterator[str]:
         yield server.base
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-@pytest.mark.parametrize("kind", ["hosted", "vllm", "sglang"])
-def test_a_chat_keeps_the_contract(
-    check: Callable[[contract.Subject], None], kind: str, request: pytest.FixtureRequest
-) -> None:
-    url: str = request.getfixturevalue(kind)
-    server: ServerName = "other" if kind == "hosted" else kind  # type: ignore[assignment]
+class TestChat(EngineContract):
+    @pytest.fixture(autouse=True, params=["hosted", "vllm", "sglang"])
+    def served(self, request: pytest.FixtureRequest) -> None:
+        self.url: str = request.getfixturevalue(request.param)
+        self.server: ServerName = "other" if request.param == "hosted" else request.param
 
-    async def make() -> OpenAIEngine:
-        return OpenAIEngine(url, model="tiny", server=server)
-
-    check(contract.Subject(make))
+    async def make_engine(self) -> OpenAIEngine:
+        return OpenAIEngine(self.url, model="tiny", server=self.server)
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +65,13 @@ def in_tokens() -> Iterator[str]:
         yield server.base
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=contract.name_of)
-def test_completions_keep_the_contract(check: Callable[[contract.Subject], None], in_tokens: str) -> None:
-    async def make() -> OpenAIEngine:
-        return OpenAIEngine(in_tokens, model="tiny", api="completions", server="vllm", tokenizer=nano_path())
+class TestCompletions(EngineContract):
+    @pytest.fixture(autouse=True)
+    def served(self, in_tokens: str) -> None:
+        self.url = in_tokens
 
-    check(contract.Subject(make))
+    async def make_engine(self) -> OpenAIEngine:
+        return OpenAIEngine(self.url, model="tiny", api="completions", server="vllm", tokenizer=nano_path())
 
 
 def test_what_it_is() -> None:

@@ -1,4 +1,4 @@
-"""The text of a completion as its tokens come, and the stop texts in it."""
+"""Incremental detokenizing: the text of a completion while its tokens arrive, and the stop texts in it."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ from tokenizers.decoders import DecodeStream
 _INCOMPLETE = "\ufffd"
 
 
-class TextStream:
-    """Turns tokens into text one by one; the bytes of an incomplete character are held back until it is complete."""
+class Detokenizer:
+    """Turns tokens into text one at a time. The bytes of a character are held back until the character is complete."""
 
     __slots__ = ("_before", "_emitted", "_ids", "_recent", "_stop_texts", "_stream", "_tokenizer", "_window")
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop_texts: Sequence[str]) -> None:
-        # Some tokenizers drop the space before a text's first word; after the prompt's last token it is none.
+        # Some tokenizers drop the space before the first word of a text. After the prompt's last token, the completion
+        # does not begin a text, so that token is decoded with it.
         self._ids = list(prompt[-1:])
         self._before = tokenizer.decode(self._ids, skip_special_tokens=False)
         if self._before.endswith(_INCOMPLETE):
@@ -27,18 +28,20 @@ class TextStream:
         self._emitted = len(self._before)
 
     def feed(self, token: int) -> tuple[str, str | None]:
-        """Return the text that ``token`` completes, and the stop text that is complete by it, if one is."""
+        """Return the text that ``token`` completes, and the stop text that this text completes, if any."""
         self._ids.append(token)
         text: str = self._stream.step(self._tokenizer, token) or ""
         self._emitted += len(text)
         if not text or not self._stop_texts:
             return text, None
+        # A stop text may begin in earlier tokens: with the stop text "END" and the tokens "E", "N", "D", the window
+        # holds "EN" when "D" arrives.
         recent = self._recent + text
         self._recent = recent[-self._window :] if self._window else ""
-        # The one that ends first; of several, the longest.
+        # The stop text that ends first counts; of several with the same end, the longest.
         ends = [(recent.find(stop) + len(stop), -len(stop), stop) for stop in self._stop_texts if stop in recent]
         return text, min(ends)[2] if ends else None
 
     def flush(self) -> str:
-        """Return the text that was still held back, with replacement characters for what is incomplete."""
+        """Return the text that was still held back, with replacement characters for an incomplete character."""
         return self._tokenizer.decode(self._ids, skip_special_tokens=False)[self._emitted :]

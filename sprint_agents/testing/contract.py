@@ -1,0 +1,329 @@
+"""The promises of every engine, as tests that you run on yours (see ``Engine`` for the promises).
+
+With pytest, subclass ``EngineContract`` in a test module. The class has no dependency on pytest, and pytest collects
+its tests because your class is named ``Test…``::
+
+    from sprint_agents.testing.contract import EngineContract
+
+
+    class TestMyEngine(EngineContract):
+        async def make_engine(self):
+            return MyEngine("http://127.0.0.1:8000")
+
+Without pytest, call ``MyContract().run_all()``.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar, cast
+
+from sprint_agents.context import Context
+from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
+from sprint_agents.errors import EngineUnavailable, InvalidRequest, SprintError
+
+T = TypeVar("T")
+ContractT = TypeVar("ContractT", bound="EngineContract")
+
+COMPLETION_TOKENS = 8
+"""The length in tokens of a completion in these tests, unless it stops earlier."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """All chunks of one completion.
+
+    >>> Completion((Chunk([5], "a"), Chunk([6], "b", Finish("length", None, 1, 0)))).text
+    'ab'
+    """
+
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The token ids of all chunks."""
+        return [token for chunk in self.chunks for token in chunk.ids]
+
+    @property
+    def text(self) -> str:
+        """The text of all chunks."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+    @property
+    def finish(self) -> Finish:
+        """The finish of the last chunk.
+
+        Raises:
+            AssertionError: the last chunk has none, or an earlier chunk has one.
+
+        """
+        *earlier, last = self.chunks or (Chunk((), ""),)
+        _expect(last.finish is not None, "the last chunk has no finish")
+        _expect(all(chunk.finish is None for chunk in earlier), "a chunk before the last one has a finish")
+        return cast("Finish", last.finish)
+
+
+def request_of(
+    context: Context,
+    *,
+    max_tokens: int = COMPLETION_TOKENS,
+    request_id: str | None = None,
+    sampling: Sampling | None = None,
+    stop_ids: Iterable[int] = (),
+    stop_texts: tuple[str, ...] = (),
+) -> Request:
+    """Make a request with a new id; greedy, unless you give ``sampling``."""
+    return Request(
+        id=request_id or f"contract-{next(_numbers)}-",
+        context=context,
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling(temperature=0),
+        stop_ids=frozenset(stop_ids),
+        stop_texts=stop_texts,
+    )
+
+
+async def complete(engine: Engine, request: Request) -> Completion:
+    """Read the whole completion of ``request``."""
+    return Completion(tuple([chunk async for chunk in engine.complete(request)]))
+
+
+def _promise(check: Callable[[ContractT, Engine], Awaitable[None]]) -> Callable[[ContractT], None]:
+    """Turn a check of an engine into a test without arguments, which makes an engine and closes it."""
+
+    def test(self: ContractT) -> None:
+        async def main() -> None:
+            engine = await self.make_engine()
+            try:
+                await check(self, engine)
+            finally:
+                await engine.aclose()
+
+        self.run(main())
+
+    # Not functools.wraps: pytest would look through it and take `engine` for a fixture.
+    test.__name__, test.__qualname__, test.__doc__ = check.__name__, check.__qualname__, check.__doc__
+    return test
+
+
+class EngineContract:
+    """The tests that every engine passes. Subclass it and define ``make_engine``.
+
+    The tests need a model whose greedy completions of ``prompt`` are the same every time, have at least 8 tokens and
+    are not empty. A scripted server does. Change the attributes below where they do not suit your engine.
+
+    >>> from sprint_agents.testing import FakeEngine
+    >>> class FakeContract(EngineContract):
+    ...     async def make_engine(self) -> FakeEngine:
+    ...         return FakeEngine("50 + 25 = 75, and 75 + 7 = 82 " * 40)
+    >>> FakeContract().run_all()
+    """
+
+    prompt: str = "Use 50, 25, 7, 3 to make 81.\n"
+    """The context of most requests."""
+    foreign_id: int = 10**7
+    """A token id outside the vocabulary."""
+    long_tokens: int = 400
+    """A completion of this many tokens takes long enough to be aborted."""
+
+    async def make_engine(self) -> Engine:
+        """Return a new engine; the test closes it."""
+        raise NotImplementedError(f"{type(self).__name__} must define make_engine, which returns the engine to test")
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a test in a new event loop. Override it to use another one, such as ``run_virtual``."""
+        return asyncio.run(main)
+
+    def run_all(self) -> None:
+        """Run every test, in order of definition.
+
+        Raises:
+            AssertionError: the engine breaks a promise; the error's notes name the test.
+
+        """
+        for name in [name for name in vars(EngineContract) if name.startswith("test_")]:
+            try:
+                getattr(self, name)()
+            except Exception as error:
+                error.add_note(f"in {type(self).__name__}.{name}")
+                raise
+
+    async def make_context(self, engine: Engine, text: str | None = None) -> Context:
+        """Encode ``text``, by default ``prompt``."""
+        text = self.prompt if text is None else text
+        return Context().extend(await engine.encode(text), text)
+
+    @_promise
+    async def test_a_completion_is_whole(self, engine: Engine) -> None:
+        """The chunks together are the completion: their text is the text of their ids, and the last has the finish."""
+        context = await self.make_context(engine)
+        completion = await complete(engine, request_of(context))
+        _equal(len(completion.ids), COMPLETION_TOKENS, "the number of ids")
+        _equal(completion.text, await engine.decode(completion.ids), "the text of the chunks, and of their ids,")
+        _equal((completion.finish.reason, completion.finish.matched), ("length", None), "the finish")
+        _equal(completion.finish.prompt_tokens, len(context), "finish.prompt_tokens")
+        _expect(0 <= completion.finish.cached_tokens <= len(context), "finish.cached_tokens exceeds the context")
+
+    @_promise
+    async def test_decoding_restores_encoded_text(self, engine: Engine) -> None:
+        """``decode`` is the inverse of ``encode``."""
+        _equal(await engine.decode(await engine.encode(self.prompt)), self.prompt, "the decoded text")
+
+    @_promise
+    async def test_no_tokens_may_be_requested(self, engine: Engine) -> None:
+        """``max_tokens=0`` computes the context and ends with reason ``length``."""
+        completion = await complete(engine, request_of(await self.make_context(engine), max_tokens=0))
+        _equal((completion.ids, completion.text), ([], ""), "the completion")
+        _equal((completion.finish.reason, completion.finish.matched), ("length", None), "the finish")
+
+    @_promise
+    async def test_a_stop_id_ends_it_and_is_included(self, engine: Engine) -> None:
+        """A completion ends with the first token in ``stop_ids``."""
+        context = await self.make_context(engine)
+        whole = (await complete(engine, request_of(context))).ids
+        stop = whole[COMPLETION_TOKENS // 2]
+        completion = await complete(engine, request_of(context, stop_ids=[stop]))
+        _equal(completion.ids, whole[: whole.index(stop) + 1], "the ids up to the stop id")
+        _equal((completion.finish.reason, completion.finish.matched), ("stop", stop), "the finish")
+
+    @_promise
+    async def test_a_stop_text_ends_it_and_is_not_trimmed(self, engine: Engine) -> None:
+        """A completion ends with the token that completes a stop text, with all text of that token."""
+        context = await self.make_context(engine)
+        whole = await complete(engine, request_of(context))
+        middle = len(whole.text) // 2
+        stop = whole.text[max(0, middle - 2) : middle + 1]
+        completion = await complete(engine, request_of(context, stop_texts=("in no text", stop)))
+        _equal(completion.ids, whole.ids[: len(completion.ids)], "the ids up to the stop text")
+        _expect(stop in completion.text, f"the stop text {stop!r} is not in the completion {completion.text!r}")
+        _equal(completion.text.index(stop), whole.text.index(stop), "the place of the stop text")
+        before = await engine.decode(completion.ids[:-1])
+        _expect(stop not in before, f"the completion continues after the stop text {stop!r}: {completion.text!r}")
+        _equal((completion.finish.reason, completion.finish.matched), ("stop", stop), "the finish")
+
+    @_promise
+    async def test_concurrent_requests_are_independent(self, engine: Engine) -> None:
+        """Requests that run together get the completions that they get alone."""
+        root = await self.make_context(engine)
+        forks = [root.extend(await engine.encode(text), text) for text in ("", "1", "2", "12", "1", "3\n")]
+        alone = [(await complete(engine, request_of(fork))).ids for fork in forks]
+        together = await asyncio.gather(*(complete(engine, request_of(fork)) for fork in forks))
+        _equal([completion.ids for completion in together], alone, "the ids of concurrent completions")
+
+    @_promise
+    async def test_closing_the_stream_ends_the_request(self, engine: Engine) -> None:
+        """``aclose`` of the stream aborts the request, and its id may be used again."""
+        context = await self.make_context(engine)
+        stream = _stream(engine, request_of(context, max_tokens=self.long_tokens, request_id="closed-"))
+        await anext(stream)
+        await stream.aclose()
+        await complete(engine, request_of(context, request_id="closed-"))
+
+    @_promise
+    async def test_cancelling_the_reader_ends_the_request(self, engine: Engine) -> None:
+        """Cancelling the task that reads a stream aborts the request, and its id may be used again."""
+        context = await self.make_context(engine)
+        begun = asyncio.Event()
+
+        async def read() -> None:
+            request = request_of(context, max_tokens=self.long_tokens, request_id="cancelled-")
+            async for _ in engine.complete(request):
+                begun.set()
+
+        reader = asyncio.create_task(read())
+        await begun.wait()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await complete(engine, request_of(context, request_id="cancelled-"))
+
+    @_promise
+    async def test_abort_ends_the_stream_of_another_reader(self, engine: Engine) -> None:
+        """``abort`` ends a request, whose reader gets ``EngineUnavailable``, and ignores unknown and finished ids."""
+        context = await self.make_context(engine)
+        await engine.abort("unknown-")
+        stream = engine.complete(request_of(context, max_tokens=self.long_tokens, request_id="aborted-"))
+        chunk = await anext(stream)
+        await engine.abort("aborted-")
+        if chunk.finish is None:
+            with _raises(EngineUnavailable, "aborted"):
+                await _drain(stream)
+        await engine.abort("aborted-")
+        await complete(engine, request_of(context, request_id="aborted-"))
+
+    @_promise
+    async def test_an_id_in_use_is_refused(self, engine: Engine) -> None:
+        """Two requests with one id cannot run at the same time."""
+        context = await self.make_context(engine)
+        stream = _stream(engine, request_of(context, max_tokens=self.long_tokens, request_id="live-"))
+        if (await anext(stream)).finish is None:
+            with _raises(InvalidRequest, "live-"):
+                await complete(engine, request_of(context, request_id="live-"))
+        await stream.aclose()
+
+    @_promise
+    async def test_impossible_requests_are_refused(self, engine: Engine) -> None:
+        """Empty contexts, ids outside the vocabulary and negative limits are refused, and do no harm."""
+        context = await self.make_context(engine)
+        for wrong in (Context(), context.extend([self.foreign_id], "?"), context.extend([-1], "?")):
+            with _raises(InvalidRequest, ""):
+                await complete(engine, request_of(wrong))
+        with _raises(InvalidRequest, "-1"):
+            await complete(engine, request_of(context, max_tokens=-1))
+        _equal(len((await complete(engine, request_of(context))).ids), COMPLETION_TOKENS, "the number of ids")
+
+    def test_it_works_from_any_loop(self) -> None:
+        """An engine belongs to no event loop: it may be made in one and used in others."""
+        engine = self.run(self.make_engine())
+
+        async def main() -> list[int]:
+            return (await complete(engine, request_of(await self.make_context(engine)))).ids
+
+        _equal(self.run(main()), self.run(main()), "the ids in two event loops")
+        self.run(engine.aclose())
+
+    @_promise
+    async def test_closing_ends_everything(self, engine: Engine) -> None:
+        """``aclose`` ends what runs, refuses later requests, and may be called again."""
+        context = await self.make_context(engine)
+        stream = engine.complete(request_of(context, max_tokens=self.long_tokens))
+        first = await anext(stream)
+        await engine.aclose()
+        await engine.aclose()
+        if first.finish is None:
+            with _raises(EngineUnavailable, ""):
+                await _drain(stream)
+        with _raises(EngineUnavailable, "closed"):
+            await complete(engine, request_of(context))
+
+
+def _stream(engine: Engine, request: Request) -> AsyncGenerator[Chunk, None]:
+    return cast("AsyncGenerator[Chunk, None]", engine.complete(request))
+
+
+async def _drain(stream: AsyncIterator[Chunk]) -> None:
+    async for _ in stream:
+        pass
+
+
+def _expect(condition: bool, broken: str) -> None:
+    if not condition:
+        raise AssertionError(broken)
+
+
+def _equal(found: object, expected: object, what: str) -> None:
+    _expect(found == expected, f"{what} should be {expected!r}, not {found!r}")
+
+
+@contextmanager
+def _raises(kind: type[SprintError], words: str) -> Iterator[None]:
+    """Expect an error of ``kind`` whose message contains ``words``."""
+    try:
+        yield
+    except kind as error:
+        _expect(words in str(error), f"the message of {kind.__name__} should contain {words!r}: {error}")
+    else:
+        raise AssertionError(f"{kind.__name__} should be raised here")
