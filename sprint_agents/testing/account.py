@@ -1,4 +1,4 @@
-"""What the fake engine was asked, and how each request ended.
+"""The requests that a fake engine has received, and how each of them ended.
 
 Invariant: every request is running, or ended in exactly one of three ways, so
 ``started == running + finished + aborted + failed``.
@@ -16,11 +16,11 @@ Outcome = Literal["running", "finished", "aborted", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One request, as it stood when the record was taken.
+    """One request, at the time when the record was taken.
 
-    ``number`` counts requests from 1 in order of arrival. ``cached_tokens`` of ``prompt_tokens`` were in the cache.
-    Times are the event loop's, in seconds; ``ended`` is None while the request runs. ``aborted``: by ``abort``, by
-    ``aclose``, or because its reader was cancelled or closed the stream early.
+    ``number`` counts requests from 1 in order of arrival. ``cached_tokens`` of the ``prompt_tokens`` were in the cache.
+    ``started`` and ``ended`` are times of the event loop, in seconds; ``ended`` is None while the request runs. A
+    request is ``"aborted"`` by ``abort`` or ``aclose``, or because its reader was cancelled or closed the stream early.
     """
 
     number: int
@@ -34,15 +34,15 @@ class RequestRecord:
 
     @property
     def id(self) -> str:
-        """The request's own id."""
+        """The id of the request."""
         return self.request.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Counts over all requests so far; ``peak`` is the most that ever ran at once.
+    """Counts over all requests so far; ``peak`` is the largest number that ran at the same time.
 
-    ``prompt_tokens``, ``cached_tokens`` and ``generated_tokens`` are sums.
+    ``prompt_tokens``, ``cached_tokens`` and ``generated_tokens`` are sums over all requests.
     """
 
     started: int
@@ -58,7 +58,7 @@ class Account:
 
 @dataclass(slots=True, eq=False)
 class LiveRequest:
-    """The changing side of a ``RequestRecord``; ``waits_for`` is cancelled to wake its reader."""
+    """A request while it changes; cancelling ``waits_for`` wakes its reader."""
 
     number: int
     request: Request
@@ -70,7 +70,7 @@ class LiveRequest:
     waits_for: asyncio.Future[Any] | None = None
 
     def record(self) -> RequestRecord:
-        """Freeze what is known now."""
+        """Make a record of the current state."""
         return RequestRecord(
             number=self.number,
             request=self.request,
@@ -84,15 +84,15 @@ class LiveRequest:
 
 
 @dataclass(slots=True)
-class Ledger:
-    """All requests in order of arrival, and those that run now by id."""
+class RequestLog:
+    """All requests in order of arrival, and the running ones by id."""
 
     requests: list[LiveRequest] = field(default_factory=list[LiveRequest])
     running: dict[str, LiveRequest] = field(default_factory=dict[str, LiveRequest])
     peak: int = 0
 
     def open(self, request: Request, *, now: float) -> LiveRequest:
-        """Enter a request."""
+        """Add a running request."""
         live = LiveRequest(len(self.requests) + 1, request, now)
         self.requests.append(live)
         self.running[request.id] = live
@@ -100,14 +100,14 @@ class Ledger:
         return live
 
     def close(self, live: LiveRequest, outcome: Outcome, *, now: float) -> None:
-        """Note how a request ended; what came first stands."""
+        """Record how a request ended, unless it has ended already."""
         if live.outcome == "running":
             live.outcome = outcome
             live.ended = now
             del self.running[live.request.id]
 
     def account(self) -> Account:
-        """Add up."""
+        """Count all requests."""
         outcomes = [live.outcome for live in self.requests]
         return Account(
             started=len(self.requests),

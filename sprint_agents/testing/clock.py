@@ -1,13 +1,14 @@
-"""Virtual time: simulated minutes pass in milliseconds, and exactly.
+"""Virtual time: simulated minutes take milliseconds, and every time is exact.
 
-The loop is asyncio's own with another clock. Where asyncio would sleep until its next timer, the clock jumps there.
+The loop is asyncio's own with another clock. Where asyncio would sleep until its next timer, the clock jumps to it.
+
 Invariants:
 
-- The clock moves only when nothing is ready to run, and only to a timer.
-- While a job of ``run_in_executor`` (so also ``asyncio.to_thread``) runs, or a socket or pipe is open, the loop waits
-  for it in real time before it jumps; such work takes no virtual time unless it outlasts the next timer.
-- Where nothing could ever wake the loop again, it raises instead of hanging. A thread that the loop did not start
-  might wake it, or might be a progress bar's: it is given some real seconds.
+- The clock moves only when no task is ready to run, and only to a timer.
+- While a job of ``run_in_executor`` or ``asyncio.to_thread`` runs, or a socket or pipe is open, the loop waits for it
+  in real time, up to the next timer. Such work takes no virtual time unless it takes longer than that.
+- If nothing can ever wake the loop again, it raises an error instead of hanging. Before that it waits a few real
+  seconds if there are threads that the loop did not start, since one of them might wake it.
 """
 
 import asyncio
@@ -21,15 +22,15 @@ from weakref import WeakSet
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_DIGITS = 9  # nanoseconds, the resolution of asyncio's own clock: 0.1 s and 0.2 s make 0.3 s
+_DIGITS = 9  # nanoseconds, the resolution of asyncio's own clock, so that 0.1 s and 0.2 s add up to 0.3 s
 
 _PATIENCE = 5.0  # real seconds
 
 
 class _Clock(selectors.DefaultSelector):
-    """The place where a loop waits, made to jump: ``now`` is the virtual time in seconds.
+    """A selector, which is where a loop waits, that skips the waiting: ``now`` is the virtual time in seconds.
 
-    ``jobs`` run in threads, which ``workers`` remembers, since they stay when they have nothing to do.
+    ``jobs`` counts the running jobs in threads. ``workers`` are these threads, which stay alive between jobs.
     """
 
     def __init__(self) -> None:
@@ -40,12 +41,12 @@ class _Clock(selectors.DefaultSelector):
         self.own_files = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the files that are ready or, if none are, let ``timeout`` virtual seconds pass."""
+        """Return the files that are ready; if none are, let ``timeout`` virtual seconds pass."""
         if timeout is not None and timeout <= 0:
             return super().select(0)
         alone = not self.jobs and len(self.get_map()) == self.own_files
         if timeout is None and alone:
-            # Threads first: one that has woken the loop and ended since is then seen by the selector.
+            # List the threads first: if one wakes the loop and ends after that, the selector still sees its wake-up.
             strangers = set(threading.enumerate()) - {threading.current_thread(), *self.workers}
             events = super().select(_PATIENCE if strangers else 0)
         else:
@@ -60,7 +61,7 @@ class _Clock(selectors.DefaultSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock starts at 0 and jumps from timer to timer.
 
-    A thread that the loop did not start can wake it with ``call_soon_threadsafe`` as ever, but timers do not wait
+    A thread that the loop did not start can wake it with ``call_soon_threadsafe`` as usual, but timers do not wait
     for it.
 
     >>> async def lunch() -> float:
@@ -74,17 +75,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Clock()
         super().__init__(self._clock)
-        # The pipe by which threads and signals wake the loop.
+        # The pipe through which threads and signals wake the loop.
         self._clock.own_files = len(self._clock.get_map())
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was made."""
         return self._clock.now
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run ``func`` in a thread as ever; the clock waits for it."""
+        """Run ``func`` in a thread as usual; the clock waits for it."""
         clock = self._clock
 
         def job() -> T:
@@ -94,7 +95,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         def done(_: asyncio.Future[T]) -> None:
             clock.jobs -= 1
 
-        # A job for another process must stay picklable.
+        # A job for another process has to stay picklable, so it is not wrapped.
         in_thread = executor is None or isinstance(executor, ThreadPoolExecutor)
         future = super().run_in_executor(executor, job) if in_thread else super().run_in_executor(executor, func, *args)
         clock.jobs += 1
@@ -102,17 +103,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, *timeout: float | None) -> None:
-        """Join the threads of the default executor, however long it takes."""
-        # From Python 3.12 on there is a timeout, which virtual time would reach before the threads can end.
+        """Join the threads of the default executor without a timeout."""
+        # Python 3.12 added a timeout, which virtual time would reach before the threads can end.
         del timeout
         await super().shutdown_default_executor()
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` to its end in virtual time, as ``asyncio.run`` does in real time.
+    """Run ``main`` in virtual time, as ``asyncio.run`` does in real time.
 
     Raises:
-        RuntimeError: nothing is left that could wake a waiting task.
+        RuntimeError: every task waits, and nothing can wake one.
 
     >>> run_virtual(asyncio.sleep(86400, "a day later"))
     'a day later'
@@ -123,10 +124,10 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _standstill(now: float) -> str:
-    """Say where each task of the running loop waits."""
+    """Write the error that lists where each task of the running loop waits."""
     lines = [
-        f"virtual time stands still at {now:g} s: every task waits for another, and no timer, thread or socket is "
-        "left to wake one. Set a deadline, or end what hangs. Waiting:"
+        f"virtual time stands still at {now:g} s: every task waits for another, and there is no timer, thread or "
+        "socket that could wake one. Set a deadline, or cancel the task that hangs. Waiting:"
     ]
     lines += [
         f"  {task.get_name()} at {frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,10 +1,9 @@
-"""An engine whose completions you write: for tests of policies, agents and runtimes, without a model.
+"""An engine with scripted completions, for tests of policies, agents and runtimes without a model.
 
 Invariants:
 
-- What was computed is in the trie: a context once its prefill is over, generated tokens as they are sent.
-- A request that ended stays ended: whoever ends it first (its last chunk, a fault, ``abort``, its reader) decides
-  how it is accounted for.
+- The trie contains everything that was computed: a context after its prefill, generated tokens when they are sent.
+- A request ends once. Whatever ends it first (its last chunk, a fault, ``abort``, its reader) decides its outcome.
 """
 
 import asyncio
@@ -26,20 +25,19 @@ from sprint_agents.errors import (
 )
 from sprint_agents.manifest import Manifest
 
-from .account import Account, Ledger, LiveRequest, Outcome, RequestRecord
-from .completion import Completion, cut
-from .replies import Fault, Prompt, Replies, Reply, responder
-from .tokens import END_ID, WordTokenizer
-from .trie import Node, TokenTrie
+from .account import Account, LiveRequest, Outcome, RequestLog, RequestRecord
+from .replies import Fault, Prompt, Replies, Reply, ScriptedCompletion, cut, responder
+from .tokenizer import END_ID, WordTokenizer
+from .trie import TokenTrie, TrieNode
 
 T = TypeVar("T")
 
 
 class Latency(BaseModel):
-    """How long simulated work takes, in seconds of the event loop's clock.
+    """The durations of simulated work, in seconds of the event loop's clock.
 
-    ``request`` passes before the prefill begins, ``prompt_token`` per token that is not in the cache, ``token`` per
-    generated token.
+    ``request`` passes before the prefill begins, ``prompt_token`` for each prompt token that is not in the cache, and
+    ``token`` for each generated token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,22 +48,22 @@ class Latency(BaseModel):
 
 
 class FakeEngine(Engine):
-    """An ``Engine`` that answers from ``replies``.
+    """An ``Engine`` that completes requests from scripted ``replies``.
 
-    ``replies`` is one of these, nested at will:
+    ``replies`` is one of these, and they nest:
 
-    - a text or a ``Reply``: the answer to every request;
-    - a sequence: answers in order of arrival, each used once;
-    - a mapping: the answer whose key occurs last in the context, ``""`` for where no other does;
-    - a function from a ``Prompt`` to a text or ``Reply``, sync or async.
+    - a text or a ``Reply`` answers every request;
+    - a sequence answers in order of arrival, and each item is used once;
+    - a mapping answers with the value whose key occurs last in the context, or with that of ``""`` if no key occurs;
+    - a function maps a ``Prompt`` to a text or a ``Reply``; it may be async.
 
-    A completion that meets no stop of its request ends with the engine's own end token, whose text is ``end_text``:
-    none by default; many models have one that shows, such as ``<|im_end|>``.
+    A completion that meets no stop of its request ends with the engine's own end token. Its text is ``end_text``, empty
+    by default; many models have a visible one, such as ``<|im_end|>``.
 
-    ``latency`` is none by default; then a completion comes as one chunk, else token by token, or ``chunk_tokens`` at
-    a time. ``faults`` strike the requests of those numbers, from 1 by arrival, whatever the reply. Contexts must be
-    shorter than ``context_limit`` tokens, and completions end there. ``capabilities`` are what it says of itself; its
-    replies have to keep to the schemas themselves. Use from one event loop at a time.
+    Without ``latency`` a completion arrives as one chunk, otherwise token by token; ``chunk_tokens`` changes that.
+    ``faults`` happen to the requests with these numbers, from 1 in order of arrival, whatever their replies. Contexts
+    must be shorter than ``context_limit`` tokens, and completions end when they reach it. With other ``capabilities``
+    than the default, your replies have to satisfy the schemas of the requests. Use it from one event loop at a time.
 
     >>> from sprint_agents.context import Context
     >>> from sprint_agents.engine import Request, Sampling
@@ -97,7 +95,7 @@ class FakeEngine(Engine):
     ) -> None:
         if chunk_tokens is not None and chunk_tokens < 1:
             raise ConfigurationError(
-                f"chunk_tokens is {chunk_tokens}: a chunk has at least one token; None for the default"
+                f"chunk_tokens is {chunk_tokens}: a chunk has at least one token; leave it out for the default"
             )
         self._respond = responder(replies)
         self._latency = latency or Latency()
@@ -108,10 +106,10 @@ class FakeEngine(Engine):
         self._capabilities = capabilities or Capabilities()
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
-        # Scripts repeat themselves.
+        # The replies of a script are often used many times.
         self._encode_reply = lru_cache(maxsize=256)(self._tokenizer.encode)
         self._trie = TokenTrie(self._tokenizer.check)
-        self._ledger = Ledger()
+        self._log = RequestLog()
         self._aborts: list[str] = []
         self._closed = False
 
@@ -122,42 +120,42 @@ class FakeEngine(Engine):
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest given to the constructor."""
+        """The manifest that was given to the constructor."""
         return self._manifest
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities given to the constructor."""
+        """The capabilities that were given to the constructor."""
         return self._capabilities
 
     @property
     def end_id(self) -> int:
-        """The id of the end token, the last of a completion that met no stop of its request."""
+        """The id of the end token, which ends a completion that met no stop of its request."""
         return END_ID
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """A record of every request, in order of arrival."""
-        return tuple(live.record() for live in self._ledger.requests)
+        return tuple(live.record() for live in self._log.requests)
 
     @property
     def aborts(self) -> tuple[str, ...]:
-        """The ids given to ``abort``, in order, known or not."""
+        """The ids that ``abort`` was called with, in order, unknown ones included."""
         return tuple(self._aborts)
 
     def account(self) -> Account:
-        """Add up all requests so far."""
-        return self._ledger.account()
+        """Count all requests so far."""
+        return self._log.account()
 
     async def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``: tag parts, words with the space before them, runs of white space, other signs."""
+        """Return the token ids of ``text``: parts of tags, words, runs of white space, other characters."""
         return self._tokenizer.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``.
+        """Return the text of ``ids``.
 
         Raises:
-            InvalidRequest: an id that this engine never gave.
+            InvalidRequest: this engine never returned one of the ids.
 
         """
         return self._tokenizer.decode(ids)
@@ -170,8 +168,8 @@ class FakeEngine(Engine):
             ConfigurationError: the request has a schema, and this engine does not constrain.
             ContextOverflow: the context leaves no room under ``context_limit``.
             EngineUnavailable: the engine is closed, or the request was aborted.
-            EngineRejected: the script has no reply for it.
-            EngineError: what a fault says.
+            EngineRejected: the script has no reply for the request.
+            EngineError: the error of a fault.
 
         """
         live = self._admit(request)
@@ -192,7 +190,7 @@ class FakeEngine(Engine):
                 yield Chunk(ids, self._tokenizer.text(ids), finish)
                 if finish is not None:
                     return
-            await self._strike(live, fault)
+            await self._fail(live, fault)
         except (asyncio.CancelledError, GeneratorExit):
             self._close(live, "aborted")
             raise
@@ -201,15 +199,15 @@ class FakeEngine(Engine):
             raise
 
     async def abort(self, request_id: str) -> None:
-        """End a running request: its reader gets EngineUnavailable. Other ids are only noted in ``aborts``."""
+        """End a running request, whose reader gets EngineUnavailable. Other ids are only recorded in ``aborts``."""
         self._aborts.append(request_id)
-        if live := self._ledger.running.get(request_id):
+        if live := self._log.running.get(request_id):
             self._abort(live)
 
     async def aclose(self) -> None:
-        """Abort everything that runs, and refuse what comes; safe to call twice."""
+        """Abort all running requests, and refuse new ones. Safe to call twice."""
         self._closed = True
-        for live in list(self._ledger.running.values()):
+        for live in list(self._log.running.values()):
             self._abort(live)
 
     async def __aenter__(self) -> Self:
@@ -220,37 +218,37 @@ class FakeEngine(Engine):
 
     def _admit(self, request: Request) -> LiveRequest:
         if self._closed:
-            raise EngineUnavailable("the fake engine is closed: make a new one for requests that come later")
-        if request.id in self._ledger.running:
-            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
+            raise EngineUnavailable("the fake engine is closed: make a new one for further requests")
+        if request.id in self._log.running:
+            raise InvalidRequest(f"request id {request.id!r} is in use: give every request its own id")
         if request.max_tokens < 0:
             raise InvalidRequest(f"max_tokens is {request.max_tokens}: it must be 0 (compute the context only) or more")
         if not len(request.context):
-            raise InvalidRequest("the context is empty: a model needs at least one token to go on from")
+            raise InvalidRequest("the context is empty: a model needs at least one token to continue from")
         if request.schema is not None and not self.capabilities.schemas:
             raise ConfigurationError(
-                "the request has a JSON schema, and this engine holds no completion to one: ask only where "
+                "the request has a JSON schema, and this engine enforces none: send schemas only if "
                 "Engine.capabilities.schemas is True, or make a FakeEngine(…, capabilities=Capabilities(schemas=True)) "
-                "that replies as the schema wants"
+                "with replies that satisfy them"
             )
-        return self._ledger.open(request, now=asyncio.get_running_loop().time())
+        return self._log.open(request, now=asyncio.get_running_loop().time())
 
-    async def _plan(self, live: LiveRequest) -> tuple[Completion, Fault | None, float]:
-        """Decide what the request will be sent, the fault that ends it, and the delay before anything happens."""
+    async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Fault | None, float]:
+        """Choose the completion of a request, its fault, and the delay before it starts."""
         request = live.request
         prompt_tokens = len(request.context)
-        most = request.max_tokens
+        max_tokens = request.max_tokens
         if (limit := self._context_limit) is not None:
-            if (needed := prompt_tokens + min(most, 1)) > limit:
+            if (needed := prompt_tokens + min(max_tokens, 1)) > limit:
                 raise ContextOverflow(tokens=needed, limit=limit)
-            most = min(most, limit - prompt_tokens)
-        reply = await self._reply(live) if most else Reply("")
+            max_tokens = min(max_tokens, limit - prompt_tokens)
+        reply = await self._reply(live) if max_tokens else Reply("")
         fault = self._faults.get(live.number, reply.fault)
         ids = self._encode_reply(reply.text)
         if fault is not None and fault.kind == "garbage":
             ids = ids[: fault.after] + self._tokenizer.encode(fault.noise())
             fault = None
-        return cut(ids, request, most=most, tokenizer=self._tokenizer), fault, reply.delay
+        return cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer), fault, reply.delay
 
     async def _reply(self, live: LiveRequest) -> Reply:
         prompt = Prompt(live.request, number=live.number, tokenizer=self._tokenizer)
@@ -263,8 +261,8 @@ class FakeEngine(Engine):
             return Reply(answer)
         raise EngineProtocolError(f"the reply to request {live.number} is {answer!r}: it must be a str or a Reply")
 
-    async def _prefill(self, live: LiveRequest, delay: float) -> tuple[float, Node]:
-        """Compute the context; return when that was done and the context's node in the trie."""
+    async def _prefill(self, live: LiveRequest, delay: float) -> tuple[float, TrieNode]:
+        """Compute the context; return when that was finished, and the context's node in the trie."""
         context, latency = live.request.context, self._latency
         begin = live.started + delay + latency.request
         await self._until(live, begin)
@@ -274,20 +272,20 @@ class FakeEngine(Engine):
             await self._until(live, begin)
             return begin, self._trie.insert(context)[0]
         node, live.cached_tokens = self._trie.insert(context)
-        # Even at no latency, other requests get to run before the first token, as on any server.
+        # Let other requests run before the first token even without latency, as on any server.
         await asyncio.sleep(0)
         self._check_running(live)
         return begin, node
 
-    async def _strike(self, live: LiveRequest, fault: Fault) -> None:
+    async def _fail(self, live: LiveRequest, fault: Fault) -> None:
         if fault.cause is not None:
             raise fault.cause.with_traceback(None)
         if fault.kind == "error":
-            raise EngineUnavailable(f"the connection was lost after {live.generated_tokens} tokens, as the test asked")
+            raise EngineUnavailable(f"the connection was lost after {live.generated_tokens} tokens, as the script says")
         await self._wait(live, asyncio.get_running_loop().create_future())
 
     async def _until(self, live: LiveRequest, when: float) -> None:
-        """Let the clock reach ``when``."""
+        """Wait until ``when``."""
         loop = asyncio.get_running_loop()
         if when <= loop.time():
             self._check_running(live)
@@ -300,19 +298,19 @@ class FakeEngine(Engine):
             timer.cancel()
 
     async def _wait(self, live: LiveRequest, future: asyncio.Future[T]) -> T:
-        """Wait for ``future``, which dies with the request."""
+        """Wait for ``future``, which is cancelled if the request ends."""
         live.waits_for = future
         try:
             result = await future
         except asyncio.CancelledError:
-            # Cancelled by ``abort``, unless the reader itself is being cancelled: that is never swallowed.
+            # ``abort`` cancelled the future, unless the reader itself is cancelled, which must be raised again.
             task = asyncio.current_task()
             if task is None or not task.cancelling():
                 self._check_running(live)
             raise
         finally:
             live.waits_for = None
-        # The request may have been aborted after the future was done, before this task got to run.
+        # The request may have been aborted after the future was done and before this task could run.
         self._check_running(live)
         return result
 
@@ -322,8 +320,8 @@ class FakeEngine(Engine):
                 f"request {live.request.id!r} was aborted: send it again under another id if needed"
             )
 
-    def _finish(self, live: LiveRequest, completion: Completion) -> Finish:
-        """Account for a whole completion; before its last chunk is handed out, since no reader must come back."""
+    def _finish(self, live: LiveRequest, completion: ScriptedCompletion) -> Finish:
+        """Record the end of a completion. This comes before its last chunk, after which a reader may never return."""
         self._close(live, "finished")
         return Finish(completion.reason, completion.matched, len(live.request.context), live.cached_tokens)
 
@@ -333,7 +331,7 @@ class FakeEngine(Engine):
             live.waits_for.cancel()
 
     def _close(self, live: LiveRequest, outcome: Outcome) -> None:
-        self._ledger.close(live, outcome, now=asyncio.get_running_loop().time())
+        self._log.close(live, outcome, now=asyncio.get_running_loop().time())
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

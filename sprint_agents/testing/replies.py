@@ -1,4 +1,4 @@
-"""What the fake engine answers: texts, scripts, functions, and the faults that spoil them."""
+"""Scripted replies of the fake engine: texts, sequences, functions and faults, and where a completion ends."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,16 +12,16 @@ from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Request
 from sprint_agents.errors import EngineError, EngineRejected
 
-from .tokens import WordTokenizer
+from .tokenizer import END_ID, WordTokenizer
 
 _NOISE = (" lorem", " ipsum", "\n", " 7", ">", "{", '"', "\\boxed{", "1.2", "\u00e9", "\u2211", " ", "-----")
 
 
 class Fault(BaseModel):
-    """Something that goes wrong with one request once ``after`` tokens of its completion have been sent.
+    """A failure of one request after ``after`` tokens of its completion have been sent.
 
-    A fault always strikes: if the completion is shorter than ``after``, then at its end, before the reader is told
-    that it ended. ``cause`` None stands for a lost connection; ``tokens`` and ``seed`` are those of garbage.
+    A fault always happens. If the completion is shorter than ``after``, the fault happens at its end, before the reader
+    receives the finish. A ``cause`` of None is a lost connection; ``tokens`` and ``seed`` belong to garbage.
 
     >>> Fault.drop(after=3).after
     3
@@ -37,22 +37,22 @@ class Fault(BaseModel):
 
     @classmethod
     def error(cls, cause: EngineError, *, after: int = 0) -> Self:
-        """Fail with ``cause``, any error of the engine part of the tree; every time with this one instance."""
+        """Raise ``cause``, an engine error; every time the same instance."""
         return cls(kind="error", cause=cause, after=after)
 
     @classmethod
     def drop(cls, *, after: int = 0) -> Self:
-        """Lose the connection: EngineUnavailable, which is worth a retry."""
+        """Lose the connection: raise EngineUnavailable, which may be retried."""
         return cls(kind="error", after=after)
 
     @classmethod
     def hang(cls, *, after: int = 0) -> Self:
-        """Send nothing more until the request is aborted or its reader cancelled."""
+        """Send nothing more until the request is aborted or its reader is cancelled."""
         return cls(kind="hang", after=after)
 
     @classmethod
     def garbage(cls, *, tokens: int = 40, seed: int = 0, after: int = 0) -> Self:
-        """Go on with about ``tokens`` tokens of noise and stray tags, the same for the same ``seed``."""
+        """Continue with about ``tokens`` tokens of noise and stray tags, which depend on ``seed`` only."""
         return cls(kind="garbage", tokens=tokens, seed=seed, after=after)
 
     def noise(self) -> str:
@@ -63,7 +63,7 @@ class Fault(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A completion: its text, how many seconds it takes beyond the engine's latency, and what goes wrong.
+    """The text of a completion, with a delay in seconds beyond the engine's latency, and a fault.
 
     >>> Reply("42", delay=0.5, fault=Fault.hang(after=1)).text
     '42'
@@ -76,9 +76,9 @@ class Reply:
 
 
 class Prompt:
-    """One request as a reply function sees it: the engine's ``request``, and its ``number``, from 1 by arrival.
+    """The argument of a reply function: the ``request``, and its ``number`` from 1 in order of arrival.
 
-    Reading ``text`` costs the whole context; ``tail`` only what it returns.
+    Reading ``text`` decodes the whole context; ``tail`` decodes only the end of it.
     """
 
     __slots__ = ("_text", "_tokenizer", "number", "request")
@@ -91,12 +91,12 @@ class Prompt:
 
     @property
     def ids(self) -> list[int]:
-        """The context's token ids."""
+        """The token ids of the context."""
         return self.request.context.flatten()
 
     @property
     def text(self) -> str:
-        """What the model reads: the text of the context's ids."""
+        """The text that the model reads: that of the context's ids."""
         if self._text is None:
             self._text = self._tokenizer.decode(self.ids)
         return self._text
@@ -117,11 +117,11 @@ class Prompt:
 Respond: TypeAlias = Callable[[Prompt], "str | Reply | Awaitable[str | Reply]"]
 """A function that answers a request; it may be async."""
 Replies: TypeAlias = "str | Reply | Sequence[Replies] | Mapping[str, Replies] | Respond"
-"""All that ``FakeEngine`` can answer from."""
+"""Everything that ``FakeEngine`` accepts as replies."""
 
 
 def responder(replies: Replies) -> Respond:
-    """Turn any form of replies into a function."""
+    """Turn replies of any form into a function."""
     if isinstance(replies, str | Reply):
         reply = Reply(replies) if isinstance(replies, str) else replies
         return lambda prompt: reply
@@ -150,7 +150,7 @@ def _in_order(script: Sequence[Respond]) -> Respond:
 def _by_key(table: Mapping[str, Respond]) -> Respond:
     def respond(prompt: Prompt) -> str | Reply | Awaitable[str | Reply]:
         text = prompt.text
-        # Contexts grow, so the key that occurs last is what is asked now; of two that end together, the longer.
+        # Contexts grow, so the key that occurs last belongs to this request; of two that end together, the longer.
         ends = [(text.rfind(key) + len(key) if key else 0, len(key), key) for key in table if key in text]
         if not ends:
             raise EngineRejected(
@@ -160,3 +160,45 @@ def _by_key(table: Mapping[str, Respond]) -> Respond:
         return table[max(ends)[2]](prompt)
 
     return respond
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedCompletion:
+    """All ids that a request is sent, and why they end there (see ``Finish``)."""
+
+    ids: tuple[int, ...]
+    reason: Literal["stop", "length"]
+    matched: int | str | None
+
+
+def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: WordTokenizer) -> ScriptedCompletion:
+    """End ``ids`` after the first stop of ``request``, the end token at the latest, or after ``max_tokens`` tokens.
+
+    Stops are kept, a stop text with all of the token that completes it. If a stop id and a stop text end together,
+    ``matched`` is the id.
+    """
+    stop_ids = request.stop_ids
+    ended = (*ids, END_ID)
+    length, matched = 0, END_ID
+    for length, matched in enumerate(ended, 1):  # noqa: B007
+        if matched in stop_ids or matched == END_ID:
+            break
+    if request.stop_texts:
+        words = [tokenizer.text((token,)) for token in ended[:length]]
+        text = "".join(words)
+        for stop in request.stop_texts:
+            at = text.find(stop)
+            if at >= 0 and (count := _tokens_over(words, at + len(stop))) < length:
+                length, matched = count, stop
+    if length > max_tokens:
+        return ScriptedCompletion(ended[:max_tokens], "length", None)
+    return ScriptedCompletion(ended[:length], "stop", matched)
+
+
+def _tokens_over(words: Sequence[str], characters: int) -> int:
+    """Count the leading ``words`` that it takes to cover ``characters``."""
+    count = 0
+    while characters > 0:
+        characters -= len(words[count])
+        count += 1
+    return count

@@ -1,11 +1,11 @@
-"""Which token sequences have been computed: a radix trie over token ids, as a server's prefix cache is.
+"""A radix trie over token ids that records which sequences have been computed, as a server's prefix cache does.
 
 Invariants:
 
-- A node stands for one token sequence, from the root to its own end, for ever: nothing is evicted, and a split
-  shortens only the edge above a node. An edge is a range of a tuple that it shares, so a split costs nothing.
-- A context is remembered with its node once all of its tokens are in the trie. Contexts are immutable and children
-  hold their parents, so a request costs only the tokens added since the nearest remembered ancestor.
+- A node always represents the same token sequence, from the root to the node. Nothing is evicted, and a split shortens
+  only the edge above a node. An edge is a range of a shared tuple, so a split copies nothing.
+- Once all tokens of a context are in the trie, the context is remembered with its node. Contexts are immutable and hold
+  their parents, so a request costs only the tokens since its nearest remembered ancestor.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 from sprint_agents.context import Context
 
 
-class Node:
-    """The end of the edge ``ids[start:stop]`` from its parent; ``children`` by first token."""
+class TrieNode:
+    """The end of the edge ``ids[start:stop]`` from its parent, with its ``children`` by first token."""
 
     __slots__ = ("children", "ids", "start", "stop")
 
@@ -23,10 +23,10 @@ class Node:
         self.ids = ids
         self.start = start
         self.stop = stop
-        self.children: dict[int, Node] = {}
+        self.children: dict[int, TrieNode] = {}
 
-    def follow(self, ids: tuple[int, ...]) -> tuple["Node", int]:
-        """Go along ``ids`` as far as the trie does; return the node there and how many tokens that were."""
+    def follow(self, ids: tuple[int, ...]) -> tuple["TrieNode", int]:
+        """Follow ``ids`` as far as the trie has them; return the node there and the number of tokens."""
         node, position = self, 0
         while position < len(ids) and (child := node.children.get(ids[position])) is not None:
             shared = _shared(child.ids, child.start, child.stop, ids, position)
@@ -36,21 +36,21 @@ class Node:
             node = child
         return node, position
 
-    def grow(self, ids: tuple[int, ...], start: int) -> "Node":
-        """Add ``ids[start:]``, whose first token no child starts with; return its end."""
+    def grow(self, ids: tuple[int, ...], start: int) -> "TrieNode":
+        """Add ``ids[start:]``, with a first token that begins no child; return the node at the end."""
         if start == len(ids):
             return self
-        child = self.children[ids[start]] = Node(ids, start, len(ids))
+        child = self.children[ids[start]] = TrieNode(ids, start, len(ids))
         return child
 
-    def extend(self, ids: tuple[int, ...]) -> "Node":
-        """Add ``ids`` after this node and return their end."""
+    def extend(self, ids: tuple[int, ...]) -> "TrieNode":
+        """Add ``ids`` after this node; return the node at the end."""
         node, shared = self.follow(ids)
         return node.grow(ids, shared)
 
-    def _split(self, child: "Node", length: int) -> "Node":
-        """Put a node on the edge to ``child``, ``length`` tokens from here."""
-        middle = Node(child.ids, child.start, child.start + length)
+    def _split(self, child: "TrieNode", length: int) -> "TrieNode":
+        """Put a node on the edge to ``child``, ``length`` tokens from here; return the new node."""
+        middle = TrieNode(child.ids, child.start, child.start + length)
         self.children[child.ids[child.start]] = middle
         child.start += length
         middle.children[child.ids[child.start]] = child
@@ -58,22 +58,22 @@ class Node:
 
 
 class TokenTrie:
-    """A set of token sequences, closed under prefixes."""
+    """A set of token sequences that contains all their prefixes."""
 
     __slots__ = ("_check", "_places", "_root")
 
     def __init__(self, check: Callable[[Sequence[int]], None]) -> None:
-        """``check`` raises on ids outside the vocabulary; the ids of a context are checked until it is remembered."""
+        """Use ``check`` to raise on ids outside the vocabulary; a context is checked until it is remembered."""
         self._check = check
-        self._root = Node((), 0, 0)
-        self._places: WeakKeyDictionary[Context, Node] = WeakKeyDictionary()
+        self._root = TrieNode((), 0, 0)
+        self._places: WeakKeyDictionary[Context, TrieNode] = WeakKeyDictionary()
 
     def find(self, context: Context) -> int:
-        """How many of the context's first tokens are in the trie."""
+        """Count the leading tokens of the context that are in the trie."""
         return self._follow(context)[2]
 
-    def insert(self, context: Context) -> tuple[Node, int]:
-        """Add the context's tokens; return its node and how many of the first tokens were there before."""
+    def insert(self, context: Context) -> tuple[TrieNode, int]:
+        """Add the context's tokens; return its node and the number of leading tokens that were there before."""
         path, node, found, start = self._follow(context)
         while path:
             step = path.pop()
@@ -81,17 +81,17 @@ class TokenTrie:
             start = 0
         return node, found
 
-    def _follow(self, context: Context) -> tuple[list[Context], Node, int, int]:
-        """Go along ``context`` as far as the trie does.
+    def _follow(self, context: Context) -> tuple[list[Context], TrieNode, int, int]:
+        """Follow ``context`` as far as the trie has it.
 
         Returns:
-            The contexts not wholly in it, nearest last; the node where it ends; how many tokens that are; and how
-            many of them are in the nearest context.
+            The ancestors that are not wholly in the trie, the one nearest to the root last; the node where the trie
+            ends; the number of tokens found; and how many of them belong to the last of these ancestors.
 
         """
         path: list[Context] = []
         ancestor: Context | None = context
-        node: Node | None = None
+        node: TrieNode | None = None
         while ancestor is not None and (node := self._places.get(ancestor)) is None:
             self._check(ancestor.own_ids)
             path.append(ancestor)
@@ -110,7 +110,7 @@ class TokenTrie:
 
 
 def _shared(left: tuple[int, ...], start: int, stop: int, right: tuple[int, ...], position: int) -> int:
-    """How many tokens ``left[start:stop]`` and ``right[position:]`` begin with in common."""
+    """Count the equal leading tokens of ``left[start:stop]`` and ``right[position:]``."""
     length = min(stop - start, len(right) - position)
     if left[start : start + length] == right[position : position + length]:
         return length

@@ -1,33 +1,13 @@
-"""What the tests of the fake engine share: making a request of a text, and reading its completion."""
+"""Fixtures that make a request from a text, and read its completion."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import count
 
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
-
-
-@dataclass(frozen=True)
-class Answer:
-    chunks: list[Chunk]
-
-    @property
-    def ids(self) -> list[int]:
-        return [token for chunk in self.chunks for token in chunk.ids]
-
-    @property
-    def text(self) -> str:
-        return "".join(chunk.text for chunk in self.chunks)
-
-    @property
-    def finish(self) -> Finish:
-        *earlier, last = self.chunks
-        assert [chunk.finish for chunk in earlier] == [None] * len(earlier)
-        assert last.finish is not None
-        return last.finish
+from sprint_agents.engine import Engine, Request, Sampling
+from sprint_agents.testing.contract import Completion, complete
 
 
 @pytest.fixture
@@ -60,9 +40,8 @@ def make_request() -> Callable[..., Awaitable[Request]]:
 
 
 @pytest.fixture
-def ask(make_request) -> Callable[..., Awaitable[Answer]]:
-    async def ask(engine: Engine, prompt: str | Context, **options) -> Answer:
-        request = await make_request(engine, prompt, **options)
-        return Answer([chunk async for chunk in engine.complete(request)])
+def ask(make_request) -> Callable[..., Awaitable[Completion]]:
+    async def ask(engine: Engine, prompt: str | Context, **options) -> Completion:
+        return await complete(engine, await make_request(engine, prompt, **options))
 
     return ask

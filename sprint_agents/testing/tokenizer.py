@@ -1,8 +1,8 @@
-"""The fake's tokenizer: words as tokens, any text exactly, no files.
+"""The tokenizer of the fake engine: it encodes any text exactly and needs no files.
 
-A token is a tag part of the dialect, a word with the one space before it, a run of white space, or one other
-character; every character falls in one of these, so the tokens of a text joined are the text. Ids are given in the
-order in which words are first met.
+A token is a part of one of the dialect's tags, a word with one space before it, a run of white space, or one other
+character. Every character belongs to one of these, so the joined tokens of a text are the text. Ids are assigned in the
+order in which tokens first occur.
 """
 
 import re
@@ -15,7 +15,7 @@ END_ID = 0
 
 
 class _Vocabulary(dict[str, int]):
-    """Word to id; looking up an unknown word gives it the next id."""
+    """Maps words to ids; looking up an unknown word assigns it the next id."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Vocabulary(dict[str, int]):
 
 
 class WordTokenizer:
-    """Encode and decode with a vocabulary that grows; each text of ``special`` is one token, and so is ``end``.
+    """Encodes and decodes with a growing vocabulary; ``end`` and each text in ``special`` are single tokens.
 
     >>> tokenizer = WordTokenizer(special=("</Plan_",), end="")
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("two words</Plan_1>")]
@@ -39,39 +39,39 @@ class WordTokenizer:
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         self._vocabulary = _Vocabulary()
-        # Longest first: where one special text starts another, the longer one is meant.
+        # Longest first: of two special texts that begin alike, the longer one matches.
         texts = sorted(filter(None, (end, *special)), key=len, reverse=True)
         self._split = re.compile("|".join([*map(re.escape, texts), r" ?\w+", r"\s+", r"[^\w\s]"])).findall
         for text in (end, *special):
             self._vocabulary[text]
 
     def __len__(self) -> int:
-        """Count the ids given so far; valid ids are below it."""
+        """Count the assigned ids, which are 0 up to here."""
         return len(self._vocabulary)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``; O(characters)."""
+        """Return the token ids of ``text``, in time linear in its length."""
         return list(map(self._vocabulary.__getitem__, self._split(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``.
+        """Return the text of ``ids``.
 
         Raises:
-            InvalidRequest: an id that was never given.
+            InvalidRequest: an id was never assigned.
 
         """
         self.check(ids)
         return self.text(ids)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of ids that are known to be valid."""
+        """Return the text of ids that are known to be valid."""
         return "".join(map(self._vocabulary.words.__getitem__, ids))
 
     def check(self, ids: Sequence[int]) -> None:
-        """Raise InvalidRequest if one of ``ids`` was never given."""
+        """Raise InvalidRequest if one of ``ids`` was never assigned."""
         if ids and (max(ids) >= len(self) or min(ids) < 0):
             wrong = next(token for token in ids if not 0 <= token < len(self))
             raise InvalidRequest(
                 f"token id {wrong} is outside the vocabulary of {len(self)} tokens: "
-                "take the ids of a context from this engine's own encode and completions"
+                "build contexts from the ids that this engine's encode and completions returned"
             )
