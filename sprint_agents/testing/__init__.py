@@ -1,6 +1,6 @@
 """Test agents and policies without a model: a scripted engine, and an event loop that skips simulated time.
 
-``sprint_agents.testing.contract`` has the tests that check an engine of your own.
+``sprint_agents.testing.contract`` has tests that check your own engine.
 
 >>> from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 >>> engine = FakeEngine(["first", Reply("second", fault=Fault.drop(after=1))], latency=Latency(token=0.02))

@@ -31,7 +31,7 @@ def check_directory(directory: Path) -> None:
             f"{directory} has no config.json: give the folder that save_pretrained wrote, not its parent or a subfolder"
         ) from None
     except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{config} cannot be read: {error}. Copy it from its source again") from error
+        raise InvalidCheckpoint(f"{config} cannot be read: {error}. Copy it again from its source") from error
     if not isinstance(content, dict) or "model_type" not in content:
         raise InvalidCheckpoint(f"{config} has no model_type: it is not the configuration of a transformers model")
     if not any((directory / name).is_file() for name in _WEIGHTS):
@@ -59,7 +59,7 @@ def load_tokenizer(directory: Path) -> "Tokenizer":
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower type
-        raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it from its source again") from error
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it again from its source") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -78,12 +78,12 @@ def load_model(directory: Path, *, device: str | None, dtype: "torch.dtype | str
     except Exception as error:  # damaged files raise errors of many types
         raise InvalidCheckpoint(
             f"{directory} cannot be loaded: {type(error).__name__}: {error}. "
-            "Copy config.json and the *.safetensors files from their source again"
+            "Copy config.json and the *.safetensors files again from their source"
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise InvalidCheckpoint(
             f"{directory} lacks {len(missing)} of the model's weights, such as {missing[0]}: "
-            "copy the *.safetensors files from their source again"
+            "copy the *.safetensors files again from their source"
         )
     model = _describe(directory, network, placed_on)
     _try_out(directory, model)

@@ -321,7 +321,7 @@ class Scheduler:
         return logits, sampled
 
     def _make_batch(self, chunks: Sequence[tuple[TokenSequence, int]]) -> ForwardBatch:
-        """List what every query sees: its prefix and, for a decoding sequence, the body of its own segment."""
+        """List what every query sees: its prefix and, if its sequence decodes, the body of that sequence's segment."""
         seen: list[list[SegmentRange[KVSegment]]] = []
         for sequence in self.decoding:
             assert sequence.segment is not None
@@ -371,7 +371,7 @@ class Scheduler:
             sequence.inserted = sequence.computed
 
     def _release(self, sequence: TokenSequence) -> None:
-        """Take the memory from a running sequence; those of its own tokens that are in the tree stay stored."""
+        """Take the memory from a running sequence, except for the tokens that are in the tree."""
         self._insert_computed(sequence)
         segment, node = sequence.segment, sequence.node
         assert segment is not None

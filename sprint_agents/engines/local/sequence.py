@@ -13,8 +13,8 @@ from .sampling import Sampler
 class TokenSequence:
     """A request's prompt and completion and, while it runs, where its keys and values are stored.
 
-    The keys and values of a running sequence are in two places: those of its prefix in the segments of other requests,
-    found through ``prefix``, and those of its own tokens in ``segment``. Example, with the prompt ``A B C D`` of which
+    The keys and values of a running sequence are in two places. Those of its prefix are in the segments of other
+    requests, found through ``prefix``; the others are in ``segment``. Example, with the prompt ``A B C D`` of which
     ``A B`` were cached, after one decoded token ``E``::
 
         position      0  1  2  3  4

@@ -59,7 +59,7 @@ def sums(engine: LocalEngine, **options: Any) -> Any:
 
 
 def conversation(turns: ChatTurns, text: str) -> list[Message]:
-    """What was said in a text, up to the turn that the model is to write."""
+    """The messages of a text, up to the turn that the model writes next."""
     assert turns.open("assistant") == "" or text.endswith(turns.open("assistant"))
     text = text[: len(text) - len(turns.open("assistant"))]
     messages: list[Message] = []
@@ -143,7 +143,7 @@ class TestATemplateThatRewritesHistory:
             sums(Scripted(checkpoints[name]), dialect=dialect)
 
     def test_may_be_accepted(self, name: str, checkpoints: dict[str, Path]) -> None:
-        """What was thought stays in the context, and ids are appended as they came."""
+        """Thoughts stay in the context, and ids are appended unchanged."""
         thoughtful = {key: f"<think>so</think>{reply}" for key, reply in REPLIES.items()}
         if name == "deepseek-r1":  # begins to think in the prompt already
             thoughtful = {key: reply.removeprefix("<think>") for key, reply in thoughtful.items()}

@@ -89,7 +89,7 @@ def weights_that_are_none(folder: Path) -> None:
     ("damage", "message"),
     [
         (damaged_weights, r"cannot be loaded: .*Copy"),
-        (missing_weights, r"lacks 1 of the model's weights, model.layers.1.mlp.up_proj.weight"),
+        (missing_weights, r"lacks 1 of the model's weights, such as model.layers.1.mlp.up_proj.weight"),
         (weights_that_are_none, "computes NaN"),
         (lambda folder: change_config(folder, model_type="no-such-model"), r"cannot be loaded: .*no-such-model"),
         (lambda folder: change_config(folder, layer_types=["full_attention", "linear_attention"]), "linear_attention"),
