@@ -1,6 +1,6 @@
 """The protocol that a model server must meet: token ids in, token ids out.
 
-What every engine promises (``tests/engines/contract.py`` holds each to it):
+What every engine promises (``sprint_agents.testing.contract`` has a test for each):
 
 - The ids of a completion are the model's own, in order, the stop token included; ``text`` is their text,
   never trimmed at a stop. Concatenated chunks are the completion; the last chunk, and only it, has ``finish``.
