@@ -227,9 +227,9 @@ class FakeEngine(Engine):
             raise InvalidRequest("the context is empty: a model needs at least one token to continue from")
         if request.schema is not None and not self.capabilities.schemas:
             raise ConfigurationError(
-                "the request has a JSON schema, and this engine enforces none: send schemas only if "
+                "the request has a JSON schema, and this engine holds no completion to one: ask only where "
                 "Engine.capabilities.schemas is True, or make a FakeEngine(…, capabilities=Capabilities(schemas=True)) "
-                "with replies that satisfy them"
+                "with replies that satisfy the schema"
             )
         return self._log.open(request, now=asyncio.get_running_loop().time())
 

@@ -114,7 +114,7 @@ class LocalEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """ChatTurns as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
+        """Conversations as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
         if self._capabilities is None:
             known = Capabilities(schemas=find_spec("llguidance") is not None)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
@@ -136,13 +136,13 @@ class LocalEngine(Engine):
         check_schema(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, special tokens recognised, none added."""
+        """Return the token ids of ``text``; special tokens are recognised, and none are added."""
         if len(text) > _LONG_TEXT:
             return await asyncio.to_thread(self._encode, text)
         return self._encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``, special tokens shown.
+        """Return the text of ``ids``, with special tokens.
 
         Raises:
             InvalidRequest: an id outside the vocabulary.
