@@ -18,11 +18,11 @@ from .events import Event, RunFinished, RunStarted
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
-from .runtime.drive import drive
-from .runtime.elsewhere import Elsewhere
-from .runtime.inner import InnerSprint
+from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, JournalHeader
-from .runtime.session import Listener, RoleStops, Session
+from .runtime.loop import follow
+from .runtime.nested import SprintRunner
+from .runtime.session import Listener, Session, resolve_stops
 from .state import State
 from .stream import AsyncStream
 from .task import read_task
@@ -70,7 +70,7 @@ class Sprint(Generic[AnswerT, ResultT]):
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
         self.planner: Planner[Any] = planner or Planner(str)
-        self.executor: Executor[Any] | ExecutorFunction[Any] | InnerSprint = executor or Executor(str)
+        self.executor: Executor[Any] | Sprint[Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
         self.engine = self.planner.engine or engine
         model = cast("Executor[Any]", executor or Executor(str)) if isinstance(executor, Executor | None) else None
         self.executor_engine = (model.engine if model else None) or engine
@@ -176,7 +176,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             try:
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.write_task(prompt))
-                    answer = await drive(session, self.policy, planning, planner, log)
+                    answer = (await follow(session, self.policy, planning, planner, self._runner(), journal=log)).value
                 run: Run[AnswerT, ResultT] = record.finished(answer, self._verify(answer, check))
             except Exception as error:
                 failed = record.failed(error)
@@ -191,18 +191,18 @@ class Sprint(Generic[AnswerT, ResultT]):
         manifest = self.engine.manifest
         limits = self.limits or Limits.of(manifest)
         dialect = self._dialect_of_run()
+        executor_engine = self.executor_engine if isinstance(self.executor, Executor) else None
         return Session(
             engine=self.engine,
+            executor_engine=executor_engine,
             dialect=dialect,
-            stops=await RoleStops.resolve(self.engine, dialect, executor=self.executor_engine),
+            stops=await resolve_stops(dialect, self.engine, executor_engine),
             limits=limits,
             ledger=ledger,
             failure=self.failure,
             planner=self.planner,
-            executor=self.executor,
             sampling=self.sampling or Sampling.of(manifest),
             listeners=listeners,
-            elsewhere=self._elsewhere(),
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
         )
 
@@ -225,12 +225,18 @@ class Sprint(Generic[AnswerT, ResultT]):
         check_schemas(dialect, self.engine, self.executor_engine)
         return dialect
 
-    def _elsewhere(self) -> Elsewhere | None:
-        """Return where executors run, if that is not where the planner does."""
-        engine, executor = self.executor_engine, self.executor
-        if engine is self.engine or not isinstance(executor, Executor):
-            return None
-        return Elsewhere(engine, sampling=executor.sampling or self.sampling or Sampling.of(engine.manifest))
+    def _runner(self) -> Runner:
+        """Return what carries out the subtasks of one run."""
+        engine = self.executor_engine
+        if isinstance(self.executor, Sprint):
+            return SprintRunner(cast("Sprint[Any, Any]", self.executor))
+        if not isinstance(self.executor, Executor):
+            return FunctionRunner(self.executor)
+        executor = cast("Executor[Any]", self.executor)
+        if engine is self.engine:
+            return ModelRunner(executor)
+        sampling = executor.sampling or self.sampling or Sampling.of(engine.manifest)
+        return ModelRunner(executor, RemoteContexts(engine, sampling=sampling))
 
     def _verify(self, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
         if self.checker is not None:

@@ -55,7 +55,7 @@ async def waits_in_a_circle(planning):
         (forgets_to_answer, r"ended without an answer: yield Answer\(value=…\) last"),
         (does_not_yield, r"async generator function.*returned coroutine: write it as `async def policy.*yield"),
         (is_not_async, r"async generator function.*returned generator"),
-        (waits_for_nobody, r"subtask 1\.2 is to wait for 1\.3, which the plan does not have: .* 1 to 2"),
+        (waits_for_nobody, r"subtask 1\.2 waits for 1\.3, which the plan does not have: .* 1 to 2"),
         (waits_in_a_circle, r"wait for each other, 1\.\d for 1\.\d for 1\.\d: take one of these out of after="),
     ],
 )

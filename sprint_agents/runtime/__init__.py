@@ -1,8 +1,7 @@
-"""One run: dispatch each subtask the moment its prompt closes, gather, join in prompt order, next stage.
+"""One run: execute each subtask the moment its prompt closes, join in prompt order, and run the next stage.
 
-``session`` holds what all parts of a run share, ``execution`` carries out one subtask: by a model, in ``turns`` with
-``tool_loop`` and maybe on an engine ``elsewhere``; by a function; or by a sprint of its own, ``inner``. ``branches``
-are the subtasks of a stage, ``stage`` runs one, ``join`` writes its executions, ``draft`` makes its record. ``drive``
-follows the policy, ``nested`` those that work for another one, ``answering`` agrees on the answer, ``journal`` writes
-and resumes, ``watch`` ends what takes too long.
+``loop`` follows a policy to its answer and runs each of its steps as a ``stage``. The stage starts its executions as
+``branches``; ``executor`` carries out each of them: a model in a ``conversation``, a function, or a sprint or policy
+``nested`` in the run. ``join`` appends the finished executions to the planner's context. All of them share a
+``session``, which makes the engine calls; ``journal`` writes finished stages and resumes from them.
 """

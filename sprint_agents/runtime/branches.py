@@ -1,232 +1,271 @@
-"""The executions of one stage while they are under way: what they wait for, how many, and the first that is accepted.
+"""The executions of one stage while they run: their dependencies, their number, and the first that is accepted.
 
 Invariants:
 
-- An execution waits for nothing but those that its subtask names, and no two wait for each other.
-- What was never started, and what was given up, is an execution with a failure as well: none is lost.
+- An execution waits only for those that its subtask names, and no two wait for each other.
+- A subtask that was not started or was given up has an execution with a failure, so none is lost.
+- The contexts from which a stage's branches start are prefixes of one another, so a length says what is cached.
 """
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sprint_agents.context import Context
-from sprint_agents.errors import PolicyError, RunError, Superseded, WidthExceeded
+from sprint_agents.errors import PolicyError, RunError, SprintError, Superseded, WidthExceeded
 from sprint_agents.events import ExecutionFinished
 from sprint_agents.metrics import Branch
 from sprint_agents.plan import Accept, Execution, Plan, Subtask
 from sprint_agents.state import Fork, State
 from sprint_agents.usage import CallUsage
 
-from .executed import Executed, failed
-from .execution import Carry, execute
-from .join import write
-from .session import Session
-from .trunk import Trunk
+from .executor import Runner, SubtaskOutcome, execute
+from .join import append_executions
+from .session import Assignment, Session, usage_of
 
 
 @dataclass(slots=True)
-class _Entry:
-    """A subtask and what became of it; the token counts are the planner's up to the end of its prompt.
+class SharedPrefix:
+    """The longest context that a stage's branches share, of which ``cached`` tokens are in the engine's cache.
 
-    There is no ``task`` where it was not started.
+    An engine such as SGLang caches what a request reads at once, but what a request writes only when it has ended.
+    Branches that start while the planner still writes, or all at once on a policy's plan, would each compute the same
+    tokens. So the prefix is committed first: one request for no tokens computes it for all branches that wait.
+
+    One commit runs at a time, for the longest context from which a branch is going to start by then. Prompts that end
+    at tokens 100, 120 and 150 while the first is committed, up to 100, make two commits: up to 100, then up to 150.
+    If a commit fails, the branches' own requests compute the prefix, under their failure policy.
     """
 
-    subtask: Subtask
+    session: Session
+    planner: State
+    cached: int
+    costs: list[CallUsage] = field(default_factory=list[CallUsage])
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _longest: Context = field(init=False)
+    _complete: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._longest = self.planner.context
+        # Executors that are functions, or models on another engine, do not read the planner's contexts.
+        engine = self.session.engine
+        self._complete = self.session.executor_engine is not engine or engine.capabilities.caches_running
+
+    def extend(self, context: Context) -> bool:
+        """Extend the prefix to where the next branch starts; return whether the branch must wait for a ``commit``."""
+        self._longest = context
+        return not self._complete
+
+    def complete(self) -> None:
+        """Record that the engine has all of the prefix, because the request that wrote it has ended."""
+        self._complete = True
+
+    async def commit(self, length: int) -> None:
+        """Return when the first ``length`` tokens are in the cache."""
+        async with self._lock:
+            if not self._complete and length > self.cached:
+                target = self._longest
+                with suppress(SprintError):
+                    await self._request(target)
+                self.cached = len(target)
+
+    async def _request(self, context: Context) -> None:
+        async with self.session.call(self.planner.branch(context), None, max_tokens=0) as generation:
+            await generation.drain()
+        self.costs.append(usage_of(generation, 0))
+
+
+@dataclass(slots=True)
+class _Branch(Assignment):
+    """An assignment, its task (None if it was not started) and its outcome.
+
+    The token counts are the planner's up to the end of the prompt.
+    """
+
     content_tokens: int = 0
     all_tokens: int = 0
-    task: asyncio.Task[Executed] | None = None
-    executed: Executed | None = None
-    costs: list[CallUsage] = field(default_factory=list[CallUsage])
+    task: asyncio.Task[SubtaskOutcome] | None = None
+    outcome: SubtaskOutcome | None = None
 
 
+@dataclass(slots=True)
 class Branches:
-    """The executions of stage ``stage``, whose tasks ``fork`` owns."""
+    """The executions of ``stage``, which ``runner`` carries out in tasks of ``fork``.
 
-    __slots__ = ("_accept", "_entries", "_fork", "_session", "_stage", "_trunk", "_width", "accepted")
+    At most ``width`` are started. ``accepted`` is the number of the first for which ``accept`` is true.
+    """
 
-    def __init__(
-        self,
-        session: Session,
-        fork: Fork,
-        trunk: Trunk,
-        *,
-        stage: int,
-        width: int | None = None,
-        accept: Accept | None = None,
-    ) -> None:
-        self._session = session
-        self._fork = fork
-        self._trunk = trunk
-        self._stage = stage
-        self._width = width
-        self._accept = accept
-        self._entries: dict[int, _Entry] = {}
-        self.accepted: int | None = None
+    session: Session
+    runner: Runner
+    fork: Fork
+    prefix: SharedPrefix
+    stage: int
+    width: int | None = None
+    accept: Accept | None = None
+    accepted: int | None = None
+    _branches: dict[int, _Branch] = field(default_factory=dict[int, _Branch])
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The subtasks so far, in prompt order."""
-        return tuple(self._entries)
+        return tuple(self._branches)
 
-    async def start(
-        self,
-        subtask: Subtask,
-        context: Context,
-        *,
-        rest: str = "",
-        carry: Carry | None = None,
-    ) -> None:
-        """Start ``subtask`` behind ``context`` and ``rest``, as soon as those that it names are finished.
+    async def start(self, subtask: Subtask, context: Context, *, rest: str = "") -> None:
+        """Start ``subtask`` after ``context`` and ``rest``, as soon as the executions that it names are finished.
 
-        They must all have been started before anything else is awaited.
+        Start those before, with no other await between.
         """
-        branch = self._fork.branch(context)
+        state = self.fork.branch(context)
         if rest:
-            await branch.append(rest)
-        entry = _Entry(subtask)
+            await state.append(rest)
+        branch = _Branch(self.stage, subtask, state)
         refusal = self._refusal()
-        self._entries[subtask.number] = entry
+        self._branches[subtask.number] = branch
         if refusal is not None:
-            self._give_up(entry, refusal)
+            self._give_up(branch, refusal)
             return
-        if self._trunk.grow(context) or subtask.after:
-            work = self._wait_and_execute(entry, branch, len(context), carry)
+        if self.prefix.extend(context) or subtask.after:
+            work = self._wait_and_execute(branch, len(context))
         else:
-            work = execute(self._session, branch, subtask, stage=self._stage, carry=carry, costs=entry.costs)
-        entry.task = self._fork.start(work if self._accept is None else self._judged(entry, work))
+            work = execute(self.session, self.runner, branch)
+        branch.task = self.fork.start(work if self.accept is None else self._judge(branch, work))
 
-    def book(self, number: int, *, content_tokens: int, all_tokens: int) -> None:
-        """Note what the planner had written up to the end of a prompt, without tags and with them.
+    def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:
+        """Set how many tokens the planner had written up to the end of a prompt, without tags and with them.
 
-        That is certain only when its request has ended: some servers say only then how many tokens the text was.
+        They are known only when the planner's request has ended, because some servers report token counts only then.
         """
-        entry = self._entries[number]
-        entry.content_tokens, entry.all_tokens = content_tokens, all_tokens
+        branch = self._branches[number]
+        branch.content_tokens, branch.all_tokens = content, strict
 
     def _refusal(self) -> RunError | None:
-        """Say why no more may be started."""
+        """Return why no more subtasks may start."""
         if self.accepted is not None:
             return Superseded(f"not started: {self._label(self.accepted)} was accepted before")
-        if self._width is not None and len(self._entries) >= self._width:
-            return WidthExceeded(f"not started: the policy limits a stage to {self._width} subtasks")
+        if self.width is not None and len(self._branches) >= self.width:
+            return WidthExceeded(f"not started: the policy limits a stage to {self.width} subtasks")
         return None
 
-    async def _wait_and_execute(self, entry: _Entry, branch: State, length: int, carry: Carry | None) -> Executed:
-        subtask = entry.subtask
-        if subtask.after:
-            subtask = await self._with_inputs(subtask, branch)
-        await self._trunk.reach(length)
-        return await execute(self._session, branch, subtask, stage=self._stage, carry=carry, costs=entry.costs)
+    async def _wait_and_execute(self, branch: _Branch, length: int) -> SubtaskOutcome:
+        if branch.subtask.after:
+            branch.subtask = await self._with_inputs(branch)
+        await self.prefix.commit(length)
+        return await execute(self.session, self.runner, branch)
 
-    async def _with_inputs(self, subtask: Subtask, branch: State) -> Subtask:
-        """Wait for the executions that ``subtask`` names, and write them behind its prompt."""
-        awaited = [entry for number, entry in self._entries.items() if number in subtask.after]
-        if tasks := [entry.task for entry in awaited if entry.task]:
-            await asyncio.wait(tasks)  # not one by one: whoever is cancelled while awaiting a task cancels that task
-        finished = {entry.subtask.number: self._outcome(entry) for entry in awaited}
-        await write(self._session.dialect, branch, self._stage, [*finished.values()], inputs=True)
-        inputs = tuple(finished[number].execution for number in subtask.after)
-        return subtask.model_copy(update={"inputs": inputs})
+    async def _with_inputs(self, branch: _Branch) -> Subtask:
+        """Wait for the executions that a subtask names, and append them after its prompt."""
+        after = branch.subtask.after
+        awaited = [other for number, other in self._branches.items() if number in after]
+        if tasks := [other.task for other in awaited if other.task]:
+            await asyncio.wait(tasks)  # awaited one by one, they would be cancelled along with this task
+        outcomes = {other.subtask.number: self._outcome(other) for other in awaited}
+        await append_executions(self.session.dialect, branch.branch, self.stage, list(outcomes.values()), inputs=True)
+        inputs = tuple(outcomes[number].execution for number in after)
+        return branch.subtask.model_copy(update={"inputs": inputs})
 
-    async def _judged(self, entry: _Entry, work: Coroutine[Any, Any, Executed]) -> Executed:
-        """Cancel the others if this execution is the first that is accepted."""
-        executed = await work
-        if self.accepted is None and executed.execution.succeeded and self._accepts(executed.execution):
-            self.accepted = entry.subtask.number
-            for other in self._entries.values():
-                if other is not entry and other.task is not None:
+    async def _judge(self, branch: _Branch, work: Coroutine[Any, Any, SubtaskOutcome]) -> SubtaskOutcome:
+        """Cancel the other executions if this one is the first that is accepted."""
+        outcome = await work
+        if self.accepted is None and outcome.execution.succeeded and self._accepts(outcome.execution):
+            self.accepted = branch.subtask.number
+            for other in self._branches.values():
+                if other is not branch and other.task is not None:
                     other.task.cancel()
-        return executed
+        return outcome
 
     def _accepts(self, execution: Execution[Any]) -> bool:
-        assert self._accept is not None
+        assert self.accept is not None
         try:
-            return bool(self._accept(execution))
+            return bool(self.accept(execution))
         except Exception as error:
             raise PolicyError(
                 f"accept= failed on execution {self._label(execution.number)}, {error!r}: "
                 "it is given each Execution that succeeded and says whether the stage needs no other"
             ) from error
 
-    async def finish(self) -> list[Executed]:
+    async def finish(self) -> list[SubtaskOutcome]:
         """Wait for all executions, or for the first that is accepted, and return them in prompt order.
 
         Raises:
-            ExecutionFailed: one failed under ``fail_fast``.
+            ExecutionFailed: an execution failed under ``fail_fast``.
             PolicyError: ``accept`` failed.
         """
-        tasks = [entry.task for entry in self._entries.values() if entry.task]
-        if self._accept is None:
+        tasks = [branch.task for branch in self._branches.values() if branch.task]
+        if self.accept is None:
             for task in tasks:
                 await task
         elif tasks:
             await asyncio.wait(tasks)
-        return [self._outcome(entry) for entry in self._entries.values()]
+        return [self._outcome(branch) for branch in self._branches.values()]
 
-    def abandoned(self) -> list[Executed]:
-        """Return what there was when the fork was left; what still ran then has failed."""
-        return [self._outcome(entry, ended=True) for entry in self._entries.values()]
+    def abandon(self) -> list[SubtaskOutcome]:
+        """Return the executions after the fork was left; those that it cancelled have failed."""
+        return [self._outcome(branch, left=True) for branch in self._branches.values()]
 
-    def _outcome(self, entry: _Entry, *, ended: bool = False) -> Executed:
-        """Return what became of a subtask whose task is done."""
-        if entry.executed is not None:
-            return entry.executed
-        assert entry.task is not None
-        if entry.task.cancelled():
+    def _outcome(self, branch: _Branch, *, left: bool = False) -> SubtaskOutcome:
+        """Return the outcome of a subtask whose task is done; with ``left`` an error of the task is a failure."""
+        if branch.outcome is not None:
+            return branch.outcome
+        assert branch.task is not None
+        if branch.task.cancelled():
             by = "its run ended first" if self.accepted is None else f"{self._label(self.accepted)} was accepted first"
-            return self._give_up(entry, Superseded(f"cancelled: {by}"))
-        if ended and isinstance(error := entry.task.exception(), Exception):
-            entry.executed = failed(entry.subtask, error, entry.costs)
+            return self._give_up(branch, Superseded(f"cancelled: {by}"))
+        if left and isinstance(error := branch.task.exception(), Exception):
+            branch.outcome = SubtaskOutcome.failure(branch, error)
         else:
-            entry.executed = entry.task.result()
-        return entry.executed
+            branch.outcome = branch.task.result()
+        return branch.outcome
 
-    def _give_up(self, entry: _Entry, error: RunError) -> Executed:
-        entry.executed = failed(entry.subtask, error, entry.costs)
-        if self._session.listening:
-            self._session.emit(ExecutionFinished(stage=self._stage, execution=entry.executed.execution))
-        return entry.executed
+    def _give_up(self, branch: _Branch, error: RunError) -> SubtaskOutcome:
+        branch.outcome = SubtaskOutcome.failure(branch, error)
+        if self.session.listening:
+            self.session.emit(ExecutionFinished(stage=self.stage, execution=branch.outcome.execution))
+        return branch.outcome
 
     def paths(self) -> tuple[list[Branch], list[Branch]]:
-        """Return the branches of the finished stage for ``metrics``, without and with tags and retries.
+        """Return the branches of the finished stage for ``metrics``: without tags and retries, and with them.
 
-        Whatever an execution waited for comes before it; what was not started or given up, nobody waited for.
+        A branch begins when its prompt and all that it waited for are there. If prompt 1 ends at token 10 and takes 50
+        tokens to execute, and prompt 2, which waits for it, ends at token 20, branch 2 begins at 60. Subtasks that were
+        not started or were cancelled are left out, because no other execution waited for them.
         """
         content: dict[int, Branch] = {}
         strict: dict[int, Branch] = {}
         for number in self._in_order_of_start():
-            entry = self._entries[number]
-            if entry.task is None or entry.task.cancelled():
+            branch = self._branches[number]
+            if branch.task is None or branch.task.cancelled():
                 continue
-            executed, after = self._outcome(entry), entry.subtask.after
-            content[number] = (_end(entry.content_tokens, content, after), executed.content_tokens)
-            strict[number] = (_end(entry.all_tokens, strict, after), executed.all_tokens)
+            outcome, after = self._outcome(branch), branch.subtask.after
+            content[number] = (_start(branch.content_tokens, content, after), outcome.content_tokens)
+            strict[number] = (_start(branch.all_tokens, strict, after), outcome.all_tokens)
         return list(content.values()), list(strict.values())
 
     def _in_order_of_start(self) -> Iterable[int]:
-        if not any(entry.subtask.after for entry in self._entries.values()):
-            return self._entries
-        graph = {number: entry.subtask.after for number, entry in self._entries.items()}
+        if not any(branch.subtask.after for branch in self._branches.values()):
+            return self._branches
+        graph = {number: branch.subtask.after for number, branch in self._branches.items()}
         return TopologicalSorter(graph).static_order()
 
     def _label(self, number: int) -> str:
-        return f"{self._stage}.{number}"
+        return f"{self.stage}.{number}"
 
 
-def _end(before: int, branches: Mapping[int, Branch], after: Sequence[int]) -> int:
-    """Return how many tokens had to be there before an execution could start."""
-    return max([before, *(sum(branches[number]) for number in after if number in branches)]) if after else before
+def _start(prompt_end: int, branches: Mapping[int, Branch], after: Sequence[int]) -> int:
+    """Return how many tokens were on the critical path when an execution could start."""
+    if not after:
+        return prompt_end
+    return max([prompt_end, *(sum(branches[number]) for number in after if number in branches)])
 
 
-def check(plan: Plan, stage: int) -> None:
-    """Refuse a policy's plan whose subtasks cannot be run as they stand.
+def check_dependencies(plan: Plan, stage: int) -> None:
+    """Refuse a policy's plan whose subtasks cannot be executed.
 
     Raises:
-        PolicyError: the numbers are not 1, 2, 3, …; or a subtask waits for itself, for one that there is not, or for
-            one that waits for it.
+        PolicyError: the subtasks are not numbered 1, 2, 3, …; or one waits for itself, for one that the plan does not
+            have, or for one that waits for it.
     """
     if [subtask.number for subtask in plan.subtasks] != list(range(1, len(plan.subtasks) + 1)):
         raise PolicyError(f"the subtasks of plan {stage} are not numbered 1, 2, 3, …: make it with Plan.of(prompt, …)")
@@ -234,7 +273,7 @@ def check(plan: Plan, stage: int) -> None:
     for number, after in graph.items():
         if strange := [other for other in after if not 1 <= other <= len(plan.subtasks)]:
             raise PolicyError(
-                f"subtask {stage}.{number} is to wait for {stage}.{strange[0]}, which the plan does not have: "
+                f"subtask {stage}.{number} waits for {stage}.{strange[0]}, which the plan does not have: "
                 f"after= names subtasks of the same plan, 1 to {len(plan.subtasks)}"
             )
     try:

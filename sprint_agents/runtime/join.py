@@ -1,6 +1,6 @@
-"""Write finished executions into a context, as the ids that the executors produced.
+"""The join: append finished executions to a context, as the ids that the executors generated.
 
-Invariant: executions stand in prompt order, whatever order they finished in.
+Invariant: executions join in prompt order, whatever order they finished in.
 """
 
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from sprint_agents.dialects.base import Dialect
 from sprint_agents.dialects.prompts import JoinedExecution
 from sprint_agents.errors import PolicyError, Superseded
-from sprint_agents.plan import Failure, Keep
+from sprint_agents.plan import Keep
 from sprint_agents.state import State
 
-from .executed import Executed
+from .executor import SubtaskOutcome
 
 
-async def write(
+async def append_executions(
     dialect: Dialect,
     state: State,
     stage: int,
-    executed: Sequence[Executed],
+    outcomes: Sequence[SubtaskOutcome],
     *,
     plan: str | None = None,
     inputs: bool = False,
@@ -26,44 +26,47 @@ async def write(
     """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``."""
     joined = [
         JoinedExecution(item.execution.number, item.text, item.ids is not None, not item.execution.succeeded)
-        for item in executed
+        for item in outcomes
     ]
     texts = dialect.write_join(stage, joined, plan=plan, inputs=inputs)
-    generated = [(item.ids, item.text) for item in executed if item.ids is not None]
+    generated = [(item.ids, item.text) for item in outcomes if item.ids is not None]
     for before, (ids, text) in zip(texts, generated, strict=False):
         state.context = state.context.extend((*await state.engine.encode(before), *ids), before + text)
     await state.append(texts[-1])
 
 
-def kept(keep: Keep | None, executed: Sequence[Executed], *, stage: int, accepted: int | None) -> Sequence[Executed]:
-    """Choose what joins the planner's context: what ``keep`` names; and what was accepted, but nothing given up for it.
+def select_executions(
+    keep: Keep | None, outcomes: Sequence[SubtaskOutcome], *, stage: int, accepted: int | None
+) -> Sequence[SubtaskOutcome]:
+    """Return the executions that join: those that ``keep`` names, and the accepted one, but none given up for it.
 
     Raises:
-        PolicyError: ``keep`` fails, or names an execution that there is not.
+        PolicyError: ``keep`` fails, or names an execution that does not exist.
     """
     if keep is not None:
-        named = _named(keep, executed, stage=stage)
-        executed = [item for item in executed if item.execution.number in named or item.execution.number == accepted]
+        numbers = _call_keep(keep, outcomes, stage=stage)
+        outcomes = [item for item in outcomes if item.execution.number in numbers or item.execution.number == accepted]
     if accepted is None:
-        return executed
-    return [item for item in executed if not _given_up(item.execution.failure)]
+        return outcomes
+    return [item for item in outcomes if not _was_superseded(item)]
 
 
-def _named(keep: Keep, executed: Sequence[Executed], *, stage: int) -> set[int]:
+def _call_keep(keep: Keep, outcomes: Sequence[SubtaskOutcome], *, stage: int) -> set[int]:
     try:
-        numbers = {*keep([item.execution for item in executed])}
+        numbers = {*keep([item.execution for item in outcomes])}
     except Exception as error:
         raise PolicyError(
             f"keep= failed on the executions of stage {stage}, {error!r}: it is given them all, failed ones too, and "
             "returns the numbers of those to keep"
         ) from error
-    if strange := numbers - {item.execution.number for item in executed}:
+    if strange := numbers - {item.execution.number for item in outcomes}:
         raise PolicyError(
-            f"keep= named {min(strange)!r} of stage {stage}, which is no execution that it was given: "
+            f"keep= named {min(strange)!r} of stage {stage}, which is not an execution that it was given: "
             "return the numbers of those to keep, as in [execution.number for execution in executions]"
         )
     return numbers
 
 
-def _given_up(failure: Failure | None) -> bool:
+def _was_superseded(outcome: SubtaskOutcome) -> bool:
+    failure = outcome.execution.failure
     return failure is not None and failure.type == Superseded.__name__

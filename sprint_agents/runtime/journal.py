@@ -1,28 +1,27 @@
-"""A journal: one JSON record per finished stage, from which another process goes on.
+"""A journal: one JSON record per finished stage, from which another process can resume the run.
 
 Invariants:
 
-- A record is written and flushed before the next stage begins; a finished stage is never run again. Where stages did
-  not wait for their executions, that holds of all up to the last place where none was pending.
-- A half-written last line, as a killed process leaves it, is cut off; that stage runs again.
+- A record is written and flushed before the next stage begins, so a finished stage is never run again. If stages did
+  not wait for their executions, this holds up to the last cut, where none of them was pending.
+- An incomplete last line, which a killed process leaves, is cut off; that stage runs again.
 - A resumed run replays its policy: the policy yields the same steps and is sent the recorded stages.
 """
 
 import os
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sprint_agents.agents import Executor, Planner
-from sprint_agents.errors import InvalidResult, JournalError
+from sprint_agents.engine import Engine
+from sprint_agents.errors import InvalidRequest, InvalidResult, JournalError
 from sprint_agents.events import Event, StageFinished
-
-from .inner import InnerSprint
 
 
 class JournalHeader(BaseModel):
-    """The first line: what run this is the journal of."""
+    """The first line: the run to which the journal belongs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -37,25 +36,25 @@ class Journal:
     """The journal of one run, open for appending; a context manager and a listener of the run's events."""
 
     def __init__(self, path: Path, header: JournalHeader) -> None:
-        """Open ``path``, new or with the records of an earlier process.
+        """Open ``path``, which may hold the records of an earlier process.
 
         Raises:
-            JournalError: the file is another run's, or damaged before its last line.
+            JournalError: the file belongs to another run, or is damaged before its last line.
         """
         self._path = path
         self._stages: dict[int, StageFinished] = {}
         self.header = header
         try:
-            whole = self._read(header) if path.exists() else 0
+            length = self._read(header) if path.exists() else 0
             self._file: IO[str] = path.open("a", encoding="utf-8")
         except OSError as error:
             raise JournalError(f"the journal {path} cannot be read and written: {error}") from error
-        self._file.truncate(whole)
-        if not whole:
+        self._file.truncate(length)
+        if not length:
             self._write(header.model_dump_json())
 
     def _read(self, header: JournalHeader) -> int:
-        """Take the whole records; return where they end in bytes."""
+        """Read the complete records up to the last cut; return where they end, in bytes."""
         content = self._path.read_bytes()
         end = content.rfind(b"\n") + 1
         lines = content[:end].splitlines()
@@ -66,7 +65,7 @@ class Journal:
             records = [StageFinished.model_validate_json(line) for line in lines[1:]]
         except ValidationError as error:
             raise JournalError(
-                f"{self._path} is no journal, or is damaged: {error.errors()[0]['msg']}; delete it to start anew"
+                f"{self._path} is not a journal, or is damaged: {error.errors()[0]['msg']}; delete it to start again"
             ) from error
         if (found.task, found.policy) != (header.task, header.policy):
             raise JournalError(
@@ -74,6 +73,7 @@ class Journal:
                 "use another path for this run"
             )
         self.header = found
+        # Where stages 1 and 2 are pending, 3 is a cut and 4 is pending, records 1 to 3 are kept and stage 4 runs again.
         cut = max((index for index, record in enumerate(records, 1) if record.cut), default=0)
         self._stages = {record.stage.number: record for record in records[:cut]}
         return sum(len(line) + 1 for line in lines[: cut + 1])
@@ -100,20 +100,17 @@ class Journal:
         self._file.close()
 
 
-def restored(recorded: StageFinished, agent: object) -> StageFinished:
-    """Give the values of a recorded stage the type of the ``agent`` that they are from; JSON has lost it.
+def restore_values(recorded: StageFinished, agent: Executor[Any] | Planner[Any] | None) -> StageFinished:
+    """Give the values of a recorded stage the type that ``agent`` declares, since JSON does not keep it.
 
     Raises:
-        JournalError: they are of another type.
+        JournalError: the values are of another type.
     """
-    if isinstance(agent, InnerSprint):
-        agent = agent.planner
-    if not isinstance(agent, Executor | Planner):
-        return recorded  # a plain function declares no type
-    typed = cast("Executor[Any] | Planner[Any]", agent)
+    if agent is None:
+        return recorded
     try:
         executions = tuple(
-            execution.model_copy(update={"value": typed.restore(execution.value)}) if execution.succeeded else execution
+            execution.model_copy(update={"value": agent.restore(execution.value)}) if execution.succeeded else execution
             for execution in recorded.stage.executions
         )
     except InvalidResult as error:
@@ -123,3 +120,20 @@ def restored(recorded: StageFinished, agent: object) -> StageFinished:
         ) from error
     stage = recorded.stage.model_copy(update={"executions": executions})
     return recorded.model_copy(update={"stage": stage})
+
+
+async def check_vocabulary(recorded: StageFinished, engine: Engine) -> None:
+    """Refuse a recorded stage whose token ids mean something else to ``engine``.
+
+    Raises:
+        JournalError: the engine decodes them to another text.
+    """
+    try:
+        same = await engine.decode(recorded.token_ids) == recorded.text
+    except InvalidRequest:
+        same = False
+    if not same:
+        raise JournalError(
+            f"the journal was written with another tokenizer than that of {engine.name}: "
+            "resume with the model that began the run, or use another path"
+        )

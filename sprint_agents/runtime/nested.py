@@ -1,192 +1,242 @@
-"""Policies inside a run: one that carries out a subtask with plans of its own, or one that tries the whole task.
+"""Sprints and policies inside a run.
 
-Both work on a fork of the planner's context, and what they write stays there: of a subtask the result joins, of an
-attempt nothing.
+A sprint carries out a subtask as a separate run, on its own context. A nested policy works on a fork of the planner's
+context: it carries out a subtask, whose result joins, or it attempts the whole task and leaves nothing in the context.
 
 Invariants:
 
-- A nested policy uses its share of the run's budget at most, and the run's budget holds whatever the shares are.
-- It holds no place among the executions under way while it waits for its own, so they cannot wait for each other.
-- Policies are nested ``DEEPEST`` deep at most.
+- A nested policy uses at most its share of the run's budget, and the run's budget holds whatever the shares are.
+- A nested policy does not count towards the executions that may run at the same time. It waits for its own executions,
+  so if it did, executions could wait for each other forever.
+- Policies are nested at most ``DEEPEST`` deep.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from sprint_agents.agents import Executor, as_text
+from sprint_agents.agents import Executor, Planner, as_text
+from sprint_agents.budget import Ledger
+from sprint_agents.context import Context
+from sprint_agents.dialects.base import Role
 from sprint_agents.engine import Sampling
-from sprint_agents.errors import NoAnswer, PolicyError
-from sprint_agents.events import Event, ExecutorWrote, PlannerWrote, SubtaskStarted
-from sprint_agents.plan import Answer, Subtask
-from sprint_agents.policies import Planning, Policy
-from sprint_agents.state import State, Stops
+from sprint_agents.errors import NoAnswer, PolicyError, SprintError
+from sprint_agents.events import Event, ExecutorWrote, InnerEvent, PlannerWrote
+from sprint_agents.generation import Generation
+from sprint_agents.policies import Planning
+from sprint_agents.run import Run
+from sprint_agents.state import Stops
 from sprint_agents.usage import CallUsage
 
-from .answering import agreed
-from .executed import AnyExecution, Executed, failed
-from .execution import Carry
-from .session import Inside, Listener, RoleStops, Session
+from .executor import AnyExecution, Runner, SubtaskOutcome, run_program
+from .session import Assignment, EnclosingExecution, Listener, Session
 
 DEEPEST = 8
-"""How deep policies may be nested; a policy that wants less looks at ``planning.depth``."""
+"""How deep policies may be nested; a policy that wants less reads ``planning.depth``."""
 
 
-Read = Callable[..., Awaitable[Any]]
-"""Reads an answer, and may ask the model for it again; see ``answering.agreed``."""
+class NestedSprint(Protocol):
+    """A ``Sprint``, as the run sees it that it is a part of."""
 
+    @property
+    def planner(self) -> Planner[Any]:
+        """Return the agent whose answers are the results."""
+        ...
 
-class Follow(Protocol):
-    """Follows a policy to its answer; ``drive`` has it, which knows this module."""
+    async def run_within(self, task: str, *, ledger: Ledger, listeners: Sequence[Listener]) -> Run[Any, Any]:
+        """Solve ``task`` within the budget of the run to which ``ledger`` belongs.
 
-    async def __call__(
-        self,
-        session: Session,
-        policy: Policy,
-        planning: Planning,
-        planner: State,
-        *,
-        plans: int,
-        read: Read | None,
-    ) -> Answer:
-        """Run the policy's steps on ``planner``, whose context holds ``plans`` already, and ``read`` the answer."""
+        Raises:
+            SprintError: the run failed; ``error.run`` is the run so far.
+        """
         ...
 
 
-def carried_by(policy: Policy, share: float, *, follow: Follow, parent: Planning, whole: bool, turn: int) -> Carry:
-    """Make ``policy`` the one that carries out subtasks of the ``turn``-th stage of ``parent``.
+@dataclass(frozen=True, slots=True)
+class SprintRunner(Runner):
+    """Has a sprint carry out each subtask as a separate run, which shares the budget, the deadline and the end."""
 
-    It writes inside the subtask's execution, or with ``whole`` in the place of the planner itself.
-    """
+    sprint: NestedSprint
 
-    async def carry(session: Session, branch: State, subtask: Subtask, stage: int, costs: list[CallUsage]) -> Executed:
+    @property
+    def agent(self) -> Planner[Any]:
+        """The planner of the sprint."""
+        return self.sprint.planner
+
+    async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        """Run the sprint, again after a retryable error under ``retry``."""
+        return await run_program(session, assignment, self._run)
+
+    async def _run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        stage, subtask, costs = assignment.stage, assignment.subtask, assignment.costs
+
+        def relay(event: Event) -> None:
+            session.emit(InnerEvent(stage=stage, number=subtask.number, event=event))
+
+        listeners = [relay] if session.listening else []
+        try:
+            run = await self.sprint.run_within(subtask.prompt, ledger=session.ledger, listeners=listeners)
+        except SprintError as error:
+            if error.run is not None:
+                costs.append(_cost_of(error.run))
+            raise
+        costs.append(_cost_of(run))
+        execution = AnyExecution(
+            number=subtask.number,
+            prompt=subtask.prompt,
+            text=as_text(run.answer),
+            value=run.answer,
+            usage=CallUsage.sum(costs),
+            stages=run.stages,
+            transcript=run.transcript,
+        )
+        content, strict = run.usage.sequential_tokens, run.usage.sequential_tokens_strict
+        return SubtaskOutcome(execution, None, execution.text, content, strict)
+
+
+def _cost_of(run: Run[Any, Any]) -> CallUsage:
+    usage = run.usage
+    return CallUsage(
+        calls=usage.calls,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        generated_tokens=usage.total_tokens,
+        tag_tokens=sum(stage.usage.total.tag_tokens for stage in run.stages),
+        retries=usage.retries,
+        tool_calls=usage.tool_calls,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NestedPolicy:
+    """The part of a run in which a policy carries out an assignment; ``start`` is where its context begins."""
+
+    session: Session
+    planning: Planning
+    assignment: Assignment
+    start: Context
+
+    @classmethod
+    async def open(
+        cls, session: Session, assignment: Assignment, *, parent: Planning, share: float, step: int, attempt: bool
+    ) -> "NestedPolicy":
+        """Prepare the session, the budget and the context of a nested policy.
+
+        Args:
+            session: the session of the policy whose step it is.
+            assignment: the subtask, or the attempt.
+            parent: what that policy sees of its run.
+            share: how much of what is left of the budget the nested policy may use, from 0 to 1.
+            step: the number of that policy's step, from 1.
+            attempt: whether it attempts the whole task, in place of the planner, instead of a subtask.
+
+        Raises:
+            PolicyError: policies are nested too deep.
+        """
         if parent.depth >= DEEPEST:
             raise PolicyError(
                 f"policies are nested {DEEPEST} deep: give nested= only where planning.depth is below a bound of yours"
             )
-        if session.listening:
-            session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
+        stage, subtask, branch = assignment.stage, assignment.subtask, assignment.branch
         start = branch.context
-        if not whole:
+        enclosing, stops = session.enclosing, session.stops
+        if not attempt:
             inputs = bool(subtask.inputs)
             await branch.append(session.dialect.write_header(stage, subtask.number, nested=True, inputs=inputs))
-        child = await _child(session, branch, subtask, stage, share=share, turn=turn, whole=whole)
-        planning = Planning(task=subtask.prompt, limits=session.limits, ledger=child.ledger, depth=parent.depth + 1)
-        # In the context, an attempt's first plan is this stage's; a subtask's comes behind it.
-        plans = stage - 1 if whole else stage
-        read = None if child.inside else partial(agreed, child, planning)
-        try:
-            answer = await follow(child, policy, planning, branch, plans=plans, read=read)
-            value = _result(child, answer.value) if child.inside else answer.value
-        except PolicyError:
-            raise
-        except Exception as error:
-            if session.failure.mode == "fail_fast" and not whole:  # what a failed attempt means, its policy decides
-                raise
-            return _record(failed(subtask, error, [_cost(planning)]), planning)
-        finally:
-            costs[:] = [_cost(planning)]
-        return _record(_succeeded(child, subtask, answer, value, branch.context.text_since(start)), planning)
+            enclosing = EnclosingExecution(stage, subtask.number, branch.context)
+        if enclosing:
+            stops = await _planner_or_execution_stops(session)
+        # Attempts and subtasks begin with the same context, so each gets another seed; the first keeps the run's.
+        offset = 1000 * (step - 1) + subtask.number - 1
+        branch.sampling = _with_seed_offset(branch.sampling, offset)
+        nested = replace(
+            session,
+            stops=stops,
+            ledger=session.ledger.share(share),
+            sampling=_with_seed_offset(session.sampling, offset),
+            listeners=[_relay(session, stage, subtask.number)] if session.listening else (),
+            planner_gate=session.gate,
+            enclosing=enclosing,
+        )
+        planning = Planning(task=subtask.prompt, limits=session.limits, ledger=nested.ledger, depth=parent.depth + 1)
+        return cls(nested, planning, assignment, start)
 
-    return carry
+    @property
+    def cost(self) -> CallUsage:
+        """The cost of the policy so far, with that of stages that were interrupted."""
+        known = CallUsage.sum([stage.usage.total for stage in self.planning.stages])
+        ledger = self.planning.ledger
+        return replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)
+
+    def success(
+        self, answer: object, completion: Generation | None, agent: Executor[Any] | Planner[Any] | None
+    ) -> SubtaskOutcome:
+        """Return the outcome of a policy that ended with ``answer``, which the model wrote as its last ``completion``.
+
+        Raises:
+            NoAnswer: the answer is empty.
+            InvalidResult: it is not of the type that ``agent``, the run's executor, declares.
+        """
+        subtask = self.assignment.subtask
+        if self.session.enclosing is None:
+            text = self.assignment.branch.context.text_since(self.start)
+            execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=text, value=answer)
+            return self._with_stages(SubtaskOutcome(execution, None, text))
+        value = _as_result(answer, agent)
+        text = answer if isinstance(answer, str) else as_text(value)
+        execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=text, value=value)
+        if completion is not None:
+            return self._with_stages(SubtaskOutcome(execution, completion.ids, completion.text))
+        return self._with_stages(SubtaskOutcome(execution, None, text))
+
+    def failure(self, error: Exception) -> SubtaskOutcome:
+        """Return the outcome of a policy that failed with ``error``."""
+        return self._with_stages(SubtaskOutcome.failure(self.assignment, error))
+
+    def _with_stages(self, outcome: SubtaskOutcome) -> SubtaskOutcome:
+        """Add the policy's stages and their cost."""
+        stages = self.planning.stages
+        outcome.execution = outcome.execution.model_copy(update={"stages": tuple(stages), "usage": self.cost})
+        outcome.content_tokens = sum(stage.usage.sequential_tokens for stage in stages)
+        outcome.all_tokens = sum(stage.usage.sequential_tokens_strict for stage in stages)
+        return outcome
 
 
-async def _child(
-    session: Session, branch: State, subtask: Subtask, stage: int, *, share: float, turn: int, whole: bool
-) -> Session:
-    """Make the session of a nested policy, and give its branch a seed of its own."""
-    offset = 1000 * (turn - 1) + subtask.number - 1
-    branch.sampling = _seeded(branch.sampling, offset)
-    inside = _inside(session, branch, subtask, stage, whole=whole)
-    return replace(
-        session,
-        stops=await _inner(session) if inside else session.stops,
-        ledger=session.ledger.share(share),
-        sampling=_seeded(session.sampling, offset),
-        listeners=[_relay(session, stage, subtask.number)] if session.listening else (),
-        turn=session.gate,
-        inside=inside,
-    )
+async def _planner_or_execution_stops(session: Session) -> dict[Role, Stops]:
+    """Add the stops of an execution to those of a planner, because a nested planner may write either."""
+    stops = dict(session.stops)
+    execution = stops["execution"]
+    if session.executor_engine not in (None, session.engine):  # those are for another vocabulary
+        execution = await Stops.resolve(session.engine, session.dialect.constraints("execution").stops)
+    for role in ("plan", "answer"):
+        own = stops[role]
+        stops[role] = Stops(own.ids | execution.ids, tuple(dict.fromkeys((*own.texts, *execution.texts))))
+    return stops
 
 
-def _inside(session: Session, branch: State, subtask: Subtask, stage: int, *, whole: bool) -> Inside | None:
-    """Return the execution that a nested policy writes: its subtask's, or the one that it is an attempt at."""
-    if not whole:
-        return Inside(stage, subtask.number, branch.context)
-    return replace(session.inside, words=None) if session.inside else None
-
-
-async def _inner(session: Session) -> RoleStops:
-    """Add to a planner's stops those of an execution, which is what it writes."""
-    stops, end = session.stops, session.stops.execution
-    if session.elsewhere is not None:  # those were for another vocabulary
-        end = await Stops.resolve(session.engine, session.dialect.constraints("execution").stops)
-
-    def both(own: Stops) -> Stops:
-        return Stops(own.ids | end.ids, tuple(dict.fromkeys((*own.texts, *end.texts))))
-
-    return replace(stops, plan=both(stops.plan), answer=both(stops.answer))
-
-
-def _seeded(sampling: Sampling, offset: int) -> Sampling:
-    """Give a nested policy a seed of its own, where there is one; offset 0 keeps it."""
+def _with_seed_offset(sampling: Sampling, offset: int) -> Sampling:
     if sampling.seed is None or not offset:
         return sampling
     return sampling.model_copy(update={"seed": sampling.seed + offset})
 
 
 def _relay(session: Session, stage: int, number: int) -> Listener:
-    """Show what a nested planner writes as the words of the execution that it carries out."""
+    """Emit what a nested policy's agents write as the text of the execution that it carries out."""
     tokens = 0
 
-    def hear(event: Event) -> None:
+    def relay(event: Event) -> None:
         nonlocal tokens
         if isinstance(event, PlannerWrote | ExecutorWrote):
             tokens += 1
             session.emit(ExecutorWrote(stage=stage, number=number, text=event.text, tokens=tokens))
 
-    return hear
+    return relay
 
 
-def _result(session: Session, value: object) -> Any:
-    """Take a nested policy's answer as a result of the executor's type."""
-    if value is None or value == "":
+def _as_result(answer: object, agent: Executor[Any] | Planner[Any] | None) -> Any:
+    """Read a nested policy's answer as a result of the executor's type."""
+    if answer is None or answer == "":
         raise NoAnswer("the nested policy ended without an answer: the model wrote none within its limits")
-    agent: object = session.executor
     if not isinstance(agent, Executor):
-        return value
-    typed = cast("Executor[Any]", agent)
-    return typed.read(value) if isinstance(value, str) else typed.accept(value)
-
-
-def _succeeded(session: Session, subtask: Subtask, answer: Answer, value: Any, written: str) -> Executed:
-    """Make the execution; a result that is the model's last words joins as the ids that it wrote."""
-    inside = session.inside
-    if inside is None:
-        execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=written, value=value)
-        return Executed(execution, None, written)
-    text = answer.value if isinstance(answer.value, str) else as_text(value)
-    execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=text, value=value)
-    if inside.words is not None and inside.result == answer.value:
-        return Executed(execution, inside.words.ids, inside.words.text)
-    return Executed(execution, None, text)
-
-
-def _record(executed: Executed, planning: Planning) -> Executed:
-    """Add the policy's own stages and what they cost."""
-    update = {"stages": tuple(planning.stages), "usage": _cost(planning)}
-    return Executed(
-        executed.execution.model_copy(update=update),
-        executed.ids,
-        executed.text,
-        content_tokens=sum(stage.usage.sequential_tokens for stage in planning.stages),
-        all_tokens=sum(stage.usage.sequential_tokens_strict for stage in planning.stages),
-    )
-
-
-def _cost(planning: Planning) -> CallUsage:
-    """Sum what a policy used, broken-off stages too."""
-    known = CallUsage.sum([stage.usage.total for stage in planning.stages])
-    ledger = planning.ledger
-    return replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)
+        return answer
+    return agent.read(answer) if isinstance(answer, str) else agent.accept(answer)

@@ -1,259 +1,309 @@
-"""Run one stage: the planner's words or a policy's plan, its executions at the same time, and their join.
+"""Run one stage: the planner's or a policy's plan, its executions at the same time, and their join.
 
 Invariants:
 
-- An executor starts the moment its prompt closes, on the planner's own tokens up to there.
-- The join appends the executions in prompt order as the ids that the executors produced.
-- What the planner writes is never cut short: an execution that is accepted ends its siblings, not the plan.
-- After an error or a cancellation nothing of the stage runs on, and the planner's state is where the stage began.
+- An execution starts the moment its prompt closes, on the planner's own tokens up to there.
+- The join appends executions in prompt order, as the ids that the executors generated.
+- An accepted execution ends its siblings, but never interrupts what the planner writes.
+- After an error or a cancellation no task of the stage is left, and the planner's context is the one before the stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sprint_agents import metrics
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Form
 from sprint_agents.dialects.completions import PlanReader, PromptClosed, Result
 from sprint_agents.dialects.diagnostics import Diagnostic
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
-from sprint_agents.plan import Ask, Attempts, Nested, Plan, Stage, Subtask
+from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
 from sprint_agents.state import State
+from sprint_agents.usage import CallUsage, StageUsage
 
-from .branches import Branches, check
-from .draft import Draft, Pending
-from .execution import Carry
-from .join import kept, write
+from .branches import Branches, SharedPrefix, check_dependencies
+from .executor import Runner, SubtaskOutcome
+from .join import append_executions, select_executions
 from .session import Session, usage_of
-from .trunk import Trunk
 
-CarryBy = Callable[[Nested, float], Carry]
-"""Makes a policy, with its share of the budget, the one that carries out subtasks."""
+AnyStage = Stage[Any]
+"""Named once, because pydantic looks a parametrised model up each time it is written."""
 
 
-async def run_stage(
-    session: Session,
-    planner: State,
-    step: Plan | Ask | Attempts,
-    *,
-    number: int,
-    task: str = "",
-    attempt: CarryBy,
-    nest: CarryBy,
-) -> Stage[Any] | Pending:
-    """Run stage ``number`` and leave ``planner`` behind its join, or behind its plan if the step does not wait.
+@dataclass(slots=True)
+class StageRun:
+    """One stage of a run; ``number`` is the number of its plan in the context, ``runner`` carries out its subtasks.
 
-    Raises:
-        EngineError: the planner's own request failed.
-        BudgetExceeded: nothing is left for the planner.
-        ExecutionFailed: a subtask failed under ``fail_fast``.
-        PolicyError: the step cannot be run as it stands.
+    Attributes:
+        plan: the text of the plan, or of the chain; ``written`` is what the context has of the plan, with its markup.
+        usage: the cost of the planner's own request.
+        result: the completion in which a nested policy's model wrote the result of the enclosing execution.
+        tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
     """
-    start = planner.context
-    if session.inside:
-        session.inside.words = None
-    if session.listening:
-        session.emit(StageStarted(stage=number))
-    try:
-        async with AsyncExitStack() as owned:
-            if isinstance(step, Attempts):
-                return await _attempts(session, planner, step, number, task, owned, attempt)
-            if isinstance(step, Ask) and step.form != "plan":
-                return await _written_end(session, planner, number, step.form)
-            carry = nest(step.nested, step.share) if step.nested else None
-            if isinstance(step, Plan):
-                draft, written = await _given_plan(session, planner, step, number, owned, carry)
-            else:
-                draft, written = await _written_plan(session, planner, step, number, owned, carry)
-            return await _end(session, planner, step, draft, owned, written=written)
-    except BaseException:
-        planner.context = start
-        raise
+
+    session: Session
+    planner: State
+    step: Plan | Ask | Attempts
+    runner: Runner
+    number: int
+    plan: str = ""
+    written: str | None = None
+    answer: str | None = None
+    result: Generation | None = None
+    diagnostics: Sequence[Diagnostic] = ()
+    usage: CallUsage = field(default_factory=CallUsage)
+    branches: Branches | None = None
+    tasks: AsyncExitStack | None = None
+
+    async def run(self, task: str) -> Stage[Any]:
+        """Run the stage and return its record; the planner's context then ends with its join, or its pending plan.
+
+        Raises:
+            EngineError: the planner's own request failed.
+            BudgetExceeded: the budget has nothing left for the planner.
+            ExecutionFailed: a subtask failed under ``fail_fast``.
+            PolicyError: the step cannot be run.
+        """
+        start, step = self.planner.context, self.step
+        if self.session.listening:
+            self.session.emit(StageStarted(stage=self.number))
+        try:
+            async with AsyncExitStack() as tasks:
+                if isinstance(step, Ask) and step.form != "plan":
+                    await self._request_answer(step.form)
+                    return self._record(())
+                if isinstance(step, Attempts):
+                    await self._start_attempts(step, task, tasks)
+                elif isinstance(step, Plan):
+                    await self._start_plan(step, tasks)
+                else:
+                    await self._request_plan(step, tasks)
+                return await self._end(tasks)
+        except BaseException:
+            self.planner.context = start
+            raise
+
+    async def join(self, *, since: Sequence[Stage[Any]]) -> Stage[Any]:
+        """Wait for the executions of a pending stage, append them to the planner's context and return its record.
+
+        ``since`` are the records of the stages from this one on.
+        """
+        assert self.branches is not None
+        assert self.tasks is not None
+        start = self.planner.context
+        outcomes = await self.branches.finish()
+        await self.tasks.aclose()
+        try:
+            if joining := self._select(outcomes):
+                await append_executions(self.session.dialect, self.planner, self.number, joining)
+        except BaseException:
+            self.planner.context = start
+            raise
+        return self._record(outcomes, since=since)
+
+    def abandon(self) -> Stage[Any]:
+        """Return the record of a pending stage whose ``tasks`` were closed before its join."""
+        assert self.branches is not None
+        return self._record(self.branches.abandon())
+
+    async def _end(self, tasks: AsyncExitStack) -> Stage[Any]:
+        """Wait for the executions and join them, or leave them pending."""
+        branches, step, plan = self.branches, self.step, self.written
+        assert branches is not None
+        if plan is not None and branches.numbers and not (isinstance(step, Attempts) or step.wait):
+            await append_executions(self.session.dialect, self.planner, self.number, [], plan=plan)
+            self.tasks = tasks.pop_all()
+            return self._record(None)
+        outcomes = await branches.finish()
+        await tasks.aclose()
+        if plan is not None:
+            await append_executions(self.session.dialect, self.planner, self.number, self._select(outcomes), plan=plan)
+        return self._record(outcomes)
+
+    def _select(self, outcomes: Sequence[SubtaskOutcome]) -> Sequence[SubtaskOutcome]:
+        assert self.branches is not None
+        keep = None if isinstance(self.step, Attempts) else self.step.keep
+        return select_executions(keep, outcomes, stage=self.number, accepted=self.branches.accepted)
+
+    async def _request_plan(self, step: Ask, tasks: AsyncExitStack) -> None:
+        """Let the model write a plan, or its answer; executions start while it writes."""
+        session, planner, number = self.session, self.planner, self.number
+        reader = session.dialect.read_plan(number, "plan")
+        tags = _TagTokens(reader)
+        await planner.append(self._opening("plan"))
+        branches = await self._open_branches(step, tasks, cached=len(planner.context))
+        prompt_ends: list[tuple[int, int]] = []
+        unknown: list[Diagnostic] = []
+
+        async def start(prompts: Sequence[PromptClosed]) -> None:
+            for prompt in prompts:
+                context = await generation.cut(prompt.end)
+                prompt_ends.append((prompt.number, prompt.end))
+                subtask = Subtask(number=prompt.number, prompt=prompt.prompt)
+                if prompt.after:
+                    unknown.extend(_unknown_dependencies(prompt, branches, number))
+                    after = tuple(other for other in prompt.after if other in branches.numbers)
+                    subtask = subtask.model_copy(update={"after": after})
+                await branches.start(subtask, context, rest=prompt.rest)
+
+        max_tokens = session.planner.max_tokens or session.limits.plan_tokens
+        call = session.call(planner, "plan", max_tokens=max_tokens, schema=session.schema("plan"))
+        async with session.planner_gate, call as generation:
+            async for chunk in generation:
+                self._emit(generation, chunk.text)
+                await start(reader.feed(chunk.text))
+        branches.prefix.complete()
+        await start(reader.close())  # a prompt that the end of the plan cuts short is certain only now
+        for prompt, end in prompt_ends:
+            before = generation.tokens_before(end)
+            branches.set_prompt_tokens(prompt, content=before - tags.before(generation, end), strict=before)
+        self.usage = usage_of(generation, tags.before(generation, generation.length))
+        self.plan, self.answer, self.diagnostics = reader.plan or "", reader.answer, [*reader.diagnostics, *unknown]
+        if reader.answer is None and reader.plan is not None:
+            self.written = generation.text
+        elif reader.answer is None and session.enclosing:
+            self._take_result(generation)
+        elif reader.answer is None:
+            await planner.append(session.dialect.write_end("plan", generation.text))
+
+    async def _start_plan(self, plan: Plan, tasks: AsyncExitStack) -> None:
+        """Write a policy's plan into the context as a planner would, and start its executions."""
+        check_dependencies(plan, self.number)
+        prompts, after = [subtask.prompt for subtask in plan.subtasks], [subtask.after for subtask in plan.subtasks]
+        pieces = self.session.dialect.write_plan(self.number, plan.text, prompts, after=after)
+        branches = await self._open_branches(plan, tasks)
+        if len(prompts) == 1:
+            branches.prefix.complete()  # no other branch shares it
+        contexts: list[Context] = []
+        for piece in pieces:
+            await self.planner.append(piece)
+            contexts.append(self.planner.context)
+        for subtask, context in zip(plan.subtasks, contexts, strict=False):
+            await branches.start(subtask, context)
+        self.plan, self.written = plan.text, pieces[-1]
+
+    async def _start_attempts(self, step: Attempts, task: str, tasks: AsyncExitStack) -> None:
+        """Let each policy of ``step`` solve the task on its own fork."""
+        branches = await self._open_branches(step, tasks)
+        if len(step.policies) == 1:
+            branches.prefix.complete()
+        for number in range(1, len(step.policies) + 1):
+            await branches.start(Subtask(number=number, prompt=task), self.planner.context)
+
+    async def _open_branches(self, step: Plan | Ask | Attempts, tasks: AsyncExitStack, *, cached: int = 0) -> Branches:
+        prefix = SharedPrefix(self.session, self.planner, cached)
+        fork = await tasks.enter_async_context(self.planner.fork())
+        width = None if isinstance(step, Attempts) else step.width
+        self.branches = Branches(self.session, self.runner, fork, prefix, self.number, width, step.accept)
+        return self.branches
+
+    async def _request_answer(self, form: Literal["chain", "answer"]) -> None:
+        """Let the model write one sequential chain up to its answer, or only the answer."""
+        session, planner = self.session, self.planner
+        max_tokens = session.limits.chain_tokens if form == "chain" else session.limits.answer_tokens
+        reader = session.dialect.read_plan(self.number, form)
+        opening = self._opening(form)
+        await planner.append(opening)
+        schema = None if form == "chain" else session.schema("answer")
+        call = session.call(planner, "answer", max_tokens=max_tokens, schema=schema)
+        async with session.planner_gate, call as generation:
+            async for chunk in generation:
+                self._emit(generation, chunk.text)
+                reader.feed(chunk.text)
+        reader.close()
+        self.usage = usage_of(generation, _TagTokens(reader).before(generation, generation.length))
+        if session.enclosing and (reader.answer is None or not opening):
+            self._take_result(generation)
+            return
+        if reader.answer is None:
+            await planner.append(session.dialect.write_end(form, generation.text))
+        self.plan, self.answer, self.diagnostics = reader.chain or "", reader.answer, reader.diagnostics
+
+    def _opening(self, form: Form) -> str:
+        """Return what precedes the planner's completion: nothing right after the header of an enclosing execution."""
+        enclosing = self.session.enclosing
+        if enclosing and self.planner.context is enclosing.start:
+            return ""
+        return self.session.dialect.write_opening(self.number, form)
+
+    def _take_result(self, generation: Generation) -> None:
+        """Read a nested policy's completion that is neither a plan nor an answer as the result of the execution."""
+        enclosing = self.session.enclosing
+        assert enclosing is not None
+        turn = self.session.dialect.read_turn(enclosing.stage, enclosing.number, generation.text)
+        self.answer = turn.text if isinstance(turn, Result) else generation.text
+        self.result, self.diagnostics = generation, ()
+
+    def _emit(self, generation: Generation, text: str) -> None:
+        if self.session.listening:
+            self.session.emit(PlannerWrote(stage=self.number, text=text, tokens=generation.tokens))
+
+    def _record(self, outcomes: Sequence[SubtaskOutcome] | None, *, since: Sequence[Stage[Any]] = ()) -> Stage[Any]:
+        """Return the record of the stage, whose executions are pending if ``outcomes`` is None.
+
+        If the stage was pending, the critical path of the stages ``since`` hides what it can of the executions. If the
+        longest execution ends at token 100, and the planner wrote 30 tokens here and 50 in later stages, the stage's
+        part of the critical path is 30 + (100 - 80).
+        """
+        branches = None if outcomes is None else self.branches
+        outcomes = outcomes or ()
+        strict = self.usage.generated_tokens
+        content = strict - self.usage.tag_tokens
+        paths, strict_paths = branches.paths() if branches else ([], [])
+        if since:
+            content += max(0, metrics.sequential_tokens(0, paths) - sum(s.usage.sequential_tokens for s in since))
+            passed = sum(stage.usage.sequential_tokens_strict for stage in since)
+            strict += max(0, metrics.sequential_tokens(0, strict_paths) - passed)
+        else:
+            content = metrics.sequential_tokens(content, paths)
+            strict = metrics.sequential_tokens_strict(strict, strict_paths)
+        costs = [self.usage, *(branches.prefix.costs if branches else ()), *(item.execution.usage for item in outcomes)]
+        return AnyStage(
+            number=self.number,
+            plan_number=self.number,
+            plan=self.plan,
+            executions=tuple(item.execution for item in outcomes),
+            answer=self.answer,
+            accepted=branches.accepted if branches else None,
+            pending=self.branches.numbers if self.branches and not branches else (),
+            diagnostics=tuple(self.diagnostics),
+            usage=StageUsage(total=CallUsage.sum(costs), sequential_tokens=content, sequential_tokens_strict=strict),
+        )
 
 
-async def _end(
-    session: Session, planner: State, step: Plan | Ask, draft: Draft, owned: AsyncExitStack, *, written: str | None
-) -> Stage[Any] | Pending:
-    """Wait for the executions and join them, or do neither; ``written`` is the plan's text if there is a plan."""
-    dialect, number, branches = session.dialect, draft.number, draft.branches
-    assert branches is not None
-    if written is not None and branches.numbers and not step.wait:
-        await write(dialect, planner, number, [], plan=written)
-        return Pending(draft, branches, step.keep, owned.pop_all())
-    executed = await branches.finish()
-    await owned.aclose()
-    if written is not None:
-        joining = kept(step.keep, executed, stage=number, accepted=branches.accepted)
-        await write(dialect, planner, number, joining, plan=written)
-    return draft.finished(executed)
-
-
-async def _written_plan(
-    session: Session, planner: State, step: Ask, number: int, owned: AsyncExitStack, carry: Carry | None
-) -> tuple[Draft, str | None]:
-    """Let the model write a plan, or its answer; subtasks start while it writes."""
-    reader = session.dialect.read_plan(number, "plan")
-    tag_tokens = _TagTokens(reader)
-    await planner.append(_opening(session, planner, number, "plan"))
-    trunk = Trunk(session, planner, cached=len(planner.context))
-    fork = await owned.enter_async_context(planner.fork())
-    branches = Branches(session, fork, trunk, stage=number, width=step.width, accept=step.accept)
-    odd: list[Diagnostic] = []
-    ends: list[tuple[int, int]] = []
-
-    async def dispatch(closed: Sequence[PromptClosed]) -> None:
-        for item in closed:
-            context = await generation.cut(item.end)
-            ends.append((item.number, item.end))
-            subtask = Subtask(number=item.number, prompt=item.prompt)
-            if item.after:
-                subtask = subtask.model_copy(update={"after": _known(item, branches, number, odd)})
-            await branches.start(subtask, context, rest=item.rest, carry=carry)
-
-    max_tokens = session.planner.max_tokens or session.limits.plan_tokens
-    # What a nested policy's model writes may be a result as well.
-    schema = None if session.inside else session.schema("plan")
-    call = session.call(planner, max_tokens=max_tokens, stops=session.stops.plan, schema=schema)
-    async with session.turn, call as generation:
-        async for chunk in generation:
-            _heard(session, generation, chunk.text, number)
-            await dispatch(reader.feed(chunk.text))
-    trunk.end()
-    # A prompt that the plan's end cuts short is certain only now.
-    await dispatch(reader.close())
-    for prompt, end in ends:
-        before = generation.tokens_before(end)
-        branches.book(prompt, content_tokens=before - tag_tokens.before(generation, end), all_tokens=before)
-    usage = usage_of(generation, tag_tokens.before(generation, generation.length))
-    draft = Draft(number, reader.plan or "", usage, None, [*reader.diagnostics, *odd], trunk, branches)
-    if reader.answer is not None:
-        return replace(draft, answer=reader.answer), None
-    if reader.plan is not None:
-        return draft, generation.text
-    if session.inside:
-        return replace(draft, answer=_result(session, generation), diagnostics=()), None
-    await planner.append(session.dialect.write_end("plan", generation.text))
-    return draft, None
-
-
-async def _given_plan(
-    session: Session, planner: State, plan: Plan, number: int, owned: AsyncExitStack, carry: Carry | None
-) -> tuple[Draft, str]:
-    """Write a policy's plan into the context as the planner would have, and run it."""
-    check(plan, number)
-    prompts, after = [subtask.prompt for subtask in plan.subtasks], [subtask.after for subtask in plan.subtasks]
-    pieces = session.dialect.write_plan(number, plan.text, prompts, after=after)
-    trunk = Trunk(session, planner, cached=0)
-    if len(plan.subtasks) == 1:
-        trunk.end()  # nobody to share it with
-    fork = await owned.enter_async_context(planner.fork())
-    branches = Branches(session, fork, trunk, stage=number, width=plan.width, accept=plan.accept)
-    contexts: list[Context] = []
-    for piece in pieces:
-        await planner.append(piece)
-        contexts.append(planner.context)
-    for subtask, context in zip(plan.subtasks, contexts, strict=False):
-        await branches.start(subtask, context, carry=carry)
-    return Draft(number, plan.text, trunk=trunk, branches=branches), pieces[-1]
-
-
-async def _attempts(
-    session: Session,
-    planner: State,
-    step: Attempts,
-    number: int,
-    task: str,
-    owned: AsyncExitStack,
-    attempt: CarryBy,
-) -> Stage[Any]:
-    """Have each policy solve the task on a fork of its own."""
-    trunk = Trunk(session, planner, cached=0)
-    if len(step.policies) == 1:
-        trunk.end()
-    fork = await owned.enter_async_context(planner.fork())
-    branches = Branches(session, fork, trunk, stage=number, accept=step.accept)
-    for index, policy in enumerate(step.policies, 1):
-        subtask = Subtask(number=index, prompt=task)
-        await branches.start(subtask, planner.context, carry=attempt(policy, step.share))
-    executed = await branches.finish()
-    await owned.aclose()
-    return Draft(number, trunk=trunk, branches=branches).finished(executed)
-
-
-async def _written_end(session: Session, planner: State, number: int, form: Literal["chain", "answer"]) -> Stage[Any]:
-    """Let the model write one sequential chain up to its answer, or only the answer."""
-    dialect, limits = session.dialect, session.limits
-    cap = limits.chain_tokens if form == "chain" else limits.answer_tokens
-    reader = dialect.read_plan(number, form)
-    opening = _opening(session, planner, number, form)
-    await planner.append(opening)
-    schema = None if session.inside or form == "chain" else session.schema("answer")
-    call = session.call(planner, max_tokens=cap, stops=session.stops.answer, schema=schema)
-    async with session.turn, call as generation:
-        async for chunk in generation:
-            _heard(session, generation, chunk.text, number)
-            reader.feed(chunk.text)
-    reader.close()
-    usage = usage_of(generation, _TagTokens(reader).before(generation, generation.length))
-    if session.inside and (reader.answer is None or not opening):
-        return Draft(number, planner=usage, answer=_result(session, generation)).finished()
-    if reader.answer is None:
-        await planner.append(dialect.write_end(form, generation.text))
-    return Draft(number, reader.chain or "", usage, reader.answer, reader.diagnostics).finished()
-
-
-def _opening(session: Session, planner: State, number: int, form: Form) -> str:
-    """Return what stands before the planner's words; in a subtask of its own, that is the header to begin with."""
-    inside = session.inside
-    return "" if inside and planner.context is inside.start else session.dialect.write_opening(number, form)
-
-
-def _result(session: Session, generation: Generation) -> str:
-    """Read a completion inside an execution that is neither plan nor answer: it is the result."""
-    inside = session.inside
-    assert inside is not None
-    inside.words = generation
-    turn = session.dialect.read_turn(inside.stage, inside.number, generation.text)
-    inside.result = turn.text if isinstance(turn, Result) else generation.text
-    return inside.result
-
-
-def _known(item: PromptClosed, branches: Branches, stage: int, odd: list[Diagnostic]) -> tuple[int, ...]:
-    """Return the subtasks before this one that it is to wait for; the others are ``odd``, and nobody waits for them."""
-    known = branches.numbers
-    for other in item.after:
-        if other not in known:
-            message = (
-                f"subtask {stage}.{item.number} is to wait for {other}, which does not stand before it: it does not"
-            )
-            odd.append(
-                Diagnostic(kind="odd_dependency", message=message, stage=stage, number=item.number, position=item.end)
-            )
-    return tuple(other for other in item.after if other in known)
-
-
-def _heard(session: Session, generation: Generation, text: str, number: int) -> None:
-    if session.listening:
-        session.emit(PlannerWrote(stage=number, text=text, tokens=generation.tokens))
+def _unknown_dependencies(prompt: PromptClosed, branches: Branches, stage: int) -> list[Diagnostic]:
+    """Report the subtasks that a prompt waits for although they do not precede it; it does not wait for them."""
+    return [
+        Diagnostic(
+            kind="odd_dependency",
+            message=f"subtask {stage}.{prompt.number} waits for {other}, which does not precede it: ignored",
+            stage=stage,
+            number=prompt.number,
+            position=prompt.end,
+        )
+        for other in prompt.after
+        if other not in branches.numbers
+    ]
 
 
 class _TagTokens:
-    """Counts the tokens of tags as a completion grows, each tag once."""
+    """Counts the tokens of tags up to growing offsets of a completion, each tag once."""
 
-    __slots__ = ("_count", "_reader", "_seen")
+    __slots__ = ("_count", "_next", "_reader")
 
     def __init__(self, reader: PlanReader) -> None:
         self._reader = reader
-        self._seen = 0
+        self._next = 0
         self._count = 0
 
     def before(self, generation: Generation, offset: int) -> int:
-        """Count the ids that lie in tags before ``offset``, which must not fall from call to call."""
+        """Count the tokens of all tags that end at or before ``offset``, which must not fall from call to call."""
         spans = self._reader.spans
-        while self._seen < len(spans) and spans[self._seen].end <= offset:
-            tag = spans[self._seen]
+        while self._next < len(spans) and spans[self._next].end <= offset:
+            tag = spans[self._next]
             self._count += generation.tokens_before(tag.end) - generation.tokens_before(tag.start)
-            self._seen += 1
+            self._next += 1
         return self._count

@@ -146,7 +146,7 @@ def failing(execution):
         (Plan.of("a", accept=failing), r"accept= failed on execution 1\.1, TypeError.*it is given each Execution"),
         (
             Plan.of("a", keep=lambda executions: [7]),
-            "keep= named 7 of stage 1, which is no execution that it was given",
+            "keep= named 7 of stage 1, which is not an execution that it was given",
         ),
     ],
 )

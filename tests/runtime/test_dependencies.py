@@ -113,8 +113,8 @@ def test_a_typed_executor_is_given_typed_inputs(model):
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        ({2: (3,)}, r"subtask 1\.2 is to wait for 1\.3, which the plan does not have: .* 1 to 2"),
-        ({2: (0,)}, r"wait for 1\.0, which the plan does not have"),
+        ({2: (3,)}, r"subtask 1\.2 waits for 1\.3, which the plan does not have: .* 1 to 2"),
+        ({2: (0,)}, r"waits for 1\.0, which the plan does not have"),
         ({1: (1,)}, r"wait for each other, 1\.1 for 1\.1: take one of these out of after="),
         ({1: (2,), 2: (1,)}, r"wait for each other, 1\.[12] for 1\.[12] for 1\.[12]"),
     ],
@@ -171,7 +171,7 @@ def test_an_odd_dependency_of_a_written_plan_is_a_diagnostic_and_never_waited_fo
     engine, result = written(model, "a", odd, "1,2: c")
     (diagnostic,) = result.stages[0].diagnostics
     assert (diagnostic.kind, diagnostic.stage, diagnostic.number) == ("odd_dependency", 1, 2)
-    assert "subtask 1.2 is to wait for" in diagnostic.message
+    assert "subtask 1.2 waits for" in diagnostic.message
     assert len(result.stages[0].results) == 3
     assert "<execution_1.1>" not in contexts(engine)["<execution_1.2>"].text
     assert "<execution_1.2>\nresult 1.2\n</execution_1.2>\n<execution_1.3>" in contexts(engine)["<execution_1.3>"].text

@@ -81,7 +81,7 @@ def test_a_journal_of_another_task_is_refused(model, tmp_path):
 def test_a_file_that_is_no_journal_is_refused_and_left_alone(model, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("my notes\n")
-    with pytest.raises(JournalError, match="is no journal, or is damaged"):
+    with pytest.raises(JournalError, match="is not a journal, or is damaged"):
         run(FakeEngine(model()), path)
     assert path.read_text() == "my notes\n"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.runtime.watch import Watch, Watched
+from sprint_agents.runtime.session import CallTimer, TimedCall
 from sprint_agents.testing import run_virtual
 
 
@@ -14,9 +14,9 @@ class TooLong(Exception):
     pass
 
 
-async def call(watch: Watch, seconds: float) -> float:
+async def call(watch: CallTimer, seconds: float) -> float:
     """Take ``seconds`` under the watch; return when that was over."""
-    watched = Watched()
+    watched = TimedCall()
     watch.start(watched)
     kind: type[BaseException] | None = None
     try:
@@ -32,7 +32,7 @@ async def call(watch: Watch, seconds: float) -> float:
 
 @given(calls=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), max_size=12))
 def test_each_call_ends_when_a_timeout_of_its_own_would_end_it(calls: list[tuple[int, int]]) -> None:
-    async def begin(watch: Watch, start: int, seconds: int) -> float:
+    async def begin(watch: CallTimer, start: int, seconds: int) -> float:
         await asyncio.sleep(start)
         try:
             return await call(watch, seconds)
@@ -40,7 +40,7 @@ def test_each_call_ends_when_a_timeout_of_its_own_would_end_it(calls: list[tuple
             return asyncio.get_running_loop().time()
 
     async def main() -> list[float]:
-        watch = Watch(7.5)
+        watch = CallTimer(7.5)
         return await asyncio.gather(*(begin(watch, start, seconds) for start, seconds in calls))
 
     assert run_virtual(main()) == [start + min(seconds, 7.5) for start, seconds in calls]
@@ -48,7 +48,7 @@ def test_each_call_ends_when_a_timeout_of_its_own_would_end_it(calls: list[tuple
 
 def test_no_timer_is_left_when_no_call_is_under_way():
     async def main() -> None:
-        watch = Watch(60)
+        watch = CallTimer(60)
         await asyncio.gather(call(watch, 1), call(watch, 2))
         await asyncio.Event().wait()
 
@@ -58,7 +58,7 @@ def test_no_timer_is_left_when_no_call_is_under_way():
 
 def test_a_task_that_others_cancel_at_the_same_time_stays_cancelled():
     async def main() -> None:
-        task = asyncio.create_task(call(Watch(5), 60))
+        task = asyncio.create_task(call(CallTimer(5), 60))
         await asyncio.sleep(5)
         task.cancel()
         await asyncio.wait([task])

@@ -1,0 +1,205 @@
+"""The conversation of an executor with its model: tool calls, corrections, and at the end a valid result.
+
+Invariants:
+
+- Every turn continues the exact ids of the previous one, so the engine has all of the conversation in its cache.
+- A request that fails with a retryable error is sent again from where it began; no tool is called twice because of it.
+- Every request is recorded once, interrupted ones too; one that repeats a failed request counts as a retry.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_json
+
+from sprint_agents.agents import Executor
+from sprint_agents.context import Context
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
+from sprint_agents.dialects.prompts import ToolOutcome
+from sprint_agents.engine import Chunk
+from sprint_agents.errors import InvalidResult
+from sprint_agents.events import ExecutionRetried, ExecutorWrote, ToolCalled, ToolFinished
+from sprint_agents.generation import Generation
+from sprint_agents.plan import ToolUse
+from sprint_agents.retries import may_be_corrected, retry
+from sprint_agents.usage import CallUsage
+
+from .session import Assignment, Session, usage_of
+
+
+@dataclass(slots=True)
+class ExecutorConversation:
+    """The turns of an executor's model on the branch of an ``assignment``.
+
+    Attributes:
+        completion: the model's last completion; ``written`` is its text.
+        text: the result in it, without markup.
+        uses: the tool calls so far.
+        content_tokens: what the model generated, without tags and invalid results.
+    """
+
+    session: Session
+    executor: Executor[Any]
+    assignment: Assignment
+    completion: Generation = field(init=False)
+    written: str = ""
+    text: str = ""
+    uses: tuple[ToolUse, ...] = ()
+    content_tokens: int = 0
+    _start: Context = field(init=False)
+    _attempt: int = 1
+    _tool_turns: int = 0
+    _repeats: int = 0
+    _invalid: InvalidResult | None = None
+
+    def __post_init__(self) -> None:
+        self._start = self.assignment.branch.context
+
+    async def result(self) -> Any:
+        """Return the model's result as the declared type, after as many corrections as the executor allows.
+
+        Raises:
+            InvalidResult: the model gave no valid result.
+            EngineError: a request failed; under ``retry``, more than once.
+            BudgetExceeded: the budget has nothing left for the next request.
+        """
+        subtask, stage = self.assignment.subtask, self.assignment.stage
+        header = self.session.dialect.write_header(stage, subtask.number, inputs=bool(subtask.inputs))
+        await self.assignment.branch.append(header)
+        try:
+            return await self._converse()
+        except InvalidResult as invalid:
+            return await retry(
+                self._converse,
+                attempts=self.executor.attempts,
+                when=may_be_corrected,
+                before_retry=self._count_retry,
+                after=invalid,
+            )
+
+    @property
+    def transcript(self) -> str:
+        """All that was read and written, or nothing after a single turn, which the planner's context has anyway."""
+        return self.assignment.branch.context.text_since(self._start) if self._attempt > 1 or self.uses else ""
+
+    async def _converse(self) -> Any:
+        failure = self.session.failure
+        if self._invalid is not None:
+            await self._request_correction(self._invalid)
+        while True:
+            if failure.mode == "retry":
+                generation = await retry(self._complete, attempts=failure.attempts, before_retry=self._count_retry)
+            else:
+                generation = await self._complete()
+            turn = self._read(generation)
+            if isinstance(turn, Result):
+                return self.executor.read(turn.text, is_json=turn.is_json)
+            await self._answer_calls(turn)
+
+    async def _complete(self) -> Generation:
+        """Send one request; if it fails, the branch keeps its context."""
+        session = self.session
+        max_tokens = self.executor.max_tokens or session.limits.execution_tokens
+        schema = session.schema("execution")
+        generation: Generation | None = None
+
+        def emit(chunk: Chunk) -> None:
+            assert generation is not None
+            stage, number = self.assignment.stage, self.assignment.subtask.number
+            session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=generation.tokens))
+
+        try:
+            async with session.call(
+                self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema
+            ) as generation:
+                await generation.drain(emit if session.listening else None)
+        except BaseException:
+            if generation is not None:
+                self._record(generation, 0)
+            raise
+        return generation
+
+    def _read(self, generation: Generation) -> Turn:
+        """Read a turn and record its cost."""
+        assignment = self.assignment
+        self.completion, self.written = generation, generation.text
+        turn = self.session.dialect.read_turn(assignment.stage, assignment.subtask.number, self.written)
+        own = tokens = generation.tokens
+        if isinstance(turn, Result):
+            self.text = turn.text
+            own = generation.tokens_before(turn.end) - (generation.tokens_before(turn.start) if turn.start else 0)
+        self._record(generation, tokens - own)
+        self.content_tokens += own
+        return turn
+
+    def _record(self, generation: Generation, tag_tokens: int) -> None:
+        self.assignment.costs.append(usage_of(generation, tag_tokens, retries=self._repeats))
+        self._repeats = 0
+
+    def _count_retry(self, _: int, error: BaseException) -> None:
+        """Record that the next request repeats one that failed, or whose result was invalid."""
+        self._attempt += 1
+        self._repeats = 1
+        if isinstance(error, InvalidResult):
+            self._invalid = error
+        self.session.ledger.note_retry()
+        stage, number = self.assignment.stage, self.assignment.subtask.number
+        self.session.emit(ExecutionRetried(stage=stage, number=number, attempt=self._attempt, reason=str(error)))
+
+    async def _request_correction(self, invalid: InvalidResult) -> None:
+        """Tell the model why its last turn is invalid; that turn does not count as content."""
+        self._invalid = None
+        cost = self.assignment.costs[-1]
+        self.content_tokens -= cost.generated_tokens - cost.tag_tokens
+        await self._reply(error=invalid.reason)
+
+    async def _answer_calls(self, turn: ToolCalls) -> None:
+        """Make the tool calls of a turn at the same time, and tell the model their outcomes.
+
+        Raises:
+            InvalidResult: the executor's ``tool_turns`` are used up.
+        """
+        if self._tool_turns == self.executor.tool_turns:
+            self.text = self.written
+            used_up = f"all {self._tool_turns} turns that may call tools are used up: give the result"
+            raise InvalidResult(used_up, text=self.written)
+        self._tool_turns += 1
+        first = len(self.uses) + 1
+        if len(turn.calls) == 1:
+            uses = [await self._use_tool(turn.calls[0], first)]
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._use_tool(call, index)) for index, call in enumerate(turn.calls, first)]
+            uses = [task.result() for task in tasks]
+        self.uses += tuple(uses)
+        self.assignment.costs.append(CallUsage(tool_calls=len(uses)))
+        await self._reply(outcomes=[ToolOutcome(use.tool, use.text, failed=use.failed) for use in uses])
+
+    async def _reply(self, *, error: str = "", outcomes: Sequence[ToolOutcome] = ()) -> None:
+        """Append what the model reads before its next turn."""
+        dialect, stage, number = self.session.dialect, self.assignment.stage, self.assignment.subtask.number
+        reply = dialect.write_feedback("execution", stage, number, self.written, error=error, outcomes=outcomes)
+        await self.assignment.branch.append(reply)
+
+    async def _use_tool(self, call: ToolCall, index: int) -> ToolUse:
+        """Call one tool, the ``index``-th of the execution; an error is part of the outcome and ends nothing."""
+        session, tools = self.session, self.executor.tools
+        stage, number, name = self.assignment.stage, self.assignment.subtask.number, call.tool
+        if session.listening:
+            session.emit(ToolCalled(stage=stage, number=number, call=index, tool=name, arguments=call.arguments))
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        if name in tools:
+            outcome = await tools[name].use(call.arguments, seconds=self.executor.tool_timeout)
+        else:
+            choice = f"use one of {', '.join(tools)}" if tools else "there are none, give the result"
+            outcome = ToolOutcome(name, to_json(f"there is no tool {name!r}: {choice}").decode(), failed=True)
+        text, failed, seconds = outcome.text, outcome.failed, loop.time() - start
+        if session.listening:
+            finished = ToolFinished(
+                stage=stage, number=number, call=index, tool=name, text=text, failed=failed, seconds=seconds
+            )
+            session.emit(finished)
+        return ToolUse(tool=name, arguments=call.arguments, text=text, failed=failed, seconds=seconds)

@@ -1,0 +1,223 @@
+"""Execute one subtask: by a model, a function, a sprint or a nested policy, under the run's failure policy.
+
+``execute`` is called for every subtask of a run. A ``Runner`` says how it is carried out: ``ModelRunner`` and
+``FunctionRunner`` here, ``SprintRunner`` in ``nested``, ``PolicyRunner`` in ``loop``.
+"""
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sprint_agents.agents import Executor, ExecutorFunction, Planner, as_text
+from sprint_agents.context import Context
+from sprint_agents.engine import Engine, Sampling
+from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
+from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
+from sprint_agents.plan import Execution, Failure, ToolUse
+from sprint_agents.retries import retry
+from sprint_agents.state import RequestIds, State
+from sprint_agents.usage import CallUsage
+
+from .conversation import ExecutorConversation
+from .session import Assignment, Session
+
+AnyExecution = Execution[Any]
+"""Named once, because pydantic looks a parametrised model up each time it is written."""
+
+
+@dataclass(slots=True)
+class SubtaskOutcome:
+    """A finished execution and what the join needs of it.
+
+    Attributes:
+        ids: the token ids of the model's completion; None if no model wrote ``text``, or not on the planner's engine.
+        text: the completion, stop included; otherwise the text of the result, or of the failure.
+        content_tokens: the execution's part of the critical path, without tags and invalid results.
+        all_tokens: the same with everything that the execution generated.
+    """
+
+    execution: Execution[Any]
+    ids: Sequence[int] | None
+    text: str
+    content_tokens: int = 0
+    all_tokens: int = 0
+
+    @classmethod
+    def failure(
+        cls, assignment: Assignment, error: Exception, *, tool_uses: Sequence[ToolUse] = (), transcript: str = ""
+    ) -> "SubtaskOutcome":
+        """Return the outcome of a subtask that failed with ``error``."""
+        failure = Failure.of(error)
+        execution = AnyExecution(
+            number=assignment.subtask.number,
+            prompt=assignment.subtask.prompt,
+            text=error.text if isinstance(error, InvalidResult) else "",
+            failure=failure,
+            usage=CallUsage.sum(assignment.costs),
+            tool_uses=tuple(tool_uses),
+            transcript=transcript,
+        )
+        text = f"{failure.type}: {failure.message.splitlines()[0][:200]}"
+        return cls(execution, None, text, all_tokens=execution.usage.generated_tokens)
+
+
+class Runner(ABC):
+    """Carries out subtasks; ``gated`` runners count towards the executions that may run at the same time."""
+
+    __slots__ = ()
+
+    gated: ClassVar[bool] = True
+
+    @property
+    def agent(self) -> Executor[Any] | Planner[Any] | None:
+        """The agent that declares the type of the results; None if they may be of any type."""
+        return None
+
+    @abstractmethod
+    async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        """Carry out one subtask; what it raises becomes the failure of the execution."""
+
+
+async def execute(session: Session, runner: Runner, assignment: Assignment) -> SubtaskOutcome:
+    """Carry out a subtask within the run's budget; a failure becomes part of the outcome.
+
+    Raises:
+        ExecutionFailed: the subtask failed, and the failure policy is ``fail_fast``.
+        PolicyError: a nested policy is used wrongly.
+    """
+    stage, subtask = assignment.stage, assignment.subtask
+    try:
+        session.ledger.take_subtask()
+        async with session.gate if runner.gated else nullcontext():
+            if session.listening:
+                session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
+            outcome = await runner.run(session, assignment)
+    except PolicyError:
+        raise  # a mistake in the program, not in what the model wrote
+    except Exception as error:
+        if session.failure.mode == "fail_fast":
+            raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {error}") from error
+        outcome = SubtaskOutcome.failure(assignment, error)
+    if session.listening:
+        session.emit(ExecutionFinished(stage=stage, execution=outcome.execution))
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRunner(Runner):
+    """Has a model carry out subtasks: on the planner's engine, or on another one with the contexts ``remote``."""
+
+    executor: Executor[Any]
+    remote: "RemoteContexts | None" = None
+
+    @property
+    def agent(self) -> Executor[Any]:
+        """The executor."""
+        return self.executor
+
+    async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        """Converse with the model until it gives a valid result."""
+        subtask, branch = assignment.subtask, assignment.branch
+        if self.remote is not None:
+            assignment.branch = await self.remote.branch(branch.context)
+        else:
+            branch.sampling = self.executor.sampling or session.sampling
+        conversation = ExecutorConversation(session, self.executor, assignment)
+        try:
+            value = await conversation.result()
+        except Exception as error:
+            if session.failure.mode == "fail_fast":
+                raise
+            uses, transcript = conversation.uses, conversation.transcript
+            return SubtaskOutcome.failure(assignment, error, tool_uses=uses, transcript=transcript)
+        usage = CallUsage.sum(assignment.costs)
+        execution = AnyExecution(
+            number=subtask.number,
+            prompt=subtask.prompt,
+            text=conversation.text,
+            value=value,
+            usage=usage,
+            tool_uses=conversation.uses,
+            transcript=conversation.transcript,
+        )
+        written, ids = conversation.written, conversation.completion.ids
+        if self.remote is not None:  # the ids are in another vocabulary
+            ids = await session.engine.encode(written)
+        return SubtaskOutcome(execution, ids, written, conversation.content_tokens, usage.generated_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRunner(Runner):
+    """Has a function carry out subtasks; it declares no type."""
+
+    function: ExecutorFunction[Any]
+
+    async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        """Call the function, again after a retryable error under ``retry``."""
+        return await run_program(session, assignment, self._call)
+
+    async def _call(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        subtask = assignment.subtask
+        value = self.function(subtask)
+        if inspect.isawaitable(value):
+            value = await value
+        text = as_text(value)
+        execution = AnyExecution(
+            number=subtask.number, prompt=subtask.prompt, text=text, value=value, usage=CallUsage.sum(assignment.costs)
+        )
+        return SubtaskOutcome(execution, None, text)
+
+
+async def run_program(
+    session: Session, assignment: Assignment, program: Callable[[Session, Assignment], Awaitable[SubtaskOutcome]]
+) -> SubtaskOutcome:
+    """Carry out a subtask by a function or a sprint, again after a retryable error under ``retry``."""
+    failure = session.failure
+
+    def announce(attempt: int, error: BaseException) -> None:
+        session.ledger.note_retry()
+        assignment.costs.append(CallUsage(retries=1))
+        number = assignment.subtask.number
+        session.emit(ExecutionRetried(stage=assignment.stage, number=number, attempt=attempt, reason=str(error)))
+
+    if failure.mode != "retry":
+        return await program(session, assignment)
+    return await retry(lambda: program(session, assignment), attempts=failure.attempts, before_retry=announce)
+
+
+class RemoteContexts:
+    """The planner's contexts on the executors' own engine, in its vocabulary.
+
+    Only text passes between the two engines: they share neither ids nor caches. Each context is encoded once for all
+    branches that share it, piece by piece as it grew.
+    """
+
+    __slots__ = ("_encoded", "_engine", "_lock", "_request_ids", "_sampling")
+
+    def __init__(self, engine: Engine, *, sampling: Sampling) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._encoded: dict[Context, Context] = {}
+        self._lock = asyncio.Lock()
+        self._request_ids = RequestIds()
+
+    async def branch(self, context: Context) -> State:
+        """Return a state on the executors' engine that continues ``context`` of the planner."""
+        async with self._lock:
+            encoded = await self._encode(context)
+        return State(self._engine, encoded, sampling=self._sampling, request_ids=self._request_ids)
+
+    async def _encode(self, context: Context) -> Context:
+        known: Context | None = context
+        while known is not None and known not in self._encoded:
+            known = known.parent
+        start = Context() if known is None else self._encoded[known]
+        text = context.text_since(known)
+        if text:
+            start = start.extend(await self._engine.encode(text), text)
+        self._encoded[context] = start
+        return start

@@ -1,0 +1,371 @@
+"""Follow a policy from its first step to its answer.
+
+Invariants:
+
+- A stage has the number of its step. The context numbers plans, since chains and attempts leave no plan there.
+- A stage is announced, and journalled, when its executions have joined; it is a consistent cut if none is pending then.
+- When a policy has ended, for whatever reason, none of its tasks is left.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple, cast
+
+from sprint_agents.context import Context
+from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
+from sprint_agents.events import Event, StageFinished
+from sprint_agents.generation import Generation
+from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
+from sprint_agents.policies import Planning, Policy, steps_of
+from sprint_agents.retries import may_be_corrected, retry
+from sprint_agents.state import State
+
+from .executor import Runner, SubtaskOutcome
+from .journal import Journal, check_vocabulary, restore_values
+from .nested import NestedPolicy
+from .session import Assignment, Listener, Session
+from .stage import StageRun
+
+
+class PolicyAnswer(NamedTuple):
+    """The answer of a policy, and the ``completion`` that is this answer if a nested policy's model wrote it."""
+
+    value: Any
+    completion: Generation | None = None
+
+
+async def follow(
+    session: Session,
+    policy: Policy,
+    planning: Planning,
+    planner: State,
+    runner: Runner,
+    *,
+    plans: int = 0,
+    journal: Journal | None = None,
+) -> PolicyAnswer:
+    """Run the steps of ``policy`` and return its answer; the answer of a run is of the planner's declared type.
+
+    Args:
+        session: the run, or the part of it that a nested policy has.
+        policy: yields the steps.
+        planning: what the policy sees of the run; gets its stages.
+        planner: the context of the planner, which holds ``plans`` plans so far.
+        runner: carries out subtasks that no nested policy carries out.
+        plans: the number of plans in the context.
+        journal: holds the stages of an earlier process, which are not run again.
+
+    Raises:
+        PolicyError: the policy is not an async generator, yields something that is not a step, or ends without an
+            answer.
+        NoAnswer: its answer is empty.
+        InvalidResult: its answer is not of the declared type.
+    """
+    planning.quote = session.dialect.quote
+    steps = steps_of(policy, planning)
+    async with AsyncExitStack() as running:
+        stages = _Stages(session, planning, planner, runner, journal, running, plans=plans, announced=planner.context)
+        running.callback(stages.abandon)
+        finished: Stage[Any] | None = None
+        try:
+            while True:
+                try:
+                    step = await steps.asend(finished)  # type: ignore[arg-type]
+                except StopAsyncIteration:
+                    raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
+                if isinstance(step, Answer):
+                    await stages.give_up_pending()
+                    return await stages.answer(step.value)
+                finished = await stages.take(step)
+        finally:
+            await steps.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRunner(Runner):
+    """Has policies carry out what a ``step`` of another policy starts: its subtasks, or its attempts.
+
+    ``planning`` and ``number`` are that policy's view of the run and the number of its step; ``runner`` carries out the
+    subtasks of the nested policies.
+    """
+
+    gated: ClassVar[bool] = False
+
+    step: Plan | Ask | Attempts
+    number: int
+    planning: Planning
+    runner: Runner
+
+    async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
+        """Follow the policy on the branch of the assignment; what it writes stays there."""
+        step = self.step
+        attempt = isinstance(step, Attempts)
+        policy = cast("Policy", step.policies[assignment.subtask.number - 1] if attempt else step.nested)
+        nested = await NestedPolicy.open(
+            session, assignment, parent=self.planning, share=step.share, step=self.number, attempt=attempt
+        )
+        # In the context, the first plan of an attempt is this stage's plan; that of a subtask comes after it.
+        plans = assignment.stage - 1 if attempt else assignment.stage
+        try:
+            branch = assignment.branch
+            answer = await follow(nested.session, policy, nested.planning, branch, self.runner, plans=plans)
+            return nested.success(answer.value, answer.completion, self.runner.agent)
+        except PolicyError:
+            raise
+        except Exception as error:
+            if session.failure.mode == "fail_fast" and not attempt:
+                raise  # a failed attempt is data in any case: the policy decides what it means
+            return nested.failure(error)
+        finally:
+            assignment.costs[:] = [nested.cost]
+
+
+@dataclass(slots=True)
+class _Stages:
+    """The stages of one policy: records in ``planning``, and those that are pending here as well.
+
+    Attributes:
+        running: owns the executions of pending stages.
+        plans: the number of plans in the context.
+        announced: the context up to the last announced stage.
+        last: the latest stage that was run.
+        recorded: stages of the journal that the policy has yet to join.
+    """
+
+    session: Session
+    planning: Planning
+    planner: State
+    runner: Runner
+    journal: Journal | None
+    running: AsyncExitStack
+    plans: int
+    announced: Context
+    last: StageRun | None = None
+    pending: dict[int, StageRun] = field(default_factory=dict[int, StageRun])
+    recorded: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
+
+    async def take(self, step: object) -> Stage[Any]:
+        """Run a step, or take its stage from the journal."""
+        if isinstance(step, Join):
+            return await self._join(step)
+        step = _check_step(step)
+        number = len(self.planning.stages) + 1
+        if number > (most := self.session.limits.stages):
+            raise PolicyError(f"the policy wants stage {number} of at most {most}: answer, or raise Limits(stages=…)")
+        if isinstance(step, Ask) and step.form == "plan" and number == most:
+            while self.planning.pending:
+                await self._join(Join())
+            step = Ask(form="answer")
+        if recorded := self._find_record(number, step):
+            stage = await self._replay(recorded, step)
+        else:
+            stage = await self._run(step, number)
+        if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.form == "plan")):
+            self.plans += 1
+        return stage
+
+    async def answer(self, value: object) -> PolicyAnswer:
+        """Return the policy's answer, read as the planner's type.
+
+        An answer that the planner itself wrote, in the last stage, may be corrected as often as the planner has
+        ``attempts``. The answer of a nested policy is the result of an execution, which its runner reads.
+
+        Raises:
+            NoAnswer: the answer is empty.
+            InvalidResult: it is not of the declared type.
+        """
+        if self.session.enclosing:
+            last = self.last
+            return PolicyAnswer(value, last.result if last is not None and last.answer == value else None)
+        own = isinstance(value, str) and bool(self.planning.stages) and value == self.planning.stages[-1].answer
+        try:
+            return PolicyAnswer(self._read(value))
+        except InvalidResult as invalid:
+            if not own:
+                raise
+            errors: list[BaseException] = []
+
+            async def correct() -> Any:
+                return self._read((await self._request_correction(errors.pop())).answer)
+
+            value = await retry(
+                correct,
+                attempts=self.session.planner.attempts,
+                when=may_be_corrected,
+                before_retry=lambda _, error: errors.append(error),
+                after=invalid,
+            )
+            return PolicyAnswer(value)
+
+    def _read(self, answer: object) -> Any:
+        if answer is None or answer == "":
+            raise NoAnswer("the run ended without an answer: the planner wrote none within its limits")
+        planner = self.session.planner
+        return planner.read(answer) if isinstance(answer, str) else planner.accept(answer)
+
+    async def _request_correction(self, error: BaseException) -> Stage[Any]:
+        """Let the planner answer again, after a note of what is wrong with its last answer."""
+        assert isinstance(error, InvalidResult)
+        number, step = len(self.planning.stages) + 1, Ask(form="answer")
+        if recorded := self._find_record(number, step):
+            return await self._replay(recorded, step)
+        self.session.ledger.note_retry()
+        dialect, written = self.session.dialect, self.planner.context.own_text
+        await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=error.reason))
+        return await self._run(step, number, correction=True)
+
+    async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
+        session, plan_number, failure = self.session, self.plans + 1, self.session.failure
+        retries = int(correction)
+        runner = self.runner
+        if isinstance(step, Attempts) or step.nested:
+            runner = PolicyRunner(step, number, self.planning, self.runner)
+        if number != plan_number and session.listening:
+            session = replace(session, listeners=[_renumber(session, number - plan_number)])
+
+        async def work() -> Stage[Any]:
+            self.last = StageRun(session, self.planner, step, runner, plan_number)
+            return await self.last.run(self.planning.task)
+
+        def count(_: int, error: BaseException) -> None:
+            nonlocal retries
+            retries += 1
+            session.ledger.note_retry()
+
+        retrying = failure.mode == "retry"
+        stage = await (retry(work, attempts=failure.attempts, before_retry=count) if retrying else work())
+        stage, run = _numbered(stage, number), self.last
+        assert run is not None
+        if run.tasks is not None:
+            self.pending[number] = run
+            self.running.push_async_exit(run.tasks)
+            self.planning.stages.append(stage)
+            return stage
+        stage = _with_retries(stage, retries, correction=correction)
+        self.planning.stages.append(stage)
+        self._announce(stage)
+        return stage
+
+    async def _join(self, step: Join) -> Stage[Any]:
+        """Wait for the executions of a pending stage and append them to the planner's context.
+
+        Raises:
+            PolicyError: that stage is not pending, or none is.
+        """
+        waiting = self.planning.pending
+        number = step.stage if step.stage is not None else next(iter(waiting), None)
+        if number is None or number not in waiting:
+            which = "no stage is" if number is None else f"stage {number} is not"
+            raise PolicyError(
+                f"there is nothing to join, {which} pending: ask for a plan with planning.ask(wait=False) before"
+            )
+        if number in self.recorded:
+            return await self._restore(self.recorded.pop(number))
+        stage = await self.pending[number].join(since=self.planning.stages[number - 1 :])
+        del self.pending[number]
+        return self._settle(number, stage)
+
+    async def give_up_pending(self) -> None:
+        """End the pending stages, because the policy has its answer."""
+        for number in self.planning.pending:
+            if number in self.recorded:
+                await self._restore(self.recorded.pop(number))
+                continue
+            run = self.pending.pop(number)
+            assert run.tasks is not None
+            await run.tasks.aclose()
+            self._settle(number, run.abandon())
+
+    def abandon(self) -> None:
+        """Record what the pending stages of a failed policy had finished, when none of its tasks is left."""
+        for number, run in self.pending.items():
+            self.planning.stages[number - 1] = _numbered(run.abandon(), number)
+
+    def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
+        stage = _numbered(stage, number)
+        self.planning.stages[number - 1] = stage
+        self._announce(stage)
+        return stage
+
+    def _announce(self, stage: Stage[Any]) -> None:
+        if self.session.listening:
+            context = self.planner.context
+            self.session.emit(
+                StageFinished(
+                    stage=stage,
+                    token_ids=tuple(context.ids_since(self.announced)),
+                    text=context.text_since(self.announced),
+                    cut=not self.planning.pending,
+                )
+            )
+            self.announced = context
+
+    def _find_record(self, number: int, step: Plan | Ask | Attempts) -> StageFinished | None:
+        """Return what the journal holds of a stage, if anything, its values typed again."""
+        recorded = self.journal.replay(number) if self.journal else None
+        if recorded is None:
+            return None
+        return restore_values(recorded, self.session.planner if isinstance(step, Attempts) else self.runner.agent)
+
+    async def _replay(self, recorded: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
+        """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""
+        stage = recorded.stage
+        if stage.executions and stage.answer is None and not isinstance(step, Attempts) and not step.wait:
+            numbers = tuple(execution.number for execution in stage.executions)
+            stage = stage.model_copy(update={"executions": (), "accepted": None, "pending": numbers})
+            self.recorded[stage.number] = recorded
+            self.planning.stages.append(stage)
+            return stage
+        self.planning.stages.append(stage)
+        return await self._restore(recorded)
+
+    async def _restore(self, recorded: StageFinished) -> Stage[Any]:
+        """Append what a recorded stage added to the context, with its token ids.
+
+        Raises:
+            JournalError: the engine has another vocabulary.
+        """
+        await check_vocabulary(recorded, self.session.engine)
+        stage = recorded.stage
+        self.planner.context = self.planner.context.extend(recorded.token_ids, recorded.text)
+        self.planning.stages[stage.number - 1] = stage
+        self.session.ledger.charge(stage)
+        self.session.emit(recorded)
+        self.announced = self.planner.context
+        return stage
+
+
+def _check_step(step: object) -> Plan | Ask | Attempts:
+    """Refuse what is not a step, or has options that its form ignores."""
+    if not isinstance(step, Plan | Ask | Attempts):
+        raise PolicyError(
+            f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {step!r}"
+        )
+    if isinstance(step, Ask) and step.form != "plan" and (options := step.model_fields_set - {"form"}):
+        raise PolicyError(
+            f"planning.ask({step.form!r}) starts no subtasks, so {min(options)}= says nothing: leave it out, "
+            "or ask for a plan"
+        )
+    return step
+
+
+def _numbered(stage: Stage[Any], number: int) -> Stage[Any]:
+    return stage if stage.number == number else stage.model_copy(update={"number": number})
+
+
+def _with_retries(stage: Stage[Any], retries: int, *, correction: bool) -> Stage[Any]:
+    """Add the planner's own retries; the paper's critical path leaves out corrections (arXiv 2506.05745, section 4)."""
+    if not retries:
+        return stage
+    total = replace(stage.usage.total, retries=stage.usage.total.retries + retries)
+    usage = stage.usage.model_copy(update={"total": total, **({"sequential_tokens": 0} if correction else {})})
+    return stage.model_copy(update={"usage": usage})
+
+
+def _renumber(session: Session, shift: int) -> Listener:
+    """Emit events of a stage under the number of its step, where the context numbers its plan otherwise."""
+
+    def relay(event: Event) -> None:
+        session.emit(event.model_copy(update={"stage": event.stage + shift}))  # type: ignore[union-attr]
+
+    return relay
