@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-TRAIN := $(BIN)/python -m sprint_finetune.nano.train
+TRAIN := $(BIN)/python -m sprint_finetune.nano.pretrain
 
-# What `make nano` makes of its base: a run, two short ones from its end by two seeds, and the mean of both, exported.
-# $(1) is the run, $(2) what it reads, $(3) the model's name.
+# How `make nano` trains a model from the base: a run, two short runs from its end with two seeds, and the exported mean
+# of both. $(1) is the run, $(2) the mix that it reads, $(3) the model's name.
 define trained
 	$(TRAIN) runs/$(1) --mix $(2) --steps 3500 --problems 4 --start runs/base/checkpoint
 	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 500 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)/checkpoint

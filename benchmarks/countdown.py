@@ -19,7 +19,7 @@ from sprint_agents import Run, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
 from sprint_finetune.evaluation.summary import wilson
-from sprint_finetune.nano.problems import problems
+from sprint_finetune.nano.countdown import problems
 
 POLICIES = ("sequential", "interleaved")
 

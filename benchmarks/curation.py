@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sprint_finetune.curation import Report, RuleExtractor, curate
-from sprint_finetune.curation.labelled import Agreement, LabelledTrace, agreement, read_labelled
+from sprint_finetune.curation.labelled_traces import Agreement, LabelledTrace, measure_agreement, read_labelled
 from sprint_finetune.curation.lines import lines_of
-from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.curation.rules.rule_extractor import read_steps
 
 TRACES = Path(__file__).parents[1] / "tests" / "finetune" / "traces"
 
@@ -46,7 +46,7 @@ def measure(labelled: Sequence[LabelledTrace], *, each: bool) -> None:
         start = time.perf_counter()
         extraction, dag = read_steps(one.trace)
         seconds.append(time.perf_counter() - start)
-        groups[one.trace.id if each else f"batch {one.fields['batch']}"].append(agreement(one, extraction, dag))
+        groups[one.trace.id if each else f"batch {one.fields['batch']}"].append(measure_agreement(one, extraction, dag))
     print("| | traces | right of claimed | precision | found of independent | recall |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, found in sorted(groups.items()):

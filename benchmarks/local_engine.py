@@ -32,8 +32,8 @@ from transformers.utils import logging as transformers_logging
 from sprint_agents.context import Context
 from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.local import LocalEngine
+from sprint_finetune.nano.pretrain import nano_config
 from sprint_finetune.nano.tokenizer import build_tokenizer
-from sprint_finetune.nano.train import nano_config
 
 GOAL = 8.0
 """The goal at 32 branches, in multiples of continuous batching's rate."""

@@ -21,7 +21,7 @@ from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency, spawn_join
 from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, summarise
 from sprint_finetune.evaluation.summary import markdown
-from sprint_finetune.nano.problems import problems
+from sprint_finetune.nano.countdown import problems
 
 TWIN = "sequential"
 FITTED = {

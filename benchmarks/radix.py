@@ -35,7 +35,7 @@ import httpx2
 from sprint_agents import Answer, Capabilities, Chunk, Limits, Plan, Planning, Request, Sampling, Sprint, Stage, Step
 from sprint_agents.engines import SGLangEngine, SGLangServer
 from sprint_agents.nano import nano_path
-from sprint_finetune.nano.problems import problems
+from sprint_finetune.nano.countdown import problems
 
 GREEDY = Sampling(temperature=0)
 TASK = "Use 48, 24, 12, 2 to make 37."

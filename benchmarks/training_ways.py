@@ -32,14 +32,15 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from sprint_finetune.nano import arithmetic, multiplication
-from sprint_finetune.nano.problems import problems, solved
+from sprint_finetune.nano.countdown import problems, solution_of
+from sprint_finetune.nano.pretrain import make_optimisers, nano_config
 from sprint_finetune.nano.tokenizer import build_tokenizer
-from sprint_finetune.nano.traces import Call, Solved, executors, planner
-from sprint_finetune.nano.train import make_optimisers, nano_config
-from sprint_finetune.training.collate import Collator
-from sprint_finetune.training.corpus import flattened
+from sprint_finetune.nano.traces import Solution, executors, planner
+from sprint_finetune.training.calls import Call
+from sprint_finetune.training.collation import Collator
+from sprint_finetune.training.corpus import flatten_calls
+from sprint_finetune.training.encoding import encode_calls
 from sprint_finetune.training.loss import edge_loss
-from sprint_finetune.training.paths import encode_calls
 from sprint_finetune.training.settings import Way
 from sprint_finetune.training.trie import Flattened
 
@@ -60,28 +61,28 @@ class Score:
     completions: int = 0
 
 
-def draw(family: str, seed: str, *, held_out: bool = False) -> Iterator[Solved]:
+def draw(family: str, seed: str, *, held_out: bool = False) -> Iterator[Solution]:
     """Draw problems of a family, forever."""
     split = "held_out" if held_out else "train"
     if family == "countdown":
-        yield from (solved(*problem) for problem in problems(seed=seed, split=split, counts=(3,)))
+        yield from (solution_of(*problem) for problem in problems(seed=seed, split=split, counts=(3,)))
     else:
         yield from {"arithmetic": arithmetic, "multiplication": multiplication}[family].problems(seed=seed, split=split)
 
 
-def calls_of(work: Solved) -> list[Call]:
+def calls_of(work: Solution) -> list[Call]:
     """Write all calls of a run that plans."""
     return [planner(work), *executors(work)]
 
 
 def steps(
-    stream: Iterator[Solved], tokenizer: PreTrainedTokenizerBase, way: Way
+    stream: Iterator[Solution], tokenizer: PreTrainedTokenizerBase, way: Way
 ) -> Iterator[tuple[list[Flattened], int]]:
     """Gather the rows of each optimiser step, with the number of their problems."""
     rows: list[Flattened] = []
     count = 0
     for work in stream:
-        rows += flattened(calls_of(work), tokenizer, way=way)
+        rows += flatten_calls(calls_of(work), tokenizer, way=way)
         count += 1
         if sum(map(len, rows)) >= TOKENS_PER_STEP:
             yield rows, count
@@ -135,7 +136,9 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, works: Sequence[Solved]) -> dict[str, Score]:
+def evaluate(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, works: Sequence[Solution]
+) -> dict[str, Score]:
     """Put every call to the model in the context of a run."""
     scores = {group: Score() for group in GROUPS}
     for work in works:

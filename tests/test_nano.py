@@ -13,7 +13,7 @@ from sprint_agents.engines import LocalEngine
 from sprint_agents.events import PlannerWrote, SubtaskStarted
 from sprint_agents.nano import nano_path
 from sprint_finetune.nano import arithmetic, multiplication
-from sprint_finetune.nano.problems import problems
+from sprint_finetune.nano.countdown import problems
 
 pytestmark = pytest.mark.local
 

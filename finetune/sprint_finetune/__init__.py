@@ -1,1 +1,1 @@
-"""From traces to the model that the agents call."""
+"""Make the model that the agents call: curate reasoning traces, train on them, and evaluate the result."""

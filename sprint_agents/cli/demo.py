@@ -11,7 +11,7 @@ from .run import show
 from .settings import Settings
 from .words import plain
 
-# The first five of `sprint_finetune.nano.problems.problems(seed=0, split="held_out")`; a test regenerates them.
+# The first five of `sprint_finetune.nano.countdown.problems(seed=0, split="held_out")`; a test regenerates them.
 PROBLEMS = (
     "countdown 20 3 15 45",
     "countdown 21 2 9 22 50",

@@ -7,7 +7,8 @@ from sprint_agents.manifest import Manifest
 from sprint_agents.nano import nano_path
 from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Fault
-from sprint_finetune.nano.problems import problems, split_of
+from sprint_finetune.nano.countdown import problems
+from sprint_finetune.nano.splits import split_of
 
 
 def test_the_problems_are_the_first_held_out_ones() -> None:

@@ -4,7 +4,7 @@ import itertools
 
 from sprint_agents import Sampling, Stage
 from sprint_agents.engines.sglang import SGLangEngine
-from sprint_finetune.nano.problems import problems
+from sprint_finetune.nano.countdown import problems
 
 GREEDY = Sampling(temperature=0)
 HEADER = "\n<execution_1.1>\n"

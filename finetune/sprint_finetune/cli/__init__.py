@@ -1,6 +1,6 @@
-"""The command line, ``sprint-finetune``: curate traces, and what is made of them.
+"""The command line, ``sprint-finetune``: write, curate, train on and evaluate traces.
 
-Exit codes and the form of an error are those of ``sprint`` (``sprint_agents.cli``).
+It has the exit codes and error format of ``sprint`` (``sprint_agents.cli``).
 """
 
 import sys
@@ -11,7 +11,7 @@ from sprint_agents.errors import MissingExtra
 def main() -> None:
     """Run the ``sprint-finetune`` command."""
     try:
-        from .app import app
+        from .commands import app
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("typer", "rich"):

@@ -1,4 +1,4 @@
-"""``python -m sprint_finetune.cli``, the same as ``sprint-finetune``."""
+"""``python -m sprint_finetune.cli`` is the same as ``sprint-finetune``."""
 
 from . import main
 

@@ -1,35 +1,52 @@
-"""From sequential reasoning traces to interleaved plans and executions (PAPER, Data curation).
+"""From sequential reasoning traces to interleaved plans and executions (arXiv 2506.05745, section 3.2).
 
 Each stage is a pure function over frozen records: read, check the answer, extract steps, find dependencies, pack into
-stages, filter, write in the tag dialect, split. ``curate`` runs them over a source, and goes on where it was stopped.
+stages, filter, write in the tag dialect, split. ``curate`` runs them over a source, and resumes an interrupted run.
 """
 
-from .by_llm import LLMExtractor
+from .answers import MathVerifier, Verifier
 from .extractor import Extractor
 from .filtering import Criteria
-from .records import Rejection, Sample, Trace
+from .labelled_traces import Agreement, LabelledTrace, measure_agreement, read_labelled
+from .llm_extractor import LLMExtractor
+from .pipeline import CurationSettings, Progress, curate
+from .records import Dag, Extraction, LineRange, Rejection, Sample, Shape, Step, Trace, Violation
 from .reformatting import Style
-from .report import Report
-from .rules.by_rules import RuleExtractor
-from .runner import Progress, Settings, curate
-from .sources import Columns, Reading, from_dataset, from_jsonl, from_rows
+from .report import Bin, RejectionCount, Report
+from .rules.rule_extractor import RuleExtractor
+from .sources import Columns, Reading, RowSource, from_dataset, from_jsonl, from_rows
 
 __all__ = [
-    "Columns",
-    "Criteria",
-    "Extractor",
-    "LLMExtractor",
-    "Progress",
-    "Reading",
-    "Rejection",
-    "Report",
-    "RuleExtractor",
-    "Sample",
-    "Settings",
-    "Style",
-    "Trace",
     "curate",
-    "from_dataset",
+    "CurationSettings",
+    "Criteria",
+    "Style",
+    "Progress",
     "from_jsonl",
+    "from_dataset",
     "from_rows",
+    "Reading",
+    "Columns",
+    "RowSource",
+    "Trace",
+    "Rejection",
+    "Extractor",
+    "RuleExtractor",
+    "LLMExtractor",
+    "Extraction",
+    "Step",
+    "LineRange",
+    "Dag",
+    "Verifier",
+    "MathVerifier",
+    "Sample",
+    "Shape",
+    "Violation",
+    "Report",
+    "RejectionCount",
+    "Bin",
+    "LabelledTrace",
+    "Agreement",
+    "read_labelled",
+    "measure_agreement",
 ]

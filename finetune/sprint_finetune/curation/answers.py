@@ -1,7 +1,7 @@
-"""Whether a trace came to the right answer: by a task's own checker, by the same text, or by math-verify.
+"""Check the answer of a trace: with the task's own checker, by comparing text, or with math-verify.
 
-math-verify (and sympy below it) can hang or eat memory on a model's LaTeX, so it runs in processes that are killed when
-their time is over.
+math-verify (and sympy, on which it builds) may hang or exhaust memory on a model's LaTeX. It therefore runs in separate
+processes, which are killed after a timeout.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ class Verifier(Protocol):
     """Compares two answers by their mathematical value."""
 
     async def equal(self, reference: str, stated: str) -> bool | None:
-        """Tell whether they are equal; None if that could not be decided in time."""
+        """Tell whether the answers are equal, or return None if that could not be decided in time."""
         ...
 
 
 def stated_answer(trace: Trace) -> str | None:
-    r"""Find the answer that a trace states: its last ``\boxed``, or what follows "answer is" in its last lines.
+    r"""Find the answer that a trace states: its last ``\boxed``, or the text after "answer is" in its last lines.
 
-    Where there is neither, a conclusion of one line is the answer itself.
+    If there is neither and the conclusion is a single line, that line is the answer.
 
     >>> stated_answer(Trace(id="1", problem="6*7?", trace="<think>\n42\n</think>\nThe answer is $42$.", answer="42"))
     '$42$'
@@ -50,7 +50,7 @@ def stated_answer(trace: Trace) -> str | None:
 
 
 async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
-    """Decide whether the answer that a trace states is right."""
+    """Decide whether the answer that a trace states is correct."""
     stated = stated_answer(trace)
     if not stated:
         detail = r"the trace states no answer: neither \boxed{…} nor 'answer is …' at its end"
@@ -60,7 +60,7 @@ async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
     if task is not None:
         if task.check(stated):
             return Verdict(id=trace.id, stated=stated, by="task")
-        # A reference in words alone, "no solution found", is no wrong solution but says that there is none.
+        # A reference such as "no solution found" states that there is no solution, so compare it as text.
         if same_text and in_words(trace.answer):
             return Verdict(id=trace.id, stated=stated, by="text")
         return _wrong(trace, stated)
@@ -68,16 +68,16 @@ async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
         return Verdict(id=trace.id, stated=stated, by="text")
     equal = await verifier.equal(trace.answer, stated)
     if equal is None:
-        detail = f"it was not decided in time whether {stated[:200]!r} equals {trace.answer[:200]!r}"
+        detail = f"the comparison of {stated[:200]!r} with {trace.answer[:200]!r} timed out"
         return Rejection(id=trace.id, stage="answer", reason="undecided_answer", detail=detail)
     return Verdict(id=trace.id, stated=stated, by="math-verify") if equal else _wrong(trace, stated)
 
 
 class MathVerifier:
-    """A ``Verifier`` by math-verify, in up to ``processes`` processes; ``seconds`` for one comparison.
+    """A ``Verifier`` that runs math-verify in up to ``processes`` processes, with ``seconds`` for each comparison.
 
-    Use as an async context manager. A process starts when it is first needed; one that takes too long, or dies, is
-    replaced by another.
+    Use it as an async context manager. A process starts when it is first needed. One that exceeds its time or dies is
+    replaced.
     """
 
     def __init__(self, *, processes: int = 2, seconds: float = 10.0) -> None:
@@ -86,7 +86,7 @@ class MathVerifier:
         self._idle: list[asyncio.subprocess.Process] = []
 
     async def equal(self, reference: str, stated: str) -> bool | None:
-        """Tell whether two answers are equal; None if math-verify took too long or broke down.
+        """Tell whether two answers are equal, or return None if math-verify took too long or failed.
 
         Raises:
             MissingExtra: math-verify is not installed.
@@ -98,7 +98,7 @@ class MathVerifier:
             try:
                 reply = await _ask(process, question, seconds=self._seconds)
             finally:
-                # A process without an answer may still write one: it must not be asked again.
+                # A process that has not answered may still do so later, so it must not get another question.
                 if reply.endswith(b"\n"):
                     self._idle.append(process)
                 else:
@@ -122,7 +122,7 @@ async def _start(seconds: float) -> asyncio.subprocess.Process:
     command = (sys.executable, "-m", _WORKER, str(seconds))
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
-        await _read(process)  # it has imported sympy now, which is not counted as thinking
+        await _read(process)  # wait for "ready": importing sympy must not count towards the timeout
     except BaseException:
         await _end(process)
         raise
@@ -130,7 +130,7 @@ async def _start(seconds: float) -> asyncio.subprocess.Process:
 
 
 async def _ask(process: asyncio.subprocess.Process, question: bytes, *, seconds: float) -> bytes:
-    """Return the line that a process answers; none if its time is over or it is gone."""
+    """Return the line that a process answers, or nothing if it timed out or died."""
     assert process.stdin is not None
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Ask a model for JSON, in the form of a conversation where it was made for that, and read what it answers."""
+"""Ask a model for JSON in a conversation, and read its answers."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from sprint_agents.engine import Engine, Sampling
 from sprint_agents.retries import retry
 from sprint_agents.state import State
 
-from .dag import Fault
+from .dag import ExtractionFault
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -22,11 +22,11 @@ _HIDDEN = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(slots=True)
-class Conversation:
-    """What was said to one model, and what it answered.
+class JSONConversation:
+    """The conversation with one model.
 
-    Answers are held to the JSON schema of ``form`` where the engine can do that. Passing troubles of the engine are
-    tried again, each time from the same context.
+    Answers follow the JSON schema of ``form`` if the engine can constrain them. Temporary failures of the engine are
+    retried from the same context.
     """
 
     engine: Engine
@@ -40,10 +40,10 @@ class Conversation:
         self._state = State(self.engine, sampling=self.sampling)
 
     async def ask(self, words: str) -> str:
-        """Say ``words`` and return the answer's text.
+        """Send ``words`` to the model and return the text of its answer.
 
         Raises:
-            EngineError: the engine failed, and would again.
+            EngineError: the engine failed permanently, or too often.
         """
         await self._state.append(self._framed(words))
         schema = json.dumps(self.form.model_json_schema()) if self.engine.capabilities.schemas else None
@@ -54,7 +54,10 @@ class Conversation:
         return generation.text
 
     def _framed(self, words: str) -> str:
-        """Put the user's words between what ends the turn before them and what opens the model's."""
+        """Write the user's words between the end of the previous turn and the start of the model's turn.
+
+        An engine without chat turns gets plain paragraphs.
+        """
         turns = turns_of_engine(self.engine)
         if turns is None:
             return f"{words.strip()}\n\n" if self._turns == 0 else f"\n\n{words.strip()}\n\n"
@@ -65,15 +68,15 @@ class Conversation:
         return f"{before}{words.strip()}{turns.close('user')}{turns.open('assistant')}"
 
 
-def read_json(text: str, form: type[AnswerT]) -> AnswerT | Fault:
-    r"""Read a model's answer: the last JSON object in it that has the form, whatever stands around it.
+def read_json(text: str, form: type[AnswerT]) -> AnswerT | ExtractionFault:
+    r"""Read a model's answer: the last JSON object in it that matches the form, regardless of the text around it.
 
     >>> class Sum(BaseModel):
     ...     total: int
     >>> read_json('Sure!\n```json\n{"total": 3}\n```', Sum), read_json("It is 3.", Sum).reason
     (Sum(total=3), 'not_json')
     """
-    found = Fault("not_json", "there is no JSON object in the answer")
+    found = ExtractionFault("not_json", "there is no JSON object in the answer")
     position = 0
     visible = _HIDDEN.sub("", text)
     best: AnswerT | None = None
@@ -82,7 +85,7 @@ def read_json(text: str, form: type[AnswerT]) -> AnswerT | Fault:
             value, position = _DECODER.raw_decode(visible, start)
         except (ValueError, RecursionError) as error:
             if best is None and found.detail.startswith("there"):
-                found = Fault("not_json", f"the JSON in the answer cannot be read: {error}")
+                found = ExtractionFault("not_json", f"the JSON in the answer cannot be read: {error}")
             position = start + 1
             continue
         try:
@@ -90,12 +93,12 @@ def read_json(text: str, form: type[AnswerT]) -> AnswerT | Fault:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            found = Fault("wrong_shape", f"at {place or 'the top'}: {first['msg']}")
+            found = ExtractionFault("wrong_shape", f"at {place or 'the top'}: {first['msg']}")
     return found if best is None else best
 
 
 def _rest(text: str, close: str) -> str:
-    """Return what the end of a text lacks of the mark that closes a turn: the model may have written its beginning."""
+    """Return the rest of the mark that closes a turn: the model may already have written its beginning."""
     for size in range(min(len(close), len(text)), 0, -1):
         if text.endswith(close[:size]):
             return close[size:]

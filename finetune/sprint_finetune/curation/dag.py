@@ -1,4 +1,4 @@
-"""Dependencies between steps: a directed acyclic graph in which a parent always comes before its child."""
+"""Dependencies between steps: a directed acyclic graph in which parents have lower numbers than their children."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -10,43 +10,47 @@ Parents = Sequence[Sequence[int]]
 """``parents[k]`` are the parents of step ``k + 1``."""
 
 
-class Fault(NamedTuple):
-    """Why something is not as it should be, in a word and in a sentence."""
+class ExtractionFault(NamedTuple):
+    """Why an extraction cannot be used: a reason for statistics, and an explanation."""
 
     reason: Reason
     detail: str
 
 
-def fault_of(parents: Mapping[int, Sequence[int]], *, steps: int) -> Fault | None:
-    """Say what is wrong with the parents of ``steps`` steps; None if nothing is.
+def dag_fault(parents: Mapping[int, Sequence[int]], *, steps: int) -> ExtractionFault | None:
+    """Find a fault in the parents of ``steps`` steps, or return None.
 
-    >>> fault_of({1: [], 2: [1], 3: [2, 1]}, steps=3)
-    >>> fault_of({1: [2], 2: [1]}, steps=2).detail
+    >>> dag_fault({1: [], 2: [1], 3: [2, 1]}, steps=3)
+    >>> dag_fault({1: [2], 2: [1]}, steps=2).detail
     'these steps depend on one another in a circle: 1, 2, 1'
     """
     named = {parent for found in parents.values() for parent in found}
     if strange := sorted({*parents, *named} - {*range(1, steps + 1)}):
-        return Fault("unknown_step", f"there is no step {strange[0]}: the steps are 1 to {steps}")
+        return ExtractionFault("unknown_step", f"there is no step {strange[0]}: the steps are 1 to {steps}")
     if missing := [step for step in range(1, steps + 1) if step not in parents]:
-        return Fault("unknown_step", f"step {missing[0]} is not listed: list every step, with [] if it depends on none")
+        return ExtractionFault(
+            "unknown_step", f"step {missing[0]} is not listed: list every step, with [] if it depends on none"
+        )
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
         circle: list[int] = error.args[1]
-        return Fault("cycle", f"these steps depend on one another in a circle: {', '.join(map(str, circle))}")
+        return ExtractionFault("cycle", f"these steps depend on one another in a circle: {', '.join(map(str, circle))}")
     for step, found in parents.items():
         if later := [parent for parent in found if parent > step]:
-            return Fault("later_parent", f"step {step} names step {later[0]} as a parent, which comes after it")
+            return ExtractionFault(
+                "later_parent", f"step {step} names step {later[0]} as a parent, which comes after it"
+            )
     return None
 
 
 def dag_of(trace_id: str, parents: Mapping[int, Sequence[int]]) -> Dag:
-    """Make the record of parents that ``fault_of`` finds nothing wrong with, each named once, in rising order."""
+    """Make the record from parents without faults. Each parent is named once, in ascending order."""
     return Dag(id=trace_id, parents=tuple(tuple(sorted({*parents[step]})) for step in sorted(parents)))
 
 
 def ancestors(parents: Parents) -> list[frozenset[int]]:
-    """Return all that each step builds on, directly or not.
+    """Return all steps that each step builds on, directly or indirectly.
 
     >>> [sorted(found) for found in ancestors([[], [1], [1], [2]])]
     [[], [1], [1], [1, 2]]
@@ -58,13 +62,13 @@ def ancestors(parents: Parents) -> list[frozenset[int]]:
 
 
 def nearest(named: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Leave out the parents that other parents build on.
+    """Remove the parents that are also ancestors of other parents.
 
     >>> nearest([[], [1], [1, 2]])
     [(), (1,), (2,)]
     """
     kept: list[tuple[int, ...]] = []
-    above: list[int] = []  # a bit for each step that is built on
+    above: list[int] = []  # ancestors of each step, as a bit mask
     for parents in named:
         distant = _joined(above[parent - 1] for parent in parents)
         kept.append(tuple(sorted(parent for parent in {*parents} if not distant >> parent & 1)))
@@ -73,7 +77,7 @@ def nearest(named: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 
 
 def free_steps(parents: Parents) -> list[bool]:
-    """Tell of each step whether some other one may run beside it.
+    """Tell for each step whether at least one other step is independent of it.
 
     >>> free_steps([[], [1], [1], [2, 3]])
     [False, True, True, False]
@@ -97,7 +101,7 @@ def _joined(masks: Iterable[int]) -> int:
 
 
 def unordered_pairs(parents: Parents) -> list[tuple[int, int]]:
-    """Return the pairs of steps neither of which builds on the other: these may run side by side.
+    """Return the pairs of steps that do not build on each other, which may therefore run in parallel.
 
     >>> unordered_pairs([[], [1], [1], [2]])
     [(2, 3), (3, 4)]

@@ -1,22 +1,23 @@
-"""The protocol of what finds steps and dependencies, and the checks that every extraction must pass."""
+"""The protocol of extractors, which find steps and dependencies, and the checks that every extraction must pass."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
-from .dag import Fault
+from .dag import ExtractionFault
 from .lines import numbers_in
 from .records import Dag, Extraction, LineRange, Rejection, Step, Trace
 
 
 class Extractor(Protocol):
-    """Finds the steps of a trace, and what each builds on; the two calls are two stages of the pipeline.
+    """Finds the steps of a trace and what each builds on. The two methods are two stages of the pipeline.
 
-    A trace that it can do nothing with is a rejection. An engine that fails is an error: the trace is not to blame.
+    Return a rejection for a trace that cannot be processed. Raise the error of a failed engine instead, because then
+    the trace is not at fault.
     """
 
     @property
     def name(self) -> str:
-        """Return what tells its results from another's: kind, version, model."""
+        """Return a name that identifies the results of this extractor: kind, version, model."""
         ...
 
     async def steps(self, trace: Trace) -> Extraction | Rejection:
@@ -28,10 +29,10 @@ class Extractor(Protocol):
         ...
 
 
-def fault_of(steps: Iterable[Step], *, lines: int) -> Fault | None:
-    """Say what is wrong with the steps of a trace of so many lines; None if they cover each line exactly once.
+def steps_fault(steps: Iterable[Step], *, lines: int) -> ExtractionFault | None:
+    """Find a fault in the steps of a trace with ``lines`` lines. None means that they cover each line exactly once.
 
-    >>> fault_of([Step(number=1, plan=((1, 2),)), Step(number=2, plan=((2, 3),))], lines=3).detail
+    >>> steps_fault([Step(number=1, plan=((1, 2),)), Step(number=2, plan=((2, 3),))], lines=3).detail
     'line 2 is in step 1 and in step 2'
     """
     owners: dict[int, int] = {}
@@ -44,22 +45,22 @@ def fault_of(steps: Iterable[Step], *, lines: int) -> Fault | None:
         for line in numbers_in(ranges):
             if line in owners:
                 other = f"step {owners[line]}" if owners[line] != step.number else "the same step"
-                return Fault("overlap", f"line {line} is in {other} and in step {step.number}")
+                return ExtractionFault("overlap", f"line {line} is in {other} and in step {step.number}")
             owners[line] = step.number
         if not step.plan and not step.execution:
-            return Fault("empty_step", f"step {step.number} has neither plan nor execution")
+            return ExtractionFault("empty_step", f"step {step.number} has neither plan nor execution")
         if step.execution and not step.plan and not (step.prompt or "").strip():
-            return Fault("no_prompt", f"step {step.number} has an execution and no prompt")
+            return ExtractionFault("no_prompt", f"step {step.number} has an execution and no prompt")
     if missing := [line for line in range(1, lines + 1) if line not in owners]:
         named = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
-        return Fault("uncovered", f"these lines are in no step: {named}" if count else "there is no step")
+        return ExtractionFault("uncovered", f"these lines are in no step: {named}" if count else "there is no step")
     return None
 
 
-def _ranges_fault(step: int, ranges: Iterable[LineRange], lines: int) -> Fault | None:
+def _ranges_fault(step: int, ranges: Iterable[LineRange], lines: int) -> ExtractionFault | None:
     for first, last in ranges:
         if not 1 <= first <= last <= lines:
-            return Fault(
-                "out_of_range", f"step {step} has the lines {first} to {last}: the trace has the lines 1 to {lines}"
+            return ExtractionFault(
+                "out_of_range", f"step {step} has the lines {first} to {last}, but the trace has the lines 1 to {lines}"
             )
     return None

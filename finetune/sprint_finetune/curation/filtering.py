@@ -1,4 +1,4 @@
-"""Which packed traces are worth learning from (PAPER, Filtering)."""
+"""The criteria by which packed traces are kept or rejected (arXiv 2506.05745, section 3.2)."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -6,12 +6,12 @@ from .records import Rejection, Shape
 
 
 class Criteria(BaseModel):
-    """What a packed trace must meet; the answer was checked before anything was extracted.
+    """Criteria for keeping a packed trace. Its answer has been checked before.
 
-    ``ratio`` is the least steps per stage, ``stages`` the most stages, as in the paper. Steps count even if they are
-    plan only, so ``width`` asks for a stage with so many executions as well: without two there is nothing parallel (0
-    for the paper's criteria alone). ``violations``, if given, is the most dependency violations; they are counted in
-    any case.
+    ``ratio`` is the minimum number of steps per stage and ``stages`` the maximum number of stages, as in the paper. The
+    ratio also counts steps without execution, so ``width`` additionally requires a stage with so many executions. With
+    fewer than two, a trace has no parallelism. ``width=0`` leaves only the paper's criteria. ``violations`` is the
+    maximum number of dependency violations, unlimited if None; they are counted in any case.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,28 +23,28 @@ class Criteria(BaseModel):
 
 
 def rejection_of(shape: Shape, criteria: Criteria) -> Rejection | None:
-    """Say why a packed trace is left out; None if it is kept.
+    """Return the rejection of a packed trace, or None if it is kept.
 
     >>> rejection_of(Shape(id="a", steps=4, stages=3, width=1, ratio=4 / 3), Criteria()).detail
-    '4 steps in 3 stages: 1.33 a stage, at least 1.50 is asked for'
+    '4 steps in 3 stages: 1.33 per stage, but at least 1.50 are required'
     """
     if shape.stages > criteria.stages:
-        detail = f"{shape.stages} stages, at most {criteria.stages} are allowed"
+        detail = f"{shape.stages} stages, but at most {criteria.stages} are allowed"
         return Rejection(id=shape.id, stage="filter", reason="too_many_stages", detail=detail)
     if shape.ratio < criteria.ratio:
         detail = (
-            f"{shape.steps} steps in {shape.stages} stages: {shape.ratio:.2f} a stage, "
-            f"at least {criteria.ratio:.2f} is asked for"
+            f"{shape.steps} steps in {shape.stages} stages: {shape.ratio:.2f} per stage, "
+            f"but at least {criteria.ratio:.2f} are required"
         )
         return Rejection(id=shape.id, stage="filter", reason="low_ratio", detail=detail)
     if shape.width < criteria.width:
-        detail = f"no stage has more than {shape.width} executions, at least {criteria.width} are asked for"
+        detail = f"no stage has more than {shape.width} executions, but at least {criteria.width} are required"
         return Rejection(id=shape.id, stage="filter", reason="not_parallel", detail=detail)
     if criteria.violations is not None and len(shape.violations) > criteria.violations:
         first = shape.violations[0]
         detail = (
-            f"{len(shape.violations)} dependency violations, at most {criteria.violations} are allowed: "
-            f"step {first.step} uses {first.value!r}, which step {first.source} makes beside it"
+            f"{len(shape.violations)} dependency violations, but at most {criteria.violations} are allowed: "
+            f"step {first.step} uses {first.value!r}, which step {first.source} makes in the same stage"
         )
         return Rejection(id=shape.id, stage="filter", reason="violations", detail=detail)
     return None

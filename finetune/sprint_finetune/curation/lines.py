@@ -1,7 +1,7 @@
-r"""What the lines of a trace are: the unit that extraction, packing and replay all count in.
+"""The lines of a trace: the unit that extraction, packing and replay all count in.
 
-Blank lines and rules (``---``) are no lines. What stands behind ``</think>`` is the conclusion: it is not numbered and
-becomes the final answer.
+Blank lines and rules (``---``) do not count. Text after ``</think>`` is the conclusion. Its lines have no numbers; they
+become the final answer.
 """
 
 import re
@@ -17,7 +17,7 @@ _CLOSE = "</think>"
 
 @dataclass(frozen=True, slots=True)
 class TraceLines:
-    """The lines of a trace, without trailing blanks: its ``chain`` of thought, numbered from 1, and its conclusion."""
+    """The lines of a trace, without trailing whitespace: the numbered ``chain`` of thought, and the conclusion."""
 
     chain: tuple[str, ...]
     conclusion: tuple[str, ...]
@@ -37,12 +37,12 @@ def lines_of(trace: str) -> TraceLines:
 
 
 def in_words(answer: str) -> bool:
-    """Tell whether an answer is in words alone, such as that there is none."""
+    """Tell whether an answer consists only of words, such as "no solution"."""
     return not any(sign.isdigit() for sign in answer)
 
 
 def numbers_in(ranges: Iterable[LineRange]) -> list[int]:
-    """List the line numbers of ``ranges``, in their order.
+    """List the line numbers in ``ranges``, in order.
 
     >>> numbers_in([LineRange(1, 2), LineRange(5, 5)])
     [1, 2, 5]
@@ -51,7 +51,7 @@ def numbers_in(ranges: Iterable[LineRange]) -> list[int]:
 
 
 def as_ranges(numbers: Iterable[int]) -> tuple[LineRange, ...]:
-    """Join line numbers, in rising order, into ranges.
+    """Join ascending line numbers into ranges.
 
     >>> as_ranges([1, 2, 5])
     (LineRange(first=1, last=2), LineRange(first=5, last=5))
@@ -66,7 +66,7 @@ def as_ranges(numbers: Iterable[int]) -> tuple[LineRange, ...]:
 
 
 def taken(lines: Sequence[str], numbers: Iterable[int]) -> list[str]:
-    """Return the lines of these numbers."""
+    """Return the lines with these numbers."""
     return [lines[number - 1] for number in numbers]
 
 

@@ -1,7 +1,8 @@
-"""Compare answers by math-verify, one JSON question a line: ``python -m sprint_finetune.curation.math_worker SECONDS``.
+"""Compare answers with math-verify: ``python -m sprint_finetune.curation.math_worker SECONDS``.
 
-Writes ``ready``, then reads ``{"reference": "…", "stated": "…"}`` and writes ``true`` or ``false``. Whoever asks kills
-it when its time is over; in case the asker was killed itself, it also dies of its own alarm, and by a limit of memory.
+The worker writes ``ready``. It then reads JSON lines ``{"reference": "…", "stated": "…"}`` and answers each with
+``true`` or ``false``. The parent process kills it when the time for an answer is over. In case the parent itself was
+killed, the worker also has its own alarm, and a memory limit.
 """
 
 import json
@@ -12,9 +13,9 @@ from importlib import import_module
 from typing import Any
 
 _GRACE = 5.0
-"""Seconds beyond the asker's patience."""
+"""Seconds between the parent's timeout and the worker's own alarm."""
 _MEMORY = 4 * 2**30
-"""Bytes of address space."""
+"""Limit of the address space, in bytes."""
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     seconds = float(sys.argv[1])
     _limit_memory()
     verify: Any = import_module("math_verify")
-    logging.disable()  # it warns that it has no timeouts of its own
+    logging.disable()  # otherwise it warns about its missing timeouts
     print("ready", flush=True)
     for line in sys.stdin:
         _alarm(seconds + _GRACE)
@@ -32,14 +33,14 @@ def main() -> None:
 
 
 def _equal(verify: Any, reference: str, stated: str) -> bool:
-    # The timeouts of math-verify are signals, which do not stop what hangs below Python; ours is the alarm.
+    # math-verify's timeouts rely on Python signal handlers, which do not run inside C code. The alarm kills instead.
     options = {"parsing_timeout": None, "raise_on_error": False}
     gold = verify.parse(f"${reference.strip('$')}$", **options)
     return bool(verify.verify(gold, verify.parse(f"${stated.strip('$')}$", **options), timeout_seconds=None))
 
 
 def _alarm(seconds: float) -> None:
-    """Let the system end this process after so long; 0 calls it off."""
+    """Ask the system to end this process after so many seconds. 0 cancels the alarm."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -1,6 +1,6 @@
-"""The records that stages of the pipeline hand on: one frozen type per stage, one JSON line each.
+"""The records that the stages of the pipeline exchange: one frozen type per stage, one JSON line per record.
 
-Line numbers count from 1 and a range includes both ends. What counts as a line is in ``lines``.
+Line numbers start at 1, and a range includes both ends. ``lines`` defines what counts as a line.
 """
 
 from typing import Literal, NamedTuple
@@ -47,7 +47,7 @@ Reason = Literal[
     # reformat
     "not_well_formed",
 ]
-"""The closed set of reasons why a trace does not become a sample."""
+"""The closed set of reasons for rejecting a trace."""
 
 Split = Literal["train", "eval"]
 """Which part of the data a sample belongs to."""
@@ -61,7 +61,7 @@ class LineRange(NamedTuple):
 
 
 class Rejection(BaseModel):
-    """A trace left out: by which stage, why, and what exactly was found."""
+    """A rejected trace: the stage that rejected it, the reason, and a detailed explanation."""
 
     model_config = _FROZEN
 
@@ -72,7 +72,7 @@ class Rejection(BaseModel):
 
 
 class Trace(BaseModel):
-    """A sequential reasoning trace as its source has it; ``answer`` is the reference, not the trace's own."""
+    """A sequential reasoning trace from a source. ``answer`` is the reference answer, not the trace's own."""
 
     model_config = _FROZEN
 
@@ -83,7 +83,7 @@ class Trace(BaseModel):
 
 
 class Verdict(BaseModel):
-    """The right answer that a trace states, and who says that it is right."""
+    """The correct answer that a trace states, and the check that confirmed it."""
 
     model_config = _FROZEN
 
@@ -93,16 +93,16 @@ class Verdict(BaseModel):
 
 
 class Step(BaseModel):
-    """One step of a trace: where its parts stand.
+    """One step of a trace: the lines of its parts.
 
     Attributes:
         number: from 1, in the order of the steps' first lines.
-        plan: what decides on the step or describes it.
-        execution: what carries it out; empty for a step that is plan only.
+        plan: lines that decide on the step or describe it.
+        execution: lines that carry the step out; empty for a step that is only planned.
         comments: lines of the step that are neither.
-        description: a few words for people.
-        prompt: the task as written for an executor; None if the step's own plan lines serve as the prompt.
-        restates: whether the prompt stands in the place of the plan lines, which open with a word such as "Now"
+        description: a short description for people.
+        prompt: the task as written for an executor; None if the step's own plan lines are the prompt.
+        restates: whether the prompt replaces the plan lines, which open with a word such as "Now"
             (``headings.restated``).
     """
 
@@ -118,7 +118,7 @@ class Step(BaseModel):
 
 
 class Extraction(BaseModel):
-    """The steps of a trace, numbered 1, 2, …; they cover each line once (``extraction.fault_of`` says if not)."""
+    """The steps of a trace, numbered 1, 2, … Together they cover each line exactly once (``extractor.steps_fault``)."""
 
     model_config = _FROZEN
 
@@ -127,7 +127,7 @@ class Extraction(BaseModel):
 
 
 class Dag(BaseModel):
-    """What each step builds on: ``parents[k]`` are the parents of step ``k + 1``, each of a lower number."""
+    """The dependencies between steps: ``parents[k]`` are the parents of step ``k + 1``, all with lower numbers."""
 
     model_config = _FROZEN
 
@@ -136,7 +136,7 @@ class Dag(BaseModel):
 
 
 class Packed(BaseModel):
-    """Steps in stages: ``stages[i]`` are the numbers of the steps of stage ``i + 1``; short executions are folded."""
+    """Steps in stages: ``stages[i]`` are the numbers of the steps in stage ``i + 1``. Short executions are folded."""
 
     model_config = _FROZEN
 
@@ -147,7 +147,7 @@ class Packed(BaseModel):
 
 
 class Violation(BaseModel):
-    """A part of step ``step`` uses ``value``, which only the execution of ``source`` in the same stage has."""
+    """Part of step ``step`` uses ``value``, which only the execution of ``source`` in the same stage makes."""
 
     model_config = _FROZEN
 
@@ -158,7 +158,7 @@ class Violation(BaseModel):
 
 
 class Shape(BaseModel):
-    """A packed trace in numbers; ``ratio`` is steps per stage (PAPER, Filtering), ``width`` the most executions."""
+    """A packed trace in numbers. ``ratio`` is steps per stage, ``width`` the executions in the widest stage."""
 
     model_config = _FROZEN
 
@@ -175,7 +175,7 @@ class Sample(BaseModel):
 
     Attributes:
         text: the trajectory in the tag dialect; ``Trajectory.from_text`` reads it without diagnostics.
-        chain: the same problem, lines and answer as one chain of thought (PAPER: RFT).
+        chain: the same problem, lines and answer as one chain of thought (the paper's RFT baseline).
         shape: steps, stages and parallelisation ratio of the packed trace.
         metrics: of ``text``, counted in words.
         chain_metrics: of ``chain``, counted in words.

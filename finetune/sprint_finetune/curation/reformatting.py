@@ -1,9 +1,9 @@
-"""Write a packed trace in the tag dialect, and its sequential twin (PAPER, Reformatting).
+"""Write a packed trace in the tag dialect, and its sequential twin (arXiv 2506.05745, section 3.2).
 
 Each line of the trace is written once: plan lines and comments in the plan, execution lines in the execution, the
-conclusion in the final answer. Comments that follow the execution stay behind it, for a plan must not tell its outcome.
-What is added: tags, separators, written prompts, and the line by which a later plan names what it builds on. What is
-left out: the "Now" that opens the heading of a named part, whose prompt stands in the heading's place.
+conclusion in the final answer. Comments that follow the execution stay after it, because a plan must not reveal its
+result. Reformatting adds tags, separators, written prompts, and a line that names what a later plan builds on. It
+omits the "Now" at the start of a named part's heading, because the prompt replaces that heading.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ from .records import Packed, Step, Trace
 
 
 class Style(BaseModel):
-    """How plans are written: with a line between trains of thought, and with what a later plan builds on.
+    """How plans are written: with a line between steps, and with a line that names what a later plan builds on.
 
-    Without ``breaks``, no line break follows a tag of a plan: a planner writes one token less for each subtask.
+    Without ``breaks``, no line break follows the tags of a plan, so a planner writes one token less per subtask.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,16 +33,16 @@ class Style(BaseModel):
 
     @property
     def after_tag(self) -> str:
-        """What follows a tag of a plan."""
+        """The text after each tag of a plan."""
         return "\n" if self.breaks else ""
 
 
 @dataclass(frozen=True, slots=True)
 class StepText:
-    """The lines of one packed step, by where they are written.
+    """The lines of one packed step, grouped by where they are written.
 
-    The ``prompt`` of an executed step is its own plan lines unless it was ``written`` for the executor. A written
-    prompt may stand in the place of a ``heading``: plan lines that are written nowhere else.
+    The ``prompt`` of an executed step is its own plan lines unless ``written`` for the executor. A written prompt may
+    replace the ``heading``: plan lines that appear nowhere else.
     """
 
     plan: tuple[str, ...]
@@ -53,7 +53,7 @@ class StepText:
 
 
 def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
-    """Sort the lines of a packed step."""
+    """Group the lines of a packed step."""
     execution = numbers_in(step.execution)
     others = sorted(numbers_in([*step.plan, *step.comments]))
     if not execution:
@@ -72,7 +72,7 @@ def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
 
 
 def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style | None = None) -> str:
-    r"""Write the trajectory; ``stated`` is the answer for a trace whose conclusion has none in ``\boxed``."""
+    r"""Write the trajectory. ``stated`` is the answer to use if the conclusion of the trace has none in ``\boxed``."""
     style = style or Style()
     tags = load_tags()
     lines = lines_of(trace.trace).chain
@@ -96,7 +96,7 @@ def chain_text(trace: Trace, stated: str) -> str:
 
 
 def executions_of(packed: Packed) -> dict[int, tuple[int, int]]:
-    """Return the stage and the place in it of each step that is executed, by the step's number."""
+    """Map the number of each executed step to its stage and its position among the executions of that stage."""
     return {
         step: (number, place)
         for number, stage in enumerate(packed.stages, 1)
@@ -105,7 +105,7 @@ def executions_of(packed: Packed) -> dict[int, tuple[int, int]]:
 
 
 def basis_of(packed: Packed, stage: int) -> str:
-    """Write the line that names the executions which a stage builds on; empty for one that builds on none."""
+    """Write the line that names the executions which a stage builds on, or an empty string if there are none."""
     places = executions_of(packed)
     parents = {parent for step in packed.stages[stage - 1] for parent in packed.parents[step - 1]}
     names = sorted(places[parent] for parent in parents if parent in places)
@@ -113,7 +113,7 @@ def basis_of(packed: Packed, stage: int) -> str:
 
 
 def _runs(names: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """Name executions, those of three and more in a row by the first and the last."""
+    """Name executions. Three or more in a row are named by the first and the last."""
     for _, group in groupby(enumerate(names), key=lambda pair: (pair[1][0], pair[1][1] - pair[0])):
         run = [f"execution_{stage}.{place}" for _, (stage, place) in group]
         if len(run) > 2:
@@ -155,7 +155,7 @@ def _answer(trace: Trace, stated: str, tags: Tags) -> Iterator[str]:
     conclusion = lines_of(trace.trace).conclusion
     yield tags.answer.open
     yield from conclusion
-    # Such as "no solution": words are no value that a reader would look for in a box.
+    # An answer in words, such as "no solution", is not put into a box.
     said = [line.strip() for line in conclusion] == [stated] and in_words(stated)
     if not said and boxed("\n".join(conclusion)) is None:
         yield rf"\boxed{{{stated}}}"

@@ -1,4 +1,4 @@
-"""What a curation has come to, in numbers."""
+"""The results of a curation in numbers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from .records import Reason, Rejection, Sample, Shape, StageName
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 BIN = 0.5
-"""Width of a bar of the histogram, in steps per stage."""
+"""Width of a histogram bin, in steps per stage."""
 
 
 class RejectionCount(BaseModel):
-    """How many traces a stage left out for one reason, and what was found in the first of them."""
+    """How many traces a stage rejected for one reason, and the details of the first of them."""
 
     model_config = _FROZEN
 
@@ -27,7 +27,7 @@ class RejectionCount(BaseModel):
 
 
 class Bin(BaseModel):
-    """How many packed traces have a parallelisation ratio from ``low`` up to, but not including, ``high``."""
+    """How many packed traces have a parallelisation ratio in the half-open range from ``low`` to ``high``."""
 
     model_config = _FROZEN
 
@@ -40,15 +40,16 @@ class Report(BaseModel):
     """The result of a curation.
 
     Attributes:
-        traces: how many items the source has.
-        samples: how many became samples: ``train`` and ``eval`` together.
-        lines: lines of the samples' traces, each of which stands in its trajectory exactly once.
-        rejected: all others, by stage and reason.
-        ratios: histogram of the parallelisation ratio, of all packed traces, kept or not.
-        stages: how many samples have so many stages, by that number.
-        violations: dependency violations in samples, and ``samples_with_violations`` how many have any.
-        sequential_share: sequential tokens of the trajectories over those of their chains, without tags and in words;
-            None without samples.
+        traces: number of items in the source.
+        samples: number of samples, ``train`` and ``eval`` together.
+        lines: number of lines of the samples' traces, each of which is in its trajectory exactly once.
+        rejected: all other traces, by stage and reason.
+        ratios: histogram of the parallelisation ratio of all packed traces, kept or not.
+        stages: number of samples by their number of stages.
+        violations: dependency violations in samples.
+        samples_with_violations: number of samples that have any.
+        sequential_share: sequential tokens of the trajectories divided by those of their chains, counted in words and
+            without tags; None without samples.
     """
 
     model_config = _FROZEN
@@ -68,7 +69,7 @@ class Report(BaseModel):
 
 @dataclass(slots=True)
 class Tally:
-    """Counts under way: of rejections, packed traces and samples."""
+    """Running counts of rejections, packed traces and samples."""
 
     _rejections: defaultdict[tuple[StageName, Reason], list[str]] = field(
         default_factory=lambda: defaultdict[tuple[StageName, Reason], list[str]](list)
@@ -89,7 +90,7 @@ class Tally:
         self._ratios.append(shape.ratio)
 
     def keep(self, sample: Sample, *, lines: int) -> None:
-        """Count a sample made of so many lines."""
+        """Count a sample made of ``lines`` lines."""
         self._splits[sample.split] += 1
         self._stages[sample.shape.stages] += 1
         self._violations.append(len(sample.shape.violations))
@@ -98,7 +99,7 @@ class Tally:
         self._words["chains"] += sample.chain_metrics.sequential_tokens
 
     def report(self) -> Report:
-        """Add up."""
+        """Return the totals."""
         rejected = tuple(
             RejectionCount(stage=stage, reason=reason, count=len(found), example=found[0])
             for (stage, reason), found in sorted(self._rejections.items(), key=lambda item: -len(item[1]))
@@ -120,7 +121,7 @@ class Tally:
 
 
 def histogram(ratios: Sequence[float]) -> tuple[Bin, ...]:
-    """Count ratios in bins of ``BIN``, without gaps.
+    """Count ratios in bins of width ``BIN``, without gaps.
 
     >>> [(bin.low, bin.count) for bin in histogram([1.0, 1.2, 2.0])]
     [(1.0, 2), (1.5, 0), (2.0, 1)]

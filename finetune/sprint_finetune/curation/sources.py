@@ -1,7 +1,8 @@
-"""Where traces come from: JSONL files and Hugging Face data sets.
+"""Sources of traces: JSONL files and Hugging Face data sets.
 
-A source yields traces, and a rejection for each line that is none, in an order that does not change: places name the
-lines. What is wrong with a source as a whole (no such file, missing columns) is an error instead.
+A source yields traces, and a rejection for each line that is not one. The order must not change, because the ids of
+rejections contain the line's position. If the source as a whole is unusable (missing file, missing columns), an error
+is raised instead.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ from .lines import lines_of
 from .records import Reason, Rejection, Trace
 
 _LONGEST_LINE = 64 * 2**20
-"""Bytes; of a longer line only the beginning is read, and it is rejected."""
+"""In bytes. Of a longer line only the beginning is read, and the line is rejected."""
 
 
 class Columns(BaseModel):
-    """The names of the columns; ``id`` is optional in the data."""
+    """The names of the columns. Data without a column ``id`` gets ids from its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +37,7 @@ class Columns(BaseModel):
 
 
 class Reading(BaseModel):
-    """How a source is read: its columns, and the most characters that a trace may have."""
+    """How to read a source: its columns, and the maximum length of a trace in characters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,19 +45,19 @@ class Reading(BaseModel):
     longest: int = Field(default=200_000, ge=1)
 
 
-class Rows(Protocol):
-    """A data set as far as it is read: its columns if they are known, and its rows."""
+class RowSource(Protocol):
+    """The part of a data set's interface that is used: column names, if known, and rows."""
 
     @property
     def column_names(self) -> list[str] | None:
-        """Return the names of the columns."""
+        """Return the names of the columns, or None if they are not known."""
         ...
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
 
 def from_jsonl(path: Path, *, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
-    """Read a file with one JSON object a line; blank lines are skipped.
+    """Read a file with one JSON object per line. Blank lines are skipped.
 
     Raises:
         ConfigurationError: the file cannot be read.
@@ -72,20 +73,20 @@ def from_jsonl(path: Path, *, reading: Reading | None = None) -> Iterator[Trace 
 
 
 def from_dataset(name: str, *, split: str = "train", reading: Reading | None = None) -> Iterator[Trace | Rejection]:
-    """Read a data set of Hugging Face ``datasets``: a folder or file of data, one saved to disk, or a name on the hub.
+    """Read a data set with Hugging Face ``datasets``: a folder, a data file, a saved data set, or a name on the hub.
 
     Raises:
         MissingExtra: ``datasets`` is not installed.
-        ConfigurationError: it cannot be loaded, or lacks a column.
+        ConfigurationError: the data set cannot be loaded, or a column is missing.
     """
     return from_rows(_load(name, split), name=name, reading=reading)
 
 
-def from_rows(rows: Rows, *, name: str, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
-    """Read the rows of a data set that is loaded already; ``name`` is for messages.
+def from_rows(rows: RowSource, *, name: str, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
+    """Read the rows of a data set that is already loaded. ``name`` is used in messages.
 
     Raises:
-        ConfigurationError: it lacks a column.
+        ConfigurationError: a column is missing.
     """
     reading = reading or Reading()
     known = rows.column_names
@@ -94,13 +95,13 @@ def from_rows(rows: Rows, *, name: str, reading: Reading | None = None) -> Itera
     if missing:
         raise ConfigurationError(
             f"{name} has no column {_listed(missing)}: it has {_listed(sorted(known or []))}. "
-            "Say which columns hold the problem, the trace and the answer"
+            "Name the columns with the problem, the trace and the answer"
         )
     for number, row in enumerate(rows, 1):
         yield _trace(f"row-{number}", row, reading)
 
 
-def _load(name: str, split: str) -> Rows:
+def _load(name: str, split: str) -> RowSource:
     try:
         datasets: Any = import_module("datasets")
     except ModuleNotFoundError as error:
@@ -109,19 +110,19 @@ def _load(name: str, split: str) -> Rows:
     try:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(name)
-            return cast(Rows, loaded[split] if isinstance(loaded, dict) else loaded)
+            return cast(RowSource, loaded[split] if isinstance(loaded, dict) else loaded)
         if path.is_file():
             kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}.get(path.suffix, "json")
-            return cast(Rows, datasets.load_dataset(kind, data_files=name, split=split, streaming=True))
-        return cast(Rows, datasets.load_dataset(name, split=split, streaming=True))
-    except Exception as error:  # the library raises of everything: OSError, ValueError, its own, the hub's
+            return cast(RowSource, datasets.load_dataset(kind, data_files=name, split=split, streaming=True))
+        return cast(RowSource, datasets.load_dataset(name, split=split, streaming=True))
+    except Exception as error:  # the library raises many types: OSError, ValueError, its own, the hub's
         raise ConfigurationError(
             f"the data set {name!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
         ) from error
 
 
 def _beginnings(file: IO[bytes]) -> Iterator[bytes]:
-    """Return lines, of overlong ones only a beginning that is itself too long."""
+    """Yield the lines of a file, cutting those that are longer than ``_LONGEST_LINE``."""
     while line := file.readline(_LONGEST_LINE + 1):
         rest = line
         while rest and not rest.endswith(b"\n"):
@@ -139,9 +140,9 @@ def _from_line(place: str, line: bytes, reading: Reading) -> Trace | Rejection:
     try:
         value: JsonValue = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return _rejected(place, "unreadable", f"this is no JSON: {error}")
+        return _rejected(place, "unreadable", f"this is not valid JSON: {error}")
     if not isinstance(value, dict):
-        return _rejected(place, "unreadable", f"this is no JSON object but a {type(value).__name__}")
+        return _rejected(place, "unreadable", f"this is not a JSON object but a {type(value).__name__}")
     return _trace(place, value, reading)
 
 
@@ -153,19 +154,21 @@ def _trace(place: str, row: Mapping[str, Any], reading: Reading) -> Trace | Reje
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         if not isinstance(text, str):
             found = f"its columns are {_listed(row)}" if value is None else f"it holds {value!r:.80}"
-            return _rejected(place, "missing_field", f"there is no text in the column {column!r}: {found}")
+            return _rejected(place, "missing_field", f"the column {column!r} has no text: {found}")
         if not text.strip():
             reason = "empty_trace" if name == "trace" else "missing_field"
             return _rejected(place, reason, f"the column {column!r} is empty")
         fields[name] = text
-    given = row.get(columns.id)
-    trace = Trace(id=str(given) if isinstance(given, str | int) and str(given) else _id_of(fields), **fields)
+    own = row.get(columns.id)
+    trace = Trace(id=str(own) if isinstance(own, str | int) and str(own) else _id_of(fields), **fields)
     return _checked(place, trace, reading)
 
 
 def _checked(place: str, trace: Trace, reading: Reading) -> Trace | Rejection:
     if (size := len(trace.trace)) > reading.longest:
-        return _rejected(place, "too_long", f"the trace has {size:,} characters, at most {reading.longest:,} are read")
+        return _rejected(
+            place, "too_long", f"the trace has {size:,} characters, but at most {reading.longest:,} are allowed"
+        )
     lines = lines_of(trace.trace)
     if not lines.chain:
         return _rejected(place, "empty_trace", "the trace has no line of reasoning")
@@ -174,7 +177,7 @@ def _checked(place: str, trace: Trace, reading: Reading) -> Trace | Rejection:
     tags = [piece for piece in (*lexer.feed(text), *lexer.close()) if isinstance(piece, Tag)]
     if tags:
         return _rejected(
-            place, "tag_in_text", f"it holds {tags[0].text!r}, a tag of the dialect that it is to be written in"
+            place, "tag_in_text", f"it contains {tags[0].text!r}, a tag of the dialect that the sample is written in"
         )
     return trace
 

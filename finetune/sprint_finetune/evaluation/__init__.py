@@ -1,9 +1,24 @@
-"""Honest comparison of ways to solve the same problems: cases, methods, outcomes, summary, plots."""
+"""Compare ways to solve the same problems: cases, methods, outcomes, summary, plots."""
 
 from .cases import Case, held_out, load_cases
-from .compare import compare
+from .comparison import Check, by_program, compare
 from .methods import Method
 from .outcomes import Outcome, OutcomeFile
-from .summary import Row, summarise
+from .plots import draw
+from .summary import Row, markdown, summarise
 
-__all__ = ["Case", "Method", "Outcome", "OutcomeFile", "Row", "compare", "held_out", "load_cases", "summarise"]
+__all__ = [
+    "Case",
+    "held_out",
+    "load_cases",
+    "Method",
+    "compare",
+    "Check",
+    "by_program",
+    "Outcome",
+    "OutcomeFile",
+    "summarise",
+    "Row",
+    "markdown",
+    "draw",
+]

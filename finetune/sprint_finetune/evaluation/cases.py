@@ -1,4 +1,4 @@
-"""What is solved: held-out problems of our own tasks, and public benchmarks in their own file formats."""
+"""The problems of an evaluation: held-out problems of the built-in tasks, and public benchmarks in their own format."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ _CHOICES = "ABCD"
 
 
 class Case(BaseModel):
-    """One problem: the ``task`` as it is put to a model, and the reference ``answer`` where no program knows the task.
+    """One problem: the ``task`` as a model gets it, and the reference ``answer`` if no program can check the task.
 
     >>> Case(id="1", task="Use 50, 25, 7, 3 to make 79.").check("50+25+(7-3)")
     True
@@ -31,7 +31,7 @@ class Case(BaseModel):
     answer: str | None = None
 
     def check(self, answer: str) -> bool | None:
-        """Whether ``answer`` is right; None where it takes more than a program of the library to tell."""
+        """Return whether ``answer`` is correct, or None if that cannot be decided by a program or by comparing text."""
         if (task := recognise(self.task)) is not None:
             return task.check(answer)
         if self.answer is not None and answer.strip() == self.answer.strip():
@@ -40,7 +40,7 @@ class Case(BaseModel):
 
 
 def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
-    """Take the first ``count`` of the ``tasks`` that one of our own generators draws."""
+    """Take the first ``count`` problems that a generator of a built-in task draws."""
     return [
         Case(id=f"{name}-{number}", task=task.prompt) for number, task in enumerate(itertools.islice(tasks, count), 1)
     ]
@@ -49,11 +49,11 @@ def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
 def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:
     """Read a benchmark's file: MATH-500 (JSONL), GPQA (CSV), Countdown (JSONL), or our own ``{id, task, answer}``.
 
-    The format is told by the names of the fields. GPQA's choices are shuffled by a hash of the question, so they
-    stand in the same order in every run.
+    The names of the fields determine the format. GPQA's choices are shuffled by a hash of the question, so their order
+    is the same in every run.
 
     Raises:
-        ConfigurationError: no such file, a line that cannot be read, or fields of no known format.
+        ConfigurationError: the file is missing or unreadable, or its fields match no known format.
     """
     cases: list[Case] = []
     for number, row in enumerate(itertools.islice(_rows(path), limit), 1):
@@ -62,11 +62,11 @@ def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:
             known = "; ".join(", ".join(sorted(fields)) for fields, _ in _FORMATS)
             raise ConfigurationError(
                 f"{path}, row {number} has the fields {', '.join(row)}: "
-                f"a case needs those of one known format ({known})"
+                f"a case needs the fields of a known format ({known})"
             )
         cases.append(reader(f"{path.stem}-{number}", row))
     if not cases:
-        raise ConfigurationError(f"{path} holds no case")
+        raise ConfigurationError(f"{path} has no cases")
     return cases
 
 
@@ -87,9 +87,9 @@ def _object(path: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row: Any = json.loads(line)
     except ValueError as error:
-        raise ConfigurationError(f"{path}, line {number} is no JSON: {error}") from error
+        raise ConfigurationError(f"{path}, line {number} is not valid JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ConfigurationError(f"{path}, line {number} is no JSON object")
+        raise ConfigurationError(f"{path}, line {number} is not a JSON object")
     return row  # pyright: ignore[reportUnknownVariableType]
 
 

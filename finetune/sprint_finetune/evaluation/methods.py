@@ -1,4 +1,4 @@
-"""How it is solved: a policy on an engine, under a name."""
+"""The methods of an evaluation: a policy on an engine, with a name."""
 
 from dataclasses import dataclass, field
 
@@ -8,9 +8,9 @@ from sprint_agents.sprint import Sprint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One way to solve a case; two methods on two engines may be a model and its sequential twin.
+    """One way to solve a case. Two methods on two engines may be a model and its sequential twin.
 
-    A ``seed`` is added to ``sampling`` for each repetition, so repetitions differ only where the model draws.
+    Each repetition adds its ``seed`` to ``sampling``, so repetitions differ only where the model samples.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Method:
     limits: Limits | None = None
 
     def sprint(self, *, seed: int) -> Sprint[str]:
-        """Make what runs a case."""
+        """Return the ``Sprint`` that runs a case."""
         return Sprint(
             self.engine,
             policy=self.policy,

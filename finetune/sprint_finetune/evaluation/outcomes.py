@@ -1,4 +1,4 @@
-"""What one run came to, as one line of a file that an interrupted evaluation goes on with."""
+"""The outcome of a run, as one line of a file from which an interrupted evaluation resumes."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,22 +11,22 @@ from sprint_agents import Run, Stage
 from sprint_agents.errors import ConfigurationError
 
 SPURIOUS_SHARE = 0.9
-"""A parallel stage is spurious if its critical path is at least this share of its tokens: nothing ran beside it."""
+"""A parallel stage is spurious if its critical path has at least this share of its tokens: it saved almost nothing."""
 
 Key = tuple[str, str, int]
 """Identifies an outcome: method, case and seed."""
 
 
 class Outcome(BaseModel):
-    """One case solved once by one method; counts are tokens unless the name says otherwise.
+    """The result of solving one case once with one method. Counts are tokens unless the name says otherwise.
 
     Attributes:
-        parallel_tokens: written by executors of stages with two executions and more.
-        parallel_stages: those stages.
-        spurious_stages: those of them in which nothing was gained: two prompts say the same, or the critical path is
-            ``SPURIOUS_SHARE`` of all tokens (PAPER, Relatives: spurious parallelism).
-        correct: None where no program could tell.
-        seconds: wall time; None where other runs were under way on the engine.
+        parallel_tokens: tokens written by executors in stages with at least two executions.
+        parallel_stages: number of those stages.
+        spurious_stages: number of those stages that gained nothing: two prompts are the same, or the critical path has
+            ``SPURIOUS_SHARE`` of all tokens (spurious parallelism, arXiv 2602.02276).
+        correct: None if correctness could not be decided.
+        seconds: wall time; None if other runs shared the engine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,12 +50,12 @@ class Outcome(BaseModel):
 
     @property
     def key(self) -> Key:
-        """What tells it from all others of a comparison."""
+        """Identifies the outcome within a comparison."""
         return self.method, self.case, self.seed
 
     @classmethod
     def of(cls, run: Run[str], *, method: str, case: str, seed: int, correct: bool | None, alone: bool) -> Self:
-        """Take what a finished or failed run tells; ``alone`` if it had the engine to itself."""
+        """Make the outcome of a finished or failed run. ``alone`` says that the run had the engine to itself."""
         wide = [stage for stage in run.stages if len(stage.executions) > 1]
         return cls(
             method=method,
@@ -84,12 +84,12 @@ def _spurious(stage: Stage[Any]) -> bool:
 
 
 class OutcomeFile:
-    """Outcomes on the disk, one a line, each written as soon as it is known.
+    """Outcomes on disk, one per line, each written immediately.
 
-    A file that exists is gone on with; a last line that a kill cut short is dropped.
+    An existing file is continued. An incomplete last line is dropped.
 
     Raises:
-        ConfigurationError: another line of the file is no outcome.
+        ConfigurationError: any other line of the file is not an outcome.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,7 @@ class OutcomeFile:
             self._file.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome, in memory and on the disk."""
+        """Add an outcome, in memory and on disk."""
         if self._file is None:
             raise RuntimeError("the file is not open: use it as a context manager")
         self.outcomes[outcome.key] = outcome
@@ -123,11 +123,11 @@ class OutcomeFile:
         self._file.flush()
 
     def of(self, method: str) -> Mapping[tuple[str, int], Outcome]:
-        """Return a method's outcomes by case and seed."""
+        """Return the outcomes of a method by case and seed."""
         return {(case, seed): outcome for (name, case, seed), outcome in self.outcomes.items() if name == method}
 
     def _read(self) -> Iterator[tuple[Outcome, int]]:
-        """Yield each whole line's outcome and the offset at which the line ends."""
+        """Yield the outcome of each complete line, and the offset at which the line ends."""
         end = 0
         lines = self.path.read_bytes().splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
@@ -138,6 +138,6 @@ class OutcomeFile:
                 yield Outcome.model_validate_json(line), end
             except ValidationError as error:
                 raise ConfigurationError(
-                    f"{self.path}, line {number} is no outcome of an evaluation: {error.errors()[0]['msg']}. "
-                    "Name another file, or delete this one"
+                    f"{self.path}, line {number} is not an outcome of an evaluation: {error.errors()[0]['msg']}. "
+                    "Use another file, or delete this one"
                 ) from error

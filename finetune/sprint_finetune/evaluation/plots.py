@@ -1,4 +1,4 @@
-"""Pictures of a comparison: what accuracy costs, and how that changes with the length of the problem."""
+"""Plots of a comparison: accuracy by cost, and cost by the length of the problem."""
 
 # pyright: reportUnknownMemberType=false
 # The annotations of matplotlib are partial.

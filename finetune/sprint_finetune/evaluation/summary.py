@@ -1,4 +1,4 @@
-"""From outcomes to a table: each method overall, and by how long its sequential twin had to think."""
+"""From outcomes to a table: each method on all cases, and on thirds of them by the length of the twin's runs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,20 @@ THIRDS = ("shortest third", "middle third", "longest third")
 
 
 class Row(BaseModel):
-    """One method on one set of cases. Shares are 0 to 1; means and medians are over runs.
+    """One method on one set of cases. Shares are from 0 to 1; means and medians are over runs.
 
     Attributes:
-        part: ``all``, or which third of the cases by the length of the twin's run.
+        part: ``all``, or a third of the cases by the length of the twin's run.
         runs: sample size: cases times seeds.
-        accuracy: right answers, with the 95 % Wilson interval ``low`` to ``high``; ``unknown`` runs count as wrong. The
-            interval takes each case for one sample: what the seeds of one case give is all but the same.
-        strict_ratio: strict sequential tokens against the twin's on the same runs, ratio of sums.
-        seconds: median wall time of the runs that were timed; None where none was.
-        speed_up: the twin's wall time over this one's, median of the pairs that were timed.
-        parallel_share: tokens written in parallel stages, of all tokens.
-        serial_collapse: runs without any parallel stage (PAPER, Relatives).
-        spurious_parallelism: parallel stages in which nothing was gained, see ``Outcome``.
+        accuracy: share of correct answers, with the 95 % Wilson interval ``low`` to ``high``. The interval counts each
+            case as one sample, because several seeds of one case are not independent.
+        unknown: runs whose correctness could not be decided; they count as wrong.
+        strict_ratio: strict sequential tokens divided by the twin's on the same runs, as a ratio of sums.
+        seconds: median wall time of the timed runs; None without any.
+        speed_up: the twin's wall time divided by this method's, median over the timed pairs.
+        parallel_share: share of tokens that were written in parallel stages.
+        serial_collapse: share of runs without any parallel stage (arXiv 2602.02276).
+        spurious_parallelism: share of parallel stages that gained nothing, see ``Outcome``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +52,7 @@ class Row(BaseModel):
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, 1927), which holds it, whatever rounding does at 0 and 1.
+    """Return the 95 % interval of a share (Wilson, 1927). It contains the share despite rounding at 0 and 1.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
     [0.596, 0.982]
@@ -63,10 +64,10 @@ def wilson(right: float, total: int) -> tuple[float, float]:
 
 
 def summarise(out: OutcomeFile, *, twin: str) -> list[Row]:
-    """Summarise every method against ``twin``, on the runs that both have: all of them, then by thirds.
+    """Summarise every method against ``twin`` on the runs that both have: on all cases, then on thirds of them.
 
-    The thirds are cut by the twin's strict sequential tokens, the mean over a case's seeds, so a case lies in one
-    third whatever the seed.
+    The thirds are ordered by the twin's strict sequential tokens, averaged over the seeds of a case, so a case is in
+    the same third for every seed.
     """
     against = out.of(twin)
     by_case: dict[str, list[int]] = {}
@@ -93,6 +94,16 @@ def _row(
     part: str,
     cases: set[str],
 ) -> Row | None:
+    """Summarise the runs of one method on ``cases`` that the twin has too; None without any.
+
+    For example, take two cases with three seeds each. The method solves case a with all seeds and case b with one::
+
+        runs           6
+        accuracy       (3 + 1) / 6 = 0.67
+        low, high      wilson(0.67 * 2, 2) = 0.16 to 0.95: two independent samples, not six
+        strict_ratio   (sum of its 6 runs) / (sum of the twin's 6 runs), so long runs weigh more than short ones
+        speed_up       median of the 6 quotients (twin's seconds / own seconds), so one slow run has little effect
+    """
     keys = [key for key in runs if key in twins and key[0] in cases]
     if not keys:
         return None
@@ -138,7 +149,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Write the table as Markdown; wall times in milliseconds, accuracies and shares in percent."""
+    """Write the table as Markdown, with wall times in milliseconds, and accuracies and shares in percent."""
     lines = [
         "| part | method | runs | accuracy (95 %) | sequential tokens | strict | total | strict vs twin "
         "| stages | width | parallel | collapse | spurious | wall ms | speed-up |",

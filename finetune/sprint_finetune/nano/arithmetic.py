@@ -1,22 +1,22 @@
 """Seeded arithmetic problems, worked out group by group.
 
-Each stage reads the expression once, from left to right, and names the innermost groups; its executors work them out,
-and the next one has their values in their places. Every line restates what it combines, with one token a word::
+Each stage reads the expression once, from left to right, and names the innermost groups. The executors work them out,
+and the next stage has their values instead of the groups. Every line restates its operands, with one token per word::
 
     Name the groups:                                 the plan of (12 + 7 * 3) * 2 - (9 - 4)
-     A (12 + 7 * 3)                                  each name is a subtask; what follows it is copied
+     A (12 + 7 * 3)                                  each name is a subtask; the text after it is copied
      B * 2 - (9 - 4)
     12 + 7 * 3 : 7 * 3 = 21                          the first * or /, else the first + or -
-    check 21 / 3 = 7 yes                             the operation undone
+    check 21 / 3 = 7 yes                             the inverse operation
     12 + 21 : 12 + 21 = 33
     check 33 - 21 = 12 yes
     A = 33
 
-    Only numbers are left:                           the next plan: the same lines, a value for each group
+    Only numbers are left:                           the next plan: the same lines, with a value for each group
      C A 33 B * 2 - 5
 
-A name after a space, `` A``, is a token that stands in plans alone, always before the same signs: what a planner copies
-next is what followed the name in the plan before.
+A name after a space, `` A``, is a token that occurs only in plans and always before the same signs. To copy the
+expression, a planner looks up what followed that name in the previous plan.
 """
 
 import random
@@ -25,10 +25,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from sprint_agents.nano.arithmetic import Arithmetic, Expression, Operation
+from sprint_finetune.training.calls import Piece
 
-from .problems import Split, split_of
-from .search import LARGEST, NO_VALUE
-from .traces import NAMES, Piece, Solved, Stage, Subtask, slip
+from .countdown_search import LARGEST, NO_VALUE
+from .splits import Split, split_of
+from .traces import NAMES, Solution, SolutionStage, SolutionSubtask, slip
 
 GROUPS = (2, 5)
 OUTER = (0, 3)
@@ -40,9 +41,9 @@ VALUES = (1, LARGEST)
 NAMING = "Name the groups:"
 LAST = "Only numbers are left:\n"
 PHRASES = ("Compute", " [", NAMING, LAST)
-"""The words of these traces that are one token, beside ``traces.WORDS``."""
+"""Words of these traces that are one token, in addition to ``traces.WORDS``."""
 
-_INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]](\]*)")  # with the brackets that close behind it
+_INNERMOST = re.compile(r"[(\[]([^()\[\]]*)[)\]](\]*)")  # with the brackets that close after it
 _WHOLE = re.compile("(.*)()")
 _NAME = re.compile("[A-Z] ")
 _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
@@ -50,44 +51,47 @@ _UNDONE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 Kind = Literal["flat", "nested"]
 
 
-def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = None) -> Solved:
-    """Work a task out in stages, one for each level of groups and one for the numbers that are left.
+def solve(task: Arithmetic, *, slips: float = 0.0, rng: random.Random | None = None) -> Solution:
+    """Work a task out in stages: one for each level of groups, and one for the remaining numbers.
 
-    A share of ``slips`` of the operations goes wrong at first, by ``rng``, and is done again.
+    A share of ``slips`` of the operations goes wrong at first and is repeated. ``rng`` decides which.
 
     Raises:
-        ValueError: the task is outside what these traces are written for.
+        ValueError: these traces cannot express the task.
     """
     if task.value.denominator != 1 or len(list(task.parsed.parts())) > len(NAMES):
-        raise ValueError(f"{task.expression} has no trace: its values must be whole, its groups at most {len(NAMES)}")
+        raise ValueError(
+            f"{task.expression} has no trace: its values must be whole, and it may have {len(NAMES)} groups"
+        )
     rng = rng or random.Random(task.prompt)
     names = iter(NAMES)
-    stages: list[Stage] = []
+    stages: list[SolutionStage] = []
     text = task.expression
     while True:
         groups = list(_INNERMOST.finditer(text))
-        subtasks: list[Subtask] = []
+        subtasks: list[SolutionSubtask] = []
         lead, rest, copied = f"{NAMING}\n" if groups else LAST, "", 0
         for group, name in zip(groups or [_WHOLE.match(text)], names, strict=False):
             assert group is not None
             before = text[copied : group.start()].lstrip()
             value, lines = _work_out(_NAME.sub("", group[1]).strip(), slips, rng)
-            subtasks.append(Subtask(name, (*lines, Piece(f"{name} = {value}\n", True)), heading=f"{name}:\n"))
+            subtasks.append(SolutionSubtask(name, (*lines, Piece(f"{name} = {value}\n", True)), heading=f"{name}:\n"))
             lead += f" {name} {before}{group[0]}\n"
             rest += f"{name} {before}{value}{group[2]} "
             copied = group.end()
         if text[copied:]:
             lead += f"{text[copied:]}\n"
         text = rest.rstrip() + text[copied:]
-        stages.append(Stage(lead, tuple(subtasks)))
+        stages.append(SolutionStage(lead, tuple(subtasks)))
         if not groups:
-            return Solved(task, tuple(stages), f"\\boxed{{ {task.value}}}")
+            return Solution(task, tuple(stages), f"\\boxed{{ {task.value}}}")
 
 
-def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[Solved]:
-    """Draw problems of one split without end, each worked out.
+def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[Solution]:
+    """Draw an endless sequence of problems of one split, each worked out.
 
-    Half of them nest groups in groups; all values on the way are whole and in ``VALUES``. For ``slips`` see ``solve``.
+    Half of the problems have nested groups. All intermediate values are whole and in ``VALUES``. ``solve`` explains
+    ``slips``.
     """
     rng = random.Random(f"arithmetic:{seed}:{split}")
     while True:
@@ -102,7 +106,7 @@ def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[S
 
 
 def _work_out(expression: str, slips: float, rng: random.Random) -> tuple[str, list[Piece]]:
-    """Work out an expression of numbers alone; return its value and the lines."""
+    """Work out an expression that contains only numbers. Return its value and the lines."""
     lines: list[Piece] = []
     rest = expression
     for step in Expression.parse(expression).steps():
@@ -118,19 +122,18 @@ def _work_out(expression: str, slips: float, rng: random.Random) -> tuple[str, l
     return rest, lines
 
 
-def _check(step: Operation, value: int) -> str:
-    """Undo an operation that is said to have made ``value``, and see whether that gives its left number."""
-    sign = _UNDONE[step.sign]
-    (undone,) = Expression((value, int(step.right)), (sign,)).steps()
+def _check(operation: Operation, value: int) -> str:
+    """Apply the inverse operation to ``value`` and compare the result with its left operand."""
+    sign = _UNDONE[operation.sign]
+    (undone,) = Expression((value, int(operation.right)), (sign,)).steps()
     made = undone.value
-    useful = made.denominator == 1 and 0 <= made <= LARGEST
-    return (
-        f"check {value} {sign} {step.right} = {made if useful else NO_VALUE} {'yes' if made == step.left else 'no'}\n"
-    )
+    shown = made if made.denominator == 1 and 0 <= made <= LARGEST else NO_VALUE
+    verdict = "yes" if made == operation.left else "no"
+    return f"check {value} {sign} {operation.right} = {shown} {verdict}\n"
 
 
 def _draw(rng: random.Random, kind: Kind, count: int) -> Expression | None:
-    """Draw an expression of ``count`` groups of numbers; None where its values would leave ``VALUES``."""
+    """Draw an expression of ``count`` groups of numbers, or None if its values would leave ``VALUES``."""
     groups: list[int | Expression] = []
     while len(groups) < count:
         if group := _draw_group(rng):
@@ -145,7 +148,7 @@ def _draw(rng: random.Random, kind: Kind, count: int) -> Expression | None:
 
 
 def _nest(rng: random.Random, groups: list[int | Expression]) -> list[int | Expression]:
-    """Put runs of one to three groups into brackets, now and then beside a number."""
+    """Put one to three consecutive groups into brackets, sometimes together with a number."""
     nested: list[int | Expression] = []
     bracketed = False
     while groups:
@@ -163,7 +166,7 @@ def _nest(rng: random.Random, groups: list[int | Expression]) -> list[int | Expr
 
 
 def _join(rng: random.Random, terms: list[int | Expression]) -> Expression | None:
-    """Put signs between terms, so that every value stays in ``VALUES``; None where no try of some does."""
+    """Put signs between terms so that every value stays in ``VALUES``. Return None if no attempt succeeds."""
     for _ in range(12):
         signs = rng.choices("+-*/", weights=(4, 4, 2, 2), k=len(terms) - 1)
         expression = Expression(tuple(terms), tuple(signs))
@@ -173,7 +176,10 @@ def _join(rng: random.Random, terms: list[int | Expression]) -> Expression | Non
 
 
 def _draw_group(rng: random.Random) -> Expression | None:
-    """Draw a group of numbers: products and quotients small enough to stay in ``VALUES``, divisors that divide."""
+    """Draw a group of numbers.
+
+    Products and quotients are small enough to stay in ``VALUES``, and every divisor divides its dividend.
+    """
     (count,) = rng.choices(range(OPERATIONS[0], OPERATIONS[1] + 1), weights=(1, 2, 6, 8))
     signs = rng.choices("+-*/", weights=(3, 3, 3, 1), k=count)
     numbers: list[int] = []
@@ -196,7 +202,7 @@ def _draw_group(rng: random.Random) -> Expression | None:
 
 
 def _outer(expression: Expression) -> int:
-    """Count the groups that hold groups."""
+    """Count the groups that contain groups."""
     return sum(1 for part in expression.parts() if part.levels) - 1
 
 

@@ -1,7 +1,7 @@
 """Seeded multiplications, worked out digit by digit.
 
-Each digit of the larger number is a subtask; the sum of the partial products is the next stage. Places are named,
-so that no digit has to be counted off::
+Each digit of the larger number is a subtask. The next stage adds the partial products. Every digit has the name of its
+place, so a model never has to count digits::
 
     347 : units 7 tens 4 hundreds 3                  the plan; a subtask is `A = 347 * 8 units`
     2518 : thousands 2 hundreds 5 tens 1 units 8
@@ -23,37 +23,38 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sprint_agents.nano.multiplication import Multiplication
+from sprint_finetune.training.calls import Piece
 
-from .problems import Split, split_of
-from .search import LARGEST
-from .traces import NAMES, Piece, Solved, Stage, Subtask, slip
+from .countdown_search import LARGEST
+from .splits import Split, split_of
+from .traces import NAMES, Solution, SolutionStage, SolutionSubtask, slip
 
 SMALLER = (10, 999)
 LARGER = (10, 9999)
 PRODUCTS = (LARGEST + 1, SMALLER[1] * LARGER[1])
-"""A product up to ``LARGEST`` would be one token, where all others are one a digit."""
+"""A product up to ``LARGEST`` would be a single token, while larger ones have one token per digit."""
 
 PLACES: tuple[str, ...] = ("units", "tens", "hundreds", "thousands", "ten-thousands", "hundred-thousands", "millions")
 ADDING = "Add the columns:\n"
 PHRASES = ("Multiply", " by", *PLACES, *(f" {place}" for place in PLACES), "carry", " carry", " nines", ADDING)
-"""The words of these traces that are one token, beside ``traces.WORDS``."""
+"""Words of these traces that are one token, in addition to ``traces.WORDS``."""
 
 
-def solve(task: Multiplication, *, slips: float = 0.0, rng: random.Random | None = None) -> Solved:
+def solve(task: Multiplication, *, slips: float = 0.0, rng: random.Random | None = None) -> Solution:
     """Work a task out in two stages: the partial products, then their sum.
 
-    A share of ``slips`` of the partial products goes wrong at first, by ``rng``, and is done again.
+    A share of ``slips`` of the partial products goes wrong at first and is repeated. ``rng`` decides which.
 
     Raises:
-        ValueError: the product has more places than have names.
+        ValueError: the product has more digits than there are named places.
     """
     small, large = task.factors
     digits, multiplier = _digits(small), _digits(large)
     if len(digits) + len(multiplier) > len(PLACES):
-        raise ValueError(f"{small} * {large} has no trace: it may have {len(PLACES)} places")
+        raise ValueError(f"{small} * {large} has no trace: products may have {len(PLACES)} digits")
     rng = rng or random.Random(task.prompt)
     partials: list[dict[str, int]] = []
-    subtasks: list[Subtask] = []
+    subtasks: list[SolutionSubtask] = []
     for name, shift, digit in zip(NAMES, itertools.count(), multiplier, strict=False):
         wrong = _multiply(digits, digit, shift, slip_at=rng) if rng.random() < slips else None
         right = _multiply(digits, digit, shift)
@@ -64,16 +65,16 @@ def solve(task: Multiplication, *, slips: float = 0.0, rng: random.Random | None
     total = Piece(f"{_add(partials)}so {name} = {small * large}\n", True)
     sum_of = _subtask(f"{name} = {' + '.join(NAMES[: len(partials)])}", (total,))
     first = dict(zip(PLACES, digits, strict=False))
-    second = dict(reversed([*zip(PLACES, multiplier, strict=False)]))  # the places as they stand in the number
+    second = dict(reversed([*zip(PLACES, multiplier, strict=False)]))  # in the order of the number's digits
     lead = f"{small} :{_placed(first)}\n{large} :{_placed(second)}\n"
-    stages = (Stage(lead, tuple(subtasks)), Stage(ADDING, (sum_of,)))
-    return Solved(task, stages, f"\\boxed{{ {small * large}}}")
+    stages = (SolutionStage(lead, tuple(subtasks)), SolutionStage(ADDING, (sum_of,)))
+    return Solution(task, stages, f"\\boxed{{ {small * large}}}")
 
 
-def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[Solved]:
-    """Draw problems of one split without end, each worked out: 2 or 3 digits by 2 to 4, more digits more often.
+def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[Solution]:
+    """Draw an endless sequence of problems of one split, each worked out.
 
-    For ``slips`` see ``solve``.
+    The factors have 2 or 3 and 2 to 4 digits, with more digits more often. ``solve`` explains ``slips``.
     """
     rng = random.Random(f"multiplication:{seed}:{split}")
     while True:
@@ -87,12 +88,12 @@ def problems(*, seed: int | str, split: Split, slips: float = 0.0) -> Iterator[S
                 break
 
 
-def _subtask(prompt: str, pieces: tuple[Piece, ...]) -> Subtask:
-    return Subtask(prompt, pieces, heading=f"Now {prompt}\n")
+def _subtask(prompt: str, pieces: tuple[Piece, ...]) -> SolutionSubtask:
+    return SolutionSubtask(prompt, pieces, heading=f"Now {prompt}\n")
 
 
 def _digits(number: int) -> list[int]:
-    """Return the digits from the units on."""
+    """Return the digits, starting with the units."""
     return [int(digit) for digit in reversed(str(number))]
 
 
@@ -103,12 +104,15 @@ def _placed(digits: dict[str, int]) -> str:
 @dataclass(frozen=True, slots=True)
 class _Partial:
     digits: dict[str, int]
-    """By place, from the units on."""
+    """Digit by place, starting with the units."""
     pieces: tuple[Piece, ...]
 
 
 def _multiply(digits: Sequence[int], by: int, shift: int, *, slip_at: random.Random | None = None) -> _Partial:
-    """Multiply digits by one, from the units on; with ``slip_at``, one product is wrong, and the check says no."""
+    """Multiply digits by one digit, starting with the units.
+
+    With ``slip_at``, one product is wrong, and the check reports it.
+    """
     slipping = slip_at.randrange(len(digits)) if slip_at else None
     made: dict[str, int] = {}
     carry = 0

@@ -1,8 +1,8 @@
 """The tokenizer of sprint-nano: bytes, whole numbers, and the few phrases of its traces.
 
-An ordinary byte-level BPE without merges: a pre-token that is in the vocabulary is one token
-(``ignore_merges``), all other text falls back to bytes, so any text goes in and comes out exactly.
-The constant first part of each tag is one special token, so a closing tag is a stop id.
+It is an ordinary byte-level BPE without merges. A pre-token that is in the vocabulary is one token
+(``ignore_merges``). All other text falls back to bytes, so any text can be encoded and decoded exactly. The constant
+first part of each tag is one special token, so a closing tag is a stop id.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from sprint_agents.dialects.tags.format import load_tags
 
 from . import arithmetic, multiplication
-from .problems import NOTHING, PLAN_OPENINGS
-from .search import LARGEST, NO_VALUE, OPS
+from .countdown import NOTHING, PLAN_OPENINGS
+from .countdown_search import LARGEST, NO_VALUE, OPS
 from .traces import WORDS
 
 END, PADDING = "<|end|>", "<|pad|>"
@@ -48,7 +48,7 @@ PHRASES = (
 """The vocabulary of Countdown, in the order of the token ids."""
 
 LATER_PHRASES = (*WORDS, *arithmetic.PHRASES, *multiplication.PHRASES)
-"""Of the tasks that came after Countdown. A token's id is its place, so new ones are only ever added at the end."""
+"""Phrases of the tasks that were added after Countdown. A token's id is its position, so append new phrases."""
 
 _STAGES = range(1, 13)
 _SUBTASKS = range(1, 65)
@@ -57,11 +57,11 @@ _SHORT_STAGES = range(1, 5)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the tokenizer; the vocabulary is a function of this module and of the tag dialect alone."""
+    """Build the tokenizer. The vocabulary depends only on this module and the tag dialect."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     wholes = [
         *(str(number) for number in range(10, LARGEST + 1)),
-        *(f" {number}" for number in range(LARGEST + 1)),  # within a line; the bare form opens one
+        *(f" {number}" for number in range(LARGEST + 1)),  # within a line; a line starts with the bare form
         *(f"{stage}." for stage in _STAGES),  # in tags: <prompt_ | 1. | 2>
         *(f"{number}>" for number in _SUBTASKS),
         *PHRASES,
@@ -75,7 +75,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     longest_first = sorted((*PHRASES, *LATER_PHRASES), key=len, reverse=True)
     phrases = "|".join(re.escape(phrase) for phrase in longest_first)
-    # A number up to LARGEST is one token; of a larger one each digit is.
+    # A number up to LARGEST is one token. A larger number is one token per digit.
     number = rf" ?(?<!\d)(?:{'|'.join(str(number) for number in range(LARGEST, -1, -1))})(?!\d)"
     label = rf"[{_SHORT_STAGES[0]}-{_SHORT_STAGES[-1]}]\.\d{{1,2}}>"
     pattern = rf"{label}|\d{{1,2}}\.(?=\d+>)|\d{{1,2}}>|{phrases}|{number}|\d|[^\d]"

@@ -1,27 +1,23 @@
 """Traces: the same work as one sequential chain and as a SPRINT trajectory.
 
-Every task writes its work as a ``Solved``; the chain, the planner's path and the executors' paths are made from that
-alone, so chain and executors share their words.
-
-A *call* is one request of a run: a context, cut into the pieces in which the runtime writes or receives it,
-and the completion that the model writes there. Pieces are encoded one by one, in training as in a run, so
-both see the same token ids.
+Every task describes its work as a ``Solution``. The chain, the planner's path and the executors' paths are all
+written from it, so the chain and the executors use the same words. See ``training.calls`` for calls and pieces.
 """
 
 import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.nano.tasks import Task
+from sprint_finetune.training.calls import Call, Piece
 
 NAMES = "ABCDEFGHI"
-"""What a trace calls the values of its subtasks."""
+"""Names that a trace gives to the values of its subtasks."""
 
 WORDS = ("Now", "check", "so", *(f" {name}" for name in NAMES))
-"""The words of several tasks' traces that are one token."""
+"""Words shared by the traces of several tasks. Each is one token."""
 
 _SLIPS = (-20, -10, -2, -1, 1, 2, 10, 20)
 
@@ -29,100 +25,86 @@ _TAGS = load_tags(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a call: ``learned`` says how much it counts in training, from 0, what is only read, to 1."""
+class SolutionSubtask:
+    """A prompt and what its executor writes.
 
-    text: str
-    learned: float
-
-
-@dataclass(frozen=True, slots=True)
-class Subtask:
-    """What a prompt delegates and what its executor writes.
-
-    A piece that is not learned is a slip: a wrong value that what follows finds and mends. So a model learns to
-    check and to mend, and never to slip.
+    A piece that is not learned is a slip: a wrong value that the following lines detect and correct. A model
+    therefore learns to check and to correct, but never to slip.
     """
 
     prompt: str
     pieces: tuple[Piece, ...]
     heading: str = ""
-    """The line that opens it in the chain, in the prompt's place."""
+    """The line that opens the subtask in the chain, which has no prompt."""
     found: bool = False
-    """Whether it met what was searched for: the chain ends there, and its siblings were not needed."""
+    """Whether the subtask found what was searched for. The chain ends there, since the siblings are not needed."""
 
     @property
     def text(self) -> str:
-        """All that the executor writes, slips included."""
+        """Everything that the executor writes, including slips."""
         return "".join(piece.text for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage: how its plan opens, and what it delegates."""
+class SolutionStage:
+    """One stage: the opening of its plan, and its subtasks."""
 
     lead: str
-    subtasks: tuple[Subtask, ...]
+    subtasks: tuple[SolutionSubtask, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
-    """A task with its work: ``answer`` is what the final answer holds, ``solved`` whether it is one."""
+class Solution:
+    """A task worked out in full. ``answer`` is the text of the final answer; ``solved`` is False if none was found."""
 
     task: Task
-    stages: tuple[Stage, ...]
+    stages: tuple[SolutionStage, ...]
     answer: str
     solved: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One path of a trajectory: all requests whose contexts are prefixes of one another."""
-
-    role: Literal["planner", "executor", "chain"]
-    pieces: tuple[Piece, ...]
-    found: bool = False
-
-
 def slip(rng: random.Random, value: int, *, largest: int) -> int:
-    """Draw a wrong value near the right one, from 0 to ``largest``; never wrong by a multiple of nine."""
+    """Draw a wrong value near ``value``, from 0 to ``largest``. The error is never a multiple of nine.
+
+    Casting out nines would not detect an error that is a multiple of nine.
+    """
     return rng.choice([wrong for by in _SLIPS if 0 <= (wrong := value + by) <= largest])
 
 
-def chain(solved: Solved) -> Call:
-    """Write the sequential trace: subtasks one after the other, up to one that found what was searched for."""
+def chain(solution: Solution) -> Call:
+    """Write the sequential trace: subtasks one after the other, until one finds what was searched for."""
     pieces: list[Piece] = []
-    for stage in solved.stages:
+    for stage in solution.stages:
         pieces.append(Piece(stage.lead, True))
         for subtask in stage.subtasks:
             pieces += [Piece(subtask.heading, True), *subtask.pieces]
             if subtask.found:
                 break
-    pieces.append(Piece(f"{_TAGS.chain.close}\n{_answer(solved)}", True))
+    pieces.append(Piece(f"{_TAGS.chain.close}\n{_answer(solution)}", True))
     opened = Piece(f"{_TAGS.chain.open}\n", False)
-    return Call("chain", (_question(solved), opened, *_merged(pieces)), solved.solved)
+    return Call("chain", (_question(solution), opened, *_merged(pieces)), solution.solved)
 
 
-def complete(solved: Solved) -> str:
-    """Write the sequential trace that curation reads: the chain's words, but no subtask ends it.
+def complete(solution: Solution) -> str:
+    """Write the sequential trace for curation: the chain's words, with every subtask of each stage it enters.
 
-    A chain that stops at its first find says nothing of the siblings that a parallel run has started by then. This
-    one carries out every subtask of each stage that it enters.
+    ``chain`` stops at the first find and says nothing about the siblings, but a parallel run has already started them
+    by then. This trace carries out all of them.
     """
     stages = (
-        stage.lead + "".join(subtask.heading + subtask.text for subtask in stage.subtasks) for stage in solved.stages
+        stage.lead + "".join(subtask.heading + subtask.text for subtask in stage.subtasks) for stage in solution.stages
     )
-    return f"{''.join(stages)}{_TAGS.chain.close}\n{solved.answer}\n"
+    return f"{''.join(stages)}{_TAGS.chain.close}\n{solution.answer}\n"
 
 
-def planner(solved: Solved, *, rehearsal: float = 0.0) -> Call:
-    """Write the planner's path: plans and the answer are learned, joined executions are read.
+def planner(solution: Solution, *, rehearsal: float = 0.0) -> Call:
+    """Write the planner's path. Plans and the answer are learned; joined executions are context.
 
-    ``rehearsal`` says how much joined executions are learned, too: their facts once more, behind their siblings.
-    Executions with a slip are read at all times.
+    ``rehearsal`` is the weight with which joined executions are learned too, this time after their siblings.
+    Executions that contain a slip always have weight 0 here.
     """
-    pieces = [_question(solved)]
-    for number, stage in enumerate(solved.stages, 1):
+    pieces = [_question(solution)]
+    for number, stage in enumerate(solution.stages, 1):
         pieces += [Piece(_plan(number, stage) + _TAGS.stops.plan[0], True)]
         joined = f"{number}>\n{_TAGS.executions.open.format(stage=number)}\n"
         for index, subtask in enumerate(stage.subtasks, 1):
@@ -132,15 +114,15 @@ def planner(solved: Solved, *, rehearsal: float = 0.0) -> Call:
             pieces += [Piece(joined, False), Piece(subtask.text + _TAGS.stops.execution[0], share)]
             joined = f"{label}>\n"
         pieces.append(Piece(joined + f"{_TAGS.executions.close.format(stage=number)}\n", False))
-    pieces.append(Piece(_answer(solved), True))
-    return Call("planner", tuple(pieces), solved.solved)
+    pieces.append(Piece(_answer(solution), True))
+    return Call("planner", tuple(pieces), solution.solved)
 
 
-def executors(solved: Solved) -> Iterator[Call]:
-    """Write the executors' paths: each reads the planner's path up to the end of its own prompt."""
-    path = planner(solved).pieces
+def executors(solution: Solution) -> Iterator[Call]:
+    """Write the executors' paths. Each reads the planner's path up to the end of its prompt."""
+    path = planner(solution).pieces
     position = 0
-    for number, stage in enumerate(solved.stages, 1):
+    for number, stage in enumerate(solution.stages, 1):
         while not path[position].learned:
             position += 1
         plan = path[position].text
@@ -161,22 +143,22 @@ def executors(solved: Solved) -> Iterator[Call]:
 
 
 def _merged(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Join neighbours of a kind: a request of a run is one piece."""
+    """Join neighbours of equal weight, because a run encodes each request as one piece."""
     for learned, run in itertools.groupby(pieces, key=lambda piece: piece.learned):
         yield Piece("".join(piece.text for piece in run), learned)
 
 
-def _answer(solved: Solved) -> str:
-    """Write the last request of either mode."""
-    return f"{_TAGS.answer.open}\n{solved.answer}\n{_TAGS.answer.close}"
+def _answer(solution: Solution) -> str:
+    """Write the last completion, which both modes share."""
+    return f"{_TAGS.answer.open}\n{solution.answer}\n{_TAGS.answer.close}"
 
 
-def _question(solved: Solved) -> Piece:
-    return Piece(f"{solved.task.prompt}\n", False)
+def _question(solution: Solution) -> Piece:
+    return Piece(f"{solution.task.prompt}\n", False)
 
 
-def _plan(number: int, stage: Stage) -> str:
-    """Write a plan. No line break follows a tag: it would be a token on the critical path that says nothing."""
+def _plan(number: int, stage: SolutionStage) -> str:
+    """Write a plan. A line break after a tag would add a token to the critical path, so there is none."""
     prompts = (
         f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}".format(stage=number, number=index)
         for index, subtask in enumerate(stage.subtasks, 1)

@@ -1,4 +1,4 @@
-"""Models on disk: loading one, finding where a killed run stands, and writing what was trained."""
+"""Models on disk: load one, find the newest checkpoint of a killed run, and write the trained model."""
 
 # pyright: reportUnknownMemberType=false
 # The annotations of transformers and peft are partial.
@@ -23,29 +23,29 @@ _NUMBERED = re.compile(r"checkpoint-(\d+)")
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint, a directory or a name on the hub.
+    """Load the tokenizer of a checkpoint: a directory or a name on the hub.
 
     Raises:
-        InvalidCheckpoint: there is none.
+        InvalidCheckpoint: the checkpoint has no readable tokenizer.
     """
     try:
         return cast(Any, AutoTokenizer).from_pretrained(model)
     except (OSError, ValueError) as error:
         raise InvalidCheckpoint(
-            f"{model} holds no tokenizer that can be read: {str(error).splitlines()[0]} "
-            "Give the folder that save_pretrained wrote, or a name on the hub"
+            f"{model} has no readable tokenizer: {str(error).splitlines()[0]} "
+            "Pass a folder written by save_pretrained, or a name on the hub"
         ) from error
 
 
 def load_model(
     model: str, *, from_scratch: bool = False, dtype: torch.dtype | None = None, attention: str | None = None
 ) -> PreTrainedModel:
-    """Load a causal model, or make one of its architecture with random weights.
+    """Load a causal model, or create one with its architecture and random weights.
 
-    ``dtype`` and ``attention`` are the checkpoint's own by default, float32 where there are no weights.
+    By default ``dtype`` and ``attention`` are those of the checkpoint, and random weights are float32.
 
     Raises:
-        InvalidCheckpoint: there is no such model.
+        InvalidCheckpoint: the checkpoint has no readable model.
     """
     factory = cast(Any, AutoModelForCausalLM)
     try:
@@ -54,12 +54,12 @@ def load_model(
             return factory.from_config(config, dtype=dtype or torch.float32, attn_implementation=attention)
         return factory.from_pretrained(model, dtype=dtype or "auto", attn_implementation=attention)
     except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{model} holds no model that can be read: {str(error).splitlines()[0]}") from error
+        raise InvalidCheckpoint(f"{model} has no readable model: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager
-def in_one_piece() -> Generator[None]:
-    """Keep ZeRO-3, where it is set up, from taking apart the models that are loaded here."""
+def unsharded() -> Generator[None]:
+    """Load models whole inside this block, even if DeepSpeed ZeRO-3 is configured to shard them."""
     zero = deepspeed._hf_deepspeed_config_weak_ref  # pyright: ignore[reportPrivateUsage]
     deepspeed.unset_hf_deepspeed_config()
     try:
@@ -70,13 +70,16 @@ def in_one_piece() -> Generator[None]:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """Find the newest checkpoint that is whole: its state is written last, so a kill leaves it missing or cut off."""
+    """Find the newest complete checkpoint of a run.
+
+    The trainer writes its state last, so a checkpoint whose writing was interrupted has no complete state.
+    """
     numbered = [(int(match[1]), path) for path in run.glob("checkpoint-*") if (match := _NUMBERED.fullmatch(path.name))]
     return next((path for step, path in sorted(numbered, reverse=True) if _reached(path) == step), None)
 
 
 def _reached(checkpoint: Path) -> int | None:
-    """Return the step of a checkpoint; None where it is not whole."""
+    """Return the step of a checkpoint, or None if it is incomplete."""
     try:
         state: Any = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -87,19 +90,19 @@ def _reached(checkpoint: Path) -> int | None:
 def write_checkpoint(
     source: Path, target: Path, *, manifest: Manifest, dtype: torch.dtype, base: str | None = None
 ) -> None:
-    """Write the model that engines open: weights in ``dtype``, tokenizer, ``sprint.json``.
+    """Write the model in the form that engines open: weights in ``dtype``, tokenizer, ``sprint.json``.
 
-    Where ``source`` holds adapters, they are merged into ``base``.
+    If ``source`` holds adapters, they are merged into ``base``.
     """
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with in_one_piece():
+    with unsharded():
         model = load_model(str(source), dtype=dtype) if base is None else _merged(source, base, dtype)
         model.save_pretrained(partial)
     load_tokenizer(str(source)).save_pretrained(partial)
     (partial / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)  # a kill leaves nothing or all of it
+    partial.rename(target)  # if the process is killed, target is either complete or absent
 
 
 def _merged(adapters: Path, base: str, dtype: torch.dtype) -> PreTrainedModel:

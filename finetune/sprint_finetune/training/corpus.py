@@ -1,4 +1,4 @@
-"""Curated samples, from JSONL files to flattened tries."""
+"""Curated samples: read JSONL files and flatten each sample to tries."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,19 +11,19 @@ from transformers import PreTrainedTokenizerBase
 
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.nano.traces import Call
 
-from .paths import calls_of, encode_calls, in_one
+from .calls import Call, as_one_text, calls_of
+from .encoding import encode_calls
 from .settings import Settings, Way
 from .trie import Flattened, Shared, flatten
 
 _log = structlog.get_logger()
 _NAMED = 3
-"""How many samples an error names."""
+"""How many samples an error message names."""
 
 
 class TrainingSample(BaseModel):
-    """One line of a training file: a problem and its trajectory in tags. Other columns are for other readers."""
+    """One line of a training file: a problem and its trajectory in tags. Other columns are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -33,18 +33,18 @@ class TrainingSample(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a path may be, and a row, in tokens; None for as long as it takes."""
+class LengthLimits:
+    """Maximum length of a path and of a row, in tokens. ``row_tokens`` is unlimited if it is None."""
 
     context: int
     row_tokens: int | None = None
 
 
 def read_samples(paths: Iterable[Path]) -> list[TrainingSample]:
-    """Read JSONL files, one sample a line.
+    """Read JSONL files with one sample per line.
 
     Raises:
-        ConfigurationError: a file cannot be read, a line is no sample, an id is given twice, or there is no sample.
+        ConfigurationError: a file cannot be read, a line is not a sample, an id is repeated, or there are no samples.
     """
     samples: dict[str, TrainingSample] = {}
     names: list[str] = []
@@ -53,20 +53,20 @@ def read_samples(paths: Iterable[Path]) -> list[TrainingSample]:
         for place, line in _lines(path):
             sample = _sample(place, line)
             if sample.id in samples:
-                raise ConfigurationError(f"{place}: the id {sample.id!r} was given before: every sample needs its own")
+                raise ConfigurationError(f"{place}: the id {sample.id!r} is not unique: give every sample its own id")
             samples[sample.id] = sample
     if not samples:
-        raise ConfigurationError(f"there is no sample in {', '.join(names)}: did the curation reject all of them?")
+        raise ConfigurationError(f"{', '.join(names)} has no samples: check the curation's report.json for rejections")
     return [*samples.values()]
 
 
-def tries(
-    samples: Sequence[TrainingSample], tokenizer: PreTrainedTokenizerBase, settings: Settings, *, limits: Limits
+def build_tries(
+    samples: Sequence[TrainingSample], tokenizer: PreTrainedTokenizerBase, settings: Settings, *, limits: LengthLimits
 ) -> list[Flattened]:
-    """Turn samples into tries, as ``settings.way`` says; those that are too long are refused or left out.
+    """Turn samples into tries in the way that ``settings.way`` names. Samples that are too long are refused or skipped.
 
     Raises:
-        ConfigurationError: a text is no trajectory, a sample is too long, or none is left.
+        ConfigurationError: a text is not a trajectory, a sample is too long, or no sample is left.
     """
     dialect = TagDialect.of(settings.manifest)
     made: list[Flattened] = []
@@ -76,7 +76,7 @@ def tries(
             calls = calls_of(sample.text, problem=sample.problem, dialect=dialect)
         except ConfigurationError as error:
             raise ConfigurationError(f"sample {sample.id!r}: {error}") from error
-        parts = flattened(calls, tokenizer, way=settings.way, shared=settings.shared)
+        parts = flatten_calls(calls, tokenizer, way=settings.way, shared=settings.shared)
         depth, longest = max(part.depth for part in parts), max(len(part) for part in parts)
         if depth > limits.context:
             overlong.append(f"{sample.id!r} has a path of {depth} tokens, over context = {limits.context}")
@@ -95,21 +95,22 @@ def tries(
     return made
 
 
-def flattened(
+def flatten_calls(
     calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase, *, way: Way, shared: Shared = "once"
 ) -> list[Flattened]:
-    """Flatten the calls of one trajectory, its planner's first, in one of the three ways.
+    """Flatten the calls of one trajectory, the planner's first, in one of three ways.
 
-    ``causal``: one sequence, all of it learned but the question. ``calls``: a sequence a call. ``trie``: one trie.
+    ``causal``: one sequence, with everything but the question learned. ``calls``: one sequence per call. ``trie``: one
+    trie.
     """
     if way == "causal":
-        return [flatten(encode_calls([in_one(calls[0])], tokenizer))]
+        return [flatten(encode_calls([as_one_text(calls[0])], tokenizer))]
     paths = encode_calls(calls, tokenizer)
     return [flatten(paths, shared=shared)] if way == "trie" else [flatten([path]) for path in paths]
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Return the lines of a file that are not blank, each with its place."""
+    """Return the lines of a file that are not blank, each with its position."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -123,12 +124,12 @@ def _sample(place: str, line: str) -> TrainingSample:
     try:
         content: object = json.loads(line)
     except ValueError as error:
-        raise ConfigurationError(f"{place} is no JSON: {error}") from error
+        raise ConfigurationError(f"{place} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{place} is no JSON object with id, problem and text")
+        raise ConfigurationError(f"{place} is not a JSON object with id, problem and text")
     try:
         return TrainingSample.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
         columns = ", ".join(str(name) for name in content)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        raise ConfigurationError(f"{place} is no sample: {faults}; its columns are {columns}") from error
+        raise ConfigurationError(f"{place} is not a sample: {faults}; its columns are {columns}") from error

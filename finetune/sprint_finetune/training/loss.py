@@ -7,29 +7,30 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from .collate import Batch
+from .collation import Batch
 from .masks import attention_masks
 
 
 def edge_loss(model: Callable[..., Any], batch: Batch, *, config: PreTrainedConfig) -> Tensor:
-    """Sum ``-weight * log p(target)`` over all edges of the batch; logits are computed where an edge begins, only.
+    """Sum ``-weight * log p(target)`` over all edges of the batch.
 
-    ``model`` may be wrapped (for several devices, for adapters); ``config`` is that of the model inside.
+    Logits are computed only at tokens where an edge starts. ``model`` may be wrapped (for several devices, or with
+    adapters). ``config`` is that of the wrapped model.
     """
-    # Of the rows' parents together, for a model takes one choice of positions for all rows.
+    # A model accepts one list of positions for all rows, so take the union of the rows' parents.
     kept, places = _unique(batch["parents"])
     logits: Tensor = model(
-        input_ids=batch["input_ids"], use_cache=False, logits_to_keep=kept, **seen(batch, config)
+        input_ids=batch["input_ids"], use_cache=False, logits_to_keep=kept, **attention_arguments(batch, config)
     ).logits
-    # The logits of a branching token serve several edges: gathered here are numbers, not rows of the vocabulary.
+    # Several edges share the logits of a branching token: gather numbers, not copies of a vocabulary-sized row.
     totals = logits.float().logsumexp(-1).gather(1, places)
     rows = torch.arange(len(places), device=places.device)[:, None]
     chosen = logits[rows, places, batch["targets"]].float()
     return ((totals - chosen) * batch["weights"]).sum()
 
 
-def seen(batch: Batch, config: PreTrainedConfig) -> dict[str, Any]:
-    """Say what each token of the batch sees, as arguments of a model; none where that is ordinary causal attention."""
+def attention_arguments(batch: Batch, config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the model's arguments for what each token sees, or none if that is ordinary causal attention."""
     if "ends" not in batch:
         return {}
     positions = batch["positions"]
@@ -40,5 +41,5 @@ def seen(batch: Batch, config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _unique(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the values without repetition, and the place of each among them."""
+    """Return the distinct values, and the index of each value among them."""
     return cast(Any, torch).unique(values, return_inverse=True)

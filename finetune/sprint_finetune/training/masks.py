@@ -1,8 +1,8 @@
-"""What each token of a flattened trie sees, in the forms that transformers' attention takes.
+"""Attention masks for flattened tries, in the forms that transformers accepts.
 
-All come from one test on ``Flattened.ends``: token ``i`` sees token ``j`` iff ``j <= i < ends[j]``. Stock models hand
-a mask of four dimensions on as it is, so no model code is ours. Padding sees itself alone, for attention over nothing
-has no gradient.
+All masks follow from one test on ``Flattened.ends``: token ``i`` sees token ``j`` iff ``j <= i < ends[j]``. Stock
+models pass a four-dimensional mask on unchanged, so no model code is needed here. Each padding token sees only itself,
+because attention over an empty set has no gradient.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from sprint_agents.errors import ConfigurationError
 
 BLOCK = 128
-"""Tokens to a block of flex attention."""
+"""Number of tokens in a block of flex attention."""
 
 Mask = Tensor | BlockMask
 
@@ -24,11 +24,12 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def ancestor_mask(ends: Tensor, *, positions: Tensor, window: int | None = None) -> Tensor:
-    """Build the mask that SDPA takes, True where a query sees a key: (rows, 1, tokens, tokens) for (rows, tokens).
+    """Build the mask for SDPA: True where a query sees a key, of shape (rows, 1, tokens, tokens).
 
-    ``window`` is that of sliding attention: a token sees itself and the ``window - 1`` before it on its path.
+    ``ends`` and ``positions`` have shape (rows, tokens). With sliding attention of size ``window``, a token sees itself
+    and the ``window - 1`` tokens before it on its path.
 
-    >>> ends = torch.tensor([[4, 4, 3, 4]])  # two tokens, and two that follow the second
+    >>> ends = torch.tensor([[4, 4, 3, 4]])  # a, b, and then two branches: c and d, each after b
     >>> ancestor_mask(ends, positions=torch.tensor([[0, 1, 2, 2]]))[0, 0].int().tolist()
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
     """
@@ -41,16 +42,24 @@ def ancestor_mask(ends: Tensor, *, positions: Tensor, window: int | None = None)
 
 
 def ancestor_blocks(ends: Tensor, *, positions: Tensor, window: int | None = None) -> BlockMask:
-    """Build the same for flex attention, which skips what no token of a block sees.
+    """Build the same mask for flex attention, which skips blocks that no query sees.
 
-    Which blocks to skip follows from the largest and smallest end in each; so this takes O(tokens + blocks²), and no
-    mask of tokens by tokens is ever made.
+    The largest and the smallest end in a block of keys decide how a block of queries sees it, so this takes
+    O(tokens + blocks²) and never builds a mask of tokens by tokens. For blocks of 4 tokens and the queries 8 to 11::
+
+        ends of keys 0 to 3     largest > 8?   smallest > 11?
+        12, 12, 12, 12              yes             yes          whole block visible: no test per token
+        12, 12, 10, 10              yes             no           partly visible: ``sees`` decides per token
+         7,  7,  6,  5              no              no           invisible: skipped
+
+    The block of the queries themselves is always partly visible, since ``j <= i``. With a window, no block counts as
+    wholly visible.
     """
     rows, tokens = ends.shape
     count = -(-tokens // BLOCK)
     ends_in = functional.pad(ends, (0, count * BLOCK - tokens)).view(rows, 1, 1, count, BLOCK)
     index = torch.arange(count, device=ends.device)
-    first, last = index[:, None] * BLOCK, (index[:, None] + 1).mul(BLOCK).clamp(max=tokens) - 1  # queries of a block
+    first, last = index[:, None] * BLOCK, (index[:, None] + 1).mul(BLOCK).clamp(max=tokens) - 1  # queries in a block
     earlier = index < index[:, None]
     some = (earlier & (ends_in.amax(-1) > first)) | (index == index[:, None])
     whole = earlier & (ends_in.amin(-1) > last)
@@ -69,24 +78,24 @@ def ancestor_blocks(ends: Tensor, *, positions: Tensor, window: int | None = Non
 
 
 def _ordered(dense: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the blocks of keys for each block of queries, and list them first: what ``BlockMask`` is made of."""
+    """Count the visible blocks of keys for each block of queries, and list them first, as ``BlockMask`` expects."""
     order = dense.int().argsort(dim=-1, descending=True, stable=True)
     return dense.sum(-1, dtype=torch.int32), order.to(torch.int32)
 
 
 def attention_masks(config: PreTrainedConfig, ends: Tensor, *, positions: Tensor) -> Mask | dict[str, Mask]:
-    """Build what a model of ``config`` takes as ``attention_mask``, for its layers and its attention.
+    """Build the ``attention_mask`` argument for a model with ``config``, matching its layers and attention kernel.
 
     Raises:
-        ConfigurationError: some layers are no plain attention, so what they compute depends on more than the path.
+        ConfigurationError: some layers are not plain attention, so their output depends on more than the path.
     """
     make = ancestor_blocks if config._attn_implementation == "flex_attention" else ancestor_mask  # pyright: ignore[reportPrivateUsage]
     settings: Any = config
     kinds: set[str] = set(getattr(settings, "layer_types", None) or ())
     if other := kinds - {_FULL, _SLIDING}:
         raise ConfigurationError(
-            f"{settings.model_type} has layers of the kind {', '.join(sorted(other))}, which cannot follow several "
-            'paths at once: train it with way = "calls" and pack = false'
+            f"{settings.model_type} has {', '.join(sorted(other))} layers, which cannot process several paths in "
+            'one sequence: train it with way = "calls" and pack = false'
         )
     window: int | None = getattr(settings, "sliding_window", None)
     if _SLIDING in kinds:

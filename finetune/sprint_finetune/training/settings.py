@@ -1,4 +1,7 @@
-"""All that decides how a model is trained, in one record; ``finetune/recipes/*.toml`` are such records."""
+"""Every setting that decides how a model is trained, in one record.
+
+The files ``finetune/recipes/*.toml`` are such records.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,14 +16,14 @@ from sprint_agents.manifest import Manifest
 from .trie import Shared
 
 Way = Literal["causal", "calls", "trie"]
-"""How a trajectory is learned: as one text (the paper's way), call by call, or all calls in one trie."""
+"""How a trajectory is learned: as one text (as in the paper), call by call, or all calls in one trie."""
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _BESIDE_THE_FILE = ("deepspeed", "fsdp")
 
 
 class Lora(BaseModel):
-    """Low-rank adapters instead of all weights; the paper found that they do not learn the format."""
+    """Low-rank adapters instead of full fine-tuning. The paper found that they do not learn the format."""
 
     model_config = _FROZEN
 
@@ -31,7 +34,7 @@ class Lora(BaseModel):
 
 
 class Settings(BaseModel):
-    """One training run.
+    """The settings of one training run.
 
     >>> settings = Settings(model="base", data=("train.jsonl",), output="runs/a", manifest=Manifest(model="a"))
     >>> settings.way, settings.epochs, settings.learning_rate
@@ -41,22 +44,24 @@ class Settings(BaseModel):
     model_config = _FROZEN
 
     model: str
-    """A checkpoint's directory, or its name on the Hugging Face hub."""
+    """The directory of a checkpoint, or its name on the Hugging Face hub."""
     data: tuple[Path, ...] = Field(min_length=1)
-    """JSONL files of ``TrainingSample``."""
+    """JSONL files with one ``TrainingSample`` per line."""
     output: Path
     """Directory of the run: checkpoints to resume from, ``log.jsonl``, and ``checkpoint/``, the trained model."""
     manifest: Manifest
-    """What is written beside the trained weights; its ``question`` is how problems are put in training too."""
+    """Written beside the trained weights. Its ``question`` template also formats the problems in training."""
     held_out: tuple[Path, ...] = ()
     """JSONL files on which the loss is measured after every epoch."""
 
     from_scratch: bool = False
-    """Begin with random weights of the model's architecture."""
+    """Start with random weights of the model's architecture."""
     tags: Literal["require", "add", "text"] = "require"
-    """What to do if tags are not single tokens: refuse, extend the vocabulary, or leave them in pieces."""
+    """What to do if some tags are not single tokens: refuse to train, add them to the vocabulary, or train them as
+    several tokens.
+    """
     weights: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights; in bfloat16, small updates are lost, so only for frozen ones (``lora``)."""
+    """Type of the weights. bfloat16 loses small updates, so use it only for frozen weights (``lora``)."""
     bf16: bool = False
     """Compute in bfloat16."""
     lora: Lora | None = None
@@ -64,26 +69,26 @@ class Settings(BaseModel):
     way: Way = "trie"
     shared: Shared = "once"
     context: int | None = Field(default=None, ge=2)
-    """Longest path in tokens; default: what the model was made for."""
+    """Longest path in tokens. Default: the model's maximum."""
     row_tokens: int | None = Field(default=None, ge=2)
-    """Longest row in tokens, which is what fits the memory; default: ``context``, and enough for the largest trie."""
+    """Longest row in tokens, which memory limits. Default: ``context``, or the largest trie if that is longer."""
     pack: bool = True
-    """Several tries to a row."""
+    """Put several tries into one row."""
     overlong: Literal["error", "skip"] = "error"
     """What to do with a sample that is longer than ``context`` or ``row_tokens``."""
     attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
-    """``auto``: flex attention on a GPU, SDPA elsewhere."""
+    """``auto`` is flex attention on a GPU and SDPA elsewhere."""
 
     epochs: float = Field(default=5.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
-    """Optimiser steps, in place of ``epochs``."""
+    """Number of optimiser steps, instead of ``epochs``."""
     rows_per_device: int = Field(default=1, ge=1)
     accumulate: int = Field(default=1, ge=1)
-    """Batches of each device to one optimiser step."""
+    """Batches per device and optimiser step."""
     learning_rate: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps in which the rate rises."""
+    """Share of the steps in which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     largest_gradient: float = Field(default=1.0, gt=0)
     gradient_checkpointing: bool = False
@@ -92,16 +97,16 @@ class Settings(BaseModel):
     save_every: int = Field(default=100, ge=1)
     """Optimiser steps between checkpoints."""
     keep: int = Field(default=2, ge=1)
-    """Checkpoints to keep."""
+    """Number of checkpoints to keep."""
     log_every: int = Field(default=10, ge=1)
     deepspeed: Path | None = None
-    """DeepSpeed's configuration, such as ``zero3.json``; in a recipe's file, relative to it."""
+    """DeepSpeed configuration, such as ``zero3.json``. In a recipe file, relative to that file."""
     fsdp: Path | None = None
-    """FSDP's configuration, such as ``fsdp.json``; in a recipe's file, relative to it."""
+    """FSDP configuration, such as ``fsdp.json``. In a recipe file, relative to that file."""
 
     @classmethod
     def load(cls, path: Path, *, changes: Mapping[str, object] | None = None) -> Self:
-        """Read a TOML file, with ``changes`` to it.
+        """Read a TOML file and apply ``changes`` to it.
 
         Raises:
             ConfigurationError: the file is missing or damaged, or a setting is missing, unknown or out of range.

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .collate import Batch
+from .collation import Batch
 from .loss import edge_loss
 
 
 class EdgeTrainer(Trainer):
-    """transformers' ``Trainer`` with the loss over edges: per optimiser step, the mean over all that are learned."""
+    """transformers' ``Trainer`` with the loss over edges: the mean over all learned edges of an optimiser step."""
 
     loss_is_scaled_for_ga = True
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """Take the batches of one optimiser step, and weigh what all devices learn in it."""
+        """Take the batches of one optimiser step, and sum the edge weights of all devices in it."""
         batches: list[Batch] = [*islice(epoch_iterator, num_batches)]
         learned = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
         return batches, cast(Any, self.accelerator).gather(learned).sum()
@@ -37,7 +37,10 @@ class EdgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Compute the loss of one batch; gradients of several devices are averaged, so it is multiplied by these."""
+        """Compute the loss of one batch.
+
+        Gradients of several devices are averaged, so the loss is multiplied by the number of devices.
+        """
         accelerator = cast(Any, self.accelerator)
         loss = edge_loss(model, inputs, config=accelerator.unwrap_model(self.model).config)
         if num_items_in_batch is None:
@@ -47,14 +50,17 @@ class EdgeTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
 
-class Log(TrainerCallback):
-    """Writes what the trainer logs, a line a time; of steps that are taken again after a kill, the last."""
+class TrainingLog(TrainerCallback):
+    """Appends what the trainer logs to a file, one line per entry.
+
+    A resumed run overwrites the steps that it repeats.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Drop the lines of steps that will be taken again."""
+        """Drop the lines of steps that will be repeated."""
         if state.is_world_process_zero and self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]

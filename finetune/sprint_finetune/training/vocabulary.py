@@ -1,6 +1,6 @@
-"""Tags as single tokens: what a tokenizer lacks, and a checkpoint that lacks nothing.
+"""Tags as single tokens: find those that a tokenizer splits, and write a checkpoint that has all of them.
 
-A tag that is one token is a stop id in a run, and cannot be spelt in another way.
+A tag that is a single token is a stop id in a run, and has only one spelling.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -17,11 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sprint_agents.dialects.tags.format import Tags, load_tags
 
-from .checkpoints import in_one_piece, load_model, load_tokenizer
+from .checkpoints import load_model, load_tokenizer, unsharded
 
 
 def missing_tags(tokenizer: PreTrainedTokenizerBase, *, tags: Tags | None = None) -> tuple[str, ...]:
-    """Return the tags that the tokenizer takes apart."""
+    """Return the tags that the tokenizer splits into several tokens."""
     return tuple(tag for tag in (tags or load_tags()).special_tokens if len(_ids(tokenizer, tag)) != 1)
 
 
@@ -34,20 +34,20 @@ def tag_ids(tokenizer: PreTrainedTokenizerBase, *, tags: Tags | None = None) -> 
 def add_tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tags: Tags | None = None) -> None:
     """Make every missing tag one token, in place.
 
-    Its row, of the embedding and of the output layer, begins as the mean of the rows of its former pieces.
+    Its rows in the embedding and the output layer start as the mean of the rows of its former tokens.
     """
     missing = missing_tags(tokenizer, tags=tags)
     pieces = [_ids(tokenizer, tag) for tag in missing]
     new: list[Any] = [AddedToken(tag, special=True, normalized=False) for tag in missing]
     tokenizer.add_tokens(new, special_tokens=True)
-    # Many checkpoints have more rows than tokens, for the hardware's sake: a matrix may only grow.
+    # Many checkpoints have more rows than tokens, padded for the hardware, so the matrix must never shrink.
     embedding: Any = model.get_input_embeddings()
     if len(tokenizer) > embedding.weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     matrices: dict[int, Tensor] = {
         id(layer.weight): layer.weight for layer in layers if layer is not None
-    }  # tied: once
+    }  # tied weights appear once
     with torch.no_grad():
         for rows in matrices.values():
             for tag, former in zip(missing, pieces, strict=True):
@@ -55,18 +55,18 @@ def add_tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tags
 
 
 def extend_checkpoint(model: str, target: Path, *, from_scratch: bool = False, tags: Tags | None = None) -> None:
-    """Write the checkpoint ``model`` to ``target`` with all tags as single tokens; nothing if it is there already."""
+    """Write the checkpoint ``model`` to ``target`` with all tags as single tokens, unless ``target`` exists."""
     if target.exists():
         return
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer = load_tokenizer(model)
-    with in_one_piece():
+    with unsharded():
         loaded = load_model(model, from_scratch=from_scratch)
         add_tags(loaded, tokenizer, tags=tags)
         loaded.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    partial.rename(target)  # a kill leaves nothing or all of it
+    partial.rename(target)  # if the process is killed, target is either complete or absent
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

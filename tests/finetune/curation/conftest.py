@@ -1,4 +1,4 @@
-"""What the tests of the curation share: the hand-written traces, and a verifier that needs no process."""
+"""Fixtures of the curation tests: the hand-written traces, and a verifier that needs no process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sprint_finetune.curation import Trace
-from sprint_finetune.curation.labelled import LabelledTrace, read_labelled
+from sprint_finetune.curation.labelled_traces import LabelledTrace, read_labelled
 
 TRACES = Path(__file__).parents[1] / "traces"
 

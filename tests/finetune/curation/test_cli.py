@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sprint_agents.testing import FakeEngine
-from sprint_finetune.cli.app import app
+from sprint_finetune.cli.commands import app
 
 
 @pytest.fixture
@@ -56,10 +56,10 @@ def test_columns_and_limit(call, tmp_path: Path, make_trace) -> None:
     ("arguments", "message"),
     [
         (("none.jsonl",), "none.jsonl cannot be read"),
-        (("SOURCE", "--by", "openai"), "needs the server's address: give --url"),
+        (("SOURCE", "--by", "openai"), "needs the server's address: pass --url"),
         (("SOURCE", "--by", "openai", "--url", "http://127.0.0.1:9/v1"), "needs the model's name"),
         (("SOURCE", "--by", "sglang", "--url", "http://127.0.0.1:9", "--model", "m"), "leave out --model"),
-        (("SOURCE", "--model", "m"), "rules ask no model"),
+        (("SOURCE", "--model", "m"), "rules need no model"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(
@@ -75,12 +75,12 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(
 
 def test_a_graph_of_nothing_is_an_error_that_says_why(call, source: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "out", tmp_path / "page.html"
-    assert "is no folder of a curation" in call("dag", tmp_path, "t0", "--out", page).stderr
+    assert "is not the output folder of a curation" in call("dag", tmp_path, "t0", "--out", page).stderr
     call("curate", source, "--out", out)
     for trace_id, message in (
-        ("t9", "has no trace 't9': it has 't0', 't1', 't2', …"),
+        ("t9", "has no trace 't9': its ids are 't0', 't1', 't2', …"),
         ("t2", "'t2' was not packed"),
-        ("line-4", "'line-4' was rejected when it was read: this is no JSON"),
+        ("line-4", "'line-4' was rejected while reading: this is not valid JSON"),
     ):
         result = call("dag", out, trace_id, "--out", page)
         assert (result.exit_code, message in result.stderr) == (2, True)
@@ -143,7 +143,7 @@ def test_traces_of_our_own_tasks_are_written_and_curated(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("countdown", "--slips", "0.5", "--out", "t.jsonl"), "no search goes wrong"),
+        (("countdown", "--slips", "0.5", "--out", "t.jsonl"), "a countdown search has no slips"),
         (("arithmetic", "--unsolvable", "0.5", "--out", "t.jsonl"), "--unsolvable is for countdown"),
         (("arithmetic", "--count", "1", "--out", "none/t.jsonl"), "cannot be written"),
     ],

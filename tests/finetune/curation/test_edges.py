@@ -10,22 +10,23 @@ import pytest
 
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.curation import (
+    CurationSettings,
     Extractor,
     LLMExtractor,
     Reading,
     Report,
     RuleExtractor,
-    Settings,
     Trace,
     curate,
     from_jsonl,
 )
 from sprint_finetune.curation.answers import stated_answer
 from sprint_finetune.curation.packing import pack
-from sprint_finetune.curation.quality import lines_changed, violations_of
 from sprint_finetune.curation.records import Dag, Extraction, Step
 from sprint_finetune.curation.reformatting import trajectory_text
-from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.curation.rules.rule_extractor import read_steps
+from sprint_finetune.curation.samples import lines_changed
+from sprint_finetune.curation.violations import violations_of
 
 MEGABYTE = 1_000_000
 
@@ -33,7 +34,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture
 def run(tmp_path: Path, verifier):
     def call(source, extractor: Extractor | None = None) -> Report:
-        given = {"extractor": extractor or RuleExtractor(), "settings": Settings(), "verifier": verifier}
+        given = {"extractor": extractor or RuleExtractor(), "settings": CurationSettings(), "verifier": verifier}
         return asyncio.run(curate(source, tmp_path / "out", **given))
 
     return call

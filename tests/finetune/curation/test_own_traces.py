@@ -1,4 +1,4 @@
-"""The traces of our own tasks go through the real pipeline and come out as the trajectories that the trainer writes."""
+"""The traces of the built-in tasks become the trajectories that the trainer writes."""
 
 import asyncio
 import itertools
@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from sprint_finetune.curation import Criteria, RuleExtractor, Sample, Settings, Style, Trace, curate
+from sprint_finetune.curation import Criteria, CurationSettings, RuleExtractor, Sample, Style, Trace, curate
 from sprint_finetune.curation.lines import lines_of
 from sprint_finetune.curation.packing import pack
-from sprint_finetune.curation.quality import lines_changed, violations_of
 from sprint_finetune.curation.reformatting import trajectory_text
-from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.curation.rules.rule_extractor import read_steps
+from sprint_finetune.curation.samples import lines_changed
+from sprint_finetune.curation.violations import violations_of
 from sprint_finetune.nano import arithmetic, multiplication
-from sprint_finetune.nano.problems import PHASES, problems, solved
-from sprint_finetune.nano.samples import encode
-from sprint_finetune.nano.search import LARGEST, openings
+from sprint_finetune.nano.batches import encode
+from sprint_finetune.nano.countdown import PHASES, problems, solution_of
+from sprint_finetune.nano.countdown_search import LARGEST, openings
 from sprint_finetune.nano.tokenizer import build_tokenizer
-from sprint_finetune.nano.traces import Call, Piece, Solved, chain, complete, executors, planner
-from sprint_finetune.training.paths import calls_of, encode_calls
+from sprint_finetune.nano.traces import Solution, chain, complete, executors, planner
+from sprint_finetune.training.calls import Call, Piece, calls_of
+from sprint_finetune.training.encoding import encode_calls
 
 PLAIN = Style(separators=False, basis=False, breaks=False)
 ALL = Criteria(ratio=1, width=0, violations=0)
@@ -31,12 +33,12 @@ COUNT = 12
 MANY = 100
 
 
-def countdown(seed: int) -> list[Solved]:
+def countdown(seed: int) -> list[Solution]:
     """Two problems of each kind: of 3 or 4 numbers, solved in the first stage, in the second, or not at all."""
     kinds: Counter[tuple[int, int, bool]] = Counter()
-    works: list[Solved] = []
+    works: list[Solution] = []
     for task, searched in problems(seed=seed, split="train", unsolvable=0.3):
-        work = solved(task, searched)
+        work = solution_of(task, searched)
         kind = (len(task.numbers), len(searched), work.solved)
         kinds[kind] += 1
         if kinds[kind] <= 2:
@@ -46,7 +48,7 @@ def countdown(seed: int) -> list[Solved]:
     return works
 
 
-def worked_out(module, seed: int) -> list[Solved]:
+def worked_out(module, seed: int) -> list[Solution]:
     """Problems of which the half goes wrong at first and is mended."""
     whole, slipping = (module.problems(seed=seed, split="train", slips=slips) for slips in (0.0, 0.3))
     return [*itertools.islice(whole, COUNT // 2), *itertools.islice(slipping, COUNT // 2)]
@@ -59,15 +61,17 @@ TASKS = {
 }
 
 
-def trace_of(work: Solved, name: str) -> Trace:
+def trace_of(work: Solution, name: str) -> Trace:
     answer = work.answer.removeprefix("\\boxed{").removesuffix("}").strip()
     return Trace(id=name, problem=work.task.prompt, trace=complete(work), answer=answer)
 
 
-def curated(works: list[Solved], folder: Path, verifier, **settings: object) -> dict[str, Sample]:
+def curated(works: list[Solution], folder: Path, verifier, **settings: object) -> dict[str, Sample]:
     """The samples that ``curate`` leaves, by id; ``work-0`` is of the first problem."""
     traces = [trace_of(work, f"work-{number}") for number, work in enumerate(works)]
-    given = Settings.model_validate({"criteria": ALL, "style": PLAIN, "shortest_execution": SHORTEST, **settings})
+    given = CurationSettings.model_validate(
+        {"criteria": ALL, "style": PLAIN, "shortest_execution": SHORTEST, **settings}
+    )
     report = asyncio.run(curate(traces, folder, extractor=RuleExtractor(), settings=given, verifier=verifier))
     assert (report.rejected, report.violations) == ((), 0)
     names = [folder / f"{split}.jsonl" for split in ("train", "eval")]
@@ -75,17 +79,17 @@ def curated(works: list[Solved], folder: Path, verifier, **settings: object) -> 
     return {sample.id: sample for sample in samples}
 
 
-def text_of(work: Solved) -> str:
+def text_of(work: Solution) -> str:
     return "".join(piece.text for piece in planner(work).pieces)
 
 
 @pytest.fixture(scope="module", params=TASKS)
-def works(request: pytest.FixtureRequest) -> list[Solved]:
+def works(request: pytest.FixtureRequest) -> list[Solution]:
     return TASKS[request.param](11)
 
 
 @pytest.fixture
-def samples(works: list[Solved], tmp_path: Path, verifier) -> list[Sample]:
+def samples(works: list[Solution], tmp_path: Path, verifier) -> list[Sample]:
     found = curated(works, tmp_path, verifier)
     return [found[f"work-{number}"] for number in range(len(works))]
 
@@ -100,14 +104,16 @@ def test_the_drawn_problems_are_of_every_kind() -> None:
         assert any(not piece.learned for work in works for piece in chain(work).pieces[2:])
 
 
-def test_the_pipeline_writes_the_trajectory_that_the_trainer_writes(works: list[Solved], samples: list[Sample]) -> None:
+def test_the_pipeline_writes_the_trajectory_that_the_trainer_writes(
+    works: list[Solution], samples: list[Sample]
+) -> None:
     for work, sample in zip(works, samples, strict=True):
         assert sample.text == text_of(work)
         assert sample.shape.violations == ()
 
 
 def test_the_calls_of_a_sample_are_those_of_the_trainer_token_for_token(
-    works: list[Solved], samples: list[Sample]
+    works: list[Solution], samples: list[Sample]
 ) -> None:
     tokenizer = build_tokenizer()
     for work, sample in zip(works, samples, strict=True):
@@ -130,7 +136,7 @@ def test_a_hundred_problems_of_each_task_are_cut_as_they_were_made(name: str) ->
     """Extraction, packing, measures and writing alone, on more problems than go through the files above."""
     kinds = {"arithmetic": arithmetic, "multiplication": multiplication}
     if name == "countdown":
-        drawn = (solved(*problem) for problem in problems(seed=23, split="train", unsolvable=0.2))
+        drawn = (solution_of(*problem) for problem in problems(seed=23, split="train", unsolvable=0.2))
     else:
         drawn = kinds[name].problems(seed=23, split="train", slips=0.2)
     for work in itertools.islice(drawn, MANY):
@@ -153,7 +159,7 @@ def whole(call: Call) -> tuple[str, tuple[Piece, ...]]:
     return call.role, (*call.pieces[: header + 1], Piece(written, True))
 
 
-def test_every_line_survives_and_only_the_signs_of_a_heading_go(works: list[Solved], samples: list[Sample]) -> None:
+def test_every_line_survives_and_only_the_signs_of_a_heading_go(works: list[Solution], samples: list[Sample]) -> None:
     for work, sample in zip(works, samples, strict=True):
         lines = lines_of(complete(work))
         kept = [line.rpartition(">")[2] for line in sample.text.splitlines()]  # tags have no line of their own
@@ -164,7 +170,7 @@ def test_every_line_survives_and_only_the_signs_of_a_heading_go(works: list[Solv
                 assert sample.text.count(f">{asked}</prompt_") == 1
 
 
-def test_the_complete_trace_is_the_chain_and_the_siblings_that_it_left_out(works: list[Solved]) -> None:
+def test_the_complete_trace_is_the_chain_and_the_siblings_that_it_left_out(works: list[Solution]) -> None:
     for work in works:
         text = complete(work)
         for stage in work.stages:
@@ -185,7 +191,7 @@ def test_a_countdown_trace_explores_every_opening_of_the_stages_that_it_enters()
         assert max(numbers) <= LARGEST
 
 
-def test_short_executions_fold_into_plans_and_no_line_is_lost(works: list[Solved], tmp_path: Path, verifier) -> None:
+def test_short_executions_fold_into_plans_and_no_line_is_lost(works: list[Solution], tmp_path: Path, verifier) -> None:
     """With a higher bound, what is too short is told in the plan, under its heading as it stood in the trace."""
     sizes = [len(subtask.text.splitlines()) for work in works for stage in work.stages for subtask in stage.subtasks]
     shortest = min(sizes) + 1
@@ -201,7 +207,7 @@ def test_short_executions_fold_into_plans_and_no_line_is_lost(works: list[Solved
 
 
 def test_the_default_style_adds_separators_what_a_plan_builds_on_and_line_breaks(
-    works: list[Solved], tmp_path: Path, verifier
+    works: list[Solution], tmp_path: Path, verifier
 ) -> None:
     found = curated(works, tmp_path, verifier, style=Style())
     for number, work in enumerate(works):

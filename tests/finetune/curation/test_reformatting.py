@@ -1,4 +1,4 @@
-"""Reformatting: what is written reads back as it was meant, and holds each line of the trace once."""
+"""Reformatting: the text reads back correctly and has each line of the trace once."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +8,9 @@ from sprint_finetune.curation import Trace
 from sprint_finetune.curation.dag import dag_of
 from sprint_finetune.curation.lines import as_ranges, lines_of
 from sprint_finetune.curation.packing import pack
-from sprint_finetune.curation.quality import lines_changed
 from sprint_finetune.curation.records import Dag, Extraction, Packed, Step
 from sprint_finetune.curation.reformatting import Style, basis_of, chain_text, trajectory_text
+from sprint_finetune.curation.samples import lines_changed
 
 WORDS = st.text(st.sampled_from("ab 1=+<>/_.\\{}-*:\té✓"), min_size=1, max_size=20)
 

@@ -5,7 +5,7 @@ import pytest
 from sprint_finetune.curation import Rejection, Sample, Style
 from sprint_finetune.curation.packing import pack, shape_of
 from sprint_finetune.curation.records import Packed, Step, Verdict
-from sprint_finetune.curation.rules.by_rules import read_steps
+from sprint_finetune.curation.rules.rule_extractor import read_steps
 from sprint_finetune.curation.samples import sample_of
 
 

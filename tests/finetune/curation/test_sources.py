@@ -33,10 +33,10 @@ def test_lines_are_read_in_order_and_named(path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "detail"),
     [
-        (b"{not json", "unreadable", "no JSON"),
+        (b"{not json", "unreadable", "not valid JSON"),
         (b'"text"', "unreadable", "a str"),
-        (b"[" * 100_000, "unreadable", "no JSON"),
-        (b"\xff\xfe", "unreadable", "no JSON"),
+        (b"[" * 100_000, "unreadable", "not valid JSON"),
+        (b"\xff\xfe", "unreadable", "not valid JSON"),
         ({**GOOD, "trace": "  \n "}, "empty_trace", "'trace' is empty"),
         ({**GOOD, "trace": "<think>\n---\n</think>\nIt is \\boxed{42}."}, "empty_trace", "no line of reasoning"),
         ({**GOOD, "answer": ""}, "missing_field", "'answer' is empty"),
@@ -79,8 +79,8 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         list(from_jsonl(tmp_path / "none.jsonl"))
 
 
-class Rows(list[dict[str, object]]):
-    """A data set as far as it is read."""
+class RowSource(list[dict[str, object]]):
+    """The part of a data set that the reader uses."""
 
     @property
     def column_names(self) -> list[str] | None:
@@ -88,14 +88,14 @@ class Rows(list[dict[str, object]]):
 
 
 def test_rows_are_read_as_lines_are() -> None:
-    good, bad = from_rows(Rows([GOOD, {**GOOD, "trace": None}]), name="rows")
+    good, bad = from_rows(RowSource([GOOD, {**GOOD, "trace": None}]), name="rows")
     assert good == Trace.model_validate(GOOD)
     assert isinstance(bad, Rejection)
     assert (bad.id, bad.reason) == ("row-2", "missing_field")
 
 
 def test_a_data_set_without_a_column_is_an_error_that_names_those_it_has() -> None:
-    rows = Rows([{"question": "6*7?", "trace": "6*7 = 42", "answer": "42"}])
+    rows = RowSource([{"question": "6*7?", "trace": "6*7 = 42", "answer": "42"}])
     with pytest.raises(ConfigurationError, match="rows has no column 'problem': it has 'answer', 'question', 'trace'"):
         list(from_rows(rows, name="rows"))
 

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from sprint_finetune.nano.problems import problems, split_of
-from sprint_finetune.nano.search import LARGEST, NO_VALUE, explore
+from sprint_finetune.nano.countdown import problems
+from sprint_finetune.nano.countdown_search import LARGEST, NO_VALUE, explore
+from sprint_finetune.nano.splits import split_of
 
 
 @pytest.fixture(scope="module")

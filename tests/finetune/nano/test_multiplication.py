@@ -16,7 +16,7 @@ def drawn():
 
 
 def equations(text):
-    """All `a + b` or `a * b` with what the text says they make; a running total goes on from the one before."""
+    """All `a + b` or `a * b` with what the text says they make; a running total continues the one before."""
     for line in text.splitlines()[:-1]:
         for chain in re.sub(r"check|[a-zA-Z-]+ |:.*", "", line).split(","):
             left, *totals = chain.split("=")
@@ -78,5 +78,5 @@ def test_a_slip_is_not_learned_and_is_mended():
 
 
 def test_a_product_of_too_many_places_has_no_trace():
-    with pytest.raises(ValueError, match="it may have 7 places"):
+    with pytest.raises(ValueError, match="products may have 7 digits"):
         solve(Multiplication(first=1000, second=1000))

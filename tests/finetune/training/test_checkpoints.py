@@ -28,7 +28,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path):
-    with pytest.raises(InvalidCheckpoint, match="holds no tokenizer that can be read"):
+    with pytest.raises(InvalidCheckpoint, match="has no readable tokenizer"):
         load_tokenizer(str(tmp_path))
-    with pytest.raises(InvalidCheckpoint, match="holds no model that can be read"):
+    with pytest.raises(InvalidCheckpoint, match="has no readable model"):
         load_model(str(tmp_path))

@@ -10,8 +10,9 @@ from sprint_agents.manifest import Manifest
 from sprint_finetune.nano import arithmetic
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import planner
-from sprint_finetune.training.corpus import Limits, TrainingSample, flattened, read_samples, tries
-from sprint_finetune.training.paths import calls_of, encode_calls
+from sprint_finetune.training.calls import calls_of
+from sprint_finetune.training.corpus import LengthLimits, TrainingSample, build_tries, flatten_calls, read_samples
+from sprint_finetune.training.encoding import encode_calls
 from sprint_finetune.training.settings import Settings
 
 LINE = {"id": "a", "problem": "1+1?", "text": "1+1?\n<think>\n2\n</think>\n<Final_answer>\n2\n</Final_answer>"}
@@ -50,11 +51,11 @@ def test_samples_come_in_order_and_other_columns_are_left_to_others(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "there is no sample in .*data.jsonl"),
-        (["{"], "data.jsonl:1 is no JSON"),
-        (["[1]"], "data.jsonl:1 is no JSON object"),
+        ([], "data.jsonl has no samples"),
+        (["{"], "data.jsonl:1 is not valid JSON"),
+        (["[1]"], "data.jsonl:1 is not a JSON object"),
         ([LINE, {"id": "b", "question": "?"}], "data.jsonl:2 .*problem: .*text: .*its columns are id, question"),
-        ([LINE, LINE], "data.jsonl:2: the id 'a' was given before"),
+        ([LINE, LINE], "data.jsonl:2: the id 'a' is not unique"),
         ([{**LINE, "text": ""}], "text: .*at least 1"),
     ],
 )
@@ -75,16 +76,16 @@ def test_a_long_line_is_read(tmp_path):
 
 def test_a_text_that_is_no_trajectory_is_named(tokenizer):
     broken = TrainingSample(id="broken", problem="1+1?", text="1+1? 2.")
-    with pytest.raises(ConfigurationError, match="sample 'broken': this is no well-formed trajectory"):
-        tries([broken], tokenizer, settings(), limits=Limits(context=100))
+    with pytest.raises(ConfigurationError, match="sample 'broken': this is not a well-formed trajectory"):
+        build_tries([broken], tokenizer, settings(), limits=LengthLimits(context=100))
 
 
 def test_the_three_ways(tokenizer, samples):
     calls = calls_of(samples[0].text)
     paths = encode_calls(calls, tokenizer)
-    (one,) = flattened(calls, tokenizer, way="causal")
-    every = flattened(calls, tokenizer, way="calls")
-    (trie,) = flattened(calls, tokenizer, way="trie")
+    (one,) = flatten_calls(calls, tokenizer, way="causal")
+    every = flatten_calls(calls, tokenizer, way="calls")
+    (trie,) = flatten_calls(calls, tokenizer, way="trie")
     assert one.is_chain
     assert one.ids.tolist() == paths[0].ids
     assert [trie.ids.tolist() for trie in every] == [path.ids for path in paths]
@@ -95,13 +96,15 @@ def test_the_three_ways(tokenizer, samples):
 
 
 def test_samples_that_are_too_long_are_refused_or_left_out(tokenizer, samples):
-    depths = [tries([sample], tokenizer, settings(), limits=Limits(context=4096))[0].depth for sample in samples]
-    limits = Limits(context=min(depths))
+    depths = [
+        build_tries([sample], tokenizer, settings(), limits=LengthLimits(context=4096))[0].depth for sample in samples
+    ]
+    limits = LengthLimits(context=min(depths))
     with pytest.raises(ConfigurationError, match=rf"of 3 samples are too long: .* over context = {min(depths)}"):
-        tries(samples, tokenizer, settings(), limits=limits)
+        build_tries(samples, tokenizer, settings(), limits=limits)
     with capture_logs() as logs:
-        kept = tries(samples, tokenizer, settings(overlong="skip"), limits=limits)
+        kept = build_tries(samples, tokenizer, settings(overlong="skip"), limits=limits)
     assert len(kept) == depths.count(min(depths))
     assert [(log["event"], log["count"]) for log in logs] == [("samples left out", 3 - len(kept))]
     with pytest.raises(ConfigurationError, match=r"3 of 3 samples are too long: .* over row_tokens = 20"):
-        tries(samples, tokenizer, settings(overlong="skip"), limits=Limits(context=4096, row_tokens=20))
+        build_tries(samples, tokenizer, settings(overlong="skip"), limits=LengthLimits(context=4096, row_tokens=20))

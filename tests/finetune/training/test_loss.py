@@ -19,15 +19,15 @@ from transformers import (
 )
 
 from sprint_finetune.nano import arithmetic, multiplication
-from sprint_finetune.nano.problems import problems, solved
+from sprint_finetune.nano.countdown import problems, solution_of
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import executors, planner
-from sprint_finetune.training.collate import Collator, Rows
-from sprint_finetune.training.corpus import flattened
-from sprint_finetune.training.loss import edge_loss, seen
+from sprint_finetune.training.collation import Collator, PackedRows
+from sprint_finetune.training.corpus import flatten_calls
+from sprint_finetune.training.encoding import encode_calls
+from sprint_finetune.training.loss import attention_arguments, edge_loss
 from sprint_finetune.training.masks import BLOCK
-from sprint_finetune.training.paths import encode_calls
-from sprint_finetune.training.trie import Sample, flatten, pack
+from sprint_finetune.training.trie import TokenPath, flatten, pack
 
 SHAPE = {
     "hidden_size": 32,
@@ -68,7 +68,7 @@ def model(request):
 @st.composite
 def samples(draw):
     tokens = draw(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=10))
-    return Sample([token for token, _ in tokens], [learned for _, learned in tokens])
+    return TokenPath([token for token, _ in tokens], [learned for _, learned in tokens])
 
 
 forests = st.lists(samples(), min_size=1, max_size=5)
@@ -94,7 +94,7 @@ def check_logits(model, paths):
     trie = flatten(paths)
     batch = Collator()([trie])
     with torch.no_grad():
-        together = model(input_ids=batch["input_ids"], **seen(batch, model.config)).logits[0]
+        together = model(input_ids=batch["input_ids"], **attention_arguments(batch, model.config)).logits[0]
         for path in paths:
             alone = model(input_ids=torch.tensor([path.ids])).logits[0]
             before = [index - 1 for index in range(1, len(path.ids)) if path.learned[index]]
@@ -112,7 +112,7 @@ works = st.builds(
     lambda draw, seed: draw(str(seed)),
     st.sampled_from(
         [
-            lambda seed: solved(*next(problems(seed=seed, split="train", counts=(3,)))),
+            lambda seed: solution_of(*next(problems(seed=seed, split="train", counts=(3,)))),
             lambda seed: next(arithmetic.problems(seed=seed, split="train")),
             lambda seed: next(multiplication.problems(seed=seed, split="train")),
         ]
@@ -141,14 +141,14 @@ def test_logits_of_real_trajectories_are_those_of_the_calls(reader, tokenizer, w
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_flex_attention_computes_what_sdpa_does():
     model = make("llama", 600)
-    trunk = Sample([*range(300)], [0] * 300)
-    forest = [trunk, *(Sample([*range(50 * n), *[500 + n] * 90], [0] * (50 * n + 90)) for n in range(1, 6))]
+    trunk = TokenPath([*range(300)], [0] * 300)
+    forest = [trunk, *(TokenPath([*range(50 * n), *[500 + n] * 90], [0] * (50 * n + 90)) for n in range(1, 6))]
     batch = Collator(multiple=BLOCK)([pack([flatten(forest), flatten(forest[:3])])])
     logits = {}
     with torch.no_grad():
         for attention in ("sdpa", "flex_attention"):
             model.set_attn_implementation(attention)
-            arguments = seen(batch, model.config)
+            arguments = attention_arguments(batch, model.config)
             logits[attention] = model(input_ids=batch["input_ids"], **arguments).logits
     assert arguments["attention_mask"].sparsity() > 25
     torch.testing.assert_close(logits["flex_attention"], logits["sdpa"], atol=1e-3, rtol=0)
@@ -156,7 +156,7 @@ def test_flex_attention_computes_what_sdpa_does():
 
 def test_the_comparison_can_fail(model):
     """Under plain causal attention an executor sees its siblings, and the logits differ by more than the tolerance."""
-    paths = [Sample([0, 1, 2, 3], [0, 1, 1, 1]), Sample([0, 3, 2, 1], [0, 1, 1, 1])]
+    paths = [TokenPath([0, 1, 2, 3], [0, 1, 1, 1]), TokenPath([0, 3, 2, 1], [0, 1, 1, 1])]
     trie = flatten(paths)
     with torch.no_grad():
         together = model(input_ids=trie.ids[None]).logits[0]
@@ -165,7 +165,7 @@ def test_the_comparison_can_fail(model):
 
 
 def loss_of_calls(model, paths, *, once):
-    """What the calls cost one by one; with ``once``, a token that was learned before costs nothing."""
+    """The loss of the calls one by one. With ``once``, a token that was learned before adds nothing."""
     total, known = torch.tensor(0.0), set()
     for path in paths:
         logits = model(input_ids=torch.tensor([path.ids])).logits[0]
@@ -190,7 +190,7 @@ def test_the_loss_of_padded_and_packed_rows_is_that_of_the_calls(model, several,
 
 def test_gradients_are_those_of_the_calls():
     model = make("llama", 12)
-    paths = [Sample([5, 6, 7, 8], [0, 0, 1, 1]), Sample([5, 6, 9, 7], [0, 0, 1, 1])]
+    paths = [TokenPath([5, 6, 7, 8], [0, 0, 1, 1]), TokenPath([5, 6, 9, 7], [0, 0, 1, 1])]
 
     def gradients(loss):
         model.zero_grad()
@@ -205,7 +205,7 @@ def test_gradients_are_those_of_the_calls():
 def test_a_row_that_teaches_nothing_has_gradients_of_zero():
     """Several processes take as many batches each: the last may hold nothing but filling."""
     model = make("llama", 12)
-    rows = Rows([flatten([Sample([5, 6], [0, 1])])], multiple=2)
+    rows = PackedRows([flatten([TokenPath([5, 6], [0, 1])])], multiple=2)
     loss = edge_loss(model, Collator()([rows[1]]), config=model.config)
     loss.backward()
     assert loss.item() == 0
@@ -213,13 +213,13 @@ def test_a_row_that_teaches_nothing_has_gradients_of_zero():
 
 
 def test_three_ways_learn_the_same_completions_from_other_contexts(tokenizer):
-    """Per call and in a trie the loss is the same; in one text, executions stand behind their siblings."""
+    """The loss is the same per call and in a trie. In one text, executions come after their siblings."""
     model = make("llama", len(tokenizer))
     work = next(arithmetic.problems(seed=5, split="train"))
     calls = [planner(work), *executors(work)]
 
     def loss(way):
-        rows = flattened(calls, tokenizer, way=way)
+        rows = flatten_calls(calls, tokenizer, way=way)
         with torch.no_grad():
             return edge_loss(model, Collator()(rows), config=model.config), sum(len(row.targets) for row in rows)
 

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.training.trie import Sample, flatten, pack
+from sprint_finetune.training.trie import TokenPath, flatten, pack
 
 
 @st.composite
 def samples(draw):
     """A path over few tokens, so that several of them share their beginnings."""
     tokens = draw(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=9))
-    return Sample([token for token, _ in tokens], [learned for _, learned in tokens])
+    return TokenPath([token for token, _ in tokens], [learned for _, learned in tokens])
 
 
 forests = st.lists(samples(), min_size=1, max_size=6)
@@ -79,22 +79,22 @@ def test_packed_tries_do_not_see_each_other(several):
 
 
 def test_a_chain_is_known_as_one():
-    assert flatten([Sample([1, 2, 3], [0, 1, 1])]).is_chain
-    assert not flatten([Sample([1, 2], [0, 1]), Sample([1, 3], [0, 1])]).is_chain
-    chain = flatten([Sample([1, 2], [0, 1])])
+    assert flatten([TokenPath([1, 2, 3], [0, 1, 1])]).is_chain
+    assert not flatten([TokenPath([1, 2], [0, 1]), TokenPath([1, 3], [0, 1])]).is_chain
+    chain = flatten([TokenPath([1, 2], [0, 1])])
     assert not pack([chain, chain]).is_chain
 
 
 def test_building_takes_time_in_the_tokens_alone():
     """Paths of 20,000 tokens that part at their ends; quadratic work or memory would be felt."""
     trunk = torch.randint(0, 1000, (20_000,)).tolist()
-    paths = [Sample([*trunk, 1000 + index], [0] * 20_000 + [1]) for index in range(50)]
+    paths = [TokenPath([*trunk, 1000 + index], [0] * 20_000 + [1]) for index in range(50)]
     trie = flatten(paths)
     assert len(trie) == 20_050
     assert trie.parents.tolist() == [19_999] * 50
 
 
 def test_nothing_cannot_be_flattened():
-    for paths in ([], [Sample([], [])]):
+    for paths in ([], [TokenPath([], [])]):
         with pytest.raises(ConfigurationError, match="at least one path"):
             flatten(paths)

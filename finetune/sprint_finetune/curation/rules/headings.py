@@ -1,10 +1,10 @@
 """Headings of parallel parts: ``Case 1: …``, ``For x = -4: …``, ``(b) …``, ``Try n = 9.``, ``**Multiples of 6**``.
 
-Two headings belong to one series if they differ only in what they are about: a number, a set, a name, one word.
+Two headings belong to one series if they differ only in their subject: a number, a set, a name, one word.
 
-Parts may have *names*. ``Now A``, ``A:`` or ``Now A = 3 * 7 + 2`` opens the part that ends by saying what A is
-(``so A = 23``, or ``A = 23`` in a line of its own). The first step of a search, what it leaves and for which goal
-(``25 - 7 = 18 left 18 3 for 46``), or that it leads nowhere (``3 - 3 = x``), opens the part behind it.
+Parts may have *names*. ``Now A``, ``A:`` or ``Now A = 3 * 7 + 2`` opens a part that ends by stating A (``so A = 23``,
+or a line that is just ``A = 23``). The first step of a search opens a part too: it states what is left for which goal
+(``25 - 7 = 18 left 18 3 for 46``), or that it leads nowhere (``3 - 3 = x``).
 """
 
 import re
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from .markers import COMPUTES, OPENER
 
 _LONGEST = 8  # words of a heading
-_READ = 400  # characters: what stands behind is no part of a heading, and some patterns read it again and again
+_READ = 400  # characters; headings are shorter, and some patterns scan the whole text repeatedly
 _MARKUP = re.compile(r"^[#\s]*|\*\*|__|^[-*\u2022]\s+(?=\S)")
 _BULLET = re.compile(r"\s*[-*\u2022]\s+(?=\S)(?!\d+\s*[-+*/=])")
 _LETTER = re.compile(r"\s*\(?(?P<label>[a-h]|i{1,3}|iv|vi{0,3})\)\s")
 _NOUNS = "case|subcase|method|approach|option|part|scenario|possibility|pattern|situation|way"
 NAMED = frozenset({"named", "opening"})
-"""Kinds of series whose members have names of their own and are subtasks even alone."""
+"""Kinds of series whose members have names. Even a single member is a subtask."""
 
 METHODS = frozenset({"method", "approach", "option", "way"})
 """Kinds of series whose members lead to the same result."""
@@ -47,7 +47,7 @@ _HEADS = re.compile(r"^[Nn]ow\s+(?=\S)|:$")
 _OPENING = re.compile(r"(?P<label>\d+ [-+*/] \d+) = (?:\d+ left(?: \d+)+ for \d+|x)")
 _COLON = re.compile(r"(?P<head>[^:]{1,60}):(?=\s|$)")
 _TITLE = re.compile(r"\s*(?:#+\s+|\*\*)(?P<head>[^*]{1,60}?)[.:]?(?:\*\*)?\s*$")
-# What a label is: a number, a set, a formula, a name in capitals; or a quoted or bracketed thing.
+# A label is a number, a set, a formula, a name in capitals, or something in brackets.
 _LABEL = re.compile(
     r"\{[^}]*\}|\([^)]*\)|\$[^$]*\$|[-+\u2212|]?\d[\w.+*/^%|-]*|(?<!\w)[A-Z]{2,}(?!\w)|(?<![\w'])[A-HJ-Z](?!\w)"
 )
@@ -100,9 +100,9 @@ _NOT_A_HEADING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What a line opens: ``kind`` and ``words`` say of which series, ``label`` which member.
+    """The part that a line opens: ``kind`` and ``words`` identify the series, ``label`` the member.
 
-    A ``strong`` heading says itself that there are several cases, so that short checks may stand between two of them.
+    A ``strong`` heading by itself shows that there are several cases, so short checks may come between two of them.
     """
 
     kind: str
@@ -112,7 +112,7 @@ class Heading:
 
 
 def heading_of(line: str) -> Heading | None:
-    """Read a line as a heading; None where it is none.
+    """Read a line as a heading, or return None if it is not one.
 
     >>> heading_of("**Case 2: the last digit is 0.**")
     Heading(kind='case', words=(), label='2', strong=True)
@@ -142,7 +142,7 @@ def heading_of(line: str) -> Heading | None:
 
 
 def headings_of(lines: Sequence[str]) -> list[Heading | None]:
-    """Read each line as a heading; a part has a name only if a later line says what the name stands for.
+    """Read each line as a heading. A part has a name only if a later line says what the name is equal to.
 
     >>> [heading and heading.label for heading in headings_of(["Now A = 2 * 3", "so A = 6", "Now B = 6 + 1"])]
     ['A', None, None]
@@ -161,7 +161,9 @@ def headings_of(lines: Sequence[str]) -> list[Heading | None]:
 
 
 def inputs_of(prompt: str) -> str:
-    """Return what the prompt of a part with a name tells others: what it starts from, for its value is yet to come.
+    """Return the inputs in the prompt of a named part.
+
+    Other steps may use these, but not the part's value, which is not known yet.
 
     >>> inputs_of("A = 3 * 4 + 1"), inputs_of("25 - 7")
     (' 3 * 4 + 1', '25 - 7')
@@ -184,7 +186,7 @@ def _titled(head: str, *, strong: bool) -> Heading | None:
 
 
 def restated(heading: str) -> str:
-    """Return what is asked for by the heading of a part that has a name: all but the words and signs of a heading.
+    """Return what the heading of a named part asks for: everything but the words and signs that mark it as a heading.
 
     >>> restated("Now A = 347 * 8 units"), restated("A:")
     ('A = 347 * 8 units', 'A')
@@ -193,7 +195,7 @@ def restated(heading: str) -> str:
 
 
 def shape_of_line(line: str) -> tuple[str, ...]:
-    """Return the words of a line with ``#`` in the place of numbers and names: lines of one pattern are equal in it.
+    """Return the words of a line with ``#`` for numbers and names. Lines with the same pattern have equal shapes.
 
     >>> shape_of_line("So k = 7.") == shape_of_line("So k = 13.")
     True
@@ -202,7 +204,7 @@ def shape_of_line(line: str) -> tuple[str, ...]:
 
 
 def _template(head: str) -> tuple[tuple[str, ...], str]:
-    """Return the words of a heading with ``#`` for what looks like a label, and the labels."""
+    """Return the words of a heading with ``#`` for anything that looks like a label, and the labels."""
     labels: list[str] = [found.group() for found in _LABEL.finditer(head)]
     text = _SIGNS.sub(" ", _LABEL.sub(" # ", head)).casefold()
     words: list[str] = []
@@ -213,7 +215,9 @@ def _template(head: str) -> tuple[tuple[str, ...], str]:
 
 
 def series_keys(heading: Heading) -> list[tuple[str, tuple[str, ...], int]]:
-    """Name the groups that a heading is in: headings of one series have a group in common, by all words or all but one.
+    """Return the keys of the groups that a heading belongs to.
+
+    Headings of one series share a group, either by all words or by all words but one.
 
     >>> len(series_keys(heading_of("Case 2:"))), len(series_keys(heading_of("The minute hand: 6 degrees.")))
     (1, 4)
@@ -236,7 +240,7 @@ def same_series(a: Heading, b: Heading) -> bool:
         return False
     if a.words == b.words:
         return True
-    # Words alone may name the member, if the rest around them is equal: "Both red", "Both blue".
+    # A single differing word may name the member: "Both red", "Both blue".
     if a.kind != "title" or len(a.words) != len(b.words) or len(a.words) < 2:
         return False
     differing = [pair for pair in zip(a.words, b.words, strict=True) if pair[0] != pair[1]]

@@ -1,6 +1,6 @@
-"""The words by which reasoning in English shows its structure; patterns read one line, at its beginning or anywhere.
+"""The words by which English reasoning shows its structure. Patterns match the start of a line, or anywhere in it.
 
-A word that is missing here costs a parallelism. One that should not be in ``ALTERNATIVE`` costs a false independence.
+A missing word costs some parallelism. A wrong word in ``ALTERNATIVE`` makes steps independent that are not.
 """
 
 import re
@@ -25,7 +25,7 @@ OPENER = re.compile(
     r"(?:first(?:ly)?|second(?:ly)?|finally)\b[\s,]*(?=(?:suppose|assume|if|when|try|consider)\b)",
     re.IGNORECASE,
 )
-"""Small words before a heading that say nothing."""
+"""Small words before a heading that carry no meaning."""
 
 ALTERNATIVE = re.compile(
     rf"(?:(?:so|hmm|but|and|ok|okay|now)[\s,]+)?(?:alternatively\b|(?:in )?another (?:way|method|approach)\b|"
@@ -34,7 +34,7 @@ ALTERNATIVE = re.compile(
     rf"(?:let me|let's|let us|i can|i could|i will|i'll)\b.{{0,40}}?{_OTHER_WAY})",
     re.IGNORECASE,
 )
-"""Begins a second way to the same result, which needs nothing of the first."""
+"""Starts a second way to the same result, which needs nothing from the first."""
 
 _SO = r"(?:(?:so|then|now|and|thus|hence|ok|okay),?\s+)?"
 _RESULTS = "ways|methods|approaches|results|values|counts|cases|answers|numbers agree|solutions|parts|options"
@@ -50,13 +50,13 @@ JOIN = _at_start(
     r"(?:there (?:are|is)|i (?:have|found)) no (?:other|more)",
     r"(?:three|four|five|several) times",
 )
-"""Begins a line that brings the results of several parts together."""
+"""Starts a line that combines the results of several parts."""
 
 TOTAL = _at_start(
     rf"{_SO}(?:total|adding|summing|together|finally|"
     r"the (?:sum|total|difference|answer|solutions?|results?|remainders))"
 )
-"""Begins a line that brings results together, maybe only those of its own part."""
+"""Starts a line that combines results, possibly only those of its own part."""
 
 JOIN_ANYWHERE = _anywhere(
     "match(?:es)?",
@@ -75,7 +75,7 @@ JOIN_ANYWHERE = _anywhere(
 )
 
 SETTLED = _at_start(r"(?:ok|okay|nice|great|good|yes|perfect|fine|cool|exactly|right|excellent)(?=\s*[,.!:])")
-"""Begins a line that is content with what there is."""
+"""Starts a line that accepts the result so far."""
 
 TURN = _at_start(
     r"(?:(?:but|ok|okay|so|and|yes|no),?\s+)?(?:wait|hold on|hmm+|actually|therefore|oh|ah|aha)",
@@ -84,19 +84,19 @@ TURN = _at_start(
     r"plug|list them|go over)",
     r"(?:plug|check)(?:ging|ing)? (?:in to|it|this|back|the)",
 )
-"""Begins a line in which the author looks back at what there is."""
+"""Starts a line in which the author looks back at earlier results."""
 
 NEW_THOUGHT = _at_start(
     r"(?:(?:okay|ok|alright|so|now|and|hmm),?\s+)?"
     r"(?:let me|let's|let us|first|next|now|finally|step|method|approach|option|one way)",
 )
-"""Begins a new thought within a plain run of reasoning."""
+"""Starts a new thought within plain reasoning."""
 
 CONCLUSION = _at_start("so", "thus", "therefore", "hence", "then", "the answer")
-"""Begins a line that, right before the boxed answer, sums up everything."""
+"""Starts a line that summarises everything if the boxed answer follows."""
 
 COMPUTES = re.compile(r"[=\u2261\u2264\u2265\u2248]|\d\s+[-+*/:\u00d7\u00b7]\s+\d")
-"""Occurs in a line that computes something."""
+"""Occurs in lines that compute something."""
 
 BACK_REFERENCE = _anywhere(
     "previous(?:ly)?",
@@ -131,7 +131,7 @@ BACK_REFERENCE = _anywhere(
     "recall",
     "remember",
 )
-"""Points at something outside its own step."""
+"""Refers to something outside its own step."""
 
 FEEDBACK = _anywhere(
     "too (?:small|big|large|few|many|low|high|much|little|short|long)",
@@ -141,7 +141,7 @@ FEEDBACK = _anywhere(
     "closer?",
     "lies between",
 )
-"""Says where to try next: the next trial depends on it."""
+"""Says where to try next, so the next trial depends on it."""
 
 INSIGHT = _anywhere(
     "notice",
@@ -163,7 +163,7 @@ INSIGHT = _anywhere(
 
 
 def is_join(line: str) -> bool:
-    """Tell whether a line brings several results together.
+    """Tell whether a line combines several results.
 
     >>> is_join("So in total 33 + 33 = 66."), is_join("So 33.")
     (True, False)
@@ -172,7 +172,7 @@ def is_join(line: str) -> bool:
 
 
 def is_total(line: str) -> bool:
-    """Tell whether a line brings results together, be it those of its own part or of several.
+    """Tell whether a line combines results, of one part or of several parts.
 
     >>> is_total("The sum is 16 + 5 + 1 = 22."), is_join("The sum is 16 + 5 + 1 = 22.")
     (True, False)

@@ -1,8 +1,8 @@
-"""Cut a trace into blocks: runs of plain reasoning, series of parallel parts, and second ways to the same result.
+"""Cut a trace into blocks: plain reasoning, series of parallel parts, and second ways to the same result.
 
-Blocks follow one another: each builds on all before it. Only a *series* has members that may stand side by side, and an
-*alternative* may begin further back. Where a part ends is decided early rather than late: what is cut off at its end
-becomes plain reasoning, which builds on everything.
+Blocks are sequential: each builds on all blocks before it. Only the members of a *series* may run in parallel, and an
+*alternative* may start further back. If in doubt, a part ends early: the lines that are cut off become plain
+reasoning, which builds on everything.
 """
 
 from bisect import bisect_right
@@ -13,16 +13,16 @@ from heapq import merge
 from itertools import islice, pairwise
 from typing import Literal
 
-from .borrowing import History
-from .evidence import Facts, telling
+from .dependencies import History
+from .facts import Facts, telling
 from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
 from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
 
 _LOOKED_AT = 50
-"""Members of a series by which it is told from a list."""
+"""How many members of a series are examined to tell it from a list."""
 
 _REACH = 8
-"""How many times as long as the longest other member the last one may be."""
+"""The last member may be this many times as long as the longest other member."""
 
 Key = tuple[str, tuple[str, ...], int]
 BlockKind = Literal["plain", "series", "alternative"]
@@ -30,9 +30,9 @@ BlockKind = Literal["plain", "series", "alternative"]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive lines, counted from 0: each member a half-open range; plain blocks and alternatives have one.
+    """Consecutive lines, counted from 0. Each member is a half-open range. Only series have several members.
 
-    The members of a ``named`` series are subtasks by name, even one alone.
+    The members of a ``named`` series are subtasks with names, even a single one.
     """
 
     kind: BlockKind
@@ -41,12 +41,12 @@ class Block:
 
     @property
     def stop(self) -> int:
-        """The line behind the block."""
+        """The line after the block."""
         return self.members[-1].stop
 
 
 def blocks_of(lines: Sequence[str]) -> list[Block]:
-    """Cut lines into blocks, which cover them all.
+    """Cut lines into blocks, which together cover all lines.
 
     >>> [block.kind for block in blocks_of(["Two cases.", "Case 1: a.", "One.", "Case 2: b.", "Two.", "In total 3."])]
     ['plain', 'series', 'plain']
@@ -87,7 +87,7 @@ class _Segmenter:
         stop = start + 1
         while stop < len(self._lines) and not self._ends_part(stop):
             stop += 1
-        # A last line that computes nothing may be about the first way, too.
+        # A last line without a calculation may refer to the first way too, so it is not part of the alternative.
         while stop > start + 1 and not COMPUTES.search(self._lines[stop - 1]):
             stop -= 1
         return Block("alternative", (range(start, stop),))
@@ -103,15 +103,15 @@ class _Segmenter:
         return Block("series", tuple(members), named)
 
     def _starts(self, start: int) -> list[int]:
-        """Find the lines that open the members of the series that begins at ``start``; none if none does."""
+        """Return the first lines of the members of the series that starts at ``start``, or an empty list."""
         if self._is_named(start):
             return [*self._members(start)]
-        # A list may be as long as the trace, and each of its lines is asked: a look at the beginning must do.
+        # Every line of a list is tested, and a list may be as long as the trace: look only at its beginning.
         starts = [*islice(self._members(start), _LOOKED_AT)]
         return [] if len(starts) < 2 or self._is_list(starts) else [*self._members(start)]
 
     def _members(self, start: int) -> Iterator[int]:
-        """Find the lines whose headings go on with the one at ``start``."""
+        """Yield the lines whose headings continue the series of the heading at ``start``."""
         first = self._headings[start]
         if first is None:
             return
@@ -123,7 +123,7 @@ class _Segmenter:
             if end < len(ends) and ends[end] < index:
                 return
             heading = self._headings[index]
-            assert heading is not None, "a line without a heading is in no group"
+            assert heading is not None, "every line in a group has a heading"
             new = (heading.label, heading.words) not in seen and same_series(first, heading)
             if new:
                 seen.add((heading.label, heading.words))
@@ -134,17 +134,17 @@ class _Segmenter:
                 end += 1
 
     def _candidates(self, heading: Heading, start: int) -> Iterator[int]:
-        """Return the lines behind ``start`` in the groups of a heading, in order."""
+        """Yield the lines after ``start`` in the groups of a heading, in order."""
         groups = [self._alike[key] for key in series_keys(heading)]
-        behind = (_behind(group, start) for group in groups)
+        later = (_after(group, start) for group in groups)
         last = start
-        for index in merge(*behind):
+        for index in merge(*later):
             if index != last:
                 yield index
             last = index
 
     def _ends_series(self, index: int, *, strong: bool) -> bool:
-        """Tell whether no member can follow; between the members of a strong series the author may look back."""
+        """Tell whether a series must end here. Between the members of a strong series the author may look back."""
         looks_back = self._turns[index] and not strong
         return looks_back or self._alternatives[index] or self._joins[index] or self._leads[index]
 
@@ -153,21 +153,25 @@ class _Segmenter:
         return heading is not None and heading.kind in NAMED
 
     def _next_lead(self, index: int) -> int:
-        """Find the end of a part that has a name: only an announcement or the answer ends it."""
+        """Find the end of a named part: the next announcement or the answer."""
         return next(
             (after for after in range(index + 1, len(self._lines)) if self._leads[after] or self._joins[after]),
             len(self._lines),
         )
 
     def _is_list(self, starts: Sequence[int]) -> bool:
-        """Tell whether most members are single lines: a list, of no use to executors and often part of one thought."""
+        """Tell whether most members are single lines.
+
+        Such a list is of no use to executors, and is often part of one thought.
+        """
         lengths = [b - a for a, b in pairwise(starts)]
         return 2 * sum(length == 1 for length in lengths) >= len(lengths)
 
     def _end_of_last(self, start: int, others: Sequence[range]) -> int:
-        """Find where the last member ends: before anything that looks back, and no later than the others did.
+        """Find where the last member ends: before it looks back, and no later than the other members would.
 
-        If the others end in lines of one pattern, it ends in such a line; if not, it is no longer than they are.
+        If the other members all end in lines of one pattern, it ends at such a line. Otherwise it is at most as long as
+        they are.
         """
         longest = max(len(member) for member in others)
         bound = min(start + _REACH * longest, len(self._lines))
@@ -179,7 +183,24 @@ class _Segmenter:
         return min(limit, start + longest)
 
     def _first_to_look_back(self, start: int, others: Sequence[range], *, bound: int) -> int:
-        """Find the first line of the last member that is about the others, too; ``bound`` if none before is."""
+        """Find the first line of the last member that also concerns the other members, or return ``bound``.
+
+        No heading follows the last member, so only the content shows where it ends. Here the series has the members 0
+        to 1 and 2 onwards::
+
+            0  Multiples of 6: I divide 90 by 6.
+            1  That gives 90/6 = 15 numbers.
+            2  Multiples of 9: I divide 90 by 9.
+            3  That gives 90/9 = 10 numbers.          its own result
+            4  So there are 15 and 10 numbers.        looks back: 15 is the result of the first member
+
+        A line looks back in any of these cases:
+
+        - It uses the result of another member, or two numbers that only other members made. Numbers in the text
+          before the series, or in the member's own earlier lines, do not count.
+        - It states a total in words that no other member uses, such as "The sum is 25".
+        - It starts a new thought, an alternative or a conclusion (``_moves_on``).
+        """
         facts = [Facts.of(self._lines[index] for index in member) for member in others]
         made = telling(set[str]().union(*(fact.made for fact in facts)))
         results = telling({fact.result for fact in facts})
@@ -189,11 +210,11 @@ class _Segmenter:
         for index in range(start + 1, bound):
             line = self._lines[index]
             found = Facts.of([line])
-            # Methods end in the same result; other members have results of their own.
+            # All methods lead to the same result, so ignore the numbers that a method computes again.
             foreign = telling(found.used if methods else found.mentioned - found.computed) & made
             numbers = {value for value in foreign if value[0].isdigit()} - own.mentioned
             numbers = {value for value in numbers if not self._history.knows(value, before=others[0].start)}
-            # A total is the member's own if another member has one in the same words.
+            # "The sum is …" belongs to the member itself if another member has a line with the same opening.
             total = self._totals[index] and _opening(line) not in openings
             if total or len(numbers) > 1 or numbers & results or self._moves_on(index):
                 return index
@@ -201,7 +222,7 @@ class _Segmenter:
         return bound
 
     def _moves_on(self, index: int) -> bool:
-        """Tell whether a line belongs to no part that has begun before."""
+        """Tell whether a line cannot belong to a part that started before it."""
         line = self._lines[index].strip()
         new = NEW_THOUGHT.match(line) is not None or BACK_REFERENCE.search(line) is not None
         return new or self._leads[index] or self._ends_part(index)
@@ -217,10 +238,10 @@ class _Segmenter:
         return Block("plain", (range(start, stop),))
 
     def _opens(self, index: int, *, within: int) -> bool:
-        """Tell whether something new begins at a line of the plain reasoning that began ``within`` the trace."""
+        """Tell whether something new starts at a line of the plain reasoning that started at line ``within``."""
         if self._alternatives[index] or self._starts(index):
             return True
-        # The opening has nothing to bring together or to look back at yet.
+        # The opening of a trace has no results yet that it could combine or look back at.
         looks_back = within > 0 and (self._joins[index] or self._totals[index] or self._turns[index])
         return looks_back or NEW_THOUGHT.match(self._lines[index].strip()) is not None
 
@@ -234,12 +255,12 @@ def _alike(headings: Sequence[Heading | None]) -> Mapping[Key, list[int]]:
     return found
 
 
-def _behind(lines: Sequence[int], start: int) -> Iterator[int]:
+def _after(lines: Sequence[int], start: int) -> Iterator[int]:
     return (lines[place] for place in range(bisect_right(lines, start), len(lines)))
 
 
 def _joins(lines: Sequence[str]) -> list[bool]:
-    """Tell which lines bring several results together: by their words, or because the boxed answer follows."""
+    """Tell which lines combine several results, by their words or because the boxed answer follows."""
     boxed = ["\\boxed" in line for line in lines]
     return [
         is_join(line.strip()) or boxed[index] or (boxed[index + 1 : index + 2] == [True] and _concludes(line))
@@ -248,7 +269,7 @@ def _joins(lines: Sequence[str]) -> list[bool]:
 
 
 def _leads(lines: Sequence[str], headings: Sequence[Heading | None]) -> list[bool]:
-    """Tell which lines announce what comes next and are no members: by a colon, or in the words of an earlier one."""
+    """Tell which lines announce what follows without being members: by a colon, or by repeating a heading's words."""
     leads: list[bool] = []
     seen: set[tuple[str, ...]] = set()
     for line, heading in zip(lines, headings, strict=True):

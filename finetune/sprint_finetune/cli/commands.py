@@ -1,0 +1,178 @@
+"""The commands of ``sprint-finetune``: their options, and a call to the module that runs each one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sprint_agents.cli.commands import Commands, VersionFlag
+from sprint_finetune.nano.splits import Family, Split
+
+from .curate import By, CurateOptions, draw_graph, run_curation
+from .evaluate import EvaluateOptions, run_evaluation
+from .traces import write_traces
+
+app = typer.Typer(
+    name="sprint-finetune",
+    cls=Commands,
+    help="From reasoning traces to models that plan and execute in parallel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of `curate`.")]
+
+
+@app.callback()
+def _configure(  # pyright: ignore[reportUnusedFunction]
+    version: VersionFlag = False,
+) -> None:
+    del version
+
+
+@app.command()
+def curate(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A JSONL file, or the folder or name of a Hugging Face data set.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The output folder; each stage appends to a file in it.")],
+    by: Annotated[By, typer.Option(help="What finds the steps: rules, or a model on a server.")] = "rules",
+    url: Annotated[str | None, typer.Option(help="The address of the model server.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that finds the steps (openai).")] = None,
+    dag_model: Annotated[
+        str | None, typer.Option(help="The model that finds the dependencies, if it is another one.")
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the API key.")
+    ] = "OPENAI_API_KEY",
+    split: Annotated[str, typer.Option(help="The split of the data set.")] = "train",
+    problem: Annotated[str, typer.Option(help="The column with the problem.")] = "problem",
+    trace: Annotated[str, typer.Option(help="The column with the trace.")] = "trace",
+    answer: Annotated[str, typer.Option(help="The column with the right answer.")] = "answer",
+    ratio: Annotated[float, typer.Option(min=1, help="Minimum number of steps per stage.")] = 1.5,
+    max_stages: Annotated[int, typer.Option(min=1, help="Maximum number of stages.")] = 11,
+    width: Annotated[int, typer.Option(min=0, help="Minimum number of executions in the widest stage.")] = 2,
+    max_violations: Annotated[
+        int | None, typer.Option(min=0, help="Maximum number of dependency violations; unlimited by default.")
+    ] = None,
+    shortest: Annotated[
+        int, typer.Option(min=1, help="Fold executions with fewer lines than this into their plan.")
+    ] = 3,
+    eval_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems kept for evaluation.")] = 0.05,
+    separators: Annotated[bool, typer.Option(help="Write a line between the steps of a plan.")] = True,
+    basis: Annotated[bool, typer.Option(help="Write a line that names the executions a later plan builds on.")] = True,
+    breaks: Annotated[bool, typer.Option(help="Write a line break after each tag of a plan.")] = True,
+    concurrency: Annotated[int, typer.Option(min=1, help="Number of traces to process at once.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first lines of the source.")] = None,
+) -> None:
+    """Turn traces into samples. Run the same command again to resume it.
+
+    FOLDER gets train.jsonl and eval.jsonl, their sequential twins in sequential/, report.json and report.html.
+    """
+    run_curation(
+        CurateOptions(
+            source=source,
+            out=out,
+            by=by,
+            url=url,
+            model=model,
+            dag_model=dag_model,
+            api_key_env=api_key_env,
+            split=split,
+            columns=(problem, trace, answer),
+            ratio=ratio,
+            max_stages=max_stages,
+            width=width,
+            max_violations=max_violations,
+            shortest=shortest,
+            eval_share=eval_share,
+            separators=separators,
+            basis=basis,
+            breaks=breaks,
+            concurrency=concurrency,
+            limit=limit,
+        )
+    )
+
+
+@app.command()
+def traces(
+    task: Annotated[Family, typer.Argument(metavar="TASK", help="countdown, arithmetic or multiplication.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="The file to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of traces, each of a different problem.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and of the slips in them.")] = 0,
+    split: Annotated[
+        Split, typer.Option(help="Training problems, or held-out problems, which are never trained on.")
+    ] = "train",
+    slips: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of operations that go wrong at first (not countdown).")
+    ] = 0,
+    unsolvable: Annotated[float, typer.Option(min=0, max=1, help="Share without a solution (countdown).")] = 0,
+) -> None:
+    """Write sequential traces of the built-in tasks, for `curate` to read."""
+    write_traces(task, count=count, seed=seed, split=split, slips=slips, unsolvable=unsolvable, out=out)
+
+
+@app.command()
+def dag(
+    folder: Folder,
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a trace that was packed.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="PAGE.html", help="The page to write.")],
+) -> None:
+    """Draw the dependency graph of one curated trace, kept or not, as an HTML page."""
+    draw_graph(folder, trace_id, out)
+
+
+@app.command()
+def evaluate(
+    cases: Annotated[
+        str,
+        typer.Argument(metavar="CASES", help="countdown, arithmetic, multiplication, or a file: MATH-500, GPQA, …"),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for outcomes, table and plot.")],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The checkpoint to evaluate; sprint-nano by default.")
+    ] = None,
+    twin: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its sequential twin; the model itself by default.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="The policy to compare with the twin; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions of each case.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")] = 0.0,
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of cases.")] = 100,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Number of runs at once; wall times are kept only with 1.")
+    ] = 1,
+) -> None:
+    """Compare several ways to solve the same cases. Run the same command again to resume it."""
+    run_evaluation(
+        EvaluateOptions(
+            cases=cases,
+            model=model,
+            twin=twin,
+            policies=policy or ["interleaved"],
+            seeds=seeds,
+            temperature=temperature,
+            count=count,
+            concurrency=concurrency,
+            out=out,
+        )
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The model, data and settings of a run.")],
+) -> None:
+    """Fine-tune a model on curated samples. Run the same command again to resume from the last checkpoint."""
+    from sprint_finetune.training.finetune import train as fine_tune
+    from sprint_finetune.training.settings import Settings
+
+    typer.echo(fine_tune(Settings.load(recipe)))

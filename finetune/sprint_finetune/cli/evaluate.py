@@ -1,0 +1,117 @@
+"""``sprint-finetune evaluate``."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sprint_agents import Sampling
+from sprint_agents.engines import LocalEngine
+from sprint_agents.nano import nano_path
+from sprint_agents.nano.tasks import Task
+from sprint_finetune.curation.answers import MathVerifier
+from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, held_out, load_cases, summarise
+from sprint_finetune.evaluation.plots import draw
+from sprint_finetune.evaluation.summary import markdown
+from sprint_finetune.nano import arithmetic, countdown, multiplication
+from sprint_finetune.nano.splits import Family
+
+TWIN = "sequential"
+"""The method that all others are compared with: a single chain, on the twin's checkpoint if there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """The options of ``evaluate``. ``twin`` is the checkpoint of the sequential twin, by default the model itself."""
+
+    cases: str
+    model: Path | None
+    twin: Path | None
+    policies: Sequence[str]
+    seeds: int
+    temperature: float
+    count: int
+    concurrency: int
+    out: Path
+
+
+def run_evaluation(options: EvaluateOptions) -> None:
+    """Evaluate, print the table, and write ``table.md``, ``table.json`` and ``plot.svg`` beside the outcomes.
+
+    Raises:
+        ConfigurationError: there are no such cases, model or policy.
+    """
+    cases = _cases(options)
+    with OutcomeFile(options.out / "outcomes.jsonl") as outcomes:
+        asyncio.run(_compare(options, cases, outcomes))
+        rows = summarise(outcomes, twin=TWIN)
+    table = markdown(rows)
+    (options.out / "table.md").write_text(table, encoding="utf-8")
+    _write_json(rows, options.out / "table.json")
+    draw(rows, options.out / "plot.svg", title=f"{options.cases}: {len(cases)} cases, {options.seeds} seeds")
+    Console(soft_wrap=True, highlight=False).print(table, markup=False)
+
+
+def _cases(options: EvaluateOptions) -> list[Case]:
+    if options.cases in get_args(Family):
+        return held_out(_held_out(options.cases), name=options.cases, count=options.count)
+    return load_cases(Path(options.cases), limit=options.count)
+
+
+def _held_out(family: str) -> Iterator[Task]:
+    """Yield the held-out problems of a built-in task, always in the same order."""
+    if family == "countdown":
+        return (task for task, _ in countdown.problems(seed=0, split="held_out", counts=(4,)))
+    drawn = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}[family]
+    return (solved.task for solved in drawn(seed=0, split="held_out"))
+
+
+async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: OutcomeFile) -> None:
+    async with AsyncExitStack() as opened:
+        model = await opened.enter_async_context(LocalEngine(options.model or nano_path()))
+        twin = await opened.enter_async_context(LocalEngine(options.twin)) if options.twin else model
+        sampling = Sampling(temperature=options.temperature)
+        methods = [Method(name=TWIN, engine=twin, policy="sequential", sampling=sampling)]
+        methods += [
+            Method(name=policy, engine=model, policy=policy, sampling=sampling)
+            for policy in options.policies
+            if policy != TWIN
+        ]
+        for method in methods:
+            method.sprint(seed=0)  # raise for an unknown policy before anything runs
+        verifier = await opened.enter_async_context(MathVerifier())
+
+        async def check(case: Case, answer: str) -> bool | None:
+            known = case.check(answer)
+            if known is not None or case.answer is None:
+                return known
+            return await verifier.equal(case.answer, answer)
+
+        bar = opened.enter_context(_bar())
+        task = bar.add_task(
+            "solving", total=len(cases) * options.seeds * len(methods), completed=len(outcomes.outcomes)
+        )
+        await compare(
+            methods,
+            cases,
+            seeds=range(options.seeds),
+            out=outcomes,
+            check=check,
+            on_outcome=lambda _: bar.advance(task),
+            concurrency=options.concurrency,
+        )
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _write_json(rows: Sequence[Row], path: Path) -> None:
+    path.write_text(json.dumps([row.model_dump() for row in rows], indent=2) + "\n", encoding="utf-8")

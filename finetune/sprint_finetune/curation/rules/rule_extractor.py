@@ -1,0 +1,219 @@
+"""Find the steps and dependencies of a natural-language trace with rules, without a model.
+
+The rules are conservative. A step builds on everything before it, unless two conditions hold: the text itself sets it
+apart (a series of cases, trials or parts, or a second way to the same result), and nothing in it refers to a sibling:
+no value that another member made, no words such as "by symmetry", no hint for the next trial. Missing some
+parallelism is acceptable; a false independence is a bug.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sprint_finetune.curation.dag import dag_of, free_steps, nearest
+from sprint_finetune.curation.lines import as_ranges, lines_of
+from sprint_finetune.curation.records import Dag, Extraction, Step, Trace
+
+from .dependencies import History, Makers, Uses
+from .facts import Facts, symbols_of
+from .headings import Heading, heading_of, inputs_of, restated
+from .markers import BACK_REFERENCE, FEEDBACK, INSIGHT
+from .segments import Block, blocks_of
+
+_CAPITAL = re.compile(r"\b[A-Z]\b")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleExtractor:
+    """An ``Extractor`` with rules for English. A step's prompt is its first line, or its heading if it has a name."""
+
+    name: str = "rules-3"
+
+    async def steps(self, trace: Trace) -> Extraction:
+        """Find the steps of a trace with at least one line."""
+        return read_steps(trace)[0]
+
+    async def dag(self, trace: Trace, extraction: Extraction) -> Dag:
+        """Find the dependencies of the steps. ``extraction`` must come from this extractor."""
+        found, dag = read_steps(trace)
+        if found != extraction:
+            raise ValueError(
+                f"the steps of {trace.id!r} come from another extractor: pass those that RuleExtractor.steps returned"
+            )
+        return dag
+
+
+def read_steps(trace: Trace) -> tuple[Extraction, Dag]:
+    r"""Find the steps of a trace and their dependencies. The result depends only on the trace's text.
+
+    >>> text = "Two cases.\nCase 1: n is even.\nThen 5.\nCase 2: n is odd.\nThen 7.\nIn total 12."
+    >>> extraction, dag = read_steps(Trace(id="t", problem="How many n?", trace=text, answer="12"))
+    >>> [step.plan[0].first for step in extraction.steps], dag.parents
+    ([1, 2, 4, 6], ((), (1,), (1,), (2, 3)))
+    """
+    lines = lines_of(trace.trace).chain
+    reading = _Reading(trace.problem, lines)
+    members, parents = reading.graph()
+    free = free_steps(parents)  # an executor is useless for a step that is ordered with respect to all others
+    numbers = range(1, len(members) + 1)
+    steps = tuple(
+        _named_step(number, lines, member)
+        if member in reading.named
+        else _step(number, lines, member, delegated=free[number - 1])
+        for number, member in zip(numbers, members, strict=True)
+    )
+    return Extraction(id=trace.id, steps=steps), dag_of(trace.id, dict(zip(numbers, parents, strict=True)))
+
+
+def _step(number: int, lines: Sequence[str], member: range, *, delegated: bool) -> Step:
+    plan, execution = ([member.start], member[1:]) if delegated else (list(member), range(0))
+    return Step(
+        number=number,
+        plan=as_ranges(index + 1 for index in plan),
+        execution=as_ranges(index + 1 for index in execution),
+        description=lines[member.start].strip()[:80],
+    )
+
+
+def _named_step(number: int, lines: Sequence[str], member: range) -> Step:
+    """Delegate a named part, either by its heading or by the label at the start of its execution."""
+    heading = heading_of(lines[member.start])
+    assert heading is not None, "a named part has a heading"
+    begins = member if heading.kind == "opening" else member[1:]
+    if not begins:
+        return _step(number, lines, member, delegated=False)
+    return Step(
+        number=number,
+        plan=as_ranges(index + 1 for index in member if index not in begins),
+        execution=as_ranges(index + 1 for index in begins),
+        description=lines[member.start].strip()[:80],
+        prompt=_prompt(heading, lines[member.start]),
+        restates=heading.kind == "named",
+    )
+
+
+def _prompt(heading: Heading, line: str) -> str:
+    """Return what the heading of a named part asks for."""
+    return heading.label if heading.kind == "opening" else restated(line)
+
+
+class _Reading:
+    """One trace on its way from blocks to steps. Lines are counted from 0."""
+
+    def __init__(self, problem: str, lines: Sequence[str]) -> None:
+        self._lines = lines
+        self._history = History(problem, lines)
+        self._unknowns = symbols_of(problem)
+        blocks = blocks_of(lines)
+        # The line where each alternative branches off: it builds on the blocks that end at or before that line.
+        self._bases = self._find_bases(blocks) if any(block.kind == "alternative" for block in blocks) else {}
+        self._blocks = self._merged(blocks)
+        self.named = frozenset(member for block in blocks if block.named for member in block.members)
+
+    def graph(self) -> tuple[list[range], list[tuple[int, ...]]]:
+        """Return the lines and the parents of each step. Steps are numbered from 1.
+
+        A step that follows a block builds on all members of that block. For the blocks plain, series of two,
+        alternative and plain, the steps and their parents are::
+
+            block         steps   parents
+            plain         1       none
+            series        2, 3    1 and 1
+            alternative   4       1          if it branches off after the first block
+            plain         5       2, 3, 4    the series, and the alternatives since then
+        """
+        members: list[range] = []
+        parents: list[tuple[int, ...]] = []
+        layers: list[tuple[int, tuple[int, ...]]] = [(0, ())]  # the line after a block, and the block's steps
+        loose: list[int] = []
+        for block in self._blocks:
+            first = len(members) + 1
+            if block.kind == "alternative":
+                base = self._bases[block.members[0].start]
+                parents.append(layers[bisect_right(layers, base, key=lambda layer: layer[0]) - 1][1])
+                loose.append(first)
+            else:
+                needed = (*layers[-1][1], *loose)
+                parents += [(*needed, *(first + sibling for sibling in siblings)) for siblings in self._siblings(block)]
+                layers.append((block.stop, tuple(range(first, first + len(block.members)))))
+                loose = []
+            members += block.members
+        return members, nearest(parents)
+
+    def _siblings(self, block: Block) -> list[list[int]]:
+        """Find the earlier members of a block that each member builds on, by their positions."""
+        start = block.members[0].start
+        headings = Facts()  # the subjects of earlier members, which later ones may read in the plan
+        makers = Makers(unknowns=self._unknowns)
+        places: dict[str, int] = {}  # positions of the named parts
+
+        def knows(value: str) -> bool:
+            known = headings.mentioned if value[0].isdigit() else headings.made
+            return value in known or self._history.knows(value, before=start)
+
+        leading: list[int] = []
+        found: list[list[int]] = []
+        for place, member in enumerate(block.members):
+            text = self._text(member)
+            heading = heading_of(text[0]) if block.named else None
+            if any(BACK_REFERENCE.search(line) for line in text):
+                found.append(list(range(place)))
+            else:
+                # Among named parts, a capital such as "A" refers to a part. Elsewhere it may be the English word.
+                named = {places[name] for line in text for name in _CAPITAL.findall(line) if name in places}
+                found.append(sorted({*leading, *named, *makers.lenders(Uses.of(text), knows=knows)}))
+            if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
+                leading.append(place)
+            makers.add(place, text)
+            if heading:
+                places[heading.label] = place
+                headings.read(inputs_of(_prompt(heading, text[0])))
+            else:
+                headings.read(text[0].partition(":")[0])
+        return found
+
+    def _find_bases(self, blocks: Sequence[Block]) -> dict[int, int]:
+        """Find the line where each alternative branches off, keyed by the alternative's first line.
+
+        Text before the first series prepares it, and is assumed to prepare the alternative as well. An alternative
+        therefore branches off after the first block at the earliest.
+        """
+        found: dict[int, int] = {}
+        makers = Makers(unknowns=self._unknowns)
+        series: int | None = None
+        for place, block in enumerate(blocks):
+            text = [line for member in block.members for line in self._text(member)]
+            if block.kind == "alternative":
+                base = self._base(text, blocks, place, makers)
+                prepared = max(0 if series is None else series - 1, 0)
+                found[block.members[0].start] = blocks[prepared if base is None else base].stop
+            elif block.kind == "series" and series is None:
+                series = place
+            if place:
+                makers.add(place, text)
+        return found
+
+    def _base(self, text: Sequence[str], blocks: Sequence[Block], place: int, makers: Makers) -> int | None:
+        """Find the position of the last block from which an alternative needs something, or None."""
+        if any(BACK_REFERENCE.search(line) for line in text):
+            return place - 1
+
+        def knows(value: str, maker: int) -> bool:
+            return self._history.knows(value, before=blocks[maker].members[0].start)
+
+        return makers.latest(Uses.of(text), before=place, knows=knows)
+
+    def _text(self, member: range) -> Sequence[str]:
+        return self._lines[member.start : member.stop]
+
+    def _merged(self, blocks: Sequence[Block]) -> list[Block]:
+        """Merge consecutive plain blocks into one step, unless an alternative branches off between them."""
+        branchings = {*self._bases.values()}
+        merged: list[Block] = []
+        for block in blocks:
+            joined = block
+            if block.kind == "plain" and merged and merged[-1].kind == "plain" and merged[-1].stop not in branchings:
+                joined = Block("plain", (range(merged.pop().members[0].start, block.stop),))
+            merged.append(joined)
+        return merged

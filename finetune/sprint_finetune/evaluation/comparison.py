@@ -1,0 +1,70 @@
+"""Solve every case with every method, alternating between methods so that a disturbance affects all of them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from sprint_agents import Run
+
+from .cases import Case
+from .methods import Method
+from .outcomes import Outcome, OutcomeFile
+
+Check = Callable[[Case, str], Awaitable[bool | None]]
+"""Decides whether an answer is correct; None if that cannot be decided."""
+
+
+async def by_program(case: Case, answer: str) -> bool | None:
+    """Check an answer with ``Case.check``."""
+    return case.check(answer)
+
+
+async def compare(
+    methods: Sequence[Method],
+    cases: Sequence[Case],
+    *,
+    seeds: Sequence[int],
+    out: OutcomeFile,
+    check: Check = by_program,
+    on_outcome: Callable[[Outcome], object] = lambda _: None,
+    concurrency: int = 1,
+) -> None:
+    """Run each case with each seed and each method, unless ``out`` already has the outcome, and add the outcomes to it.
+
+    With ``concurrency=1``, each run has an idle engine, so wall times are latencies and comparable within a case.
+    Greater concurrency yields the same answers and token counts sooner, but no wall times. A failed run is an outcome
+    with an ``error``.
+    """
+    todo = iter(
+        [
+            (case, seed, method)
+            for case in cases
+            for seed in seeds
+            for method in methods
+            if (method.name, case.id, seed) not in out.outcomes
+        ]
+    )
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(concurrency):
+            workers.create_task(_work(todo, out, check, on_outcome, alone=concurrency == 1))
+
+
+async def _work(
+    todo: Iterator[tuple[Case, int, Method]],
+    out: OutcomeFile,
+    check: Check,
+    on_outcome: Callable[[Outcome], object],
+    *,
+    alone: bool,
+) -> None:
+    for case, seed, method in todo:
+        outcome = await _solve(method, case, seed, check, alone=alone)
+        out.add(outcome)
+        on_outcome(outcome)
+
+
+async def _solve(method: Method, case: Case, seed: int, check: Check, *, alone: bool) -> Outcome:
+    run: Run[str]
+    async with method.sprint(seed=seed).map([case.task], concurrency=1) as runs:
+        (run,) = [run async for run in runs]
+    correct = False if run.error else await check(case, run.answer)
+    return Outcome.of(run, method=method.name, case=case.id, seed=seed, correct=correct, alone=alone)

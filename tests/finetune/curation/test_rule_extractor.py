@@ -1,0 +1,189 @@
+"""The rule extractor: on the hand-written traces, on the tasks' own traces, and on texts that tempt it."""
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from sprint_agents.nano.tasks import recognise
+from sprint_finetune.curation import RuleExtractor, Trace
+from sprint_finetune.curation.dag import unordered_pairs
+from sprint_finetune.curation.extractor import steps_fault
+from sprint_finetune.curation.labelled_traces import Agreement, LabelledTrace, measure_agreement
+from sprint_finetune.curation.lines import lines_of, numbers_in, taken
+from sprint_finetune.curation.packing import pack
+from sprint_finetune.curation.rules.rule_extractor import read_steps
+from sprint_finetune.curation.violations import violations_of
+from sprint_finetune.nano import arithmetic, multiplication
+from sprint_finetune.nano.traces import chain
+
+
+def parallel(trace: Trace) -> set[tuple[str, str]]:
+    """The pairs of lines that are in steps which may run side by side, in the order of the trace."""
+    extraction, dag = read_steps(trace)
+    lines = lines_of(trace.trace).chain
+    held = [taken(lines, numbers_in([*step.plan, *step.execution])) for step in extraction.steps]
+    pairs = unordered_pairs(dag.parents)
+    return {pair for a, b in pairs for pair in itertools.product(held[a - 1], held[b - 1])}
+
+
+def test_there_are_thirty_traces_of_fifteen_to_eighty_lines(labelled: list[LabelledTrace]) -> None:
+    assert len(labelled) >= 30
+    for one in labelled:
+        assert 15 <= len(lines_of(one.trace.trace).chain) <= 80, one.trace.id
+    assert len({one.fields["topic"] for one in labelled}) >= 6
+
+
+def test_what_is_called_independent_is_independent(labelled: list[LabelledTrace]) -> None:
+    found = sum((measure_agreement(one, *read_steps(one.trace)) for one in labelled), Agreement(0, 0, 0, 0))
+    assert found.claimed >= 150
+    assert found.precision >= 0.95
+    # A missing parallelism is fine; finding hardly any would make the precision worthless.
+    assert found.recall >= 0.4
+
+
+def test_steps_cover_each_line_once_and_no_execution_needs_a_sibling(labelled: list[LabelledTrace]) -> None:
+    for one in labelled:
+        extraction, dag = read_steps(one.trace)
+        assert steps_fault(extraction.steps, lines=len(lines_of(one.trace.trace).chain)) is None
+        assert violations_of(one.trace, pack(extraction, dag)) == ()
+
+
+def test_the_protocol_gives_what_the_function_gives(labelled: list[LabelledTrace]) -> None:
+    async def through_protocol(trace: Trace) -> object:
+        extraction = await RuleExtractor().steps(trace)
+        return extraction, await RuleExtractor().dag(trace, extraction)
+
+    assert asyncio.run(through_protocol(labelled[0].trace)) == read_steps(labelled[0].trace)
+
+
+CASES = """We split into cases.
+Case 1: n is even.
+We count by hand.
+There are 504 of them.
+Case 2: n is odd.
+We count by hand.
+{}
+In total we are done."""
+
+
+@pytest.mark.parametrize(
+    ("line", "independent"),
+    [
+        ("There are 17 of them.", True),
+        ("2 * 17 = 34.", True),
+        ("Twice 504 makes 1008.", False),
+        ("By symmetry it's as many.", False),
+        ("As in case 1, there are many.", False),
+        ("The previous count can be used.", False),
+        ("We found them already.", False),
+    ],
+)
+def test_a_case_that_points_at_another_builds_on_it(line: str, independent: bool) -> None:
+    trace = Trace(id="t", problem="How many n?", trace=CASES.format(line), answer="1")
+    assert (("There are 504 of them.", line) in parallel(trace)) is independent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Let me start.\nTry x = 10: it gives 170.\nThat's too small.\nTry x = 12: it gives 228.\nThat's it.",
+        "First compute a = 12.\nThis is easy.\nThen b = 2a = 24.\nThis is easy too.\nFinally c = a + b = 36.",
+        "Case 1: n is even.\nI notice that n may be negative.\nFine.\nCase 2: n is odd.\nSo be it.\nHere we go.",
+        "Set it up.\nThe sum is S = 40.\nIt follows.\nAlternatively, halve S.\nS/2 = 20.\nSo it's 20.",
+    ],
+)
+def test_what_leads_to_what_follows_is_not_independent(text: str) -> None:
+    assert parallel(Trace(id="t", problem="Which number?", trace=text, answer="1")) == set()
+
+
+def test_a_table_for_people_is_one_step() -> None:
+    text = "Look at the sides.\nSide 1: 20.\nSide 2: 12.\nSide 3: 6.\nThe sum is 38."
+    assert parallel(Trace(id="t", problem="How many?", trace=text, answer="38")) == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "\\boxed{1}",
+        "Alternatively, do nothing.",
+        "Case 1:",
+        "Case 1:\nCase 1:\nCase 2:",
+        "a\n" * 400,
+        ":\n-\n*\n#",
+    ],
+)
+def test_odd_texts_are_covered(text: str) -> None:
+    trace = Trace(id="t", problem="?", trace=text, answer="1")
+    extraction, dag = read_steps(trace)
+    assert steps_fault(extraction.steps, lines=len(lines_of(text).chain)) is None
+    assert len(dag.parents) == len(extraction.steps)
+
+
+@pytest.mark.parametrize("slips", [0.0, 0.5])
+def test_the_subtasks_of_our_own_tasks_are_found(slips: float) -> None:
+    """Arithmetic and multiplication: extraction and packing find the stages that the generator worked in."""
+    tasks = [
+        ("Compute [(12 + 7) * 2 - 5] * (9 - 4).", arithmetic.solve),
+        ("Compute (3 + 2) * (9 - 4) + (8 - 6).", arithmetic.solve),
+        ("Multiply 347 by 28.", multiplication.solve),
+        ("Multiply 4728 by 39.", multiplication.solve),
+    ]
+    for (problem, solve), seed in itertools.product(tasks, range(3)):
+        solved = solve(recognise(problem), slips=slips, rng=random.Random(seed))  # type: ignore[operator]
+        text = "".join(piece.text for piece in chain(solved).pieces[2:]).partition("</think>")[0]
+        extraction, dag = read_steps(Trace(id="t", problem=problem, trace=text, answer="1"))
+        packed = pack(extraction, dag, shortest=1)
+        executions = [sum(bool(packed.steps[step - 1].execution) for step in stage) for stage in packed.stages]
+        assert [count for count in executions if count] == [len(stage.subtasks) for stage in solved.stages], text
+
+
+PARTS = """Two values are needed:
+Now A = 3 * 4 + 1
+3 * 4 + 1 : 3 * 4 = 12
+12 + 1 : 12 + 1 = 13
+so A = 13
+Now B = {}
+I work it out.
+It takes a while.
+so B = 40
+Add them:
+Now C = 13 + 40
+This is the last.
+13 + 40 = 53
+so C = 53"""
+
+
+@pytest.mark.parametrize(
+    ("formula", "stages"),
+    [
+        ("5 * 8", [2, 1]),
+        ("13 + 27", [1, 1, 1]),  # 13 is what A came to
+        ("A + 27", [1, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("problem", ["How many?", "Multiply 5 by 8."])
+def test_parts_with_names_run_side_by_side_unless_one_needs_another(
+    problem: str, formula: str, stages: list[int]
+) -> None:
+    trace = Trace(id="t", problem=problem, trace=PARTS.format(formula), answer="53")
+    extraction, dag = read_steps(trace)
+    packed = pack(extraction, dag)
+    assert [sum(packed.steps[step - 1].restates for step in stage) for stage in packed.stages] == stages
+    assert violations_of(trace, packed) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Now A = 12.\nThat is easy.\nNow B = 3.\nThat is easy.\nso A = 12\nso B = 3",
+        "Now A = 3 * 4 = 12\nFine.\nso A = 12",
+        "Now A = 3 * 4\nFine.\nNow B = 2 * 9\nFine.\nSo it's 12 and 18.",
+        "48 - 12 = 36 left over.\nFine.\n36 - 12 = 24 left over.\nFine.\nSo 24.",
+    ],
+)
+def test_what_only_looks_like_a_name_is_no_part(text: str) -> None:
+    extraction, _ = read_steps(Trace(id="t", problem="How many?", trace=text, answer="1"))
+    assert all(step.prompt is None for step in extraction.steps)
