@@ -26,9 +26,9 @@ from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import ChatTurns, Speaker
 from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
 
-from .reader import JsonReader
+from .plans import JsonPlanReader
+from .results import read_turn
 from .schema import answer_schema, execution_schema, plan_schema
-from .turn import read_turn
 from .values import without_marks, write
 from .words import JsonWords, fill, load_words
 
@@ -173,10 +173,10 @@ class JsonDialect:
         note = closing + self._said(fill(turns.invalid_answer, stage=stage, error=reason))
         return note + self._ready() if self.turns.alternate else note
 
-    def read_plan(self, stage: int, form: Form) -> JsonReader:
+    def read_plan(self, stage: int, form: Form) -> JsonPlanReader:
         """Read JSON, and whatever precedes it."""
         typed = self._planner.schema is not None
-        return JsonReader(self.words.keys, stage=stage, form=form, marks=self._stops, typed=typed)
+        return JsonPlanReader(self.words.keys, stage=stage, form=form, marks=self._stops, typed=typed)
 
     def read_turn(self, stage: int, number: int, written: str) -> Turn:
         """Read a result, or tool calls."""

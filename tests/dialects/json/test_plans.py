@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sprint_agents.dialects.base import Form
 from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.json.reader import JsonReader
+from sprint_agents.dialects.json.plans import JsonPlanReader
 from sprint_agents.dialects.json.words import load_words
 from tests.dialects.texts import chunked
 
@@ -19,13 +20,13 @@ PLAN = '{"thoughts": "Sums first.", "subtasks": [{"prompt": "Try sums."}, {"prom
 
 def read(
     text: Sequence[str] | str, *, stage: int = 1, form: Form = "plan", typed: bool = False
-) -> tuple[JsonReader, list[PromptClosed]]:
-    reader = JsonReader(load_words().keys, stage=stage, form=form, marks=("<|end|>",), typed=typed)
+) -> tuple[JsonPlanReader, list[PromptClosed]]:
+    reader = JsonPlanReader(load_words().keys, stage=stage, form=form, marks=("<|end|>",), typed=typed)
     items = [item for chunk in ([text] if isinstance(text, str) else text) for item in reader.feed(chunk)]
     return reader, items + reader.close()
 
 
-def kinds(reader: JsonReader) -> list[str]:
+def kinds(reader: JsonPlanReader) -> list[str]:
     return [diagnostic.kind for diagnostic in reader.diagnostics]
 
 
@@ -46,7 +47,7 @@ def test_a_plan() -> None:
 
 
 def test_a_subtask_starts_when_its_object_closes() -> None:
-    reader = JsonReader(load_words().keys, stage=1)
+    reader = JsonPlanReader(load_words().keys, stage=1)
     end = PLAN.index("}") + 1
     assert reader.feed(PLAN[: end - 1]) == []
     assert reader.feed(PLAN[end - 1]) == [PromptClosed(1, "Try sums.", end)]
@@ -301,3 +302,36 @@ def test_a_policys_plan_is_read_back(texts: list[str], thoughts: str, data: st.D
     start = len(dialect.write_opening(1, "plan"))
     ends = [item.end for item in items]
     assert ends == [len("".join(pieces[:count])) - start for count in range(1, len(texts) + 1)]
+
+
+def test_a_broken_subtask_keeps_its_prompt() -> None:
+    _, items = read('{"subtasks": [{"prompt": "Say "yes"", "after": []}, {prompt: 25+7*3}]}')
+    assert [prompt for _, prompt, _ in prompts(items)] == ['Say "yes"', "25+7*3"]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "x", "{", "[", '"', "'", "\\", "/", "#", '{"a":', '{"prompt": "a"}, ', "{'prompt': 'a'}", '"a" ', "<think>",
+        "</think>", "<|e", '{"answer": 1} ', '{"subtasks": [{"prompt": "', "{a:", '", "',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("start", ["", '{"subtasks": [', '{"subtasks": [{"prompt": "', '{"answer": ['])
+def test_work_is_linear(start: str, unit: str) -> None:
+    assert calls(start + unit * 800) <= 6 * calls(start + unit * 200)
+
+
+def calls(text: str) -> int:
+    """Count the functions, Python's and C's, that are called to read ``text`` in chunks of 5 characters."""
+    count = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        read([text[start : start + 5] for start in range(0, len(text), 5)])
+    finally:
+        sys.setprofile(None)
+    return count

@@ -5,23 +5,23 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sprint_agents.dialects.json.parser import DEPTH
-from sprint_agents.dialects.json.stream import JsonStream
-from sprint_agents.dialects.json.values import Node, write
+from sprint_agents.dialects.json.completion import JsonCompletion
+from sprint_agents.dialects.json.scanner import DEPTH, Value
+from sprint_agents.dialects.json.values import write
 from tests.dialects.texts import chunked
 
 from .json_texts import loose_texts, objects, written_objects
 
 
-def read(chunks: Sequence[str] | str, *, marks: Sequence[str] = ("<|end|>",)) -> tuple[JsonStream, list[Node]]:
-    stream = JsonStream(marks, arrays=True)
+def read(chunks: Sequence[str] | str, *, marks: Sequence[str] = ("<|end|>",)) -> tuple[JsonCompletion, list[Value]]:
+    stream = JsonCompletion(marks, arrays=True)
     nodes = [node for chunk in chunks for node in stream.feed(chunk)]
     return stream, nodes + stream.close()
 
 
 def value(text: str) -> object:
-    _, nodes = read([text])
-    return nodes[-1].value
+    stream, nodes = read([text])
+    return stream.read(nodes[-1])
 
 
 def cut(text: str, places: Sequence[int]) -> list[str]:
@@ -38,11 +38,11 @@ def same(left: object, right: object) -> bool:
 def test_strict_json_is_read_as_it_is(written: tuple[dict[str, object], str], places: list[int]) -> None:
     expected, text = written
     assume("\\b" not in text and "\\f" not in text)  # before a letter, they begin a LaTeX command
-    _, nodes = read(cut(text, places))
+    stream, nodes = read(cut(text, places))
     root = nodes[-1]
-    assert same(root.value, expected)
-    assert (root.path, root.start, root.end, root.exact) == ((), 0, len(text), True)
-    assert root.json(text) == text
+    assert same(stream.read(root), expected)
+    assert (root.path, root.start, root.end) == ((), 0, len(text))
+    assert stream.read_json(root) == text
 
 
 @given(objects)
@@ -70,12 +70,10 @@ def test_what_is_found_does_not_depend_on_the_chunks(chunks: list[str]) -> None:
 @given(st.text() | loose_texts)
 def test_every_value_is_where_it_says_and_can_be_written(text: str) -> None:
     stream, nodes = read([text])
-    assert stream.text == text
+    assert stream.slice(0, len(text)) == text
     for node in nodes:
         assert 0 <= node.root <= node.start <= node.end <= len(text)
-        strict = json.loads(node.json(text))
-        if not node.exact:
-            assert same(strict, node.value)
+        assert same(json.loads(stream.read_json(node)), stream.read(node))
 
 
 @pytest.mark.parametrize(
@@ -98,22 +96,25 @@ def test_every_value_is_where_it_says_and_can_be_written(text: str) -> None:
         ('[{"a": 1]', [{"a": 1}]),
         ('{"a": {"b": 1}}}', {"a": {"b": 1}}),
         ('{"a" 1, "b": 2, : 3}', None),
-        ('{"x": 0, "a" 1, "b": 2}', {"x": 0, "b": 2}),
+        # Two keys in a row look like a string with quotes that are not escaped, which json-repair reads as one key.
+        ('{"x": 0, "a" 1, "b": 2}', {"x": 0, 'a" 1, "b': 2}),
+        ('{"a": "say "hi" to [x], he said"}', {"a": 'say "hi" to [x], he said'}),
+        ('{"a": ["x" "y"]}', {"a": ["x", "y"]}),
         ('{"a": 1, {"b": 2}}', {"a": 1, "": {"b": 2}}),
         ('{"a":\u00a01}', {"a": 1}),
         ('{"a": [1,, 2]}', {"a": [1, 2]}),
     ],
 )
 def test_json_as_models_write_it(text: str, expected: object) -> None:
-    _, nodes = read([text])
+    stream, nodes = read([text])
     if expected is None:
         assert not any(node.path == () for node in nodes)
         return
     assert nodes[-1].path == ()
-    assert same(nodes[-1].value, expected)
+    assert same(stream.read(nodes[-1]), expected)
     if nodes[-1].end == len(text):
-        assert not nodes[-1].exact
-        assert same(json.loads(nodes[-1].json(text)), expected)
+        assert stream.read_json(nodes[-1]) != text
+        assert same(json.loads(stream.read_json(nodes[-1])), expected)
 
 
 @pytest.mark.parametrize("text", ["{1, 2}", "{}", "{{x}}", "a set {b", '["a"]', "[1]", "{:}", '{"a", "b"}', "{", "[["])
@@ -124,12 +125,12 @@ def test_a_brace_in_a_text_is_no_json(text: str) -> None:
 
 
 def test_a_value_comes_with_its_last_character() -> None:
-    stream = JsonStream()
+    stream = JsonCompletion()
     assert stream.feed('{"a": "b\\ud83d') == []
     assert stream.feed("\\ude0") == []
     assert stream.feed("0") == []
     (node,) = stream.feed('"')
-    assert (node.path, node.value) == (("a",), "b😀")
+    assert (node.path, stream.read(node)) == (("a",), "b😀")
     (root,) = stream.feed("}")
     assert root.path == ()
 
@@ -137,7 +138,7 @@ def test_a_value_comes_with_its_last_character() -> None:
 def test_json_stands_behind_thoughts_between_words_and_in_a_fence() -> None:
     text = 'I think: {so}\n</think>\nHere {it} is:\n```json\n{"a": 1}\n```\nDone.<|end|>\n{"b": 2}'
     stream, nodes = read([text])
-    assert [node.value for node in nodes if node.path == ()] == [{"a": 1}]
+    assert [stream.read(node) for node in nodes if node.path == ()] == [{"a": 1}]
     assert stream.thoughts == "I think: {so}\n"
     assert stream.words().split() == ["Here", "{it}", "is:", "Done."]
     assert stream.ended
@@ -146,15 +147,15 @@ def test_json_stands_behind_thoughts_between_words_and_in_a_fence() -> None:
 
 def test_thoughts_are_no_json() -> None:
     stream, nodes = read(['<think>{"a": 1}</think>{"a": 2}'])
-    assert [node.value for node in nodes if node.path == ()] == [{"a": 2}]
+    assert [stream.read(node) for node in nodes if node.path == ()] == [{"a": 2}]
     assert stream.thoughts == '{"a": 1}'
     stream, nodes = read(['<think>{"a": 1}'])
     assert (nodes, stream.thoughts) == ([], '{"a": 1}')
 
 
 def test_the_end_mark_ends_what_is_open() -> None:
-    _, nodes = read(['{"a": [{"b": "c<|end|>'])
-    assert [(node.path, node.value, node.rest) for node in nodes] == [
+    stream, nodes = read(['{"a": [{"b": "c<|end|>'])
+    assert [(node.path, stream.read(node), node.rest) for node in nodes] == [
         (("a", 0, "b"), "c", '"'),
         (("a", 0), {"b": "c"}, '"}'),
         (("a",), [{"b": "c"}], '"}]'),
@@ -165,12 +166,12 @@ def test_the_end_mark_ends_what_is_open() -> None:
 def test_the_token_limit_ends_nothing() -> None:
     stream, nodes = read(['{"a": 1, "b": ["c'])
     assert [node.path for node in nodes] == [("a",)]
-    assert (stream.begun, stream.path, stream.cut and stream.cut.text) == (0, ("b", 0), "c")
+    assert (stream.begun, stream.path, stream.cut and stream.slice(stream.cut.start, stream.end)) == (0, ("b", 0), "c")
 
 
 def test_depth_is_bounded() -> None:
     stream, nodes = read(['{"a":' * 10_000 + "1" + "}" * 10_000])
-    assert len(stream.text) == 60_001
+    assert stream.length == 60_001
     assert all(len(node.path) <= DEPTH for node in nodes)
 
 

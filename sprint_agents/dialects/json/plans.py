@@ -1,0 +1,308 @@
+"""Read a planner's completion in JSON while it streams in: subtasks as they close, then the plan or the answer.
+
+Invariants:
+
+- The reader never raises on what a model wrote; a fault is a diagnostic beside the best reading of it.
+- What it returns does not depend on how the text was cut into chunks. A subtask comes out with the chunk that holds its
+  last character, which is when its ``after`` is known.
+- A chunk costs time in proportion to its own length.
+
+Odd texts are read as follows. A subtask's number is its position in the plan; empty subtasks are counted but not
+dispatched. ``after`` names earlier subtasks; anything else in it is ignored. A plan that also answers is a plan, since
+its subtasks have started. Text after the plan or the answer is ignored. Whatever the token limit cuts off is not
+dispatched.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from sprint_agents.dialects.answers import answer_value
+from sprint_agents.dialects.base import Form
+from sprint_agents.dialects.completions import PromptClosed
+from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
+from sprint_agents.dialects.tags.marks import without_marks
+from sprint_agents.dialects.tags.reader import excerpt
+
+from .completion import JsonCompletion
+from .scanner import Value
+from .values import read_string, write
+from .words import JsonKeys, normal, pick
+
+_LAST_NUMBER = re.compile(r"([0-9]{1,9})\W*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """A part of a completion that is not content: keys, brackets, quotes, the end mark."""
+
+    start: int
+    end: int
+
+
+class JsonPlanReader:
+    r"""Read one stage: the planner's turn from its beginning to its end.
+
+    Args:
+        keys: the names of keys.
+        stage: the number of the plan in the context.
+        form: what the planner was asked for.
+        marks: texts that end its turn.
+        typed: its answer has a type other than ``str``.
+
+    >>> from sprint_agents.dialects.json.words import load_words
+    >>> reader = JsonPlanReader(load_words().keys, stage=1)
+    >>> reader.feed('{"subtasks": [{"prompt": "Add 1 and 2."}, {"prompt": "Double it.", "after": [1]')
+    [PromptClosed(number=1, prompt='Add 1 and 2.', end=40, rest='', after=())]
+    >>> reader.feed('}]}')
+    [PromptClosed(number=2, prompt='Double it.', end=80, rest='', after=(1,))]
+    """
+
+    def __init__(
+        self, keys: JsonKeys, *, stage: int, form: Form = "plan", marks: Iterable[str] = (), typed: bool = False
+    ) -> None:
+        self._keys = keys
+        # A planner that must answer and writes a result means its answer; one that may plan may be an executor as well.
+        self._answer_keys = keys.answer if form == "plan" else (*keys.answer, *keys.result)
+        self._form = form
+        self._typed = typed
+        self._completion = JsonCompletion(tuple(marks), arrays=form == "plan")
+        self._subtasks: list[PromptClosed] = []
+        self._count = 0
+        self._names: dict[str, int] = {}
+        self._plans = False
+        self._prompt: Value | None = None
+        self._answer: Value | None = None
+        self._answer_start: int | None = None
+        self._answer_text: str | None = None
+        self._unkeyed: Value | None = None
+        self._over = False
+        self._marked = 0
+        self._plan_span: tuple[int, int] | None = None
+        self._closed = False
+        self.stage = stage
+        self.prompts: dict[int, PromptClosed] = {}
+        """The dispatched subtasks by number, in the order of the plan."""
+        self.chain: str | None = None
+        """The thoughts before the plan or the answer; of a chain, everything before the answer."""
+        self.diagnostics: list[Diagnostic] = []
+        self.spans: list[Markup] = []
+        """Everything that is not content, in order."""
+
+    @property
+    def plan(self) -> str | None:
+        """The JSON of the plan so far; None before it begins."""
+        completion = self._completion
+        if self._plan_span is not None:
+            return completion.slice(*self._plan_span)
+        begun = completion.begun
+        return completion.slice(begun, completion.length) if begun is not None and self._plans else None
+
+    @property
+    def answer(self) -> str | None:
+        """The final answer: JSON if it is ``typed``, otherwise a text; see ``answer_value``."""
+        return self._answer_text if self._typed or self._answer_text is None else answer_value(self._answer_text)
+
+    def feed(self, text: str) -> list[PromptClosed]:
+        """Read the next chunk; return the subtasks that it completed, in the order of the text."""
+        return self._read(self._completion.feed(text))
+
+    def close(self) -> list[PromptClosed]:
+        """End the completion; return the subtasks that only its end completes. Closing again returns nothing."""
+        if self._closed:
+            return []
+        self._closed = True
+        completion = self._completion
+        subtasks = self._read(completion.close())
+        words = without_marks(completion.words())
+        if not self._over:
+            self._cut_off(words)
+        if words and self._form == "plan":
+            self._report("text_outside", f"{len(words)} characters outside of JSON are ignored: {excerpt(words)}", 0)
+        self.chain = completion.thoughts
+        if self._form == "chain":
+            self.chain = completion.slice(0, completion.end if self._answer_start is None else self._answer_start)
+        if completion.ended:
+            self.spans.append(Markup(completion.end, completion.length))
+        return subtasks
+
+    def _read(self, values: Iterable[Value]) -> list[PromptClosed]:
+        for value in values:
+            # A chain may name answers on its way: the last one counts.
+            if not self._over or self._form == "chain":
+                self._meet(value)
+        subtasks, self._subtasks = self._subtasks, []
+        return subtasks
+
+    def _meet(self, value: Value) -> None:
+        """Interpret a value by its path."""
+        keys = self._keys
+        match value.path:
+            case ():
+                self._end_root(value)
+            case (str(key),) if normal(key) in keys.thoughts and self._first(value) in "\"'":
+                self._content(value)
+            case (str(key),) if normal(key) in self._answer_keys and self._completion.read(value) is not None:
+                self._answer = value
+                self._content(value)
+            case (str(key),) if normal(key) in self._answer_keys:
+                self._answer = self._answer or value
+            case (*outer, int()) if self._form == "plan" and self._is_plan(outer):
+                self._subtask(value)
+            case (*outer, int(), str(key)) if normal(key) in keys.prompt and self._is_plan(outer):
+                self._prompt = value
+                self._content(value)
+            case (*outer, str(key)) if self._form == "plan" and self._is_plan([*outer, key]):
+                self._plans = self._plans or self._first(value) == "["
+            case _:
+                pass
+
+    def _first(self, value: Value) -> str:
+        return self._completion.slice(value.start, value.start + 1)
+
+    def _is_plan(self, path: Iterable[str | int]) -> bool:
+        """Whether an array at ``path`` lists subtasks, as an array at the root does."""
+        return all(isinstance(key, str) and normal(key) in self._keys.subtasks for key in path)
+
+    def _content(self, value: Value) -> None:
+        start, end = self._completion.content(value)
+        self._mark(value.root, start)
+        self._marked = max(self._marked, end)
+
+    def _mark(self, root: int, end: int) -> None:
+        """Note that everything from ``root`` to ``end`` that is not content is markup."""
+        start = max(self._marked, root)
+        if end > start:
+            self.spans.append(Markup(start, end))
+            self._marked = end
+
+    def _subtask(self, value: Value) -> None:
+        """Dispatch a subtask, unless its prompt is empty."""
+        self._plans = True
+        self._count += 1
+        number = self._count
+        written = self._completion.read(value)
+        prompt, self._prompt = self._prompt_of(written), None
+        if not prompt.strip():
+            message = f"subtask {self.stage}.{number} has no prompt; it is not dispatched"
+            self._report("empty_prompt", message, value.start, number)
+            return
+        if isinstance(written, str):
+            self._content(value)
+        self._mark(value.root, value.end)
+        after = self._after(pick(written, self._keys.after), value, number)
+        if (name := pick(written, self._keys.name)) is not None:
+            self._names.setdefault(_reference(name), number)
+        subtask = PromptClosed(number, prompt, value.end, value.rest, after)
+        self.prompts[number] = subtask
+        self._subtasks.append(subtask)
+
+    def _prompt_of(self, written: JsonValue) -> str:
+        if isinstance(written, dict):
+            texts = [
+                item for key, item in written.items() if isinstance(item, str) and normal(key) not in self._keys.name
+            ]
+            alone = texts[0] if len(texts) == 1 else None
+            found = pick(written, self._keys.prompt)
+            if found is None and self._prompt is not None:  # the repair of a broken object has lost its prompt
+                found = self._completion.read(self._prompt)
+            written = alone if found is None else found
+        if written is None or isinstance(written, str):
+            return written or ""
+        return write(written)
+
+    def _after(self, names: JsonValue, value: Value, number: int) -> tuple[int, ...]:
+        """Find the numbers of the subtasks to wait for."""
+        numbers: list[int] = []
+        for name in names if isinstance(names, list) else [] if names is None else [names]:
+            reference = _reference(name)
+            earlier = self._names.get(reference)
+            if earlier is None and (match := _LAST_NUMBER.search(reference)):
+                earlier = int(match[1])
+            if earlier in self.prompts:
+                numbers.append(earlier)
+            else:
+                message = f"subtask {self.stage}.{number} does not wait for {excerpt(reference)}: no earlier subtask"
+                self._report("odd_dependency", message, value.start, number)
+        return tuple(dict.fromkeys(numbers))
+
+    def _end_root(self, value: Value) -> None:
+        """Decide whether a whole value is a plan, an answer, or neither."""
+        self._mark(value.root, value.end)
+        answer, self._answer = self._answer, None
+        answers = answer is not None and self._completion.read(answer) is not None
+        if self._plans and (self.prompts or not answers):
+            if answers:
+                self._report("answer_in_plan", f"plan {self.stage} also answers; it is taken as a plan", value.start)
+            self._plan_span = (value.start, value.end)
+        elif answer is not None:
+            self._answer_text = self._text_of(answer)
+            self._answer_start = value.start
+            if not self._answer_text:
+                self._report("empty_answer", "the answer is empty", answer.start)
+        else:
+            self._unkeyed = value
+            return
+        self._over = True
+        if self._completion.read_json(value) != self._completion.slice(value.start, value.end):
+            self._report("malformed_json", "this is not strict JSON; it was read as it is probably meant", value.start)
+
+    def _text_of(self, answer: Value) -> str:
+        """Return an answer in the form that the planner's type is read from."""
+        value = self._completion.read(answer)
+        if self._typed or not (value is None or isinstance(value, str)):
+            return self._completion.read_json(answer)
+        return (value or "").strip()
+
+    def _cut_off(self, words: str) -> None:
+        """Make the best of a completion in which neither a plan nor an answer ended."""
+        completion = self._completion
+        if completion.begun is not None:
+            self._cut_off_json(completion.begun)
+        elif self._form != "answer":
+            return
+        elif self._unkeyed is not None:
+            self._answer_text = completion.read_json(self._unkeyed)
+            self._report("malformed_json", "the answer has no key; all of the JSON is taken", self._unkeyed.start)
+        elif words:
+            self._answer_text = words
+            self._report("malformed_json", "the answer is not JSON; all of the text is taken", 0)
+        else:
+            self._report("empty_answer", "there is no answer", 0)
+
+    def _cut_off_json(self, begun: int) -> None:
+        completion, cut = self._completion, self._completion.cut
+        if self._plans or (self._form == "plan" and self._answer is None and not self._cut_in(self._answer_keys)):
+            if self._cut_in(self._keys.result):
+                return
+            if any(isinstance(key, int) for key in completion.path):
+                message = f"subtask {self.stage}.{self._count + 1} is cut off; it is not dispatched"
+                self._report("unclosed_prompt", message, begun, self._count + 1)
+            self._plan_span = (begun, completion.end)
+            self._report("unclosed_plan", f"plan {self.stage} is cut off", completion.end)
+            return
+        if self._answer is not None:
+            self._answer_text = self._text_of(self._answer)
+        elif cut is not None and cut.is_string and not self._typed and self._cut_in(self._answer_keys):
+            self._answer_text = read_string(completion.slice(cut.start, completion.end)).strip() or None
+        elif self._typed:
+            self._answer_text = completion.slice(begun, completion.end)  # half a value is invalid, and reported as such
+        self._report("unclosed_answer", "the answer is cut off", completion.end)
+
+    def _cut_in(self, keys: Sequence[str]) -> bool:
+        path = self._completion.path
+        return bool(path) and isinstance(path[0], str) and normal(path[0]) in keys
+
+    def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:
+        self.diagnostics.append(
+            Diagnostic(kind=kind, message=message, stage=self.stage, number=number, position=position)
+        )
+
+
+def _reference(name: JsonValue) -> str:
+    """Write a subtask's name, which may be a number, as other subtasks refer to it."""
+    if isinstance(name, float) and name.is_integer():
+        name = int(name)
+    return name.strip() if isinstance(name, str) else write(name)

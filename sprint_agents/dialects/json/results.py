@@ -1,0 +1,128 @@
+"""Read an executor's turn in JSON: its result, or tool calls; never raises on what a model wrote."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from pydantic import JsonValue
+
+from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
+
+from .completion import JsonCompletion
+from .scanner import Value
+from .values import read_string, read_value, write
+from .words import JsonKeys, normal, pick
+
+_END = re.compile(r"\s*\}\s*$")
+
+
+def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
+    """Read a whole turn.
+
+    A result that is cut off is taken only if it is a text. JSON without a key is the result if there is nothing else.
+
+    Args:
+        written: the turn.
+        keys: the names of keys.
+        marks: texts that end the turn.
+        typed: a result has a type other than ``str``.
+        tools: the executor has tools.
+
+    >>> from sprint_agents.dialects.json.words import load_words
+    >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
+    Result(text='[1, 2]', start=11, end=17, is_json=True)
+    """
+    simple = read_simple(written, keys, marks=marks, typed=typed, tools=tools)
+    return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools)
+
+
+def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn | None:
+    """Read a turn that is one strict object with the key of a result or of calls, as most are; None for all others.
+
+    Invariant: ``read_any`` reads these turns in the same way, but scans every character in Python.
+    """
+    mark = next((mark for mark in marks if mark and written.endswith(mark)), "")
+    body = written.removesuffix(mark)
+    begin, end = _beginning(keys.result[0], keys.call[0]).match(body), _END.search(body)
+    if begin is None or end is None or any(mark in body for mark in marks if mark):
+        return None
+    value, text = read_value(body[begin.end() : end.start()])
+    if text != body[begin.end() : end.start()]:  # not strict JSON
+        return None
+    if begin[1] == keys.call[0]:
+        calls = _calls({begin[1]: value}, keys) if tools else ()
+        return ToolCalls(calls) if calls else None
+    quoted = isinstance(value, str)
+    return _result(value, text, begin.end() + quoted, end.start() - quoted, typed=typed)
+
+
+def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
+    """Read a turn of whatever form; see ``read_turn``."""
+    completion = JsonCompletion(marks)
+    content: list[Value] = []
+    result: Value | None = None
+    unkeyed: Value | None = None
+    for value in [*completion.feed(written), *completion.close()]:
+        match value.path:
+            case (str(key),) if normal(key) in keys.thoughts and result is None:
+                content.append(value)
+            case (str(key),) if normal(key) in keys.result and (result is None or completion.read(result) is None):
+                result = value
+            case ():
+                if tools and (calls := _calls(completion.read(value), keys)):
+                    return ToolCalls(calls)
+                if result is not None:
+                    break
+                unkeyed = unkeyed or value
+            case _:
+                pass
+    if result is None:
+        return _otherwise(completion, unkeyed, keys, typed=typed)
+    text = completion.slice(result.start, result.end) + result.rest
+    found = _result(*read_value(text), *completion.content(result), typed=typed)
+    start = min(completion.content(value)[0] for value in [*content, result])
+    return found._replace(start=0 if completion.thoughts is not None else start)
+
+
+def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool) -> Result:
+    if typed:
+        return Result(text, start, end, is_json=True)
+    if isinstance(value, str):
+        return Result(value, start, end)
+    return Result("" if value is None else text, start, end)
+
+
+def _otherwise(completion: JsonCompletion, unkeyed: Value | None, keys: JsonKeys, *, typed: bool) -> Result:
+    """Make the best of a turn in which no result ended."""
+    path, cut, end = completion.path, completion.cut, completion.end
+    inside = bool(path) and isinstance(path[0], str) and normal(path[0]) in keys.result
+    if cut is not None and cut.is_string and inside and not typed:
+        return Result(read_string(completion.slice(cut.start, end)), cut.start, end)
+    if unkeyed is not None:
+        return Result(completion.read_json(unkeyed), unkeyed.start, unkeyed.end, is_json=typed)
+    return Result(completion.words() if completion.begun is None else completion.slice(0, end), 0, end)
+
+
+def _calls(value: JsonValue, keys: JsonKeys) -> tuple[ToolCall, ...]:
+    """Find the calls in an object that lists them, or that is one itself."""
+    if not isinstance(value, dict):
+        return ()
+    listed = pick(value, keys.call)
+    if not listed and pick(value, keys.arguments) is not None and pick(value, keys.result) is None:
+        listed = value
+    calls = (_call(item, keys) for item in (listed if isinstance(listed, list) else [listed]))
+    return tuple(call for call in calls if call is not None)
+
+
+def _call(value: JsonValue, keys: JsonKeys) -> ToolCall | None:
+    tool, arguments = pick(value, keys.tool), pick(value, keys.arguments)
+    if isinstance(tool, dict):  # as OpenAI's API has it
+        return _call(tool, keys)
+    if not isinstance(tool, str):
+        return None
+    return ToolCall(tool, arguments if isinstance(arguments, str) else write({} if arguments is None else arguments))
+
+
+@cache
+def _beginning(*names: str) -> re.Pattern[str]:
+    return re.compile(rf'\s*\{{\s*"({"|".join(map(re.escape, names))})"\s*:\s*')
