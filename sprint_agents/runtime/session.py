@@ -31,6 +31,7 @@ from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
 
 Listener = Callable[[Event], object]
+"""A function that receives each event of a run."""
 
 
 @dataclass(slots=True)
