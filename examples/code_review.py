@@ -1,6 +1,6 @@
 """Review a git diff: one reviewer per changed file, all at the same time, and a final verdict.
 
-Each reviewer fetches the diff of its own file with a tool. The planner reads only the comments.
+Each reviewer fetches its file's diff with a tool. The planner reads only the comments.
 
     python examples/code_review.py HEAD~1 --model qwen3:8b
 """

@@ -13,29 +13,29 @@ from rich.console import Console
 
 from sprint_agents.errors import ConfigurationError
 
-from . import engine
+from . import server
 from .batch import solve_file
 from .commands import Commands, VersionFlag
 from .demo import demonstrate
 from .inspect import inspect_files
+from .options import SolveOptions, with_options
 from .run import run_as_json, watch
-from .settings import Settings, with_settings
 
 LOG_LEVEL = "SPRINT_LOG_LEVEL"
-"""The environment variable that says which of the library's logs go to stderr: ``debug``, ``info``, ``warning``, …"""
+"""The environment variable for the lowest level that is logged to stderr, such as ``debug`` or ``warning``."""
 
 
 app = typer.Typer(
     name="sprint",
     cls=Commands,
     help="Interleaved planning and parallel execution for reasoning models.",
-    epilog=f"The library's logs go to stderr from the level that ${LOG_LEVEL} names (default: warning).",
+    epilog=f"Logs go to stderr; ${LOG_LEVEL} is the lowest level that is shown (default: warning).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(engine.app, name="engine")
+app.add_typer(server.app, name="engine")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -51,74 +51,78 @@ def _configure(  # pyright: ignore[reportUnusedFunction]
         raise ConfigurationError(f"${LOG_LEVEL} is {name!r}: use debug, info, warning or error")
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Looked up at each use: stderr may have been replaced since.
+        # Looked up at each use, because stderr may have been replaced.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 
 @app.command()
-@with_settings
+@with_options
 def run(
     *,
-    settings: Settings,
+    options: SolveOptions,
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help='What to solve, such as "countdown 3 7 25 50 79"; the last number is the target.'
+            metavar="TASK",
+            help='The problem, such as "12 * 345" or "countdown 3 7 25 46", whose last number is the target.',
         ),
     ],
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Executions under way at once (default: all).")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Executions at the same time (default: all).")] = None,
     journal: Annotated[
-        Path | None, typer.Option(help="A file that gets one record per stage; if it exists, go on after its last.")
+        Path | None,
+        typer.Option(help="A file with one record per stage; if it exists, the run resumes after its last record."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Solve one task: a live tree on a terminal, plain lines elsewhere, one JSON object with --json.
 
-    Exits 0 if the run came to an answer, right or wrong; the JSON object of a failed run has its error.
+    Exits 0 if the run has an answer, right or wrong; the JSON object of a failed run has its error.
     """
     if as_json:
-        asyncio.run(run_as_json(settings, task, write=typer.echo, concurrency=concurrency, journal=journal))
+        asyncio.run(run_as_json(options, task, write=typer.echo, concurrency=concurrency, journal=journal))
     else:
-        asyncio.run(watch(settings, task, console=Console(), concurrency=concurrency, journal=journal))
+        asyncio.run(watch(options, task, console=Console(), concurrency=concurrency, journal=journal))
 
 
 @app.command()
-@with_settings
+@with_options
 def batch(
     *,
-    settings: Settings,
+    options: SolveOptions,
     tasks: Annotated[
         Path, typer.Argument(metavar="TASKS.jsonl", help='JSON lines: {"task": "…", "id": "…"}; the id is optional.')
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            metavar="RUNS.jsonl", help="Where each run is appended as one JSON line, as soon as it is finished."
-        ),
+        typer.Option(metavar="RUNS.jsonl", help="The file to which each finished run is appended as one JSON line."),
     ],
-    concurrency: Annotated[int, typer.Option(min=1, help="Runs under way at once.")] = 8,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those of OUT that failed again.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 8,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the failed tasks of RUNS.jsonl again.")
+    ] = False,
 ) -> None:
-    """Solve many tasks; those whose id is in OUT already are skipped, so the same command resumes.
+    """Solve many tasks; tasks whose id is in RUNS.jsonl already are skipped, so the same command resumes.
 
-    Exits 0 if all tasks have a line in OUT, failed ones too; see each line's error.
+    Exits 0 if every task has a line in RUNS.jsonl; a failed one has an error there.
     """
-    solve_file(settings, tasks, out, console=Console(), concurrency=concurrency, retry_failed=retry_failed)
+    solve_file(options, tasks, out, console=Console(), concurrency=concurrency, retry_failed=retry_failed)
 
 
 @app.command()
 def inspect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Trajectories in text, also raw logs.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Text files with one trajectory each, such as a log.")
+    ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Read finished trajectories: stages, subtasks, answer, diagnostics and metrics; with --json one object a line."""
+    """Show the stages, answer, diagnostics and metrics of finished trajectories; with --json one object a line."""
     if not inspect_files(files, console=Console(), as_json=as_json):
         raise typer.Exit(2)
 
 
 @app.command()
-@with_settings
-def demo(*, settings: Settings) -> None:
-    """Watch five problems being solved that the model has never seen; a program checks each answer."""
-    asyncio.run(demonstrate(settings, console=Console()))
+@with_options
+def demo(*, options: SolveOptions) -> None:
+    """Solve five problems that the model has never seen; a program checks each answer."""
+    asyncio.run(demonstrate(options, console=Console()))

@@ -1,4 +1,4 @@
-"""What every command line of the project has in common: how errors are reported, and ``--version``."""
+"""Error reports and ``--version``, shared by all command lines of the project."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,11 +10,14 @@ from typer.core import TyperGroup
 from sprint_agents import __version__
 from sprint_agents.errors import ConfigurationError, SprintError
 
-from .words import error_line
+
+def error_line(error: SprintError) -> str:
+    """Write an error as the one line that every command reports it with."""
+    return f"error: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class Commands(TyperGroup):
-    """Reports the errors of all commands in one way."""
+    """A group of commands that reports errors as one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -24,7 +27,7 @@ class Commands(TyperGroup):
 
 @contextmanager
 def _reporting() -> Generator[None]:
-    """Turn an error of the library into one line and an exit code; anything else is a bug and keeps its traceback."""
+    """Turn an error of the library into one line and an exit code; other exceptions keep their traceback."""
     try:
         yield
     except SprintError as error:
@@ -44,4 +47,4 @@ def _show_version(wanted: bool) -> None:
 VersionFlag = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
 ]
-"""Shows the version and ends the program."""
+"""Prints the version and exits."""

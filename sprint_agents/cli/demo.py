@@ -1,4 +1,4 @@
-"""``sprint demo``: five problems that the shipped model has never seen, solved on view."""
+"""``sprint demo``: five problems that sprint-nano has never seen."""
 
 from rich import box
 from rich.console import Console
@@ -7,9 +7,9 @@ from rich.text import Text
 
 from sprint_agents import Run, Sprint, SprintError
 
+from .display import plain
+from .options import SolveOptions
 from .run import show
-from .settings import Settings
-from .words import plain
 
 # The first five of `sprint_finetune.nano.countdown.problems(seed=0, split="held_out")`; a test regenerates them.
 PROBLEMS = (
@@ -19,19 +19,19 @@ PROBLEMS = (
     "countdown 36 29 8 24 23",
     "countdown 35 18 5 29 51",
 )
-"""Countdown problems of 3 and 4 numbers, none of which any training run has read."""
+"""Countdown problems of 3 and 4 numbers that no training run has read."""
 
 _NARROWEST = 100
-"""Columns of the table where there is no terminal to say how many there are."""
+"""Columns of the table if there is no terminal."""
 
 
-async def demonstrate(settings: Settings, *, console: Console) -> None:
-    """Solve ``PROBLEMS`` one after the other and sum up; a run that fails is a row of the table like any other.
+async def demonstrate(options: SolveOptions, *, console: Console) -> None:
+    """Solve ``PROBLEMS`` one after the other, and print a table of all runs, failed ones too.
 
     Raises:
-        ConfigurationError: no such policy, checkpoint or extra.
+        ConfigurationError: there is no such policy or checkpoint, or an extra is missing.
     """
-    async with settings.sprint(console=console) as sprint:
+    async with options.sprint(console=console) as sprint:
         runs = [await _solve(sprint, problem, console) for problem in PROBLEMS]
     if not console.is_terminal:
         console = Console(file=console.file, width=_NARROWEST)

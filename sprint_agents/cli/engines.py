@@ -1,67 +1,110 @@
-"""The engines that the command line can open."""
+"""The engines that the command line can open, and the recorded runs that ``--engine fake`` replays."""
 
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict
 
 from sprint_agents.engine import Engine
-from sprint_agents.errors import ConfigurationError
-from sprint_agents.testing import FakeEngine
-
-from .stand_in import stand_in
+from sprint_agents.errors import ConfigurationError, UnsupportedTask
+from sprint_agents.manifest import Manifest
+from sprint_agents.nano import nano_path
+from sprint_agents.testing import FakeEngine, Latency, Prompt
 
 STATE = Path(typer.get_app_dir("sprint-agents")) / "engine"
 """Where the server that ``sprint engine up`` started is recorded, together with its log."""
 
+RECORDED_RUNS = Path(__file__).with_name("recorded_runs.jsonl")
+"""Runs of sprint-nano, recorded by ``python tests/cli/record.py``."""
+
 EngineName = Literal["local", "sglang", "openai", "fake"]
+
+
+class RecordedRun(BaseModel):
+    """A line of ``RECORDED_RUNS``: what the model wrote in one run, by the ``context_key`` of what it had read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    policy: str
+    completions: dict[str, str]
+
+
+def context_key(text: str) -> str:
+    """Return a short name for a context."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recorded_engine(*, paced: bool = False) -> FakeEngine:
+    """Make an engine that replays ``RECORDED_RUNS``, for a first look without torch; ``paced`` takes 2 ms a token.
+
+    A context that was not recorded raises UnsupportedTask.
+    """
+    lines = RECORDED_RUNS.read_text(encoding="utf-8").splitlines()
+    runs = [RecordedRun.model_validate_json(line) for line in lines]
+    completions = {key: text for run in runs for key, text in run.completions.items()}
+
+    def replay(prompt: Prompt) -> str:
+        text = completions.get(context_key(prompt.text))
+        if text is None:
+            tasks = "; ".join(dict.fromkeys(run.task for run in runs))
+            raise UnsupportedTask(
+                f"--engine fake replays recorded runs, and none has this request: use --engine local, or ask: {tasks}"
+            )
+        return text
+
+    manifest = Manifest.load(nano_path())
+    return FakeEngine(replay, latency=Latency(token=0.002) if paced else None, manifest=manifest)
 
 
 @asynccontextmanager
 async def open_engine(
     name: EngineName, *, model: str | None, url: str | None = None, api_key: str | None = None, paced: bool = False
 ) -> AsyncGenerator[Engine]:
-    """Open an engine and close it behind the block.
+    """Open an engine, and close it after the block.
 
-    ``model`` is a checkpoint directory, by default the shipped one; of an ``openai`` server, what it calls the model.
-    ``url`` is the server's, by default that of the SGLang server that ``sprint engine up`` started; an SGLang server
-    tokenizes, unless ``model`` is its checkpoint. A ``paced`` fake writes at a speed to watch.
+    ``model`` is a checkpoint directory, by default the shipped one; for ``openai``, the server's name of the model.
+    ``url`` is the server's address, by default that of the SGLang server that ``sprint engine up`` started. An SGLang
+    server tokenizes, unless ``model`` is its checkpoint. A ``paced`` fake writes slowly enough to watch.
 
     Raises:
-        ConfigurationError: no such checkpoint, a missing extra, no server, or an option that is not for this engine.
+        ConfigurationError: there is no such checkpoint or server, an extra is missing, or an option does not apply to
+            this engine.
     """
     if url is not None and name not in ("sglang", "openai"):
         raise ConfigurationError(
-            f"the {name} engine is no server, so {url} is of no use: give --engine sglang or --engine openai"
+            f"the {name} engine is not a server, so it cannot use {url}: give --engine sglang or --engine openai"
         )
-    if name == "sglang":
-        from sprint_agents.engines.sglang import SGLangEngine
+    match name:
+        case "sglang":
+            from sprint_agents.engines.sglang import SGLangEngine
 
-        async with SGLangEngine(url or _started(), tokenizer=model) as server:
-            yield server
-        return
-    if name == "openai":
-        from sprint_agents.engines.openai import OpenAIEngine
+            async with SGLangEngine(url or _started(), tokenizer=model) as server:
+                yield server
+        case "openai":
+            from sprint_agents.engines.openai import OpenAIEngine
 
-        if url is None or model is None:
-            raise ConfigurationError(
-                "--engine openai needs a server and a model: give --url, such as http://127.0.0.1:11434/v1, and --model"
-            )
-        async with OpenAIEngine(url, model=model, api_key=api_key) as hosted:
-            yield hosted
-        return
-    if name == "fake":
-        if model is not None:
-            raise ConfigurationError(f"the fake engine has no model, so {model} is of no use: give --engine local")
-        async with stand_in(paced=paced) as fake:
-            yield fake
-        return
-    from sprint_agents.engines.local import LocalEngine  # only here: nothing else waits for it
+            if url is None or model is None:
+                raise ConfigurationError(
+                    "--engine openai needs a server and a model: give --url, such as http://127.0.0.1:11434/v1, "
+                    "and --model"
+                )
+            async with OpenAIEngine(url, model=model, api_key=api_key) as hosted:
+                yield hosted
+        case "fake":
+            if model is not None:
+                raise ConfigurationError(f"the fake engine has no model, so it cannot use {model}: give --engine local")
+            async with recorded_engine(paced=paced) as fake:
+                yield fake
+        case "local":
+            from sprint_agents.engines.local import LocalEngine  # loads torch, which no other engine needs
 
-    async with LocalEngine(Path(model) if model else shipped()) as engine:
-        yield engine
+            async with LocalEngine(Path(model) if model else nano_path()) as engine:
+                yield engine
 
 
 def _started() -> str:
@@ -70,16 +113,9 @@ def _started() -> str:
 
     if server := detached.status(STATE):
         return server.url
-    raise ConfigurationError("no server is up: start one by `sprint engine up`, or name yours by --url")
-
-
-def shipped() -> Path:
-    """Find the model that comes with the package."""
-    from sprint_agents.nano import nano_path
-
-    return nano_path()
+    raise ConfigurationError("no server is running: start one with `sprint engine up`, or name yours with --url")
 
 
 def describe(engine: Engine) -> str:
-    """Name an engine to someone who watches, and must not take a program for a model."""
-    return "a program, no model (--engine fake)" if isinstance(engine, FakeEngine) else engine.name
+    """Name an engine for someone who watches, and say if there is no model."""
+    return "recorded runs (--engine fake)" if isinstance(engine, FakeEngine) else engine.name

@@ -1,4 +1,4 @@
-"""``sprint inspect``: finished trajectories in numbers."""
+"""``sprint inspect``: the numbers of finished trajectories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,15 @@ from rich.text import Text
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.inspection import Inspection, inspect_file
 
-from .words import error_line, plain
+from .commands import error_line
+from .display import plain
 
 
 def inspect_files(files: Sequence[Path], *, console: Console, as_json: bool) -> bool:
-    """Write what is in each of ``files``; one that cannot be read is an error on stderr, and the others go on.
+    """Print the stages, answer and metrics of each file; report an unreadable file on stderr and continue.
 
     Returns:
-        Whether all could be read.
+        Whether all files could be read.
     """
     unread = 0
     for file in files:

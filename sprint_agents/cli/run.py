@@ -1,4 +1,4 @@
-"""``sprint run``: one task, as one JSON object or on view."""
+"""``sprint run``: solve one task, with JSON output or a live display."""
 
 import secrets
 from collections.abc import Callable
@@ -12,28 +12,28 @@ from sprint_agents.plan import Failure
 
 from .display import Lines, LiveTree, can_redraw
 from .engines import describe
-from .settings import Settings
+from .options import SolveOptions
 
 
 async def run_as_json(
-    settings: Settings,
+    options: SolveOptions,
     task: str,
     *,
     write: Callable[[str], object],
     concurrency: int | None = None,
     journal: Path | None = None,
 ) -> None:
-    """Solve ``task`` and write its run line, failed or not.
+    """Solve ``task`` and write its run as one JSON object, even if it fails.
 
     Raises:
-        SprintError: the run failed, or could not begin; its line has been written.
+        SprintError: the run failed, or could not start; its object has been written.
     """
     try:
-        async with settings.sprint(concurrency=concurrency) as sprint:
+        async with options.sprint(concurrency=concurrency) as sprint:
             run = await sprint.run(task, journal=journal)
     except SprintError as error:
         failed = error.run or Run[str](
-            id=secrets.token_hex(8), task=task, policy=settings.policy, error=Failure.of(error)
+            id=secrets.token_hex(8), task=task, policy=options.policy, error=Failure.of(error)
         )
         write(failed.model_dump_json())
         raise
@@ -41,30 +41,30 @@ async def run_as_json(
 
 
 async def watch(
-    settings: Settings, task: str, *, console: Console, concurrency: int | None = None, journal: Path | None = None
+    options: SolveOptions, task: str, *, console: Console, concurrency: int | None = None, journal: Path | None = None
 ) -> None:
-    """Solve ``task`` on view.
+    """Solve ``task`` and show its progress.
 
     Raises:
-        SprintError: the run failed, or could not begin; what there was of it has been shown.
+        SprintError: the run failed, or could not start; its progress has been shown.
     """
-    async with settings.sprint(concurrency=concurrency, console=console) as sprint:
+    async with options.sprint(concurrency=concurrency, console=console) as sprint:
         await show(sprint, task, console=console, journal=journal)
 
 
 async def show(sprint: Sprint, task: str, *, console: Console, journal: Path | None = None) -> Run[object]:
-    """Run a task: a live tree where ``console`` can draw one, lines elsewhere.
+    """Run a task and show a live tree, or plain lines if ``console`` cannot redraw.
 
     Raises:
-        SprintError: the run failed; what there was of it has been shown.
+        SprintError: the run failed; its progress has been shown.
     """
     run: Run[object] | None = None
     display = LiveTree if can_redraw(console) else Lines
     with display(console, engine=describe(sprint.engine)) as shown:
         async with sprint.stream(task, journal=journal) as events:
             async for event in events:
-                shown.see(event)
+                shown.show(event)
                 if isinstance(event, RunFinished):
                     run = event.run
-    assert run is not None  # a run that fails before its first event raises
+    assert run is not None  # a run without RunFinished raises
     return run

@@ -39,7 +39,7 @@ def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeEngine], FakeEn
         def opened(*, paced: bool) -> nullcontext[FakeEngine]:
             return nullcontext(engine)
 
-        monkeypatch.setattr(engines, "stand_in", opened)
+        monkeypatch.setattr(engines, "recorded_engine", opened)
         return engine
 
     return use

@@ -38,7 +38,10 @@ def test_without_its_extra_the_command_names_it(module: str) -> None:
     ("arguments", "error"),
     [
         (["", "--engine", "fake"], "UnsupportedTask: the task is empty"),
-        (["tell me a joke", "--engine", "fake"], "UnsupportedTask: the fake engine understands countdown only"),
+        (
+            ["tell me a joke", "--engine", "fake"],
+            "UnsupportedTask: sprint-nano understands countdown, arithmetic, multiplication only",
+        ),
         ([SOLVABLE, "--engine", "fake", "--policy", "magic"], "UnknownPolicy: there is no policy 'magic'"),
         ([SOLVABLE, "--engine", "fake", "--model", "somewhere"], "ConfigurationError: the fake engine has no model"),
         ([SOLVABLE, "--model", "no/such/directory"], "InvalidCheckpoint: "),
@@ -48,6 +51,13 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(call, arguments: list[str], er
     result = call("run", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {error}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_task_that_was_not_recorded_is_one_line_and_exit_code_2(call) -> None:
+    result = call("run", "countdown 3 7 26 46", "--engine", "fake")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: UnsupportedTask: --engine fake replays recorded runs, and none has this")
     assert result.stderr.count("\n") == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies
 
 from sprint_agents import Run
-from sprint_agents.cli.batch_lines import RunLines, read_tasks
+from sprint_agents.cli.batch import RunLines, read_tasks
 from sprint_agents.manifest import Manifest
 from sprint_agents.nano import nano_path
 from sprint_agents.testing import FakeEngine, Fault, Prompt
@@ -166,11 +166,11 @@ def test_task_files_of_other_hands_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"task": "a"}\nnonsense\n', "line 2 is no task: Invalid JSON"),
-        ('{"task": "a"}\n\n{"id": "x"}\n', "line 3 is no task: task: Field required"),
-        ('{"task": 3}\n', "line 1 is no task: task: Input should be a valid string"),
-        ('"countdown 1 2 3"\n', "line 1 is no task: "),
-        ('{"task": "a", "id": ""}\n', "line 1 is no task: id: "),
+        ('{"task": "a"}\nnonsense\n', "line 2 is not a task: Invalid JSON"),
+        ('{"task": "a"}\n\n{"id": "x"}\n', "line 3 is not a task: task: Field required"),
+        ('{"task": 3}\n', "line 1 is not a task: task: Input should be a valid string"),
+        ('"countdown 1 2 3"\n', "line 1 is not a task: "),
+        ('{"task": "a", "id": ""}\n', "line 1 is not a task: id: "),
         ('{"task": "a", "id": "x"}\n{"task": "b", "id": "x"}\n', "lines 1 and 2 have the same id 'x'"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_agents.cli.stand_in import stand_in
+from sprint_agents.cli.engines import recorded_engine
 from sprint_agents.inspection import inspect_file
 from sprint_agents.sprint import Sprint
 
@@ -15,7 +15,7 @@ TASK = "countdown 3 7 25 46"
 @pytest.fixture
 def transcript(tmp_path: Path) -> Path:
     path = tmp_path / "run.txt"
-    path.write_text(Sprint(stand_in()).run_sync(TASK).transcript)
+    path.write_text(Sprint(recorded_engine()).run_sync(TASK).transcript)
     return path
 
 

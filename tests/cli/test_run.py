@@ -74,8 +74,8 @@ def test_json_of_a_wrong_call_has_the_error_too(call, task: str, options: list[s
 def test_lines_say_what_was_done(call) -> None:
     result = call("run", SOLVABLE, "--engine", "fake")
     lines = result.stdout.splitlines()
-    assert lines[0] == f"{SOLVABLE}  interleaved on a program, no model (--engine fake)"
-    assert [line for line in lines if line.startswith("  1.3  25+3: none  (")]
+    assert lines[0] == f"{SOLVABLE}  interleaved on recorded runs (--engine fake)"
+    assert [line for line in lines if line.startswith("  1.3  25 + 3: none  (")]
     assert "stage 1  Sums and differences first; 6 subtasks: 6 finished" in lines
     assert lines[-2].startswith("answer  25+(7*3)  (right, a program checked it)")
     assert "speed-up" in lines[-1]

@@ -8,11 +8,10 @@ import pytest
 from rich.console import Console
 
 from sprint_agents import FailurePolicy, Sprint
+from sprint_agents.cli.display import draw_run, last_lines
+from sprint_agents.cli.engines import recorded_engine
+from sprint_agents.cli.progress import RunProgress
 from sprint_agents.cli.run import show
-from sprint_agents.cli.stand_in import stand_in
-from sprint_agents.cli.tree import draw
-from sprint_agents.cli.view import RunView
-from sprint_agents.cli.words import last_lines
 from sprint_agents.errors import SprintError
 from sprint_agents.events import Event
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
@@ -35,46 +34,46 @@ def events_of(sprint: Sprint, task: str = TASK, journal: Path | None = None) -> 
     return run_virtual(collect())
 
 
-def picture(view: RunView, *, width: int = 100, height: int = 30) -> str:
+def picture(progress: RunProgress, *, width: int = 100, height: int = 30) -> str:
     console = Console(record=True, force_terminal=True, width=width, height=height, file=io.StringIO())
-    console.print(draw(view, engine="fake"))
+    console.print(draw_run(progress, engine="fake"))
     return console.export_text()
 
 
 def pictures(events: list[Event], *, width: int = 100, height: int = 30, every: int = 1) -> list[str]:
     """Draw the run after every so many events, and at its end."""
-    view, drawn = RunView(), []
+    progress, drawn = RunProgress(), []
     for number, event in enumerate(events, 1):
-        view.see(event)
+        progress.update(event)
         if number % every == 0 or event is events[-1]:
-            drawn.append(picture(view, width=width, height=height))
+            drawn.append(picture(progress, width=width, height=height))
     return drawn
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
 def test_every_picture_of_a_running_run_fits_the_screen(width: int, height: int) -> None:
-    events = events_of(Sprint(stand_in(paced=True)))
+    events = events_of(Sprint(recorded_engine(paced=True)))
     for drawn in pictures(events, width=width, height=height, every=53)[:-1]:
         assert len(drawn.splitlines()) <= height
         assert max(map(len, drawn.splitlines())) <= width
 
 
 def test_branches_stand_side_by_side_with_what_they_write() -> None:
-    drawn = pictures(events_of(Sprint(stand_in(paced=True))), every=53)
-    running = next(text for text in drawn if "12 subtasks: 12 running" in text)
+    drawn = pictures(events_of(Sprint(recorded_engine(paced=True))), every=53)
+    running = next(text for text in drawn if "6 subtasks: 6 running" in text)
     (row,) = (line for line in running.splitlines() if "1.2 " in line)
-    assert "▸ 1.1 50+25" in row
-    assert "▸ 1.2 50-25" in row
+    assert "▸ 1.1 50 + 25" in row
+    assert "▸ 1.2 50 - 25" in row
     assert "Sums and differences first:" in running
-    assert "((50+25)" in running
+    assert "81 no" in running
     mixed = [text for text in drawn if "finished," in text and "running" in text]
-    assert any("✓ 1.1 50+25" in text and "▸ 1.12 7-3" in text for text in mixed)
+    assert any("✓ 1.1 50 + 25" in text and "▸ 1.12 7 - 3" in text for text in mixed)
 
 
 def test_the_last_picture_sums_the_run_up() -> None:
-    events = events_of(Sprint(stand_in()), task="countdown 3 7 25 46")
+    events = events_of(Sprint(recorded_engine()), task="countdown 3 7 25 46")
     last = pictures(events)[-1]
-    assert "✓ 1.1 25+7 → none" in last
+    assert "✓ 1.1 25 + 7 → none" in last
     assert "answer  25+(7*3)  (right, a program checked it)" in last
     usage = events[-1].run.usage
     words = " ".join(line.strip(" │├└─") for line in last.splitlines())
@@ -114,7 +113,7 @@ def test_a_run_that_fails_stops_its_branches_on_view() -> None:
 def test_a_replayed_stage_looks_like_it_did(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     task = "countdown 3 7 25 46"
-    sprint = Sprint(stand_in())
+    sprint = Sprint(recorded_engine())
     first = pictures(events_of(sprint, task, journal))[-1]
     again = pictures(events_of(sprint, task, journal))[-1]
     assert "from the journal" in again
@@ -130,7 +129,7 @@ def test_what_a_model_writes_cannot_command_the_terminal() -> None:
 
 def test_show_draws_on_a_terminal_and_leaves_the_last_picture() -> None:
     console = Console(record=True, force_terminal=True, width=100, height=30, file=io.StringIO())
-    run = asyncio.run(show(Sprint(stand_in()), "countdown 3 7 25 46", console=console))
+    run = asyncio.run(show(Sprint(recorded_engine()), "countdown 3 7 25 46", console=console))
     assert run.verified
     assert "answer  25+(7*3)" in console.export_text()
 
@@ -138,5 +137,5 @@ def test_show_draws_on_a_terminal_and_leaves_the_last_picture() -> None:
 def test_show_draws_nothing_for_a_task_that_cannot_begin() -> None:
     console = Console(record=True, force_terminal=True, width=100, height=30, file=io.StringIO())
     with pytest.raises(SprintError):
-        asyncio.run(show(Sprint(stand_in()), "a poem", console=console))
+        asyncio.run(show(Sprint(recorded_engine()), "a poem", console=console))
     assert console.export_text() == ""

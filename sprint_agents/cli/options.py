@@ -1,4 +1,4 @@
-"""What all commands that solve tasks can be told, each option declared once."""
+"""The options of all commands that solve tasks."""
 
 import dataclasses
 import inspect
@@ -24,24 +24,26 @@ def _limit(meaning: str, *, least: float = 1) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to solve a task; the fields are options of each command made by ``with_settings``."""
+class SolveOptions:
+    """How to solve a task: ``with_options`` makes each field an option of a command."""
 
     engine: Annotated[
         EngineName,
         typer.Option(
             help="local: the embedded engine; sglang: a server; openai: a server with OpenAI's API; "
-            "fake: a short program plays the model."
+            "fake: recorded runs, without a model."
         ),
     ] = "local"
     url: Annotated[
         str | None,
-        typer.Option(help="Of an SGLang server or router (default: that of `sprint engine up`), or of OpenAI's API."),
+        typer.Option(
+            help="The address of an openai server, or of an SGLang server (default: that of `sprint engine up`)."
+        ),
     ] = None
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint directory (default: the model that is shipped); for openai, the model's name.",
+            help="A checkpoint directory (default: sprint-nano, part of the package); for openai, the model's name.",
             metavar="DIR|NAME",
         ),
     ] = None
@@ -51,19 +53,19 @@ class Settings:
     policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
     failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy (default: the model's).")] = None
-    seed: Annotated[int | None, typer.Option(help="Draw the same tokens each time.")] = None
-    max_stages: Annotated[int | None, _limit("At the last one the planner must answer.")] = None
-    plan_tokens: Annotated[int | None, _limit("New tokens of one plan.")] = None
-    execution_tokens: Annotated[int | None, _limit("New tokens of one execution.")] = None
-    max_tokens: Annotated[int | None, _limit("New tokens of a whole run.")] = None
+    seed: Annotated[int | None, typer.Option(help="Sample the same tokens in every call.")] = None
+    max_stages: Annotated[int | None, _limit("Stages of a run; in the last one the planner must answer.")] = None
+    plan_tokens: Annotated[int | None, _limit("Generated tokens of one plan.")] = None
+    execution_tokens: Annotated[int | None, _limit("Generated tokens of one execution.")] = None
+    max_tokens: Annotated[int | None, _limit("Generated tokens of a whole run.")] = None
     timeout: Annotated[float | None, _limit("Seconds of a whole run.", least=0.001)] = None
 
     @asynccontextmanager
     async def sprint(self, *, concurrency: int | None = None, console: Console | None = None) -> AsyncGenerator[Sprint]:
-        """Open the engine and make the ``Sprint`` that runs on it, for someone who may watch at ``console``.
+        """Open the engine and make a ``Sprint`` that runs on it; a fake one is slowed down for a terminal.
 
         Raises:
-            ConfigurationError: no such policy, checkpoint or extra.
+            ConfigurationError: there is no such policy or checkpoint, or an extra is missing.
         """
         find_policy(self.policy)  # before a model is loaded
         watched = console if console and console.is_terminal else None
@@ -88,13 +90,13 @@ class Settings:
             )
 
     def _limits(self, engine: Engine, concurrency: int | None) -> Limits:
-        given = {
+        limits = {
             "stages": self.max_stages,
             "plan_tokens": self.plan_tokens,
             "execution_tokens": self.execution_tokens,
             "concurrency": concurrency,
         }
-        return Limits.of(engine.manifest).model_copy(update=_set(given))
+        return Limits.of(engine.manifest).model_copy(update=_set(limits))
 
     def _sampling(self, engine: Engine) -> Sampling:
         return Sampling.of(engine.manifest).model_copy(
@@ -102,24 +104,24 @@ class Settings:
         )
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option for each field of ``Settings``; it is called with them as ``settings``."""
-    hints = get_type_hints(Settings, include_extras=True)
-    options = [
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` an option for each field of ``SolveOptions``; it gets them as its argument ``options``."""
+    hints = get_type_hints(SolveOptions, include_extras=True)
+    added = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in dataclasses.fields(Settings)
+        for field in dataclasses.fields(SolveOptions)
     ]
 
     @wraps(command)
-    def wrapper(**given: Any) -> None:
-        settings = Settings(**{option.name: given.pop(option.name) for option in options})
-        command(settings=settings, **given)
+    def wrapper(**values: Any) -> None:
+        options = SolveOptions(**{parameter.name: values.pop(parameter.name) for parameter in added})
+        command(options=options, **values)
 
     signature = inspect.signature(command)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
-    wrapper.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    wrapper.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -1,4 +1,4 @@
-"""`sprint engine`, and `--engine sglang`: with stand-ins for the server's process and for its answers."""
+"""`sprint engine`, and `--engine sglang`: with a scripted process and scripted answers."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ Serve = Callable[[Act], AbstractContextManager[ScriptedServer]]
 
 @pytest.fixture
 def serve() -> Serve:
-    """A scripted server on a loop of its own, since a command runs its own loop in this thread."""
+    """A scripted server on another thread's loop, since a command runs its own loop in this thread."""
 
     @contextmanager
     def serving(act: Act) -> Iterator[ScriptedServer]:

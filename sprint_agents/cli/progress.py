@@ -1,4 +1,4 @@
-"""A run as a watcher sees it at one moment, built from its events."""
+"""The progress of a run, built from its events."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,17 +20,16 @@ from sprint_agents.events import (
 )
 from sprint_agents.plan import Execution, Stage
 from sprint_agents.run import Run
-from sprint_agents.usage import Usage
 
 _KEPT = 2000
-"""Characters of a growing text that are kept: more than any terminal shows of it."""
+"""How many characters of a growing text are kept, more than any terminal shows."""
 
 Outcome = Literal["running", "finished", "failed", "stopped"]
 
 
 @dataclass(slots=True)
-class BranchView:
-    """One subtask; ``text`` is the end of what its executor wrote, or why it failed."""
+class BranchProgress:
+    """One subtask; ``text`` is the end of its executor's text, or the reason why it failed."""
 
     number: int
     prompt: str
@@ -40,7 +39,7 @@ class BranchView:
     outcome: Outcome = "running"
 
     def finish(self, execution: Execution[object]) -> None:
-        """Take what became of it."""
+        """Apply the finished execution."""
         self.tokens = execution.usage.generated_tokens
         if execution.failure is None:
             self.outcome, self.text = "finished", execution.text or str(execution.value)
@@ -49,49 +48,49 @@ class BranchView:
 
 
 @dataclass(slots=True)
-class StageView:
-    """One stage; ``text`` is the end of what the planner wrote in it, ``finished`` its record once it is joined."""
+class StageProgress:
+    """One stage; ``text`` is the end of the planner's text, and ``finished`` the record of a stage that was joined."""
 
     number: int
     text: str = ""
     tokens: int = 0
-    branches: dict[int, BranchView] = field(default_factory=dict[int, BranchView])
+    branches: dict[int, BranchProgress] = field(default_factory=dict[int, BranchProgress])
     finished: Stage[object] | None = None
     replayed: bool = False
 
     def count(self, outcome: Outcome) -> int:
-        """How many branches are in that state."""
+        """Count the branches with this outcome."""
         return sum(branch.outcome == outcome for branch in self.branches.values())
 
 
 @dataclass(slots=True)
-class RunView:
-    """A run so far; feed it every event."""
+class RunProgress:
+    """A run so far; ``update`` it with every event."""
 
     task: str = ""
     policy: str = ""
-    stages: dict[int, StageView] = field(default_factory=dict[int, StageView])
+    stages: dict[int, StageProgress] = field(default_factory=dict[int, StageProgress])
     run: Run[object] | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens generated so far by what is on view."""
+        """Tokens that the shown stages have generated so far."""
         return sum(
             stage.tokens + sum(branch.tokens for branch in stage.branches.values()) for stage in self.stages.values()
         )
 
-    def see(self, event: Event) -> None:
-        """Take the next event."""
+    def update(self, event: Event) -> None:
+        """Apply the next event."""
         match event:
             case RunStarted():
                 self.task, self.policy = event.task, event.policy
             case StageStarted():
-                self.stages[event.stage] = StageView(event.stage)  # a stage that is tried again starts anew
+                self.stages[event.stage] = StageProgress(event.stage)  # a retried stage starts again
             case PlannerWrote():
                 stage = self.stages[event.stage]
                 stage.text, stage.tokens = (stage.text + event.text)[-_KEPT:], event.tokens
             case SubtaskStarted():
-                self._branches(event.stage)[event.number] = BranchView(event.number, event.prompt)
+                self._branches(event.stage)[event.number] = BranchProgress(event.number, event.prompt)
             case ExecutorWrote():
                 branch = self._branches(event.stage)[event.number]
                 branch.text, branch.tokens = (branch.text + event.text)[-_KEPT:], event.tokens
@@ -103,24 +102,24 @@ class RunView:
             case StageFinished():
                 self._finish_stage(event)
             case ToolCalled() | ToolFinished() | InnerEvent():
-                pass  # the tree shows the branches of the run itself
+                pass  # only the branches of the run itself are shown
             case RunFinished():
                 self.run = event.run
                 for branch in (branch for stage in self.stages.values() for branch in stage.branches.values()):
                     branch.outcome = "stopped" if branch.outcome == "running" else branch.outcome
 
-    def _branches(self, stage: int) -> dict[int, BranchView]:
+    def _branches(self, stage: int) -> dict[int, BranchProgress]:
         return self.stages[stage].branches
 
     def _finish_branch(self, stage: int, execution: Execution[object]) -> None:
-        # One that fails before it starts, for want of budget, was never announced.
-        branch = self._branches(stage).setdefault(execution.number, BranchView(execution.number, execution.prompt))
+        # An execution that fails for lack of budget before it starts has no SubtaskStarted event.
+        branch = self._branches(stage).setdefault(execution.number, BranchProgress(execution.number, execution.prompt))
         branch.finish(execution)
 
     def _finish_stage(self, event: StageFinished) -> None:
-        """Take a finished stage; one from a journal comes with no other event."""
+        """Apply a finished stage; a stage from a journal has no other events."""
         number = event.stage.number
-        stage = self.stages.setdefault(number, StageView(number))
+        stage = self.stages.setdefault(number, StageProgress(number))
         stage.finished, stage.replayed = event.stage, event.replayed
         if event.replayed:
             stage.text = event.stage.plan or event.text
@@ -128,8 +127,3 @@ class RunView:
                 self._finish_branch(number, execution)
         executed = sum(execution.usage.generated_tokens for execution in event.stage.executions)
         stage.tokens = event.stage.usage.total.generated_tokens - executed
-
-
-def speed_up(usage: Usage) -> float:
-    """How many times more tokens were generated than had to wait for one another; 1.0 where there were none."""
-    return usage.total_tokens / usage.sequential_tokens_strict if usage.sequential_tokens_strict else 1.0
