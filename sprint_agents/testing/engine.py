@@ -165,7 +165,7 @@ class FakeEngine(Engine):
 
         Raises:
             InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, or an id in use.
-            ConfigurationError: the request has a schema, and this engine does not constrain.
+            ConfigurationError: the request has a schema, and ``capabilities.schemas`` is False.
             ContextOverflow: the context leaves no room under ``context_limit``.
             EngineUnavailable: the engine is closed, or the request was aborted.
             EngineRejected: the script has no reply for the request.

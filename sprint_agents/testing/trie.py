@@ -89,6 +89,8 @@ class TokenTrie:
             ends; the number of tokens found; and how many of them belong to the last of these ancestors.
 
         """
+        # Example: the trie has 1 2 3 9. The contexts A (1 2), its child B (3 4), and B's child C (5 6) are new. Then C
+        # is followed through A to the first token of B: the result is [C, B], the node after 3, 3 tokens, 1 of B's.
         path: list[Context] = []
         ancestor: Context | None = context
         node: TrieNode | None = None

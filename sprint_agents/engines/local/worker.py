@@ -100,6 +100,7 @@ class Worker:
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
         self._live: dict[str, Submission] = {}
+        """The requests that have not ended, by id; shared between threads under the lock."""
         self._by_sequence: dict[TokenSequence, Submission] = {}
         self._started = self._finished = self._aborted = self._failed = 0
         self._closed = False
@@ -269,18 +270,18 @@ class Worker:
         """Fail the requests that have not ended, and answer all aborts. Later commands are refused."""
         with self._lock:
             self._closed = True
-            tickets, self._live = [*self._live.values()], {}
+            submissions, self._live = [*self._live.values()], {}
             self._by_sequence.clear()
             while not self._inbox.empty():
                 command = self._inbox.get()
                 if isinstance(command, _Abort):
                     command.answer.set_result(None)
-            self._aborted += len(tickets)
+            self._aborted += len(submissions)
             self.statistics = LocalStatistics(
                 started=self._started, finished=self._finished, aborted=self._aborted, failed=self._failed
             )
             self.ended.set_result(None)
-        for submission in tickets:
+        for submission in submissions:
             submission.stream.mailbox.post([(submission.stream, closed_error())])
 
 
