@@ -2,6 +2,7 @@ r"""Read the values that models write as JSON, and write values so that any read
 
 import json
 import re
+from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json
@@ -149,7 +150,7 @@ def _repair(text: str) -> JsonValue:
     from json_repair import loads  # seldom needed, so not loaded with the package
 
     try:
-        value = loads(text, skip_json_loads=True)
+        value: Any = loads(text, skip_json_loads=True)
         return from_json(write(value), allow_inf_nan=False)
     except Exception:  # whatever the library raises on hostile input, RecursionError included
         return None
