@@ -26,6 +26,7 @@ from . import arithmetic, multiplication
 from .countdown import LARGEST_NUMBERS, TARGETS
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+"""The type of the stored weights, by its name in torch."""
 
 WEIGHTS = "model.safetensors"
 BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")

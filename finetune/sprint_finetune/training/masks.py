@@ -19,6 +19,7 @@ BLOCK = 128
 """Number of tokens in a block of flex attention."""
 
 Mask = Tensor | BlockMask
+"""A mask for SDPA, or for flex attention."""
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 

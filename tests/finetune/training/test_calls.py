@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 from sprint_agents import Sprint
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.engine import Chunk, Engine, Finish
+from sprint_agents.engine import Capabilities, Chunk, Finish
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_finetune.nano import arithmetic, multiplication
@@ -146,11 +146,12 @@ def merging(*, tags):
     return PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False)
 
 
-class Scripted(Engine):
+class Scripted:
     """An engine that writes the learned pieces, each when it gets its context, and records all token ids."""
 
     name = "scripted"
     manifest = Manifest(model="scripted", temperature=0)
+    capabilities = Capabilities()
 
     def __init__(self, tokenizer, calls):
         self._tokenizer = tokenizer
