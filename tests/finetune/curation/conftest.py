@@ -12,7 +12,7 @@ TRACES = Path(__file__).parents[1] / "traces"
 
 
 class SameText:
-    """A ``Verifier`` that knows no mathematics; ``asked`` are the pairs that it was asked about."""
+    """A ``Verifier`` without mathematics. ``asked`` records the pairs that it gets."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -35,7 +35,7 @@ def verifier() -> SameText:
 
 @pytest.fixture
 def make_trace() -> Callable[..., Trace]:
-    """Make a trace of two cases, in which there is something to do in parallel."""
+    """Make a trace with two cases, which can run in parallel."""
 
     def make(name: str = "t", *, trace: str | None = None, answer: str = "12", problem: str = "How many?") -> Trace:
         text = "Two cases are possible.\n"

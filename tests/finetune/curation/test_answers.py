@@ -1,4 +1,4 @@
-"""Whether a trace came to the right answer, and who says so."""
+"""Whether the answer of a trace is right, and which check decides it."""
 
 import asyncio
 
@@ -53,7 +53,7 @@ def test_the_stated_answer(text: str, stated: str | None) -> None:
 def test_who_decides(given: Trace, by: str, verifier) -> None:
     result = asyncio.run(check_answer(given, verifier))
     assert (result.reason if isinstance(result, Rejection) else result.by) == by
-    # What a task's own checker or the same text decides, nobody else is asked.
+    # math-verify is not asked if the task's checker or equal text decides.
     assert (verifier.asked == []) is (by != "wrong_answer" or given.problem != "6*7?")
 
 
@@ -76,7 +76,7 @@ def test_math_verify_compares_values_and_is_killed_when_its_time_is_over() -> No
             assert await verifier.equal("2\\sqrt{2}", "\\sqrt{8}") is True
             assert await verifier.equal("15", "16") is False
             assert await verifier.equal("9^{9^{9^{9}}}", "3") is None
-            # Another process has taken its place, and answers are not mixed up.
+            # A new process has replaced it, and answers are not mixed up.
             assert await verifier.equal("0.5", "\\frac12") is True
             verdict = await check_answer(trace("\\boxed{84/2}"), verifier)
             assert verdict == Verdict(id="t", stated="84/2", by="math-verify")

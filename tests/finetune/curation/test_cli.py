@@ -88,7 +88,7 @@ def test_a_graph_of_nothing_is_an_error_that_says_why(call, source: Path, tmp_pa
 
 
 def test_a_model_on_a_server_finds_steps(call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The options reach the engine; what it answers is tested elsewhere."""
+    """The options reach the engine. Other tests cover its answers."""
     opened: list[dict[str, object]] = []
 
     class Server(FakeEngine):
@@ -129,7 +129,7 @@ def test_traces_of_our_own_tasks_are_written_and_curated(
     lines = path.read_text()
     assert [sorted(json.loads(line)) for line in lines.splitlines()] == [["answer", "problem", "trace"]] * 3
     call(*written)
-    assert path.read_text() == lines  # a function of the seed
+    assert path.read_text() == lines  # depends only on the seed
     style = ("--no-separators", "--no-basis", "--no-breaks")
     result = call("curate", path, "--out", out, *style, "--ratio", 1, "--width", 0)
     assert result.stdout.startswith("3 traces: 3 samples")

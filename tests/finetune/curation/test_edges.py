@@ -1,4 +1,4 @@
-"""Bad input at the edges of the pipeline: what is no trace is counted with its reason, and the others are kept."""
+"""Bad input: invalid traces are counted with a reason, and the others are kept."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ def test_bad_lines_of_a_file_are_counted_and_the_good_one_is_kept(run, tmp_path:
 
 
 class Told:
-    """An extractor of somebody else's, which says what it was told, however wrong."""
+    """A third-party extractor that returns preset results, even wrong ones."""
 
     name = "told"
 
@@ -135,7 +135,7 @@ def processed(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["7 ", "{", "(", "x^(", "so ", "- ", "answer is ", "\\boxed{", "a  ", "n" * 9])
 def test_a_line_as_long_as_a_trace_may_be_is_read(piece: str) -> None:
-    """A pattern that reads a line again and again would not come to an end."""
+    """A pattern that backtracks over a line would take forever."""
     line = piece * (Reading().longest // len(piece))
     processed(f"Two cases.\n{line}\nCase 1: {line}\nThat's it.\nDone.\nCase 2: no.\nThat's it.\nDone.\nSo 12.")
     stated_answer(Trace(id="t", problem="?", trace=f"The answer is {line}{' ' * 50_000}x", answer="12"))
@@ -169,7 +169,7 @@ def plain(lines: int) -> str:
 
 
 def calls_in(text: str) -> int:
-    """Count the calls, of Python's and of C's functions, that a trace costs: a measure without a clock."""
+    """Count the Python and C function calls that a trace costs, which measures work without a clock."""
     calls: Counter[str] = Counter()
 
     def count(frame: object, event: str, argument: object) -> None:

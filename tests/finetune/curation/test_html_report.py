@@ -1,4 +1,4 @@
-"""The pages: well-formed, self-contained, with everything of the source escaped."""
+"""The pages are well-formed and self-contained, and escape all text from the source."""
 
 import xml.etree.ElementTree as ET
 
@@ -28,7 +28,7 @@ def test_the_graph_has_a_box_a_step_and_a_line_a_dependency(shown: PackedTrace) 
     assert len(svg.findall("path")) == sum(map(len, shown.packed.parents))
     kinds = [box.attrib["class"] for box in svg.iter("rect")]
     assert kinds == ["plan", "delegated", "delegated", "plan"]
-    # A column a stage, and no box on another.
+    # One column per stage, and no overlapping boxes.
     places = [(float(box.attrib["x"]), float(box.attrib["y"])) for box in svg.iter("rect")]
     assert len({*places}) == 4
     assert len({x for x, _ in places}) == len(shown.packed.stages) == 2

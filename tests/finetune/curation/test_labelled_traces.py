@@ -1,4 +1,4 @@
-"""Hand-labelled traces: how they are read, and how an extractor is compared with them."""
+"""Hand-labelled traces: reading them, and comparing an extractor with them."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_agreement_goes_by_lines(path: Path) -> None:
     assert measure_agreement(one, one.extraction, one.dag) == Agreement(claimed=1, right=1, independent=1, found=1)
     sequential = Dag(id="cases", parents=((), (1,), (2,), (3,)))
     assert measure_agreement(one, one.extraction, sequential) == Agreement(claimed=0, right=0, independent=1, found=0)
-    # The last case swallows the total: what it claims is wrong, and the true pair is not found by it.
+    # The last case includes the total, so its claim is wrong, and the true pair is not found.
     greedy, claim = steps((1, 1), (2, 2), (3, 4)), Dag(id="cases", parents=((), (1,), (1,)))
     assert measure_agreement(one, greedy, claim) == Agreement(claimed=1, right=0, independent=1, found=1)
     # Two halves of one labelled step are not independent.

@@ -1,4 +1,4 @@
-"""The extractor by a model: what it is asked, what is made of its answers, and how bad ones end."""
+"""The LLM extractor: its prompts, how answers are read, and what happens to bad ones."""
 
 import asyncio
 import json
@@ -134,7 +134,7 @@ def test_a_bad_answer_is_repaired_once_or_rejected_with_its_reason(
         return good
 
     assert not isinstance(asyncio.run(ask(FakeEngine([bad, repair]))), Rejection)
-    # The model is told what is wrong, behind all that was said before.
+    # The model is told the fault, in the same conversation.
     assert bad in complaints[0]
     assert detail in complaints[0].rpartition("That cannot be used: ")[2]
     engine = FakeEngine([bad, bad])
@@ -161,7 +161,7 @@ def test_passing_troubles_are_tried_again_and_others_are_raised() -> None:
 
 
 class ChatEngine(FakeEngine):
-    """A model made for conversations, on a server that can hold answers to a schema."""
+    """A chat model on a server that can constrain answers to a schema."""
 
     capabilities = Capabilities(
         chat=ChatTurns(
@@ -190,7 +190,7 @@ def test_a_chat_model_is_asked_in_turns_and_held_to_the_schema() -> None:
     first, second = seen
     assert first.startswith("<u>You analyse")
     assert first.endswith("</u><a>")
-    # The model had begun to close its turn; what it lacked of that is written, then the next turn.
+    # The model had started to close its turn; only the rest of the mark is added, then the next turn.
     assert second.startswith(f"{first}none</a><u>That cannot be used")
     assert second.endswith("</u><a>")
     assert all(schema and "execution" in schema for schema in engine.schemas)

@@ -28,13 +28,13 @@ from sprint_finetune.training.encoding import encode_calls
 PLAIN = Style(separators=False, basis=False, breaks=False)
 ALL = Criteria(ratio=1, width=0, violations=0)
 SHORTEST = 2
-"""Lines of the shortest execution: an opening that leads nowhere."""
+"""Lines of the shortest execution, an opening that leads nowhere."""
 COUNT = 12
 MANY = 100
 
 
 def countdown(seed: int) -> list[Solution]:
-    """Two problems of each kind: of 3 or 4 numbers, solved in the first stage, in the second, or not at all."""
+    """Two problems of each kind: with 3 or 4 numbers, solved in the first stage, in the second, or not at all."""
     kinds: Counter[tuple[int, int, bool]] = Counter()
     works: list[Solution] = []
     for task, searched in problems(seed=seed, split="train", unsolvable=0.3):
@@ -49,7 +49,7 @@ def countdown(seed: int) -> list[Solution]:
 
 
 def worked_out(module, seed: int) -> list[Solution]:
-    """Problems of which the half goes wrong at first and is mended."""
+    """Problems in which half of the operations go wrong at first and are corrected."""
     whole, slipping = (module.problems(seed=seed, split="train", slips=slips) for slips in (0.0, 0.3))
     return [*itertools.islice(whole, COUNT // 2), *itertools.islice(slipping, COUNT // 2)]
 
@@ -67,7 +67,7 @@ def trace_of(work: Solution, name: str) -> Trace:
 
 
 def curated(works: list[Solution], folder: Path, verifier, **settings: object) -> dict[str, Sample]:
-    """The samples that ``curate`` leaves, by id; ``work-0`` is of the first problem."""
+    """The samples that ``curate`` writes, by id. ``work-0`` belongs to the first problem."""
     traces = [trace_of(work, f"work-{number}") for number, work in enumerate(works)]
     given = CurationSettings.model_validate(
         {"criteria": ALL, "style": PLAIN, "shortest_execution": SHORTEST, **settings}
@@ -120,7 +120,7 @@ def test_the_calls_of_a_sample_are_those_of_the_trainer_token_for_token(
         direct = [planner(work), *executors(work)]
         cut = calls_of(sample.text, problem=sample.problem)
         assert [call.role for call in cut] == [call.role for call in direct]
-        # A curated text does not say which of its values are slips: the trainer alone leaves these unlearned.
+        # A curated text does not mark slips, so only the trainer leaves them unlearned.
         subtasks = [subtask for stage in work.stages for subtask in stage.subtasks]
         slips = ["", *("".join(piece.text for piece in task.pieces if not piece.learned) for task in subtasks)]
         for read, call, slipped in zip(encode_calls(cut, tokenizer), direct, slips, strict=True):
@@ -133,7 +133,7 @@ def test_the_calls_of_a_sample_are_those_of_the_trainer_token_for_token(
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_hundred_problems_of_each_task_are_cut_as_they_were_made(name: str) -> None:
-    """Extraction, packing, measures and writing alone, on more problems than go through the files above."""
+    """Extraction, packing, measures and writing without files, on more problems than above."""
     kinds = {"arithmetic": arithmetic, "multiplication": multiplication}
     if name == "countdown":
         drawn = (solution_of(*problem) for problem in problems(seed=23, split="train", unsolvable=0.2))
@@ -151,7 +151,7 @@ def test_a_hundred_problems_of_each_task_are_cut_as_they_were_made(name: str) ->
 
 
 def whole(call: Call) -> tuple[str, tuple[Piece, ...]]:
-    """A call with what an executor writes in one piece: the trainer cuts it at slips, which it does not learn."""
+    """A call with the executor's text in one piece. The trainer cuts it at slips, which it does not learn."""
     if call.role == "planner":
         return call.role, call.pieces
     header = next(place for place, piece in enumerate(call.pieces) if piece.text.startswith("\n<execution_"))
@@ -192,7 +192,7 @@ def test_a_countdown_trace_explores_every_opening_of_the_stages_that_it_enters()
 
 
 def test_short_executions_fold_into_plans_and_no_line_is_lost(works: list[Solution], tmp_path: Path, verifier) -> None:
-    """With a higher bound, what is too short is told in the plan, under its heading as it stood in the trace."""
+    """With a higher minimum, short executions move into the plan, under their original heading."""
     sizes = [len(subtask.text.splitlines()) for work in works for stage in work.stages for subtask in stage.subtasks]
     shortest = min(sizes) + 1
     found = curated(works, tmp_path, verifier, shortest_execution=shortest)

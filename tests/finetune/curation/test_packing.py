@@ -1,4 +1,4 @@
-"""Packing: the paper's formula, against a definition that has nothing in common with it."""
+"""Packing: the paper's formula, compared with an independent definition."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[list[int]], list[bool]]:
 
 @st.composite
 def extractions(draw: st.DrawFn) -> tuple[Extraction, Dag]:
-    """Steps of any lines, in any order of the lines, that cover a trace; and their dependencies."""
+    """Steps with arbitrary lines that cover a trace, and their dependencies."""
     parents, _ = draw(graphs())
     owners = draw(
         st.lists(

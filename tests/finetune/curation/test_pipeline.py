@@ -1,4 +1,4 @@
-"""Running the pipeline: resumable at any point, nothing lost, doubled or asked twice."""
+"""The pipeline can be resumed at any point; no result is lost, repeated or requested twice."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ HALF = CurationSettings(eval_share=0.5)
 
 
 class Counting:
-    """The rule extractor, which notes what it is asked and fails at the traces in ``fails``."""
+    """A rule extractor that records its calls and fails at the traces in ``fails``."""
 
     name = "counting"
 
@@ -151,7 +151,7 @@ def test_an_engine_that_fails_ends_the_run_and_the_next_one_goes_on(run, tmp_pat
     run(tmp_path / "whole", extractor=Counting())
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
     steps = [name for stage, name in failing.asked + going_on.asked if stage == "steps"]
-    # Only what was under way when the run ended is asked again.
+    # Only requests that were running when the run ended are repeated.
     assert all(count == 1 for name, count in Counter(steps).items() if name not in ("t5", failing.asked[-1][1]))
     assert max(Counter(steps).values()) <= 2
 
@@ -241,7 +241,7 @@ def test_killed_at_any_point_it_resumes_without_losing_doubling_or_asking_twice(
             assert name not in done[stage], f"{question} was answered before the last kill, and asked again"
         asked = log
     assert kills == 3
-    # What was under way at a kill is asked once more: one question for each of the three traces.
+    # Requests that were running at a kill are repeated: one for each of the three traces.
     assert asked.total() <= 2 * len(traces) + 3 * kills
     run(tmp_path / "whole", source=traces, extractor=RuleExtractor())
     assert results(tmp_path / "out") == results(tmp_path / "whole")
@@ -251,7 +251,7 @@ def test_killed_at_any_point_it_resumes_without_losing_doubling_or_asking_twice(
 
 
 def done_so_far(folder: Path) -> dict[str, set[str]]:
-    """The ids in the whole lines of each stage."""
+    """The ids in the complete lines of each stage."""
     done: dict[str, set[str]] = {}
     for stage in STAGES:
         path = folder / "out" / f"{stage}.jsonl"

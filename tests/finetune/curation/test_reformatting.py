@@ -17,7 +17,7 @@ WORDS = st.text(st.sampled_from("ab 1=+<>/_.\\{}-*:\té✓"), min_size=1, max_si
 
 @st.composite
 def packed_traces(draw: st.DrawFn) -> tuple[Trace, Packed]:
-    """A trace of odd lines, some of them equal, cut into steps at will."""
+    """A trace of unusual lines, some of them equal, cut into arbitrary steps."""
     count = draw(st.integers(1, 6))
     drawn = draw(st.lists(WORDS, min_size=count, max_size=25))
     lines = lines_of("\n".join(["x"] * count + drawn)).chain

@@ -1,4 +1,4 @@
-"""The rule extractor: on the hand-written traces, on the tasks' own traces, and on texts that tempt it."""
+"""The rule extractor on hand-written traces, on traces of the built-in tasks, and on misleading texts."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ from sprint_finetune.nano.traces import chain
 
 
 def parallel(trace: Trace) -> set[tuple[str, str]]:
-    """The pairs of lines that are in steps which may run side by side, in the order of the trace."""
+    """The pairs of lines whose steps may run in parallel, in the order of the trace."""
     extraction, dag = read_steps(trace)
     lines = lines_of(trace.trace).chain
     held = [taken(lines, numbers_in([*step.plan, *step.execution])) for step in extraction.steps]
@@ -39,7 +39,7 @@ def test_what_is_called_independent_is_independent(labelled: list[LabelledTrace]
     found = sum((measure_agreement(one, *read_steps(one.trace)) for one in labelled), Agreement(0, 0, 0, 0))
     assert found.claimed >= 150
     assert found.precision >= 0.95
-    # A missing parallelism is fine; finding hardly any would make the precision worthless.
+    # Missing some parallelism is fine, but if almost none were found, the precision would be worthless.
     assert found.recall >= 0.4
 
 
@@ -124,7 +124,7 @@ def test_odd_texts_are_covered(text: str) -> None:
 
 @pytest.mark.parametrize("slips", [0.0, 0.5])
 def test_the_subtasks_of_our_own_tasks_are_found(slips: float) -> None:
-    """Arithmetic and multiplication: extraction and packing find the stages that the generator worked in."""
+    """Extraction and packing find the generator's stages of arithmetic and multiplication."""
     tasks = [
         ("Compute [(12 + 7) * 2 - 5] * (9 - 4).", arithmetic.solve),
         ("Compute (3 + 2) * (9 - 4) + (8 - 6).", arithmetic.solve),

@@ -1,4 +1,4 @@
-"""A sample is read back before it is kept: whatever lost a line, or became something else, is rejected."""
+"""A sample is read back before it is kept. One that lost a line or changed is rejected."""
 
 import pytest
 

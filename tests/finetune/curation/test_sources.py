@@ -1,4 +1,4 @@
-"""Sources: what is a trace, what is a counted rejection, and what is an error."""
+"""Sources: traces, counted rejections, and errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The file of a stage: whole lines only, each id once."""
+"""The file of a stage has only complete lines, and each id once."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Dependency violations: what an execution uses and cannot see."""
+"""Dependency violations: values that an execution uses but cannot see."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Evaluation: every case by every method, once, whatever interrupts it."""
+"""Evaluation: every method solves every case exactly once, despite interruptions."""
 
 import asyncio
 import itertools
@@ -77,7 +77,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path, cut):
     path = tmp_path / "out.jsonl"
     before = evaluate(path, stop_after=3)
     if cut:
-        path.write_bytes(path.read_bytes()[:-cut])  # killed in mid-line
+        path.write_bytes(path.read_bytes()[:-cut])  # killed while writing a line
     after = evaluate(path)
     kept = before[:-1] if cut else before
     keys = [outcome.key for outcome in (*kept, *after)]
@@ -118,7 +118,7 @@ def test_seeds_of_a_case_do_not_narrow_the_interval(tmp_path):
 
 
 def test_an_interval_holds_its_share_at_both_ends():
-    """To the last bit: a plot cannot draw a reach below zero."""
+    """The share is inside the interval to the last bit, because a plot cannot draw a negative error bar."""
     for total in range(1, 501):
         assert wilson(0, total)[0] == 0
         assert wilson(total, total)[1] == 1

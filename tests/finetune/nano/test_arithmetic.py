@@ -1,4 +1,4 @@
-"""Arithmetic traces: every line is true but the slips, and these are found and mended."""
+"""Arithmetic traces: every line is true except slips, which are detected and corrected."""
 
 import itertools
 import re
@@ -20,7 +20,7 @@ def subtasks_of(work):
 
 
 NAMED = re.compile(r"^ ([A-I]) (?:.*[(\[])?([^()\[\]\n]*)[)\]]*$", re.MULTILINE)
-"""What a line of a plan's lead names, and the numbers of it; a last line of it may name nothing new."""
+"""The name and the numbers in a line of a plan's lead. The last line may have no name."""
 
 
 def test_every_line_is_true(drawn):

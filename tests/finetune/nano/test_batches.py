@@ -1,4 +1,4 @@
-"""Which calls of which problems a step of training reads."""
+"""The calls and problems that a training step reads."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The search of Countdown problems: its tables are true and its answers right."""
+"""The search for Countdown solutions: its tables and its answers are correct."""
 
 import itertools
 

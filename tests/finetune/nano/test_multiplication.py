@@ -1,4 +1,4 @@
-"""Multiplication traces: every line is true but the slips, and these are found and mended."""
+"""Multiplication traces: every line is true except slips, which are detected and corrected."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ def drawn():
 
 
 def equations(text):
-    """All `a + b` or `a * b` with what the text says they make; a running total continues the one before."""
+    """Every `a + b` or `a * b` and the result in the text. A running total continues the previous one."""
     for line in text.splitlines()[:-1]:
         for chain in re.sub(r"check|[a-zA-Z-]+ |:.*", "", line).split(","):
             left, *totals = chain.split("=")

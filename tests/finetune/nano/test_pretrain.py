@@ -59,7 +59,7 @@ def step_and_count(self, *arguments, **options):
 torch.save, LlamaForCausalLM.save_pretrained, torch.optim.AdamW.step = save_half, write_late, step_and_count
 train(folder, minutes_between_checkpoints=0.0, **options)
 """
-"""Trains, and at a moment of its life writes a line and waits: there it is killed."""
+"""Trains, prints a line at a chosen moment, and waits to be killed."""
 
 
 def killed(folder, *, moment, at, **options):
@@ -82,8 +82,8 @@ def test_a_run_killed_anywhere_ends_with_the_weights_of_an_uninterrupted_one(tmp
     for moment, at, kept in (
         ("state", 1, None),  # the first state is half-written
         ("state", 2, 1),  # the second is
-        ("update", 2, 2),  # two steps after the resumed one's first, which is whole, the third is taken but not saved
-        ("checkpoint", 2, 4),  # the state of the last step is whole, its checkpoint is that of the step before
+        ("update", 2, 2),  # the first state after resuming is complete; the next step is taken but not saved
+        ("checkpoint", 2, 4),  # the state of the last step is complete, its checkpoint is still that of the step before
     ):
         killed(parts, moment=moment, at=at, **options)
         assert (state(parts)["step"] if kept else None) == kept

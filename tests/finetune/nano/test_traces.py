@@ -1,4 +1,4 @@
-"""The data of sprint-nano: what all tasks' traces have in common, and that a call's ids are those of a run."""
+"""The data of sprint-nano: properties of all traces, and a call's ids, which are those of a run."""
 
 import itertools
 
@@ -151,6 +151,6 @@ def test_a_run_asks_for_exactly_the_calls_that_were_trained(drawn):
 
 
 def test_later_words_leave_the_ids_of_trained_models_alone(tokenizer):
-    # Ids of the first vocabulary: its last phrase and its last label, and the first word that came after it.
+    # Ids of the first vocabulary: its last phrase and last label, and the first word that was added later.
     ids = tokenizer.convert_tokens_to_ids(["<|end|>", "Use", "4.64>", "Now"])
     assert ids == [0, 738, 1017, 1018]

@@ -1,4 +1,4 @@
-"""A trajectory's text is cut into the calls that a run makes, to the token."""
+"""The calls cut from a trajectory's text are those of a run, token for token."""
 
 import itertools
 
@@ -130,7 +130,7 @@ def test_what_is_no_trajectory_is_refused(text, problem, message):
 
 
 def merging(*, tags):
-    """A tokenizer of characters, but for prompts: they end in ``.1>`` alone, in ``.`` and ``1>\\n`` within a text."""
+    """A character tokenizer, except that a prompt at the end of a text ends in ``.1>``, elsewhere in ``1>\\n``."""
     special = list(load_tags().special_tokens) if tags else []
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*special, *alphabet, ".1>", "1>Ċ"])}
@@ -191,7 +191,7 @@ def test_a_run_reads_and_writes_the_very_ids_that_are_trained(tags):
     assert run.transcript == TEXT
     trained = set()
     for sample in encode_calls(calls, tokenizer):
-        # A request ends where what is learned does.
+        # A request ends where its learned tokens end.
         ends = [
             end
             for end in range(1, len(sample.ids) + 1)
@@ -218,7 +218,7 @@ def test_a_tokenizer_without_offsets_is_refused():
 
 
 def test_pieces_are_encoded_once_each(tokenizer):
-    """A trajectory's calls share their pieces; encoding takes time in the text, not in the calls."""
+    """The calls of a trajectory share pieces, so encoding takes time linear in the text, not in the calls."""
     work = next(itertools.islice(arithmetic.problems(seed=1, split="train"), 1))
     calls = [planner(work), *executors(work)]
     assert encode_calls([*calls, *calls[1:]], tokenizer)[len(calls) :] == encode_calls(calls, tokenizer)[1:]

@@ -1,4 +1,4 @@
-"""Of the checkpoints that a killed run leaves, the newest whole one is found; models that are none are refused."""
+"""Checkpoints: the newest complete one of a killed run is found, and unreadable models are refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""PackedRows and batches hold every trie once."""
+"""Rows and batches have every trie exactly once."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ lengths = st.lists(st.integers(1, 30), max_size=40)
 
 
 def chain(first, length):
-    """A path whose ids tell it from others."""
+    """A path with ids that no other path has."""
     ids = [first, *range(1, length)]
     return flatten([TokenPath(ids, [0, *[1] * (len(ids) - 1)])])
 
@@ -22,7 +22,7 @@ def test_bins_hold_every_item_once_and_no_more_than_fits(items):
     found = bins(items, 30)
     assert sorted(index for members in found for index in members) == list(range(len(items)))
     assert all(0 < sum(items[index] for index in members) <= 30 for members in found)
-    # No two bins could be one.
+    # No two bins would fit into one.
     sums = sorted(sum(items[index] for index in members) for members in found)
     assert len(sums) < 2 or sums[0] + sums[1] > 30
 

@@ -1,4 +1,4 @@
-"""Curated files are read, or refused with what is wrong and where."""
+"""Curated files are read, or refused with the fault and its position."""
 
 import json
 

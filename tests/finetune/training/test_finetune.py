@@ -1,4 +1,4 @@
-"""Fine-tuning: a killed run ends as if nothing had happened, in every way, for all weights or adapters alone."""
+"""Fine-tuning: a killed run resumes without a trace, in every way, with all weights or only adapters."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ def source(tmp_path_factory):
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=2048,
-        attention_dropout=0.1,  # so that a resumed run needs the state of the random numbers too
+        attention_dropout=0.1,  # makes a resumed run depend on the state of the random numbers
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=0,
@@ -56,7 +56,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bytes_alone():
-    """A tokenizer of bytes, which knows no tags."""
+    """A byte tokenizer without tags."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -86,7 +86,7 @@ def weights(run):
 
 
 def logged(run):
-    """The lines of the log that are of a step."""
+    """The lines of the log that belong to a step."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]
 
@@ -119,7 +119,7 @@ def save_half(state, path, *arguments, **options):
 torch.save = save_half
 train(Settings.load(Path(sys.argv[1])))
 """
-"""Trains on, until the optimiser's state of the fifth step is half-written: there it waits to be killed."""
+"""Trains until the optimiser's state of step 5 is half-written, and then waits to be killed."""
 
 
 def test_a_killed_run_resumes_as_if_nothing_had_happened(source, tmp_path):
@@ -134,7 +134,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(source, tmp_path):
     assert Settings.load(recipe) == killed
     command = [sys.executable, "-u", "-m", "sprint_finetune.training.finetune", str(recipe)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        # The trainer tells of a step before it saves it: the fourth is lost, the third is whole.
+        # The trainer logs a step before it saves it: step 4 is lost, step 3 is complete.
         for line in process.stdout:
             if line.startswith("{'loss'") and len(steps(tmp_path / "killed")) == 4:
                 process.kill()
@@ -150,7 +150,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(source, tmp_path):
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert steps(tmp_path / "whole") == steps(tmp_path / "killed") == [1, 2, 3, 4, 5, 6]
-    train(killed)  # there is nothing left to do
+    train(killed)  # already finished
     again = weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     with pytest.raises(ConfigurationError, match=r"started with other settings: seed was 0 and is now 1\. Resume"):
@@ -208,7 +208,7 @@ LAYERS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 
 def changed(before, after):
-    """Which parts of a model differ."""
+    """The parts of a model that differ."""
     return {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -264,7 +264,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(source, tmp_path):
 
 
 def test_memory_savers_change_no_loss(source, tmp_path):
-    """Gradient checkpointing computes the same; bfloat16 nearly the same."""
+    """Gradient checkpointing computes the same weights, bfloat16 almost the same."""
     found = {}
     for name, changes in {"plain": {}, "saving": {"gradient_checkpointing": True}, "bf16": {"bf16": True}}.items():
         train(settings(source, tmp_path / name, steps=2, **changes))

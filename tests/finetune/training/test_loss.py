@@ -1,4 +1,4 @@
-"""Training equals inference: every completion token has the logits that it has in its own call, on stock models."""
+"""Training equals inference: in stock models, every completion token has the logits of its own call."""
 
 import shutil
 
@@ -37,7 +37,7 @@ SHAPE = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": 4096,
-    "initializer_range": 0.3,  # so that what a token sees makes a difference far above the tolerance
+    "initializer_range": 0.3,  # makes the effect of visible tokens far larger than the tolerance
     "pad_token_id": 0,
     "bos_token_id": None,
     "eos_token_id": None,
@@ -90,7 +90,7 @@ def nodes(trie, ids):
 
 
 def check_logits(model, paths):
-    """Compare the trie's logits with those of each path on its own, at every token before a learned one."""
+    """Compare the trie's logits with those of each path by itself, at every token before a learned one."""
     trie = flatten(paths)
     batch = Collator()([trie])
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_logits_of_real_trajectories_are_those_of_the_calls(reader, tokenizer, w
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="flex attention is compiled, which takes a C++ compiler")
-@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.filterwarnings("ignore")  # the compiler warns
 def test_flex_attention_computes_what_sdpa_does():
     model = make("llama", 600)
     trunk = TokenPath([*range(300)], [0] * 300)
@@ -203,7 +203,7 @@ def test_gradients_are_those_of_the_calls():
 
 
 def test_a_row_that_teaches_nothing_has_gradients_of_zero():
-    """Several processes take as many batches each: the last may hold nothing but filling."""
+    """All processes take equally many batches, so the last batch may contain only padding."""
     model = make("llama", 12)
     rows = PackedRows([flatten([TokenPath([5, 6], [0, 1])])], multiple=2)
     loss = edge_loss(model, Collator()([rows[1]]), config=model.config)

@@ -1,4 +1,4 @@
-"""The masks say what the trie says, in every form."""
+"""Every form of mask agrees with the trie."""
 
 import pytest
 import torch

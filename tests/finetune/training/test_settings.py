@@ -1,4 +1,4 @@
-"""Settings are read from recipes, and what is wrong with them is said."""
+"""Settings are read from recipes, and errors name what is wrong."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A flattened trie holds every path once, says what each token sees, and predicts what the paths learn."""
+"""A flattened trie has every path once, tells what each token sees, and predicts what the paths learn."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ forests = st.lists(samples(), min_size=1, max_size=6)
 
 
 def prefixes(trie):
-    """What each token and those that it sees spell."""
+    """The text of each token and of the tokens that it sees."""
     spelt = []
     for index in range(len(trie)):
         seen = [other for other in range(index + 1) if index < trie.ends[other]]
@@ -86,7 +86,7 @@ def test_a_chain_is_known_as_one():
 
 
 def test_building_takes_time_in_the_tokens_alone():
-    """Paths of 20,000 tokens that part at their ends; quadratic work or memory would be felt."""
+    """Paths of 20,000 tokens that differ only at the end: quadratic time or memory would be noticeable."""
     trunk = torch.randint(0, 1000, (20_000,)).tolist()
     paths = [TokenPath([*trunk, 1000 + index], [0] * 20_000 + [1]) for index in range(50)]
     trie = flatten(paths)

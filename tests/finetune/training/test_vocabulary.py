@@ -1,4 +1,4 @@
-"""Tags become single tokens, and their rows begin as the mean of their pieces."""
+"""Tags become single tokens whose rows start as the mean of their former tokens."""
 
 import sys
 import weakref
@@ -18,7 +18,7 @@ TAGS = load_tags().special_tokens
 
 
 def bytes_alone():
-    """A tokenizer of bytes."""
+    """A byte tokenizer."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -87,7 +87,7 @@ def test_an_extended_checkpoint_is_whole_or_not_there(source, tmp_path, monkeypa
 
 
 def test_zero_3_does_not_take_the_model_apart(source, tmp_path, monkeypatch):
-    """Where ZeRO-3 is set up, transformers loads through deepspeed, which is not installed here."""
+    """If ZeRO-3 is configured, transformers loads models through deepspeed, which is not installed here."""
 
     class Zero:
         def is_zero3(self):
