@@ -41,6 +41,7 @@ from tests.engines.openai.scripted import Exchange, says, served
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [ROOT, ROOT / "integrations", ROOT / "finetune"]
+PARTS = [ROOT / "sprint_agents"]  # a note for its readers leaves the package out
 PYTHON, SHELL = {"python"}, {"console", "bash"}
 RUN = ("sprint ", "sprint-finetune ", "python ", "echo ", "printf ")
 SERVED = "http://127.0.0.1:11434/v1"
@@ -264,6 +265,13 @@ def test_logging_names_every_message_of_the_library() -> None:
     sources = "".join(path.read_text("utf-8") for source in SOURCES for path in source.glob("sprint_*/**/*.py"))
     logged = set(re.findall(r"\blog\.(?:debug|info|warning|error)\(\s*\"([^\"]+)\"", sources.replace("_log.", "log.")))
     assert logged == set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_a_note_names_exist(page: str) -> None:
+    named = re.findall(r"`([\w./-]*\w/[\w.-]*(?:\.(?:py|json|toml)|/))`", (ROOT / page).read_text("utf-8"))
+    assert named
+    assert [path for path in named if not any((source / path).exists() for source in [*SOURCES, *PARTS])] == []
 
 
 # The checks above must be able to fail.
