@@ -24,6 +24,7 @@ from pydantic_core import to_json
 
 from sprint_agents import (
     Answer,
+    Capabilities,
     Chunk,
     Context,
     Executor,
@@ -157,6 +158,7 @@ class InstantEngine:
 
     name = "instant"
     manifest = None
+    capabilities = Capabilities()
 
     def __init__(self, width: int, *, delay: float = 0.0) -> None:
         prompts = [f"<prompt_1.{n}>look at part {n}</prompt_1.{n}>" for n in range(1, width + 1)]
@@ -264,11 +266,11 @@ def fan_out(rounds: int) -> None:
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for width in (8, 64, 512):
         sides = (partial(bare, width), partial(bare_on_engine, width), with_policy(width), with_model(width))
-        turns = [[timed(side) for side in sides] for _ in range(rounds)]
-        cost = [statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True)]
+        measured = [[timed(side) for side in sides] for _ in range(rounds)]
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*measured, strict=True)]
 
-        def times(side: int, base: int, turns: list[list[float]] = turns) -> float:
-            return statistics.median(turn[side] / turn[base] for turn in turns)
+        def times(side: int, base: int, measured: list[list[float]] = measured) -> float:
+            return statistics.median(row[side] / row[base] for row in measured)
 
         print(
             f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {cost[2]:.1f} | {times(2, 0):.1f} | {times(2, 1):.1f} "
@@ -283,9 +285,9 @@ def with_tools(rounds: int) -> None:
     print("|---:|---:|---:|---:|---:|---:|")
     for width in (8, 64, 512):
         sides = (partial(bare_with_tool, width), partial(bare_with_tool_on_engine, width), with_tool(width))
-        turns = [[timed(side) for side in sides] for _ in range(rounds)]
-        cost = [statistics.median(side) / width * 1e6 for side in zip(*turns, strict=True)]
-        ratios = [statistics.median(turn[2] / turn[base] for turn in turns) for base in (0, 1)]
+        measured = [[timed(side) for side in sides] for _ in range(rounds)]
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*measured, strict=True)]
+        ratios = [statistics.median(row[2] / row[base] for row in measured) for base in (0, 1)]
         print(f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {cost[2]:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
 
 

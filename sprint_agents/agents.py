@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,19 +27,21 @@ _SCALARS = {"boolean", "integer", "number", "string"}
 class _Agent(Generic[ResultT]):
     """A declared type with its reader, and the settings of the model's requests."""
 
+    tools: Mapping[str, Tool[..., Any]] = MappingProxyType({})
+
     def __init__(
         self,
-        declared: TypeForm[ResultT],
+        declared: TypeForm[ResultT] = str,
+        /,
         *,
-        instructions: str,
-        attempts: int,
-        max_tokens: int | None,
-        sampling: Sampling | None,
-        engine: Engine | None,
+        instructions: str = "",
+        attempts: int = 2,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        engine: Engine | None = None,
     ) -> None:
         if attempts < 1:
             raise ConfigurationError(f"attempts is {attempts}: the first attempt counts, so use 1 or more")
-        self.declared = declared
         self.type_name = _name(declared)
         self.instructions = inspect.cleandoc(instructions)
         self.attempts = attempts
@@ -50,8 +53,9 @@ class _Agent(Generic[ResultT]):
 
     @cached_property
     def brief(self) -> AgentBrief:
-        """The description of this agent that models read."""
-        return AgentBrief(instructions=self.instructions, schema=self.schema)
+        """The description of this agent and its tools that models read."""
+        tools = tuple(tool.brief for tool in self.tools.values())
+        return AgentBrief(instructions=self.instructions, schema=self.schema, tools=tools)
 
     def read(self, text: str, *, is_json: bool = False) -> ResultT:
         """Read ``text`` as the declared type: as JSON or, unless ``is_json``, as a plain value such as ``81``.
@@ -114,6 +118,7 @@ class Executor(_Agent[ResultT]):
     def __init__(
         self,
         result: TypeForm[ResultT] = str,
+        /,
         *,
         instructions: str = "",
         tools: Sequence[Tool[..., Any] | Callable[..., Any]] = (),
@@ -137,22 +142,16 @@ class Executor(_Agent[ResultT]):
                 f"tool_timeout is {tool_timeout:g} s and tool_turns is {tool_turns}: a call needs time and a turn: "
                 "use more, or leave out tools= for an executor without tools"
             )
-        self.tools: Mapping[str, Tool[..., Any]] = _by_name(tools)
+        self.tools = _by_name(tools)
         self.tool_timeout = tool_timeout
         self.tool_turns = tool_turns
-
-    @cached_property
-    def brief(self) -> AgentBrief:
-        """The description of this agent and its tools that models read."""
-        tools = tuple(tool.brief for tool in self.tools.values())
-        return AgentBrief(instructions=self.instructions, schema=self.schema, tools=tools)
 
 
 class Planner(_Agent[AnswerT]):
     r"""The agent that writes the plans and the answer.
 
     Args:
-        answer: the type of the answer, as in ``Executor``.
+        declared: the type of the answer, as in ``Executor``.
         instructions: further instructions, which come before the task.
         attempts: the most tries for a valid answer; before each further try the model reads the error.
         max_tokens: the most new tokens of one plan; by default the run's ``Limits.plan_tokens``.
@@ -162,25 +161,6 @@ class Planner(_Agent[AnswerT]):
     >>> Planner(list[int]).read("[3, 7]")
     [3, 7]
     """
-
-    def __init__(
-        self,
-        answer: TypeForm[AnswerT] = str,
-        *,
-        instructions: str = "",
-        attempts: int = 2,
-        max_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        engine: Engine | None = None,
-    ) -> None:
-        super().__init__(
-            answer,
-            instructions=instructions,
-            attempts=attempts,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            engine=engine,
-        )
 
 
 def as_text(value: Any) -> str:

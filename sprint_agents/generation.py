@@ -1,7 +1,7 @@
 """One completion: its chunks, the positions where its tokens end, and the context at any of its characters."""
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +18,15 @@ class Generation:
     """
 
     __slots__ = (
+        "_chunk_ends",
         "_chunks",
         "_cut_ids",
         "_cut_text",
         "_ended",
         "_engine",
         "_finished",
-        "_index",
+        "_indexed",
+        "_marks",
         "_read",
         "_tip",
         "_tokens",
@@ -51,7 +53,11 @@ class Generation:
         self._tokens: int | None = None
         self._read: list[Chunk] = []
         self.length = 0
-        self._index: _Index | None = None
+        # An index of the chunks so far, extended on use, since many completions never need it: the positions where
+        # chunks end in the text; and the known token boundaries, as positions in text and ids, ascending.
+        self._chunk_ends = [0]
+        self._marks = [(0, 0)]
+        self._indexed = 0
         # The context of the last cut, which later cuts and the end extend: n cuts cost O(tokens), not O(n * tokens).
         self._tip = context
         self._cut_ids = 0
@@ -126,7 +132,7 @@ class Generation:
         if offset == self.length and self._read and self._read[-1].text:
             before = len(self.ids)
         else:
-            marks = self._places().marks
+            marks = self._boundaries()
             mark = bisect_left(marks, (offset, 0))
             text_end, before = marks[mark]
             if text_end != offset and mark:
@@ -156,7 +162,7 @@ class Generation:
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
         """Return the last token boundary at or before ``offset``, as positions in the text and in the ids."""
-        marks = self._places().marks
+        marks = self._boundaries()
         mark = bisect_left(marks, (offset, 0))
         if marks[mark][0] == offset:
             return marks[mark]
@@ -186,34 +192,18 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Return characters ``start`` to ``end``, reading only the chunks that hold them."""
-        ends = self._places().chunk_ends
+        self._boundaries()
+        ends = self._chunk_ends
         first = bisect_left(ends, start + 1) - 1
         last = bisect_left(ends, end)
         base = ends[first]
         return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
 
-    def _places(self) -> "_Index":
-        """Return the index of all chunks so far; built on first use, since many completions never need it."""
-        if self._index is None:
-            self._index = _Index()
-        self._index.cover(self._read)
-        return self._index
-
-
-class _Index:
-    """The text positions where chunks end; and the known token boundaries, as positions in text and ids, ascending."""
-
-    __slots__ = ("_ids", "chunk_ends", "marks")
-
-    def __init__(self) -> None:
-        self._ids = 0
-        self.chunk_ends = [0]
-        self.marks: list[tuple[int, int]] = [(0, 0)]
-
-    def cover(self, chunks: Sequence[Chunk]) -> None:
-        """Add the chunks that are new."""
-        for chunk in chunks[len(self.chunk_ends) - 1 :]:
-            end = self.chunk_ends[-1] + len(chunk.text)
-            self._ids += len(chunk.ids)
-            self.chunk_ends.append(end)
-            self.marks.append((end, self._ids))
+    def _boundaries(self) -> list[tuple[int, int]]:
+        """Index the chunks that are new, and return the known token boundaries."""
+        for chunk in self._read[len(self._chunk_ends) - 1 :]:
+            end = self._chunk_ends[-1] + len(chunk.text)
+            self._indexed += len(chunk.ids)
+            self._chunk_ends.append(end)
+            self._marks.append((end, self._indexed))
+        return self._marks

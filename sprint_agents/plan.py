@@ -57,7 +57,7 @@ class Execution(BaseModel, Generic[ResultT]):
     text: str = ""
     value: ResultT | None = None
     failure: Failure | None = None
-    usage: CallUsage = CallUsage()
+    usage: CallUsage = Field(default_factory=CallUsage)
     stages: "tuple[Stage[Any], ...]" = ()
     tool_uses: tuple[ToolUse, ...] = ()
     transcript: str = ""

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CallUsage:
     """The cost of one request, or the sum of several requests of one role.
 
     ``generated_tokens`` includes ``tag_tokens``, the tokens whose text is a tag. ``retries`` counts the requests that
     repeat a failed or invalid one, ``tool_calls`` the tools that the model called.
 
-    A dataclass rather than a model, since the runtime makes one for every request.
+    Neither a model nor frozen, since the runtime makes one for every request; never change one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

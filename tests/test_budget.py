@@ -14,15 +14,15 @@ from sprint_agents.manifest import Manifest
     st.integers(0, 100),
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 40), st.integers(0, 3)), min_size=1, max_size=20),
 )
-def test_reservations_never_exceed_the_budget_and_nobody_waits_for_ever(tokens, requests):
-    async def request(ledger, wanted, used, turns):
+def test_reservations_never_exceed_the_budget_and_no_request_waits_for_ever(tokens, requests):
+    async def request(ledger, wanted, used, steps):
         try:
             granted = await ledger.reserve_tokens(wanted)
         except BudgetExceeded:
             return 0
         assert ledger.tokens_left >= 0
         assert 1 <= granted <= wanted
-        for _ in range(turns):
+        for _ in range(steps):
             await asyncio.sleep(0)
         spent = min(used, granted)
         ledger.settle(reserved=granted, used=spent)
@@ -50,7 +50,7 @@ def test_a_request_waits_for_what_its_siblings_may_return():
     asyncio.run(main())
 
 
-def test_a_cancelled_waiter_does_not_swallow_a_turn():
+def test_a_cancelled_waiter_blocks_no_other():
     async def main():
         ledger = Ledger(Budget(tokens=10))
         first = await ledger.reserve_tokens(10)
