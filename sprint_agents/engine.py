@@ -1,18 +1,18 @@
-"""The protocol that a model server must meet: token ids in, token ids out.
+"""The protocol that a model server meets: token ids in, token ids out.
 
-What every engine promises (``sprint_agents.testing.contract`` has a test for each):
+Every engine promises the following; ``sprint_agents.testing.contract`` has a test for each:
 
-- The ids of a completion are the model's own, in order, the stop token included; ``text`` is their text,
-  never trimmed at a stop. Concatenated chunks are the completion; the last chunk, and only it, has ``finish``.
+- The ids of a completion are the model's own, in order, including the stop token. ``text`` is their text, never
+  trimmed at a stop. The concatenated chunks are the completion; only the last chunk has a ``finish``.
 - ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
 - Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
-- Concurrent requests are independent; shared prefixes are computed once where the engine can.
-- Engines hold no event loop: they work from whichever loop calls them.
+- Concurrent requests are independent. Shared prefixes are computed once if the engine can do so.
+- An engine is not tied to an event loop: it works on the loop that calls it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,16 +20,15 @@ from .context import Context
 from .errors import SprintError
 from .manifest import Manifest
 
-if TYPE_CHECKING:
-    from .dialects.conversation import ChatTurns
-    from .dialects.prompts import ToolBrief
+Speaker = Literal["system", "user", "assistant", "tool"]
+"""The speaker of a turn. A turn of ``tool`` holds what one tool call returned."""
 
 
 class Sampling(BaseModel):
-    """How the next token is drawn. Always sent in full: servers' defaults differ.
+    """How the next token is drawn. All of it is sent with every request, because servers' defaults differ.
 
-    ``temperature`` 0 is greedy. ``top_k`` None and ``top_p`` 1 keep all tokens. With a ``seed`` an engine that
-    supports it (``LocalEngine``) draws the same tokens for the same request whatever runs beside it.
+    ``temperature`` 0 is greedy. ``top_k`` None and ``top_p`` 1 keep all tokens. With a ``seed``, an engine that
+    supports it (``LocalEngine``) draws the same tokens for the same request, whatever else is running.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -41,8 +40,17 @@ class Sampling(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
-        """Take the settings that a checkpoint was trained for, or the defaults."""
+        """Return the settings that a checkpoint was trained for, or the defaults."""
         return cls(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else cls()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBrief:
+    """A tool as it is described to a model; ``schema`` is the JSON schema of its arguments, an object, as JSON text."""
+
+    name: str
+    description: str
+    schema: str
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -50,7 +58,7 @@ class Request:
     """One completion to compute.
 
     ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
-    A completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
+    The completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
     its text contains one of ``stop_texts``. ``schema`` is a JSON schema, as text, that the completion must satisfy; the
     engine needs ``Capabilities.schemas`` for it. ``tools`` are the tools of the run, which the completion may call if
     ``may_call``; the engine needs ``Capabilities.native_tools`` for them.
@@ -63,17 +71,17 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     stop_texts: tuple[str, ...] = ()
     schema: str | None = None
-    tools: tuple["ToolBrief", ...] = ()
+    tools: tuple[ToolBrief, ...] = ()
     may_call: bool = False
 
 
 @dataclass(slots=True)
 class Finish:
-    """Why and at what cost a completion ended; all counts are tokens.
+    """Why a completion ended, and its cost; all counts are tokens.
 
-    ``matched`` is the stop id or stop text that ended it; for the model's own end token, that id.
-    ``cached_tokens`` of the ``prompt_tokens`` were read from the cache, the others were computed.
-    ``generated_tokens`` is the server's own count where the engine's ids are no tokens; None: the ids count.
+    ``matched`` is the stop id or stop text that ended it; for the model's own end token, its id.
+    ``cached_tokens`` of the ``prompt_tokens`` were read from the cache; the others were computed.
+    ``generated_tokens`` is the server's count, from engines whose ids are not tokens. If it is None, count the ids.
     """
 
     reason: Literal["stop", "length"]
@@ -89,13 +97,66 @@ class Chunk:
 
     Not frozen, since an engine makes one for every token; never change one.
 
-    ``tokens`` estimates how many they are where ids are no tokens, until ``Finish.generated_tokens`` says it.
+    ``tokens`` estimates their number, from engines whose ids are not tokens; ``Finish.generated_tokens`` is exact.
     """
 
     ids: Sequence[int]
     text: str
     finish: Finish | None = None
     tokens: int | None = None
+
+
+class ChatTurns(BaseModel):
+    r"""The text that opens and closes a turn of each speaker.
+
+    Attributes:
+        opens: by speaker. The system's turn is always the first, so its text includes the beginning of a conversation.
+        closes: by speaker.
+        user_first: how the user's turn opens if it is the first turn.
+        user_after_system: how the user's turn opens after the system's, if the template writes both into one turn.
+        alternate: whether user and assistant must take turns.
+        calls: what precedes tool calls in the assistant's turn, if the engine has its own way to call tools; results
+            are then written into turns of ``tool``.
+
+    >>> chatml = ChatTurns(
+    ...     opens={name: f"<|im_start|>{name}\n" for name in ("system", "user", "assistant")},
+    ...     closes=dict.fromkeys(("system", "user", "assistant"), "<|im_end|>\n"),
+    ... )
+    >>> chatml.open("assistant"), chatml.close("assistant")
+    ('<|im_start|>assistant\n', '<|im_end|>\n')
+    >>> chatml.write([("user", "Hello!")])
+    '<|im_start|>user\nHello!<|im_end|>\n'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    opens: Mapping[Speaker, str]
+    closes: Mapping[Speaker, str]
+    user_first: str | None = None
+    user_after_system: str | None = None
+    alternate: bool = False
+    calls: str | None = None
+
+    def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> str:
+        """Return the text that opens a turn; ``after`` says what precedes a user's turn, if not another turn."""
+        if speaker == "user" and after == "system" and self.user_after_system is not None:
+            return self.user_after_system
+        if speaker == "user" and after == "nothing" and self.user_first is not None:
+            return self.user_first
+        return self.opens[speaker]
+
+    def close(self, speaker: Speaker) -> str:
+        """Return the text that closes a turn. The model may write the beginning of the assistant's itself."""
+        return self.closes[speaker]
+
+    def write(self, said: Sequence[tuple[Speaker, str]]) -> str:
+        """Write a conversation, given as each turn's speaker and words."""
+        text, before = "", None
+        for speaker, words in said:
+            after = "nothing" if before is None else "system" if before == "system" else None
+            text += f"{self.open(speaker, after=after)}{words}{self.close(speaker)}"
+            before = speaker
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +179,7 @@ class Capabilities:
     Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True)
     """
 
-    chat: "ChatTurns | None" = None
+    chat: ChatTurns | None = None
     chat_error: SprintError | None = None
     schemas: bool = False
     caches_running: bool = True

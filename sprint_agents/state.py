@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .context import Context
-from .dialects.prompts import ToolBrief
-from .engine import Engine, Request, Sampling
+from .engine import Engine, Request, Sampling, ToolBrief
 from .generation import Generation
 
 T = TypeVar("T")

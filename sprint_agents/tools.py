@@ -18,7 +18,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
-from .dialects.prompts import ToolBrief, ToolOutcome
+from .dialects.prompts import ToolOutcome
+from .engine import ToolBrief
 from .errors import ConfigurationError
 
 P = ParamSpec("P")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from sprint_agents import Answer, Capabilities, Executor, Limits, Plan, Planner, Sprint
-from sprint_agents.dialects.conversation import ChatTurns
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
+from sprint_agents.engine import ChatTurns
 from sprint_agents.errors import ConfigurationError, InvalidResult
 from sprint_agents.events import ExecutionFinished, PlannerWrote, SubtaskStarted
 from sprint_agents.policies import interleaved

@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sprint_agents.engine import ToolBrief
+
 from .completions import PlanReader, Turn
-from .prompts import AgentBrief, JoinedExecution, ToolBrief, ToolOutcome
+from .prompts import AgentBrief, JoinedExecution, ToolOutcome
 
 Form = Literal["plan", "chain", "answer"]
 """What the planner is asked for: a plan or its answer, one sequential chain of thought, or the answer now."""

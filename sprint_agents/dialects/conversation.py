@@ -10,12 +10,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
+from sprint_agents.engine import ChatTurns, Speaker
 from sprint_agents.errors import InvalidCheckpoint
-
-Speaker = Literal["system", "user", "assistant", "tool"]
-"""Whose turn it is; a tool's holds what one call returned."""
 
 Message = dict[str, str]
 """One turn as chat templates take it: ``role`` and ``content``."""
@@ -30,57 +26,6 @@ class Render(Protocol):
     def __call__(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
         """Return the text; raise anything where the template has no such conversation."""
         ...
-
-
-class ChatTurns(BaseModel):
-    r"""What opens and what ends a turn of each speaker.
-
-    Attributes:
-        opens: by speaker; the system's has whatever begins a conversation, since it is always the first turn.
-        closes: by speaker.
-        user_first: how the user's turn opens where no system's turn stands before it.
-        user_after_system: how it opens after the system's, where the template writes both into one turn.
-        alternate: whether user and assistant must take turns.
-        calls: what stands in the assistant's turn before calls of tools, where the engine has a way of its own for
-            them; their results then stand in turns of the tool's.
-
-    >>> chatml = ChatTurns(
-    ...     opens={name: f"<|im_start|>{name}\n" for name in ("system", "user", "assistant")},
-    ...     closes=dict.fromkeys(("system", "user", "assistant"), "<|im_end|>\n"),
-    ... )
-    >>> chatml.open("assistant"), chatml.close("assistant")
-    ('<|im_start|>assistant\n', '<|im_end|>\n')
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    opens: Mapping[Speaker, str]
-    closes: Mapping[Speaker, str]
-    user_first: str | None = None
-    user_after_system: str | None = None
-    alternate: bool = False
-    calls: str | None = None
-
-    def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> str:
-        """Return what opens a turn; ``after`` says what stands before a user's turn, if it is not another turn."""
-        if speaker == "user" and after == "system" and self.user_after_system is not None:
-            return self.user_after_system
-        if speaker == "user" and after == "nothing" and self.user_first is not None:
-            return self.user_first
-        return self.opens[speaker]
-
-    def close(self, speaker: Speaker) -> str:
-        """Return what ends a turn; of the assistant's, the model itself may have written the beginning."""
-        return self.closes[speaker]
-
-    def written(self, said: Sequence[tuple[Speaker, str]]) -> str:
-        """Write a conversation."""
-        text, before = "", None
-        for speaker, words in said:
-            after = "nothing" if before is None else "system" if before == "system" else None
-            text += f"{self.open(speaker, after=after)}{words}{self.close(speaker)}"
-            before = speaker
-        return text
 
 
 class Probe(NamedTuple):
@@ -208,7 +153,7 @@ def _refuse_rewriting(
 def _written(turns: ChatTurns, probe: Probe, answered: str) -> str:
     """Write a probe as the template would, with what it puts before answers."""
     earlier = turns.model_copy(update={"opens": {**turns.opens, "assistant": answered}})
-    return earlier.written(probe.said) + (turns.open("assistant") if probe.prompts else "")
+    return earlier.write(probe.said) + (turns.open("assistant") if probe.prompts else "")
 
 
 def _rendered(render: Render, probe: Probe) -> str | None:

@@ -3,14 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-
-@dataclass(frozen=True, slots=True)
-class ToolBrief:
-    """A tool as a model is told of it; ``schema`` is the JSON schema of its arguments, an object, as JSON text."""
-
-    name: str
-    description: str
-    schema: str
+from sprint_agents.engine import ToolBrief
 
 
 @dataclass(frozen=True, slots=True)

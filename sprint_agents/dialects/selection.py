@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from sprint_agents.engine import Engine
+from sprint_agents.engine import ChatTurns, Engine
 from sprint_agents.errors import ConfigurationError
 
 from .base import Dialect, Role
-from .conversation import ChatTurns
 from .json.dialect import PLAIN_TURNS, JsonDialect
 from .json.words import load_words
 from .tags.dialect import TagDialect

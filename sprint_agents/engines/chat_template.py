@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from sprint_agents.dialects.conversation import ChatTurns, History, Message, Render, turns_of_template
-from sprint_agents.engine import Capabilities
+from sprint_agents.dialects.conversation import History, Message, Render, turns_of_template
+from sprint_agents.engine import Capabilities, ChatTurns
 from sprint_agents.errors import InvalidCheckpoint, MissingExtra, SprintError
 
 _FILE = "chat_template.jinja"

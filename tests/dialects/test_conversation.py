@@ -3,7 +3,8 @@ from functools import partial
 
 import pytest
 
-from sprint_agents.dialects.conversation import ChatTurns, Message, turns_of_template
+from sprint_agents.dialects.conversation import Message, turns_of_template
+from sprint_agents.engine import ChatTurns
 from sprint_agents.errors import InvalidCheckpoint
 
 Template = Callable[[list[Message]], str]

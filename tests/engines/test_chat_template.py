@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sprint_agents.dialects.conversation import ChatTurns, Message
+from sprint_agents.dialects.conversation import Message
+from sprint_agents.engine import ChatTurns
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.chat_template import turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
@@ -42,7 +43,7 @@ def turns_of(directory: Path, **chat: Any) -> ChatTurns:
 
 def written(turns: ChatTurns, messages: list[Message]) -> str:
     said = [(message["role"], message["content"]) for message in messages]
-    return turns.written(said) + turns.open("assistant")  # type: ignore[arg-type]
+    return turns.write(said) + turns.open("assistant")  # type: ignore[arg-type]
 
 
 def by_transformers(name: str, messages: list[Message], **variables: Any) -> str:

@@ -104,7 +104,7 @@ def test_contexts_are_what_the_server_makes_of_the_messages(kind: str, make: Mak
     async def main() -> None:
         async with make(kind) as engine, httpx2.AsyncClient() as client:
             turns = engine.capabilities.chat
-            said = turns.written([(message["role"], message["content"]) for message in SAID])
+            said = turns.write([(message["role"], message["content"]) for message in SAID])
             ids = await engine.encode(said + turns.open("assistant"))
             body = {"messages": SAID, "add_generation_prompt": True}
             assert ids == (await client.post(f"{server.url}/tokenize", json=body)).json()["tokens"]
@@ -122,7 +122,7 @@ def test_a_run_asks_for_the_same_prompts_by_both_apis(make: Make) -> None:
             for request in watched.asked[:6]:
                 messages = messages_of(request.context.text)
                 turns = chat.turns
-                text = turns.written([(m["role"], m["content"]) for m in messages]) + turns.open("assistant")  # type: ignore[arg-type]
+                text = turns.write([(m["role"], m["content"]) for m in messages]) + turns.open("assistant")  # type: ignore[arg-type]
                 context = Context().extend(await chat.encode(text), text)
                 answer = await complete(chat, request_of(context, max_tokens=1))
                 # Drawn tokens need not be those that encoding makes of their text.
@@ -198,7 +198,7 @@ class TestNativeCalls:
         async def main() -> None:
             async with make("openai", tools="native") as engine:
                 turns = engine.capabilities.chat
-                text = turns.written([("user", "Plan.")]) + turns.open("assistant")
+                text = turns.write([("user", "Plan.")]) + turns.open("assistant")
                 parts = [part async for part in engine.complete(self.asked(engine, text, may_call=False))]
                 assert parts[-1].finish is not None
                 assert turns.calls not in "".join(part.text for part in parts)

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.dialects.conversation import ChatTurns
-from sprint_agents.engine import Engine
+from sprint_agents.engine import ChatTurns, Engine
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import ContextOverflow, EngineUnavailable

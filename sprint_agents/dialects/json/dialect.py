@@ -23,8 +23,8 @@ from pydantic_core import from_json
 
 from sprint_agents.dialects.base import Constraints, Form, Role
 from sprint_agents.dialects.completions import Turn
-from sprint_agents.dialects.conversation import ChatTurns, Speaker
 from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
+from sprint_agents.engine import ChatTurns, Speaker
 
 from .plans import JsonPlanReader
 from .results import read_turn

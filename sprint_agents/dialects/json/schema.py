@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.prompts import AgentBrief, ToolBrief
+from sprint_agents.dialects.prompts import AgentBrief
+from sprint_agents.engine import ToolBrief
 
 from .words import JsonKeys
 

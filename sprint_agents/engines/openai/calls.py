@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from sprint_agents.dialects.json.values import write
-from sprint_agents.dialects.prompts import ToolBrief
+from sprint_agents.engine import ToolBrief
 
 from .api import Body, Target
 from .conversation import MARKS

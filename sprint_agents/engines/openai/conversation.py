@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.conversation import ChatTurns, Speaker
+from sprint_agents.engine import ChatTurns, Speaker
 from sprint_agents.errors import InvalidRequest
 
 _SPEAKERS: Mapping[str, Speaker] = {"\ufdd0": "system", "\ufdd1": "user", "\ufdd2": "assistant", "\ufdd5": "tool"}

@@ -24,8 +24,8 @@ from typing import Self, TypeVar
 import httpx2
 import structlog
 
-from sprint_agents.dialects.conversation import ChatTurns, turns_of
-from sprint_agents.engine import Capabilities, Chunk, Engine, Request
+from sprint_agents.dialects.conversation import turns_of
+from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Engine, Request
 from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
 from sprint_agents.engines.http import Http
 from sprint_agents.errors import (

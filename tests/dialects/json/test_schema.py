@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.prompts import AgentBrief, ToolBrief
+from sprint_agents.dialects.prompts import AgentBrief
+from sprint_agents.engine import ToolBrief
 
 
 class Node(BaseModel):

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from sprint_agents import Executor, Planner, Sprint
-from sprint_agents.dialects.conversation import ChatTurns, Message
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.dialects.conversation import Message
+from sprint_agents.engine import ChatTurns, Chunk, Finish, Request
 from sprint_agents.engines import ChatTemplate, LocalEngine
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 from tests.instruct import save_instruct_model

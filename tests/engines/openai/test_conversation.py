@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.context import Context
-from sprint_agents.dialects.conversation import Speaker
-from sprint_agents.engine import Request, Sampling
+from sprint_agents.engine import Request, Sampling, Speaker
 from sprint_agents.engines.openai import OpenAIEngine, Server
 from sprint_agents.engines.openai.conversation import conversation_of
 from sprint_agents.errors import ConfigurationError, InvalidRequest

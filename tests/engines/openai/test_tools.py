@@ -17,8 +17,7 @@ from sprint_agents import Answer, Executor, Plan, Planner, Sprint
 from sprint_agents.context import Context
 from sprint_agents.dialects.completions import ToolCall, ToolCalls
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.prompts import ToolBrief
-from sprint_agents.engine import Chunk, Finish, Request, Sampling
+from sprint_agents.engine import Chunk, Finish, Request, Sampling, ToolBrief
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
 from sprint_agents.run import Run

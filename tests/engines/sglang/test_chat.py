@@ -61,7 +61,7 @@ def test_the_server_is_asked(name: str) -> None:
         said = SAID if name != "gemma" else [("user", "Be brief.\n\nPlan."), *SAID[2:]]
         messages = [{"role": role, "content": content} for role, content in said]
         expected = renders(name)(messages, add_generation_prompt=True)
-        assert engine.capabilities.chat.written(SAID) + engine.capabilities.chat.open("assistant") == expected  # type: ignore[arg-type]
+        assert engine.capabilities.chat.write(SAID) + engine.capabilities.chat.open("assistant") == expected  # type: ignore[arg-type]
 
     play(scene, template=name)
 

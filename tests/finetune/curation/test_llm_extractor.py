@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from sprint_agents import Capabilities
-from sprint_agents.dialects.conversation import ChatTurns
+from sprint_agents.engine import ChatTurns
 from sprint_agents.errors import EngineRejected
 from sprint_agents.testing import FakeEngine, Fault
 from sprint_finetune.curation import LLMExtractor, Rejection, Trace
