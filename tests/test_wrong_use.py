@@ -131,7 +131,7 @@ class TestConstrainedJson:
     def test_strict_schemas_that_cannot_be_had(self) -> None:
         engine = OpenAIEngine("http://127.0.0.1:1/v1", model="m", strict=True)
         for agent in ({"planner": Planner(dict[str, int])}, {"executor": Executor(tuple[int, str])}):
-            with pytest.raises(ConfigurationError, match=r"strict mode has no words.*Declare its fields"):
+            with pytest.raises(ConfigurationError, match=r"strict mode cannot express.*Declare its fields"):
                 Sprint(engine, **agent).run_sync("Count.")
 
 

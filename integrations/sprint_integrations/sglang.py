@@ -1,9 +1,9 @@
-"""SGLang without HTTP of ours: its engine in this process, and the ``fork`` of its own frontend.
+"""SGLang inside this process: its offline engine, and the ``fork`` of its frontend language.
 
-Neither is needed to use an SGLang server: ``sprint_agents.engines.SGLangEngine`` does that from any environment. These
-are for programs that live in SGLang's environment already.
+You need neither to use an SGLang server: ``sprint_agents.engines.SGLangEngine`` works from any environment. These are
+for programs that already run in SGLang's environment.
 
-- ``InProcessEngine(sglang.Engine(…))`` is an engine like any other, in whose place ``Sprint`` runs.
+- ``InProcessEngine(sglang.Engine(…), directory)`` is an engine like any other.
 - ``execute(state, texts, …)`` runs executors on the branches of a ``sglang.function``'s ``ProgramState``.
 """
 
@@ -17,11 +17,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from sprint_agents.agents import Executor
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request, Sampling
-from sprint_agents.engines.sglang.body import body_of, check_ids
 from sprint_agents.engines.sglang.engine import server_id
-from sprint_agents.engines.sglang.frames import FrameReader
-from sprint_agents.engines.sglang.model import ServedModel, vocabulary_size
-from sprint_agents.engines.sglang.tokenizer import LocalTokenizer
+from sprint_agents.engines.sglang.generate import GenerateReader, body_of
+from sprint_agents.engines.sglang.model import ServedModel
+from sprint_agents.engines.tokenizer import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
 from sprint_agents.manifest import Manifest
 from sprint_agents.plan import Execution, Failure
@@ -32,28 +31,28 @@ T = TypeVar("T")
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False)
 
 
-class Offline(Protocol):
-    """What is used of ``sglang.Engine``."""
+class OfflineEngine(Protocol):
+    """The used part of ``sglang.Engine``."""
 
     loop: asyncio.AbstractEventLoop
     tokenizer_manager: Any
 
     async def async_generate(self, **options: Any) -> Any:
-        """Start a completion; with ``stream`` an async iterator of events."""
+        """Start a completion; with ``stream``, return an async iterator of events."""
         ...
 
 
 class InProcessEngine(Engine):
     """An ``Engine`` on a ``sglang.Engine`` of this process, for the checkpoint in ``directory``.
 
-    Unlike other engines it works on one event loop only, SGLang's own: run a program by
-    ``engine.loop.run_until_complete(main())``. Whoever made the ``sglang.Engine`` shuts it down.
+    Unlike other engines it works on one event loop only, SGLang's own: run your program with
+    ``engine.loop.run_until_complete(main())``. You made the ``sglang.Engine``, so you shut it down.
     """
 
-    def __init__(self, engine: Offline, directory: str | PathLike[str]) -> None:
+    def __init__(self, engine: OfflineEngine, directory: str | PathLike[str]) -> None:
         path = Path(directory)
         self._engine = engine
-        self._tokenizer = LocalTokenizer(path)
+        self._tokenizer = CheckpointTokenizer(path)
         self._manifest = Manifest.load(path)
         limit: int = engine.tokenizer_manager.model_config.context_len
         self._model = ServedModel(path.name, path, vocabulary_size(path), limit)
@@ -81,16 +80,16 @@ class InProcessEngine(Engine):
         await self.aclose()
 
     async def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, special tokens recognised, none added."""
+        """Return the token ids of ``text``; special tokens are recognised, none are added."""
         return await self._tokenizer.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``, special tokens shown.
+        """Return the text of ``ids``, special tokens shown.
 
         Raises:
             InvalidRequest: ids outside the vocabulary.
         """
-        check_ids(ids, self._model)
+        check_ids(ids, size=self._model.vocabulary_size, model=self._model.name)
         return await self._tokenizer.decode(ids)
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
@@ -102,17 +101,17 @@ class InProcessEngine(Engine):
             EngineError: see the tree in ``errors``.
         """
         if asyncio.get_running_loop() is not self._engine.loop:
-            raise ConfigurationError("this engine has a loop of its own: use engine.loop.run_until_complete(main())")
+            raise ConfigurationError("this engine has its own event loop: use engine.loop.run_until_complete(main())")
         if request.id in self._running:
-            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
+            raise InvalidRequest(f"request id {request.id!r} is in use: give every request its own id")
         body = body_of(request, self._model)
         self._running[request.id] = rid = server_id(request.id)
-        reader = FrameReader()
+        reader = GenerateReader()
         try:
             async for event in await self._engine.async_generate(rid=rid, **body):
                 if chunk := reader.take(event):
                     yield chunk
-        except ValueError as error:  # what SGLang says of a request that it refuses
+        except ValueError as error:  # how SGLang refuses a request
             reader.ended = True
             raise EngineRejected(str(error)) from error
         finally:
@@ -132,24 +131,24 @@ class InProcessEngine(Engine):
 
 
 class Program(Protocol):
-    """What is used of SGLang's ``ProgramState``."""
+    """The used part of SGLang's ``ProgramState``."""
 
     stream_executor: Any
 
     def fork(self, size: int) -> Any:
-        """Open branches of the program's text."""
+        """Branch the program's text."""
         ...
 
     def error(self) -> Exception | None:
-        """Wait until all that was added has been done, and say what ended the program early."""
+        """Wait until everything added so far has run; return the error that ended the program early, if any."""
         ...
 
     def get_var(self, name: str) -> str:
-        """Return what was generated under a name."""
+        """Return the text that was generated under a name."""
         ...
 
     def get_meta_info(self, name: str) -> Mapping[str, Any]:
-        """Return what the server said of it."""
+        """Return the server's counts for it."""
         ...
 
 
@@ -162,11 +161,11 @@ async def execute(
     sampling: Sampling | None = None,
     stop: Sequence[str] = (),
 ) -> list[Execution[T]]:
-    """Go on from the text of ``program`` by each of ``texts`` on a branch of its own, and read what the model writes.
+    """Continue ``program`` with each of ``texts`` on its own branch, and read what the model writes there.
 
-    The program's text is computed once: it is waited for before the fork, without which SGLang's frontend skips its
-    commit. A branch that fails is an execution with a ``failure``; SGLang alone would only warn. SGLang's branches
-    are threads, so a cancelled call returns when those that run have ended.
+    The program's text is computed once, because this call waits for it before the fork; otherwise SGLang's frontend
+    skips the commit. A branch that fails becomes an execution with a ``failure``, where SGLang only warns. SGLang's
+    branches are threads, so a cancelled call returns once the running ones have ended.
 
     Raises:
         EngineUnavailable: ``program`` itself has failed before.
@@ -220,4 +219,4 @@ def _execution(
     return Execution[Any](number=number, prompt=prompt, text=text, value=value, usage=usage)
 
 
-__all__ = ["InProcessEngine", "Offline", "Program", "execute"]
+__all__ = ["InProcessEngine", "OfflineEngine", "Program", "execute"]

@@ -109,9 +109,9 @@ async def open_engine(
 
 def _started() -> str:
     """Find the server that ``sprint engine up`` started."""
-    from sprint_agents.engines.sglang import detached
+    from sprint_agents.engines.sglang.server import find_detached
 
-    if server := detached.status(STATE):
+    if server := find_detached(STATE):
         return server.url
     raise ConfigurationError("no server is running: start one with `sprint engine up`, or name yours with --url")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sprint_agents.engines.sglang import detached
+from sprint_agents.engines.sglang.server import DetachedServer, find_detached, start_detached, stop_detached
 from sprint_agents.nano import nano_path
 
 from .engines import STATE
@@ -49,7 +49,7 @@ def up(
         python = _BUILT
     state.mkdir(parents=True, exist_ok=True)
     server = asyncio.run(
-        detached.up(state, model or nano_path(), python=python, port=port, arguments=tuple(arguments or ()))
+        start_detached(state, model or nano_path(), python=python, port=port, arguments=tuple(arguments or ()))
     )
     _print(server, "up", as_json=as_json)
 
@@ -57,7 +57,7 @@ def up(
 @app.command()
 def status(state: StateOption = STATE, as_json: JsonFlag = False) -> None:
     """Show the running server; exits 1 if there is none."""
-    server = detached.status(state)
+    server = find_detached(state)
     _print(server, "up", as_json=as_json)
     if server is None:
         raise typer.Exit(1)
@@ -66,10 +66,10 @@ def status(state: StateOption = STATE, as_json: JsonFlag = False) -> None:
 @app.command()
 def down(state: StateOption = STATE, as_json: JsonFlag = False) -> None:
     """Stop the server and all its processes; do nothing if there is none."""
-    _print(asyncio.run(detached.down(state)), "stopped", as_json=as_json)
+    _print(asyncio.run(stop_detached(state)), "stopped", as_json=as_json)
 
 
-def _print(server: detached.DetachedServer | None, state: str, *, as_json: bool) -> None:
+def _print(server: DetachedServer | None, state: str, *, as_json: bool) -> None:
     if as_json:
         line = json.dumps(None) if server is None else server.model_dump_json()
     elif server is None:

@@ -1,7 +1,7 @@
 """The chat template of a checkpoint directory, rendered as transformers does, without transformers.
 
-A template is a file of its own, ``chat_template.jinja``, or stands in ``tokenizer_config.json``, in older checkpoints
-among others by name. It is Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
+A template is the file ``chat_template.jinja`` or a field of ``tokenizer_config.json``, which in older checkpoints has
+several templates by name. It is Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
 """
 
 import json
@@ -22,13 +22,13 @@ _CONFIG = "tokenizer_config.json"
 
 
 class ChatTemplate(BaseModel):
-    """How an engine's model marks turns, where that is not just what its checkpoint says.
+    """How an engine's model marks turns, if that differs from what its checkpoint says.
 
     Attributes:
-        template: Jinja, in the place of the checkpoint's own.
-        variables: what it is told besides the messages, such as ``{"enable_thinking": False}``.
-        history: ``exact`` refuses a template that writes earlier turns in another way than they were written, such as
-            without their thoughts. ``as_written`` takes its marks, and leaves earlier turns as they were written.
+        template: a Jinja template that replaces the checkpoint's.
+        variables: variables of the template besides the messages, such as ``{"enable_thinking": False}``.
+        history: ``exact`` refuses a template that changes earlier turns, for example by dropping their thoughts.
+            ``as_written`` accepts it: its marks are used, and earlier turns stay as the model wrote them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,11 +39,11 @@ class ChatTemplate(BaseModel):
 
 
 def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: str) -> ChatTurns | None:
-    """Return how the model in ``directory`` marks turns; None where nobody has a chat template.
+    """Return how the model in ``directory`` marks turns; None if neither it nor ``chat`` has a chat template.
 
     Raises:
-        InvalidCheckpoint: a file is damaged, the template is none, or it rewrites history (see ``turns_of``).
-        MissingExtra: jinja2 is not installed, which ``extra`` brings.
+        InvalidCheckpoint: a file is damaged, or the template cannot be parsed or rewrites history (see ``turns_of``).
+        MissingExtra: jinja2 is not installed; ``extra`` installs it.
     """
     settings = _settings(directory) if directory else {}
     template = chat.template or (_template(directory, settings) if directory else None)
@@ -69,7 +69,7 @@ def _settings(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it again from where it came from") from error
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it again from its source") from error
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
@@ -85,7 +85,7 @@ def _template(directory: Path, settings: Mapping[str, Any]) -> str | None:
 
 
 def _token(value: Any) -> str | None:
-    """Read a special token, which may stand there with all that is known of it."""
+    """Read a special token, which is a text or an object with the text as its ``content``."""
     if isinstance(value, dict):
         value = cast("dict[str, Any]", value).get("content")
     return value if isinstance(value, str) else None
@@ -101,9 +101,9 @@ def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) ->
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    # As transformers.utils.chat_template_utils compiles them; what it marks as generated is rendered all the same.
+    # As transformers.utils.chat_template_utils compiles templates; blocks marked as generated are rendered too.
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_generation(), "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json
     known = cast("dict[str, Any]", environment.globals)
@@ -111,7 +111,7 @@ def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) ->
     try:
         template = environment.from_string(source)
     except jinja2.TemplateError as error:
-        raise InvalidCheckpoint(f"the chat template is no Jinja: {error}") from error
+        raise InvalidCheckpoint(f"the chat template is not valid Jinja: {error}") from error
 
     def render(messages: list[Message], *, add_generation_prompt: bool) -> str:
         return template.render(
@@ -125,20 +125,20 @@ def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) ->
     return render
 
 
-def _generation() -> Any:
-    """Make the extension that knows ``{% generation %}``, a block whose content counts as the model's."""
+def _generation_tag() -> Any:
+    """Return the extension for ``{% generation %}``, a block whose content counts as the model's."""
     from jinja2 import nodes
     from jinja2.ext import Extension
     from jinja2.parser import Parser
 
-    class Generation(Extension):
+    class GenerationTag(Extension):
         tags = {"generation"}  # noqa: RUF012 - jinja2's own way
 
         def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    return Generation
+    return GenerationTag
 
 
 def _to_json(

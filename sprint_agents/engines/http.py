@@ -1,11 +1,11 @@
-"""HTTP as engines need it: a connection for each request, streams of events, and every trouble as one of our errors.
+"""The HTTP client of engines: one connection per request, event streams, and every failure as an ``EngineError``.
 
 Invariants:
 
-- Only ``EngineError`` leaves this module (and ``ConfigurationError`` for a URL that is none).
-- Connections are kept between requests only inside ``open`` … ``aclose`` and only on the event loop that called
-  ``open``; any other loop gets a connection per request, so no connection outlives its loop.
-- Urgent calls (aborts) have connections of their own: they never wait behind the streams that they are to end.
+- Only ``EngineError`` leaves this module, except ``ConfigurationError`` for an invalid URL.
+- Connections are kept between requests only from ``open`` to ``aclose``, and only on the event loop that called
+  ``open``. Any other loop gets a connection per request, so no connection outlives its loop.
+- Urgent calls (aborts) use separate connections: they never wait for the streams that they are meant to end.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ _LONGEST_EVENT = 64 * 1024 * 1024
 _SHOWN = 300
 
 
-class Http:
-    """The way to one server.
+class HttpClient:
+    """The connections to one server.
 
-    ``read_timeout`` is the longest silence allowed while an answer is awaited or streamed, in seconds. A ``client`` of
-    the caller's own is used as it is, timeouts aside, and never closed here.
+    ``read_timeout`` is the longest silence, in seconds, while an answer is awaited or streamed. The caller's own
+    ``client``, if there is one, is used with these timeouts and never closed here.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Http:
         read_timeout: float,
     ) -> None:
         self.url = _checked(url)
-        self._given = client
+        self._own_client = client
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._max_connections = max_connections
         self._timeout = httpx2.Timeout(read_timeout, connect=connect_timeout, pool=None)
@@ -66,31 +66,31 @@ class Http:
         return httpx2.URL(self.url).host in _LOOPBACK
 
     def open(self) -> None:
-        """Keep connections between requests of the running loop, until ``aclose``."""
-        if self._given is None and self._kept is None:
+        """Keep connections between the requests of the running loop until ``aclose``."""
+        if self._own_client is None and self._kept is None:
             self._kept = asyncio.get_running_loop(), self._client(keep=self._max_connections)
 
     async def aclose(self) -> None:
-        """Close the connections, those of running streams too; their readers get ``EngineUnavailable``."""
+        """Close all connections. Readers of running streams get ``EngineUnavailable``."""
         self.closed = True
         kept, self._kept = self._kept, None
         single, self._single = self._single, None
-        # A client whose loop is gone has no connections that could still be closed.
+        # If the loop has been closed, so have its connections.
         if kept and kept[0] is asyncio.get_running_loop():
             await kept[1].aclose()
         if single:
             await single.aclose()
 
     async def get(self, path: str) -> object:
-        """Return the JSON that the server has at ``path``."""
+        """Return the JSON that the server sends for ``path``."""
         return _json(await self._send("GET", path))
 
     async def probe(self, path: str) -> None:
-        """Ask for ``path`` and care only whether the answer is a good one."""
+        """Raise unless the server answers a request for ``path`` with status 200."""
         await self._send("GET", path)
 
     async def post(self, path: str, body: object, *, urgent: bool = False) -> object:
-        """Send ``body`` as JSON and return the JSON of the answer, None where it is empty."""
+        """Send ``body`` as JSON; return the JSON of the answer, or None if the answer is empty."""
         response = await self._send("POST", path, body, urgent=urgent)
         return _json(response) if response.content else None
 
@@ -98,7 +98,7 @@ class Http:
     async def events(self, path: str, body: object) -> AsyncGenerator[httpx2.EventSource]:
         """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block.
 
-        Closing the ``response`` of what is returned ends the stream; its reader gets ``EngineUnavailable``.
+        Closing the ``response`` of the event source ends the stream. Its reader then gets ``EngineUnavailable``.
         """
         with self._translated():
             async with self._pick().stream(
@@ -122,8 +122,8 @@ class Http:
     def _pick(self, *, urgent: bool = False) -> httpx2.AsyncClient:
         if self.closed:
             raise EngineUnavailable(f"the engine for {self.url} is closed")
-        if self._given:
-            return self._given
+        if self._own_client:
+            return self._own_client
         if self._kept and not urgent and self._kept[0] is asyncio.get_running_loop():
             return self._kept[1]
         if self._single is None:
@@ -132,8 +132,8 @@ class Http:
 
     def _client(self, *, keep: int) -> httpx2.AsyncClient:
         limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=keep)
-        # A proxy from the environment is never the way to this machine itself; and where nothing is encrypted,
-        # loading the certificates (30 ms) is in vain.
+        # A proxy from the environment never leads to this machine, and loading the certificates takes 30 ms, which
+        # an unencrypted connection does not need.
         encrypted = not self.local or self.url.startswith("https:")
         return httpx2.AsyncClient(limits=limits, timeout=self._timeout, trust_env=not self.local, verify=encrypted)
 
@@ -147,14 +147,14 @@ class Http:
         except httpx2.TimeoutException as error:
             raise EngineTimeout(f"{self.url} was silent for {self._timeout.read:g} s") from error
         except (httpx2.DecodingError, httpx2.SSEError, httpx2.TooManyRedirects) as error:
-            raise EngineProtocolError(f"{self.url} sent something that makes no sense: {error}") from error
+            raise EngineProtocolError(f"{self.url} sent an invalid response: {error}") from error
         except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise EngineUnavailable(f"the connection to {self.url} broke: {reason}") from error
 
 
 def failure(status: int, message: str, *, retry_after: float | None = None) -> EngineError:
-    """Make the error that an HTTP status stands for; ``message`` is the server's."""
+    """Return the error for an HTTP status; ``message`` is the server's."""
     match status:
         case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
             return EngineOverloaded(f"the server is overloaded ({status}): {message}", retry_after=retry_after)
@@ -171,7 +171,7 @@ def failure(status: int, message: str, *, retry_after: float | None = None) -> E
 
 
 async def _accept(response: httpx2.Response) -> None:
-    """Raise what a status other than 200 stands for, with the words of the server."""
+    """Raise the error for a status other than 200, with the server's message."""
     if response.status_code == HTTPStatus.OK:
         return
     text = (await response.aread()).decode(errors="replace")
@@ -183,7 +183,7 @@ async def _accept(response: httpx2.Response) -> None:
 
 
 def message_of(text: str) -> str:
-    """Find the message in the body of an error, whatever its shape: OpenAI's, FastAPI's, or plain text."""
+    """Return the message in the body of an error, which may have OpenAI's form, FastAPI's, or be plain text."""
     try:
         value: Any = json.loads(text)
     except ValueError:
@@ -198,7 +198,7 @@ def _json(response: httpx2.Response) -> object:
     try:
         return response.json()
     except ValueError as error:
-        raise EngineProtocolError(f"{response.url} answered with no JSON: {_plain(response.text)}") from error
+        raise EngineProtocolError(f"{response.url} answered without JSON: {_plain(response.text)}") from error
 
 
 def _plain(text: str) -> str:
@@ -207,7 +207,7 @@ def _plain(text: str) -> str:
 
 
 def _milliseconds(retry_after: str | None) -> float | None:
-    """Read OpenAI's own ``retry-after-ms``, which is more exact, in seconds."""
+    """Read OpenAI's ``retry-after-ms`` header, the more precise one; return seconds."""
     try:
         return max(0.0, float(retry_after) / 1000) if retry_after else None
     except ValueError:
@@ -215,7 +215,7 @@ def _milliseconds(retry_after: str | None) -> float | None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a ``Retry-After`` header: seconds, or a date (RFC 9110, 10.2.3)."""
+    """Read a ``Retry-After`` header, seconds or a date (RFC 9110, section 10.2.3); return seconds."""
     if retry_after is None:
         return None
     try:
@@ -233,7 +233,7 @@ def _checked(url: str) -> str:
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise ConfigurationError(f"{url!r} is no URL: {error}") from error
+        raise ConfigurationError(f"{url!r} is not a URL: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigurationError(f"{url!r} is no URL of a server: write it like http://127.0.0.1:30000")
+        raise ConfigurationError(f"{url!r} is not the URL of a server: write it like http://127.0.0.1:30000")
     return url.rstrip("/")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sprint_agents.cli import engines
-from sprint_agents.engines.sglang import detached
+from sprint_agents.engines.sglang.server import DetachedServer, find_detached, stop_detached
 from tests.engines.openai import scripted as openai
 from tests.engines.sglang.scripted import Act, ScriptedServer, completes
 
@@ -73,7 +73,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "state"
     monkeypatch.setattr(engines, "STATE", folder)
     yield folder
-    asyncio.run(detached.down(folder, stop_timeout=0.1))
+    asyncio.run(stop_detached(folder, stop_timeout=0.1))
 
 
 def test_up_status_down(call, model: Path, state: Path) -> None:
@@ -100,8 +100,8 @@ def test_json_is_the_record(call, model: Path, state: Path) -> None:
     options = ("--state", state, "--json")
     assert json.loads(call("engine", "status", *options).stdout) is None
     up = call("engine", "up", "--model", model, "--python", sys.executable, *options)
-    record = detached.DetachedServer.model_validate_json(up.stdout)
-    assert record == detached.status(state)
+    record = DetachedServer.model_validate_json(up.stdout)
+    assert record == find_detached(state)
     assert call("engine", "status", *options).stdout == up.stdout
     assert call("engine", "down", *options).stdout == up.stdout
     assert not record.process.running
@@ -131,7 +131,7 @@ def test_run_asks_the_server_at_the_url(call, serve: Serve) -> None:
 def test_run_finds_the_server_that_was_started(call, serve: Serve, model: Path, state: Path) -> None:
     with serve(completes(list(ANSWER), list(ANSWER.encode()))) as server:
         call("engine", "up", "--model", model, "--python", sys.executable, "--state", state)
-        record = detached.status(state)
+        record = find_detached(state)
         assert record is not None
         (state / "server.json").write_text(record.model_copy(update={"url": server.url}).model_dump_json())
         result = call("run", "2+2?", "--engine", "sglang")

@@ -128,7 +128,7 @@ class TestWhereATemplateStands:
             turns_of(tmp_path)
 
     def test_that_is_no_jinja(self, checkpoint: Callable[..., Path]) -> None:
-        with pytest.raises(InvalidCheckpoint, match="is no Jinja"):
+        with pytest.raises(InvalidCheckpoint, match="is not valid Jinja"):
             turns_of(checkpoint("chatml", chat_template="{% for %}"))
 
     def test_that_reaches_for_more_than_text(self, checkpoint: Callable[..., Path]) -> None:

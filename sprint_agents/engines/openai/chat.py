@@ -1,15 +1,15 @@
-"""``/chat/completions``: messages out, text in; for every server, and for hosted models the only way.
+"""``/chat/completions``: messages out, text in. Every server has it, and hosted models have nothing else.
 
-A server that does not say which stop text it met is given one at most, and then a completion that ends by itself is
-taken for one that met it: such servers trim the stop, so the two look alike. Where there are more, none is sent: they
-are looked for in the stream, which is left when one is found, before the server has counted its tokens.
+A server that does not say which stop text it met is sent at most one. A completion that ends by itself then counts as
+one that met the stop: such servers trim the stop, so the two look the same. If there are more stops, none is sent. The
+engine looks for them in the stream and leaves it at the first one, before the server has counted the tokens.
 
-The model's hidden words (``reasoning_content``) are counted, not kept: no server wants them back.
+Hidden reasoning (``reasoning_content``) is counted and not kept, because no server accepts it back.
 
-Calls of tools come whole, as the last text of a completion, behind ``CALLS`` (see ``conversation``).
+Tool calls are the last text of a completion, after ``CALLS`` (see ``conversation``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
@@ -17,18 +17,18 @@ from math import ceil
 from pydantic import JsonValue
 
 from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineRejected
 
-from .api import Body, Call, Target, check
-from .calls import Calls, offered, read_calls
-from .conversation import CALLS, MARKS, conversation_of, decode, encode, joined
-from .frames import CHARACTERS_PER_TOKEN, Delta, Ending, Frame, Usage
-from .stops import StopWatch
+from .conversation import CALLS, MARKS, conversation_of, decode, encode, join_neighbours
+from .events import CHARACTERS_PER_TOKEN, CompletionEvent, Delta, Ending, TokenCounts
+from .server import Body, PreparedRequest, Target
+from .tool_calls import StreamedCalls, describe_tools
 
 
 @dataclass(frozen=True, slots=True)
 class _Stops:
-    """All stop texts with what a ``Finish`` calls them, those the server is told, and whether it tells which it met."""
+    """All stop texts with their names in a ``Finish``, those sent to the server, and whether it says which it met."""
 
     names: Mapping[str, int | str]
     sent: tuple[str, ...]
@@ -39,7 +39,7 @@ class _Stops:
         server = target.server
         names: dict[str, int | str] = {decode([stop]): stop for stop in sorted(request.stop_ids)}
         names |= {text: text for text in request.stop_texts if text}
-        # No model writes a mark, so none can stop it.
+        # No model writes a mark, so a mark cannot stop it.
         names = {text: name for text, name in names.items() if not MARKS & set(text)}
         sent = tuple(names) if server.tells_stop or len(names) == 1 else ()
         return cls(names, sent[: server.most_stops], server.tells_stop)
@@ -47,10 +47,10 @@ class _Stops:
 
 @dataclass(frozen=True, slots=True)
 class ChatApi:
-    """The API of messages; ``calls`` says whether tools may be offered in it."""
+    """The API of messages; ``native_tools`` says whether requests may offer tools."""
 
     target: Target
-    calls: bool = False
+    native_tools: bool = False
     path: str = "/chat/completions"
 
     async def encode(self, text: str) -> list[int]:
@@ -61,20 +61,21 @@ class ChatApi:
         """Return the text of code points."""
         return decode(ids)
 
-    def call(self, request: Request) -> Call:
+    def prepare(self, request: Request) -> PreparedRequest:
         """Write a request as messages.
 
         Raises:
-            InvalidRequest: no text, nobody to answer, or ids that are no characters.
-            ConfigurationError: the last turn is to be gone on with, and this kind of server cannot; or there are tools.
+            InvalidRequest: no text, no turn to answer, or ids that are not characters.
+            ConfigurationError: the context ends inside the assistant's turn, which this kind of server cannot continue,
+                or the request offers tools, which the engine was not made for.
         """
         ids = request.context.flatten()
-        check(request, ids)
-        conversation = conversation_of(decode(ids), read_calls)
+        check_request(request, ids)
+        conversation = conversation_of(decode(ids))
         stops = _Stops.of(request, self.target)
         messages = conversation.messages
         if self.target.server.alternates:
-            messages = joined(messages)
+            messages = join_neighbours(messages)
         fields: Body = {"messages": [dict(message) for message in messages]}
         if conversation.open:
             fields |= self._continuing()
@@ -88,38 +89,71 @@ class ChatApi:
         body = self.target.body(request, fields)
         may_call = bool(request.tools) and request.may_call
         reader = partial(ChatReader, stops, request.max_tokens, prompt_tokens=tokens, may_call=may_call)
-        return Call(body, tokens, reader)
+        return PreparedRequest(body, tokens, reader)
 
     def _offered(self, request: Request) -> Body:
-        if not self.calls:
+        if not self.native_tools:
             raise ConfigurationError(
-                "the request offers tools, and this engine has models write their calls: let the server call them by "
-                "OpenAIEngine(…, tools='native')"
+                "the request offers tools, and this engine has the model write its calls: let the server call tools "
+                "with OpenAIEngine(…, tools='native')"
             )
-        return offered(request.tools, self.target, may_call=request.may_call)
+        return describe_tools(request.tools, self.target, may_call=request.may_call)
 
     def _continuing(self) -> Mapping[str, JsonValue]:
         if self.target.server.continues is None:
             raise ConfigurationError(
-                "the context ends inside a turn of the assistant, and this server is not known to go on with one: "
-                "end the turn and ask in a new one, or name the kind of server by server='vllm' or 'sglang'"
+                "the context ends inside a turn of the assistant, and this server is not known to continue one: end "
+                "the turn and ask in a new one, or name the kind of server with server='vllm' or 'sglang'"
             )
         return self.target.server.continues
 
 
+class StopWatch:
+    """Finds the first of several stop texts in a text that arrives in pieces.
+
+    The engine needs it for servers that do not accept a stop, or do not say which one they met.
+
+    >>> watch = StopWatch(["</a>"])
+    >>> watch.feed("one </"), watch.feed("a> two"), watch.found
+    ('one </', 'a>', '</a>')
+    """
+
+    __slots__ = ("_longest", "_stops", "_tail", "found")
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._longest = max(map(len, stops), default=0)
+        self._tail = ""
+        self.found: str | None = None
+
+    def feed(self, text: str) -> str:
+        """Return ``text`` up to the end of the first stop in it; all of it if there is none."""
+        if not self._longest or not text:
+            return text
+        # A stop may begin in an earlier piece: with the tail "one </" and the new text "a> two", "</a>" ends 2
+        # characters into the new text.
+        window = self._tail + text
+        ends = [(at + len(stop), -len(stop), stop) for stop in self._stops if (at := window.find(stop)) >= 0]
+        if ends:
+            end, _, self.found = min(ends)
+            return text[: end - len(self._tail)]
+        self._tail = window[len(window) - self._longest + 1 :] if len(window) >= self._longest else window
+        return text
+
+
 @dataclass(slots=True)
 class ChatReader:
-    """Reads the answer to one request; ``prompt_tokens`` is an estimate, used if the server does not count."""
+    """Reads the answer to one request; the estimate ``prompt_tokens`` is used if the server does not count."""
 
     stops: _Stops
     max_tokens: int
     prompt_tokens: int
     may_call: bool = False
     over: bool = False
-    _calls: Calls = field(default_factory=Calls)
+    _calls: StreamedCalls = field(default_factory=StreamedCalls)
     _watch: StopWatch = field(init=False)
     _ending: Ending | None = None
-    _usage: Usage | None = None
+    _usage: TokenCounts | None = None
     _tokens: int = 0
     _refusal: str = ""
 
@@ -127,21 +161,21 @@ class ChatReader:
         self._watch = StopWatch(tuple(self.stops.names))
 
     def read(self, data: str) -> Chunk | None:
-        """Return what an event adds, None if that is nothing.
+        """Return what an event adds; None if it adds nothing.
 
         Raises:
-            EngineError: the server ended the request without finishing it, or the event makes no sense.
+            EngineError: the server ended the request without finishing it, or the event is invalid.
         """
-        frame = Frame.read(data)
-        self._usage = frame.usage or self._usage
-        if (choice := frame.choice) is None:
+        event = CompletionEvent.read(data)
+        self._usage = event.usage or self._usage
+        if (choice := event.choice) is None:
             return None
         chunk = self._added(choice.delta) if choice.delta else None
         self._ending = Ending.of(choice, may_call=self.may_call) or self._ending
         return chunk
 
     async def end(self) -> Chunk | None:
-        """Return the last chunk, which has the finish and, where a server trimmed it, the stop text.
+        """Return the last chunk, which has the finish and, if the server trimmed it, the stop text.
 
         Raises:
             EngineRejected: the model refused to answer.
@@ -153,7 +187,7 @@ class ChatReader:
         if self._ending is None:
             return None
         if self._calls:
-            return self._last(f"{CALLS}{self._calls.written()}", Ending(self._ending.reason))
+            return self._last(f"{CALLS}{self._calls.write()}", Ending(self._ending.reason))
         stop = self._stop_of(self._ending)
         return self._last(stop or "", Ending(self._ending.reason, stop))
 
@@ -164,7 +198,7 @@ class ChatReader:
                 self._calls.add(call)
         text = delta.content or ""
         if self._watch.found is not None:
-            # The server goes on after a stop that it was told: it heeds none.
+            # The server continues after a stop that it was sent, so it does not support stops.
             self.over = self.over or bool(text)
             return None
         if not text:
@@ -176,13 +210,13 @@ class ChatReader:
         return Chunk(encode(text), text, tokens=self._estimate(max(1, len(text) // CHARACTERS_PER_TOKEN)))
 
     def _estimate(self, tokens: int) -> int:
-        """Count towards the limit, never beyond it."""
+        """Add to the count of tokens, but never beyond the limit."""
         tokens = min(tokens, self.max_tokens - self._tokens)
         self._tokens += tokens
         return tokens
 
     def _stop_of(self, ending: Ending) -> str | None:
-        """Find the stop text that ended a completion in which it does not stand."""
+        """Return the stop text that ended a completion and that the server trimmed from it."""
         if ending.reason != "stop" or not self.stops.sent:
             return None
         if not self.stops.tells:
@@ -190,7 +224,7 @@ class ChatReader:
         return ending.matched if ending.matched in self.stops.names and isinstance(ending.matched, str) else None
 
     def _last(self, text: str, ending: Ending) -> Chunk:
-        usage = self._usage or Usage(prompt_tokens=self.prompt_tokens)
+        usage = self._usage or TokenCounts(prompt_tokens=self.prompt_tokens)
         matched = None if ending.matched is None else self.stops.names[str(ending.matched)]
         tokens = self._tokens if usage.completion_tokens is None else usage.completion_tokens
         finish = Finish(ending.reason, matched, usage.prompt_tokens, usage.cached_tokens, tokens)

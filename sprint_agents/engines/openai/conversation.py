@@ -1,19 +1,20 @@
-"""A conversation as a context of characters: the private vocabulary of servers that take messages and give text.
+"""A conversation as a context of characters, for servers that take messages and return text.
 
 Invariants:
 
-- The ids are Unicode code points, so ``encode`` and ``decode`` are inverse to each other by construction.
-- Turns are marked by Unicode noncharacters, which no text that is meant for interchange holds (Unicode 16, 23.7); no
-  mark is ever sent to a server.
-- Behind ``CALLS`` in a turn of the assistant's stand its calls, as the API's own JSON. Turns of the tool's behind it
-  answer them in their order; a call that none answers gets an answer that says so, for no server takes it without.
+- The ids are Unicode code points, so ``encode`` and ``decode`` are inverses of each other.
+- Turns are marked by Unicode noncharacters, which text for interchange never contains (Unicode 16, section 23.7). A
+  mark is never sent to a server.
+- After ``CALLS``, a turn of the assistant has its tool calls, as the API's own JSON. The turns of ``tool`` that follow
+  answer them in order. A call without an answer gets one that says so, because servers refuse unanswered calls.
 """
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from sprint_agents.engine import ChatTurns, Speaker
 from sprint_agents.errors import InvalidRequest
@@ -23,7 +24,7 @@ _END = "\ufdd3"
 _MARK = re.compile(f"[{''.join(_SPEAKERS)}{_END}]")
 
 CALLS = "\ufdd4"
-"""What stands before the calls of an assistant's turn."""
+"""The mark before the tool calls in a turn of the assistant."""
 MARKS = frozenset((*_SPEAKERS, _END, CALLS))
 
 TURNS = ChatTurns(
@@ -35,26 +36,24 @@ CALLING_TURNS = ChatTurns(
     closes=dict.fromkeys(_SPEAKERS.values(), _END),
     calls=CALLS,
 )
-"""Those of an engine whose model calls tools by the API's own way."""
+"""The turns of an engine whose model calls tools in the server's own way."""
 
 Message = dict[str, JsonValue]
-"""One message as the API has it."""
-
-ReadCalls = Callable[[str], list[JsonValue] | None]
+"""A message in the API's form."""
 
 _UNANSWERED = "This was not called."
 
 
 @dataclass(slots=True)
 class Conversation:
-    """The messages of a context; if ``open``, the last of them is the assistant's and is to be gone on with."""
+    """The messages of a context; if ``open``, the last one is the assistant's and must be continued."""
 
     messages: list[Message] = field(default_factory=list[Message])
     open: bool = False
     characters: int = 0
-    """How much text there is."""
+    """The length of the whole context."""
     unanswered: list[JsonValue] = field(default_factory=list[JsonValue])
-    """The ids of the last turn's calls that no tool has answered yet."""
+    """The ids of the calls in the last turn that have no answer yet."""
 
 
 def encode(text: str) -> list[int]:
@@ -66,7 +65,7 @@ def decode(ids: Sequence[int]) -> str:
     """Return the text of code points.
 
     Raises:
-        InvalidRequest: one of them is no character.
+        InvalidRequest: one of them is not a character.
     """
     try:
         text = "".join(map(chr, ids))
@@ -74,26 +73,24 @@ def decode(ids: Sequence[int]) -> str:
     except (ValueError, OverflowError):
         wrong = next(number for number in ids if not 0 <= number <= 0x10FFFF or 0xD800 <= number <= 0xDFFF)
         raise InvalidRequest(
-            f"id {wrong} is no character: the ids of this engine are Unicode code points, encode texts with it"
+            f"id {wrong} is not a character: the ids of this engine are Unicode code points, encode texts with it"
         ) from None
     return text
 
 
-def conversation_of(text: str, read_calls: ReadCalls = lambda _: None) -> Conversation:
-    """Split a context at its marks; what stands outside of turns is the user's, blanks between turns are nothing.
-
-    ``read_calls`` reads what stands behind ``CALLS``, None if that makes no sense.
+def conversation_of(text: str) -> Conversation:
+    """Split a context at its marks. Text outside of turns is the user's; white space between turns is ignored.
 
     Raises:
-        InvalidRequest: nobody has said anything yet.
+        InvalidRequest: no user has said anything yet.
     """
     found = Conversation(characters=len(text))
     start, speaker = 0, None
     for mark in _MARK.finditer(text):
-        _add(found, speaker, text[start : mark.start()], read_calls, closed=mark.group() == _END)
+        _add(found, speaker, text[start : mark.start()], closed=mark.group() == _END)
         start, speaker = mark.end(), _SPEAKERS.get(mark.group())
     last = text[start:]
-    _add(found, speaker, last, read_calls, closed=False)
+    _add(found, speaker, last, closed=False)
     found.open = speaker == "assistant" and bool(last) and not found.unanswered
     _answer(found)
     if not any(message["role"] != "assistant" for message in found.messages):
@@ -101,8 +98,8 @@ def conversation_of(text: str, read_calls: ReadCalls = lambda _: None) -> Conver
     return found
 
 
-def joined(messages: Sequence[Message]) -> list[Message]:
-    """Make one message of neighbours of the same speaker, with a blank line between them; calls and answers stay."""
+def join_neighbours(messages: Sequence[Message]) -> list[Message]:
+    """Join neighbouring messages of one speaker by a blank line; messages with calls or tool results stay apart."""
     found: list[Message] = []
     for message in messages:
         alike = found and found[-1]["role"] == message["role"] and message["role"] != "tool"
@@ -113,18 +110,16 @@ def joined(messages: Sequence[Message]) -> list[Message]:
     return found
 
 
-def _add(
-    conversation: Conversation, speaker: Speaker | None, content: str, read_calls: ReadCalls, *, closed: bool
-) -> None:
-    """Add a turn; an empty one only if it was closed, since someone may indeed have said nothing."""
+def _add(conversation: Conversation, speaker: Speaker | None, content: str, *, closed: bool) -> None:
+    """Add a turn; an empty one only if it was closed, because its speaker may have said nothing."""
     if not (content.strip() if speaker is None else content or closed):
         return
     if speaker == "tool" and conversation.unanswered:
         _answer(conversation, content.replace(CALLS, ""), most=1)
         return
     _answer(conversation)
-    words, _, behind = content.partition(CALLS)
-    if speaker == "assistant" and behind and (calls := read_calls(behind)):
+    words, _, after = content.partition(CALLS)
+    if speaker == "assistant" and after and (calls := read_calls(after)):
         conversation.messages.append({"role": "assistant", "content": words or None, "tool_calls": calls})
         conversation.unanswered = [call["id"] for call in calls if isinstance(call, dict)]
         return
@@ -133,8 +128,48 @@ def _add(
 
 
 def _answer(conversation: Conversation, text: str = _UNANSWERED, *, most: int | None = None) -> None:
-    """Answer the calls that still wait for it, ``most`` of them."""
+    """Answer at most ``most`` of the calls that have no answer yet, by default all."""
     answered = conversation.unanswered[:most]
     conversation.unanswered = conversation.unanswered[len(answered) :]
     for name in answered:
         conversation.messages.append({"role": "tool", "tool_call_id": name, "content": text})
+
+
+def read_calls(text: str) -> list[JsonValue] | None:
+    """Read the calls that ``StreamedCalls`` wrote, to send them back; None if the text is anything else, or cut off.
+
+    Arguments that are not a JSON object become an empty object: some servers refuse the whole conversation otherwise,
+    and the tool's answer tells the model what was wrong.
+    """
+    try:
+        message = _Message.model_validate_json(text)
+    except ValidationError:
+        return None
+    return [_send_back(call) for call in message.tool_calls]
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str
+
+
+class _Call(BaseModel):
+    id: str
+    function: _Function
+
+
+class _Message(BaseModel):
+    tool_calls: list[_Call]
+
+
+def _send_back(call: _Call) -> JsonValue:
+    arguments = call.function.arguments if is_object(call.function.arguments) else "{}"
+    return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
+
+
+def is_object(arguments: str) -> bool:
+    """Say whether the arguments of a call are a complete JSON object."""
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except ValueError:
+        return False

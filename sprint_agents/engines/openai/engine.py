@@ -2,9 +2,9 @@
 
 Invariants:
 
-- A request is tried again only before its first token arrived.
-- Such servers abort a request whose connection is closed; leaving a stream closes it, and so does ``abort``, whoever
-  reads it.
+- A request is sent again only before its first token arrived.
+- These servers abort a request when its connection is closed. Leaving a stream closes the connection, and so does
+  ``abort``, whoever reads the stream.
 """
 
 import asyncio
@@ -13,75 +13,56 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import httpx2
 from pydantic import JsonValue
 
-from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
-from sprint_agents.engines.http import Http
-from sprint_agents.errors import (
-    ConfigurationError,
-    EngineError,
-    EngineOverloaded,
-    EngineRejected,
-    EngineUnavailable,
-    InvalidRequest,
-)
+from sprint_agents.engine import Capabilities, Chunk, Finish, Request
+from sprint_agents.engines.http import HttpClient
+from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
+from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
-from sprint_agents.retries import retry
 
-from .api import Api, Body, Call, Target
 from .chat import ChatApi
 from .completions import CompletionsApi
 from .conversation import CALLING_TURNS, TURNS
-from .frames import DONE, Reader
-from .refusals import recognised, room_left
-from .schema import parsed
-from .server import Server, ServerName, server_of
+from .events import DONE, AnswerReader, refine, room_left
+from .schema import parse_schema
+from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 
-_SHRINKINGS = 2
-"""A server may name the model's bound on completions first, then the end of the context."""
-_PATIENCE_AFTER_THE_END = 0.2
-"""Seconds for a server to end its stream once it has said that all was sent, so that the connection is kept."""
+_SMALLER_LIMITS = 2
+"""How often a limit is lowered: a server may name the model's bound on completions first, then the context's end."""
+_PATIENCE_AFTER_DONE = 0.2
+"""Seconds for a server to end its stream after the last event, so that the connection can be kept."""
 
 
 @dataclass(slots=True)
-class _Running:
-    """A request under way, and how to end it: while it waits for an answer, or while that is streamed."""
+class _Running(RunningRequest):
+    """``waiting`` is the timeout around the wait for an answer, ``response`` the answer while it is streamed."""
 
-    aborted: bool = False
     waiting: asyncio.Timeout | None = None
     response: httpx2.Response | None = None
 
-    async def abort(self) -> None:
-        """Close the connection, which ends the request at the server."""
-        self.aborted = True
-        if self.waiting is not None:
-            self.waiting.reschedule(asyncio.get_running_loop().time())
-        if self.response is not None:
-            await self.response.aclose()
 
-
-class OpenAIEngine(Engine):
+class OpenAIEngine(RemoteEngine[_Running]):
     """An ``Engine`` on a server with OpenAI's HTTP API: OpenAI's own, vLLM, SGLang, llama.cpp, Ollama and many others.
 
-    ``base_url`` is the one that ends in ``/v1``. Name the kind of ``server``, if it is one of those known: what it
-    understands beyond the common part is then used (``Server`` describes one of your own). ``extra`` are further fields
-    of each request; None leaves out a field that would be sent otherwise.
+    ``base_url`` ends with ``/v1``. Name the kind of ``server`` if it is a known one: the engine then uses what that
+    server supports beyond the common part. Describe any other by a ``Server``. ``extra`` adds fields to each request;
+    None leaves out a field that would be sent otherwise.
 
-    With ``api="chat"`` contexts are conversations: ids are characters, ``capabilities.chat`` says how turns are marked,
-    and ``Finish.generated_tokens`` has the server's count. What stands outside of turns is a user's. With
-    ``api="completions"`` ids are token ids, encoded here by the ``tokenizer`` in that checkpoint directory.
+    With ``api="chat"``, contexts are conversations: ids are characters, ``capabilities.chat`` says how turns are
+    marked, and ``Finish.generated_tokens`` is the server's count. Text outside of turns is the user's. With
+    ``api="completions"``, ids are token ids, encoded by the ``tokenizer`` in that checkpoint directory.
 
-    ``tools`` says how an executor's model calls tools: by JSON that it has ``written``, which works with every server,
-    or by the server's ``native`` way (``tools`` and ``tool_calls``), which it must have. ``strict`` says whether JSON
-    schemas go out in the form of OpenAI's strict mode: always (True), never (False), or where that has words for them.
+    ``tools`` says how an executor's model calls tools: as JSON that it writes (``written``), which every server
+    supports, or in the server's own way (``native``: ``tools`` and ``tool_calls``). ``strict`` says when JSON schemas
+    are sent in the form of OpenAI's strict mode: always (True), never (False), or if it can express them (None).
 
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens
-    (hidden reasoning can be long). ``attempts`` in all for a request that was refused for now or broke off before its
-    first token; a server that asks to come back later than ``longest_wait`` is believed, and not asked again.
+    (hidden reasoning can take long). A request that is refused for now, or breaks before its first token, gets
+    ``attempts`` in all. If a server asks for a longer pause than ``longest_wait``, the request fails at once.
 
     >>> OpenAIEngine("http://127.0.0.1:8000/v1", model="qwen3", server="vllm").name
     'openai:qwen3'
@@ -108,7 +89,7 @@ class OpenAIEngine(Engine):
     ) -> None:
         if not model:
             raise ConfigurationError("name the model: OpenAIEngine(url, model=…)")
-        self._http = Http(
+        http = HttpClient(
             base_url,
             api_key=api_key,
             client=client,
@@ -116,16 +97,13 @@ class OpenAIEngine(Engine):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
         )
-        self._attempts = attempts
-        self._longest_wait = longest_wait
+        super().__init__(http, attempts=attempts, longest_wait=longest_wait)
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
-        self._running: dict[str, _Running] = {}
-        self._manifest: Manifest | None = None
         schemas = self._target.server.schemas != "none"
-        self._api: Api
+        self._api: ChatApi | CompletionsApi
         if api == "chat":
-            self._api = ChatApi(self._target, calls=tools == "native")
+            self._api = ChatApi(self._target, native_tools=tools == "native")
             turns = CALLING_TURNS if tools == "native" else TURNS
             self._capabilities = Capabilities(chat=turns, schemas=schemas)
         elif tokenizer is None:
@@ -141,39 +119,24 @@ class OpenAIEngine(Engine):
         return f"openai:{self._target.model}"
 
     @property
-    def manifest(self) -> Manifest | None:
-        """``sprint.json`` of the ``tokenizer`` directory; None without one."""
-        return self._manifest
-
-    @property
     def capabilities(self) -> Capabilities:
         """Turns with ``api="chat"`` only; schemas if the kind of server takes them."""
         return self._capabilities
 
-    async def __aenter__(self) -> Self:
-        """Keep connections from now on."""
-        self._http.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def check_schema(self, schema: str, *, what: str) -> None:
-        """Raise if the model cannot be held to ``schema`` as ``strict`` wants it; ``what`` names what it describes.
+        """Raise if the model cannot be held to ``schema`` as ``strict`` demands; ``what`` names what it describes.
 
         Raises:
             ConfigurationError: it cannot.
         """
-        self._target.told(parsed(schema), what=what)
+        self._target.express(parse_schema(schema), what=what)
 
     async def encode(self, text: str) -> list[int]:
-        """Ids of ``text``: code points, or token ids with special tokens recognised and none added."""
+        """Return the ids of ``text``: code points, or token ids with special tokens recognised and none added."""
         return await self._api.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``.
+        """Return the text of ``ids``.
 
         Raises:
             InvalidRequest: ids outside the vocabulary.
@@ -183,49 +146,28 @@ class OpenAIEngine(Engine):
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream the completion of ``request``.
 
-        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. Nothing is sent for
-        ``max_tokens`` 0: these servers compute no prefix on demand.
+        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. For ``max_tokens`` 0
+        nothing is sent, because these servers cannot compute a prefix alone.
 
         Raises:
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
-            ConfigurationError: the request asks for what this kind of server cannot do.
+            ConfigurationError: the request asks for something that this kind of server cannot do.
             ContextOverflow: the context leaves no room for a token.
             EngineRejected: a wrong key or model, a content filter, or the model refused to answer.
-            EngineUnavailable: no connection, the server died, or the request was aborted by ``abort``.
+            EngineUnavailable: no connection, the server died, or ``abort`` ended the request.
             EngineError: see the tree in ``errors``.
         """
-        call = self._api.call(request)
-        if request.id in self._running:
-            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
-        if request.max_tokens == 0:
-            yield Chunk((), "", Finish("length", None, call.prompt_tokens, 0, 0))
-            return
-        self._running[request.id] = running = _Running()
-        try:
-            chunks, first = await retry(
-                lambda: self._begin(request, running, call),
-                attempts=self._attempts,
-                when=lambda error: self._passing(error, running),
-            )
+        prepared = self._api.prepare(request)
+        running = _Running()
+        with self._registered(request, running):
+            if request.max_tokens == 0:
+                yield Chunk((), "", Finish("length", None, prepared.prompt_tokens, 0, 0))
+                return
+            chunks, first = await self._retry(lambda: self._begin(request, running, prepared), running=running)
             async with aclosing(chunks):
                 yield first
                 async for chunk in chunks:
                     yield chunk
-        finally:
-            del self._running[request.id]
-
-    async def abort(self, request_id: str) -> None:
-        """End a request of this engine, whoever reads it; unknown and finished ids are ignored."""
-        if running := self._running.get(request_id):
-            await running.abort()
-
-    async def aclose(self) -> None:
-        """Abort everything that runs and close the connections; safe to call twice."""
-        if self._http.closed:
-            return
-        for running in list(self._running.values()):
-            await running.abort()
-        await self._http.aclose()
 
     def _check_options(self, api: str, tools: str) -> None:
         if tools not in ("written", "native"):
@@ -235,33 +177,31 @@ class OpenAIEngine(Engine):
         if self._target.strict and self._target.server.schemas == "none":
             raise ConfigurationError("strict=True, and this server takes no JSON schema at all: leave out strict=")
 
-    async def _begin(self, request: Request, running: _Running, call: Call) -> tuple[AsyncGenerator[Chunk], Chunk]:
-        """Send a request and wait for its first chunk; ask for fewer tokens where the context ends before them."""
+    async def _begin(
+        self, request: Request, running: _Running, prepared: PreparedRequest
+    ) -> tuple[AsyncGenerator[Chunk], Chunk]:
+        """Send a request and wait for its first chunk; ask for fewer tokens if the context ends before them."""
         limit = self._target.server.limit
-        body, room = call.body, request.max_tokens
-        for _ in range(_SHRINKINGS):
+        body, room = prepared.body, request.max_tokens
+        for _ in range(_SMALLER_LIMITS):
             try:
-                return await self._begin_once(request.id, running, body, call.reader())
+                return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
             except EngineRejected as error:
                 left = room_left(error)
                 if left is None or not 0 < left < room:
                     raise
                 body, room = {**body, limit: left}, left
-        return await self._begin_once(request.id, running, body, call.reader())
+        return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
 
-    async def _begin_once(
-        self, name: str, running: _Running, body: Body, reader: Reader
-    ) -> tuple[AsyncGenerator[Chunk], Chunk]:
-        chunks = self._attempt(name, running, body, reader)
-        return chunks, await anext(chunks)
-
-    async def _attempt(self, name: str, running: _Running, body: Body, reader: Reader) -> AsyncGenerator[Chunk]:
+    async def _attempt(
+        self, request_id: str, running: _Running, body: Body, reader: AnswerReader
+    ) -> AsyncGenerator[Chunk]:
         try:
             async with AsyncExitStack() as stack:
-                events = await self._sent(stack, running, body)
+                events = await self._send(stack, running, body)
                 async for event in events:
                     if event.data == DONE:
-                        await _to_the_end(events)
+                        await _read_to_end(events)
                         break
                     if chunk := reader.read(event.data):
                         yield chunk
@@ -269,21 +209,23 @@ class OpenAIEngine(Engine):
                         break
         except EngineError as error:
             if running.aborted:
-                raise EngineUnavailable(f"request {name} was aborted") from error
-            raise recognised(error) from error
+                raise EngineUnavailable(f"request {request_id} was aborted") from error
+            raise refine(error) from error
         finally:
             running.response = None
         if running.aborted:
-            raise EngineUnavailable(f"request {name} was aborted")
+            raise EngineUnavailable(f"request {request_id} was aborted")
         last = await reader.end()
         if last is None:
-            raise EngineUnavailable(f"{self._http.url} ended the stream of {name} before the request was finished")
+            raise EngineUnavailable(
+                f"{self._http.url} ended the stream of {request_id} before the request was finished"
+            )
         yield last
 
-    async def _sent(
+    async def _send(
         self, stack: AsyncExitStack, running: _Running, body: Body
     ) -> AsyncIterator[httpx2.ServerSentEvent]:
-        """Send a request and wait until its answer begins, or it is aborted."""
+        """Send a request and wait until its answer begins, or the request is aborted."""
         if running.aborted:
             raise EngineUnavailable("it was aborted before it was sent")
         try:
@@ -296,18 +238,22 @@ class OpenAIEngine(Engine):
         running.response = source.response
         return aiter(source)
 
-    def _passing(self, error: BaseException, running: _Running) -> bool:
-        if self._http.closed or running.aborted:
-            return False
-        if isinstance(error, EngineOverloaded):
-            return (error.retry_after or 0) <= self._longest_wait
-        return isinstance(error, EngineUnavailable)
+    async def _end(self, running: _Running) -> None:
+        """Close the request's connection, which ends it at the server."""
+        if running.waiting is not None:
+            running.waiting.reschedule(asyncio.get_running_loop().time())
+        if running.response is not None:
+            await running.response.aclose()
+
+    async def _end_at_close(self, running: _Running) -> None:
+        running.aborted = True
+        await self._end(running)
 
 
-async def _to_the_end(events: AsyncIterator[httpx2.ServerSentEvent]) -> None:
-    """Read what may follow the last event, so that the connection can be used again, but wait for nothing."""
+async def _read_to_end(events: AsyncIterator[httpx2.ServerSentEvent]) -> None:
+    """Read what may follow the last event, so that the connection can be used again, but do not wait for more."""
     try:
-        async with asyncio.timeout(_PATIENCE_AFTER_THE_END):
+        async with asyncio.timeout(_PATIENCE_AFTER_DONE):
             async for _ in events:
                 pass
     except TimeoutError:

@@ -1,9 +1,9 @@
-"""A JSON schema in the form that OpenAI's strict mode takes (API guide "Structured Outputs", supported schemas).
+"""JSON schemas in the form of OpenAI's strict mode (API guide "Structured Outputs", supported schemas).
 
-There the whole is one object, every object names all of its properties as required and allows no others, and only some
-keywords are known. So what may be left out becomes nullable, and null is what says that it is left out; a choice
-between objects becomes one object whose parts are nullable. What strict mode does not know of bounds is dropped:
-whoever asked validates anyway. Open maps, tuples and values of any kind cannot be said at all.
+In strict mode the whole is one object, every object requires all of its properties and allows no others, and only some
+keywords are known. So an optional property becomes nullable, and null means that it was omitted. A choice between
+objects becomes one object whose parts are nullable. Bounds that strict mode does not know are dropped, because the
+caller validates the value anyway. Open maps, tuples and values of any type cannot be expressed.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from sprint_agents.errors import InvalidRequest
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 _KEPT = frozenset(
     {
@@ -44,58 +44,58 @@ _INEXPRESSIBLE = (
     "prefixItems",
     "contains",
 )
-_NULL: Schema = {"type": "null"}
+_NULL: JsonSchema = {"type": "null"}
 
 
 class NotStrict(ValueError):
-    """Strict mode has no words for a schema; the message names the place and the reason."""
+    """Strict mode cannot express a schema; the message names the place and the reason."""
 
 
-def parsed(schema: str) -> Schema:
+def parse_schema(schema: str) -> JsonSchema:
     """Read a schema from its text.
 
     Raises:
-        InvalidRequest: it is no JSON object.
+        InvalidRequest: it is not a JSON object.
     """
     try:
         value = json.loads(schema)
     except ValueError as error:
-        raise InvalidRequest(f"the schema of a request is no JSON: {error}") from error
+        raise InvalidRequest(f"the schema of a request is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidRequest(f"the schema of a request is no JSON object but {schema[:80]!r}")
-    return cast(Schema, value)
+        raise InvalidRequest(f"the schema of a request is not a JSON object but {schema[:80]!r}")
+    return cast(JsonSchema, value)
 
 
-def strict(schema: Schema) -> Schema:
-    """Write a schema for strict mode; what is optional in it comes back as null where it is left out.
+def make_strict(schema: JsonSchema) -> JsonSchema:
+    """Return a schema for strict mode; the model writes null for an optional property that it omits.
 
-    >>> strict({"type": "object", "properties": {"n": {"type": "integer", "default": 1}}})["properties"]
+    >>> make_strict({"type": "object", "properties": {"n": {"type": "integer", "default": 1}}})["properties"]
     {'n': {'anyOf': [{'type': 'integer'}, {'type': 'null'}]}}
-    >>> strict({"type": "object", "additionalProperties": {"type": "integer"}})
+    >>> make_strict({"type": "object", "additionalProperties": {"type": "integer"}})
     Traceback (most recent call last):
     sprint_agents.engines.openai.schema.NotStrict: the whole is a map of any keys
 
     Raises:
-        NotStrict: strict mode has no words for it.
+        NotStrict: strict mode cannot express it.
     """
-    whole = merged(schema)
+    whole = merge_choices(schema)
     if whole.get("type") != "object":
-        raise NotStrict("the whole is no object")
+        raise NotStrict("the whole is not an object")
     return _closed(whole, whole, "the whole")
 
 
-def merged(schema: Schema) -> Schema:
-    """Make one object of a choice between objects: each part that is not in all of them may be left out.
+def merge_choices(schema: JsonSchema) -> JsonSchema:
+    """Return one object instead of a choice between objects; parts that are not in all of them become optional.
 
     >>> a, b = ({"type": "object", "properties": {k: {"type": "null"}}, "required": [k]} for k in "ab")
-    >>> merged({"anyOf": [a, b]})["required"], list(merged({"anyOf": [a, b]})["properties"])
+    >>> merge_choices({"anyOf": [a, b]})["required"], list(merge_choices({"anyOf": [a, b]})["properties"])
     ([], ['a', 'b'])
     """
     choices = schema.get("anyOf")
     if not isinstance(choices, list) or not all(_is_object(choice) for choice in cast(list[Any], choices)):
         return schema
-    objects = cast(list[Schema], choices)
-    properties: Schema = {}
+    objects = cast(list[JsonSchema], choices)
+    properties: JsonSchema = {}
     for choice in objects:
         for name, value in choice["properties"].items():
             if properties.setdefault(name, value) != value:
@@ -106,17 +106,17 @@ def merged(schema: Schema) -> Schema:
 
 
 def _is_object(schema: Any) -> bool:
-    return isinstance(schema, dict) and cast(Schema, schema).get("type") == "object" and "properties" in schema
+    return isinstance(schema, dict) and cast(JsonSchema, schema).get("type") == "object" and "properties" in schema
 
 
-def _closed(schema: Schema, root: Schema, place: str) -> Schema:
+def _closed(schema: JsonSchema, root: JsonSchema, place: str) -> JsonSchema:
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # strict mode wants it alone
+        return {"$ref": schema["$ref"]}  # strict mode allows no other key beside it
     if not schema:
         raise NotStrict(f"{place} may be anything")
-    if unsaid := next((key for key in _INEXPRESSIBLE if key in schema), None):
-        raise NotStrict(f"{place} is said by {unsaid!r}")
-    found: Schema = {key: value for key, value in schema.items() if key in _KEPT}
+    if keyword := next((key for key in _INEXPRESSIBLE if key in schema), None):
+        raise NotStrict(f"{place} uses {keyword!r}")
+    found: JsonSchema = {key: value for key, value in schema.items() if key in _KEPT}
     if schema.get("format") in _FORMATS:
         found["format"] = schema["format"]
     if choices := schema.get("anyOf", schema.get("oneOf")):
@@ -130,26 +130,26 @@ def _closed(schema: Schema, root: Schema, place: str) -> Schema:
     return found
 
 
-def _closed_object(schema: Schema, root: Schema, place: str) -> Schema:
+def _closed_object(schema: JsonSchema, root: JsonSchema, place: str) -> JsonSchema:
     if schema.get("additionalProperties"):
         raise NotStrict(f"{place} is a map of any keys")
-    properties: Schema = schema.get("properties", {})
+    properties: JsonSchema = schema.get("properties", {})
     required = schema.get("required", ())
     if not properties and "additionalProperties" not in schema:
         raise NotStrict(f"{place} is an object of any kind")
-    found: Schema = {}
+    found: JsonSchema = {}
     for name, value in properties.items():
         part = _closed(value, root, name if place == "the whole" else f"{place}.{name}")
         found[name] = part if name in required or _nullable(value, root) else {"anyOf": [part, _NULL]}
     return {"properties": found, "required": list(found), "additionalProperties": False}
 
 
-def _nullable(schema: Schema, root: Schema) -> bool:
-    """Whether null is one of the values that a schema allows."""
+def _nullable(schema: JsonSchema, root: JsonSchema) -> bool:
+    """Say whether a schema allows null."""
     if reference := schema.get("$ref"):
         target = root.get("$defs", {}).get(str(reference).removeprefix("#/$defs/"), {})
         return "$ref" not in target and _nullable(target, root)
-    choices = cast(list[Schema], schema.get("anyOf", schema.get("oneOf", [])))
+    choices = cast(list[JsonSchema], schema.get("anyOf", schema.get("oneOf", [])))
     kind = schema.get("type")
     kinds = cast(list[Any], kind) if isinstance(kind, list) else [kind]
     const = "const" in schema and schema["const"] is None

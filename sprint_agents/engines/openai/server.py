@@ -1,16 +1,23 @@
-"""What an OpenAI-compatible server understands beyond what they all do, as data.
+"""What each kind of OpenAI-compatible server supports, as data, and the body of a request to it.
 
 Sources: OpenAI's API reference (chat completions); the request models of vLLM (``entrypoints/openai``), SGLang 0.5.23
 (``entrypoints/openai/protocol.py``) and Ollama (``openai/openai.go``); the README of llama.cpp's server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from sprint_agents.engine import Request, Sampling
 from sprint_agents.errors import ConfigurationError
+
+from .events import AnswerReader
+from .schema import JsonSchema, NotStrict, make_strict, merge_choices, parse_schema
+
+Body = dict[str, JsonValue]
 
 ServerName = Literal["openai", "openai-reasoning", "vllm", "sglang", "llama.cpp", "ollama", "other"]
 """The kinds of servers that the engine knows."""
@@ -20,18 +27,18 @@ class Server(BaseModel):
     """One kind of server.
 
     Attributes:
-        limit: the field that bounds the new tokens; a server ignores or refuses the one that it does not know.
-        most_stops: how many stop texts it takes; None is without bound. The engine looks for the others itself.
+        limit: the field that limits the new tokens. A server ignores or refuses the field that it does not know.
+        most_stops: how many stop texts it accepts; None means any number. The engine looks for the others itself.
         tells_stop: whether it says which stop text ended a completion.
-        top_k_off: the value of ``top_k`` that keeps all tokens; None where the server knows no ``top_k``.
-        schemas: which JSON schemas it takes: any, those of OpenAI's strict mode (for others it is asked for JSON of any
-            kind), or none.
-        schemas_beside_tools: whether it can hold words to a schema in a completion that may call tools instead; other
-            servers' schemas hold whatever a model writes, calls too.
-        alternates: whether the model's chat template wants user and assistant to take turns, as Mistral's and Gemma's
-            do; neighbouring turns of one speaker are then sent as one.
-        continues: the fields with which it goes on with a message of the assistant; None where it cannot.
-        token_ids: whether ``/completions`` takes token ids and returns them.
+        top_k_off: the value of ``top_k`` that keeps all tokens; None if the server does not support ``top_k``.
+        schemas: which JSON schemas it accepts: any, those of OpenAI's strict mode (for others the engine asks for JSON
+            of any kind), or none.
+        schemas_beside_tools: whether a schema applies only to text in a completion that may call tools instead. Other
+            servers apply it to everything that the model writes, including calls.
+        alternates: whether the model's chat template requires user and assistant to take turns, as Mistral's and
+            Gemma's do. Neighbouring turns of one speaker are then sent as one.
+        continues: the fields that make it continue a message of the assistant; None if it cannot.
+        token_ids: whether ``/completions`` accepts and returns token ids.
         fields: sent with every request; None leaves out a field that would be sent otherwise.
     """
 
@@ -49,7 +56,7 @@ class Server(BaseModel):
     fields: Mapping[str, JsonValue] = {}
 
 
-# Their defaults for these come from the checkpoint, or are the server's own.
+# Sent explicitly, because the defaults come from the checkpoint or differ between servers.
 _PLAIN_SAMPLING: dict[str, JsonValue] = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
@@ -60,7 +67,7 @@ _PLAIN_SAMPLING: dict[str, JsonValue] = {
 SERVERS: Mapping[ServerName, Server] = {
     "other": Server(),
     "openai": Server(limit="max_completion_tokens", schemas_beside_tools=True),
-    # Reasoning models refuse these two, and all stop texts.
+    # Reasoning models refuse these two fields, and all stop texts.
     "openai-reasoning": Server(
         limit="max_completion_tokens",
         most_stops=0,
@@ -85,7 +92,7 @@ SERVERS: Mapping[ServerName, Server] = {
         token_ids=True,
         fields=_PLAIN_SAMPLING | {"no_stop_trim": True},
     ),
-    # Goes on with a last message of the assistant's by itself.
+    # It continues a last message of the assistant without being asked.
     "llama.cpp": Server(
         most_stops=None,
         top_k_off=0,
@@ -99,10 +106,10 @@ SERVERS: Mapping[ServerName, Server] = {
 
 
 def server_of(server: Server | ServerName | None, url: str) -> Server:
-    """Return the kind of a server by its name; without one, OpenAI's own is known by its host.
+    """Return the kind of a server by its name. Without a name, OpenAI's own servers are recognised by their host.
 
     Raises:
-        ConfigurationError: no kind has that name.
+        ConfigurationError: there is no kind of that name.
     """
     if isinstance(server, Server):
         return server
@@ -110,7 +117,97 @@ def server_of(server: Server | ServerName | None, url: str) -> Server:
         host = httpx2.URL(url).host
         server = "openai" if host == "api.openai.com" or host.endswith(".openai.azure.com") else "other"
     if server not in SERVERS:
-        raise ConfigurationError(
-            f"no kind of server is called {server!r}: use one of {', '.join(SERVERS)}, or a Server"
-        )
+        raise ConfigurationError(f"there is no kind of server {server!r}: use one of {', '.join(SERVERS)}, or a Server")
     return SERVERS[server]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model on a kind of server, and the fields that the caller adds to each request (None leaves a field out).
+
+    ``strict`` is about servers that only know OpenAI's strict form of schemas: True insists on it, None falls back to
+    schemas that are not enforced, and False never uses it.
+    """
+
+    model: str
+    server: Server
+    extra: Mapping[str, JsonValue]
+    strict: bool | None = None
+
+    def body(self, request: Request, fields: Body) -> Body:
+        """Write the body of a request; ``fields`` are those of one API.
+
+        Raises:
+            ConfigurationError: the server cannot sample or constrain as asked.
+        """
+        body: Body = {
+            "model": self.model,
+            **fields,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            self.server.limit: request.max_tokens,
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+            "seed": request.sampling.seed,
+            "top_k": self._top_k(request.sampling),
+            "response_format": self.format_of(request.schema),
+            **self.server.fields,
+            **self.extra,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _top_k(self, sampling: Sampling) -> int | None:
+        if sampling.top_k is None:
+            return self.server.top_k_off
+        if self.server.top_k_off is None and "top_k" not in self.extra:
+            raise ConfigurationError(
+                f"this server is not known to support top_k, which is {sampling.top_k}: leave it out of Sampling, or "
+                "name the kind of server with server=…"
+            )
+        return sampling.top_k
+
+    def format_of(self, schema: str | None) -> JsonValue:
+        """Write the ``response_format`` that holds a completion to a schema, as far as the server supports it.
+
+        Raises:
+            ConfigurationError: the server takes no schemas, or ``strict`` is True and strict mode cannot express it.
+            InvalidRequest: it is not a schema.
+        """
+        if schema is None:
+            return None
+        if self.server.schemas == "none":
+            raise ConfigurationError(
+                "this server takes no JSON schema: ask only where Engine.capabilities.schemas is True"
+            )
+        content, held = self.express(parse_schema(schema), what="a completion")
+        if content.get("type") != "object" and not held:
+            return {"type": "json_object"}  # JSON at least; the caller validates it anyway
+        return {"type": "json_schema", "json_schema": {"name": "completion", "schema": content, "strict": held}}
+
+    def express(self, schema: JsonSchema, *, what: str) -> tuple[JsonSchema, bool]:
+        """Return a schema in the form for this server, and whether the server enforces it.
+
+        Raises:
+            ConfigurationError: strict mode cannot express it, and ``strict`` is True.
+        """
+        if self.server.schemas != "strict":
+            return schema, True
+        if self.strict is not False:
+            try:
+                return make_strict(schema), True
+            except NotStrict as error:
+                if self.strict:
+                    raise ConfigurationError(
+                        f"strict=True, and strict mode cannot express the schema of {what}: {error}. Declare its "
+                        "fields in a pydantic model or dataclass instead of dict, tuple or Any, or leave out strict="
+                    ) from error
+        return merge_choices(schema), False
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request in the server's form, and a factory for the reader of its answer: every attempt needs a new one."""
+
+    body: Body
+    prompt_tokens: int
+    reader: Callable[[], AnswerReader]

@@ -2,84 +2,68 @@
 
 Invariants:
 
-- No token is drawn twice. A request that was refused, or broke off before its first token, is sent again; one that
-  broke off later goes on by a new request, behind the tokens that had arrived (``written``).
+- No token is drawn twice. A request that was refused, or whose stream broke before its first token, is sent again. A
+  stream that broke later is resumed by a new request, after the tokens that had arrived (``PartialCompletion``).
 - A request whose stream is left before the server ended it is aborted at the server by its own id, also while the
-  reading task is being cancelled; that takes ``abort_timeout`` at most.
-- Every attempt has an id of its own at the server, and none is a prefix of another: SGLang aborts by prefix, and two
-  seconds after a stream has ended it aborts its id once more, whatever runs under it by then.
+  reading task is being cancelled. That takes at most ``abort_timeout``.
+- Every attempt has its own id at the server, and no id is a prefix of another: SGLang aborts by prefix, and two seconds
+  after a stream has ended it aborts its id once more, whatever runs under that id by then.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import httpx2
 import structlog
 
 from sprint_agents.dialects.conversation import turns_of
-from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Engine, Request
+from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Request
 from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
-from sprint_agents.engines.http import Http
-from sprint_agents.errors import (
-    EngineError,
-    EngineOverloaded,
-    EngineRejected,
-    EngineUnavailable,
-    InvalidRequest,
-)
+from sprint_agents.engines.http import HttpClient
+from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
+from sprint_agents.engines.tokenizer import CheckpointTokenizer, check_ids
+from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
-from sprint_agents.retries import retry
 
-from .body import body_of, check_ids
-from .chat import Renderings, renderings
-from .frames import DONE, FrameReader, recognised
-from .model import ServedModel, ask
-from .tokenizer import LocalTokenizer, ServerTokenizer, Tokenizer
-from .written import Written
-
-T = TypeVar("T")
+from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
+from .model import Renderings, ServedModel, ServerTokenizer, ask_model
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Running:
-    """A request under way: the latest attempt's id at the server, and what became of it.
-
-    ``aborted`` once ``abort`` was called for the request, ``broke`` if the attempt's stream ended without a word.
-    """
+class _Running(RunningRequest):
+    """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word."""
 
     rid: str = ""
-    aborted: bool = False
     broke: bool = False
 
 
-class SGLangEngine(Engine):
-    """An ``Engine`` on an SGLang server, or on SGLang's router in front of many.
+class SGLangEngine(RemoteEngine[_Running]):
+    """An ``Engine`` on an SGLang server, or on SGLang's router in front of many servers.
 
-    Inside ``async with`` connections are kept between requests; entering it asks the server for its model. Outside,
-    each request has a connection of its own.
+    Inside ``async with``, connections are kept between requests, and the server is asked for its model on entry.
+    Outside, every request opens its own connection.
 
-    ``tokenizer`` is the checkpoint's directory on this machine: texts are encoded there, else by the server. A
-    ``client`` of your own brings its own proxies, certificates and limits, and is not closed by the engine.
+    ``tokenizer`` is the checkpoint's directory on this machine: texts are then encoded there, otherwise by the server.
+    Your own ``client`` brings its own proxies, certificates and limits; the engine does not close it.
 
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens,
-    ``abort_timeout`` for an abort. ``attempts`` in all for a request that was refused or broke off: sent again, or,
-    where tokens had arrived, gone on with behind them. A server that asks to come back later than ``longest_wait`` is
-    believed, and not asked again.
+    ``abort_timeout`` for an abort. A request that was refused or whose stream broke gets ``attempts`` in all: it is
+    sent again or, if tokens had arrived, resumed after them. If a server asks for a longer pause than
+    ``longest_wait``, the request fails at once.
 
-    ``chat`` says how the turns of conversations are marked, if that is not just the server's chat template, or that in
-    the ``tokenizer`` directory.
+    ``chat`` says how conversations mark turns, if that differs from the server's chat template, or from the template
+    in the ``tokenizer`` directory.
 
-    A ``Sampling.seed`` is sent, but SGLang heeds it only if started with ``--enable-deterministic-inference``.
+    A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``.
 
     >>> SGLangEngine("http://127.0.0.1:30000").name
     'sglang:http://127.0.0.1:30000'
@@ -100,7 +84,7 @@ class SGLangEngine(Engine):
         longest_wait: float = 30.0,
         chat: ChatTemplate | None = None,
     ) -> None:
-        self._http = Http(
+        http = HttpClient(
             url,
             api_key=api_key,
             client=client,
@@ -108,33 +92,26 @@ class SGLangEngine(Engine):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
         )
+        super().__init__(http, attempts=attempts, longest_wait=longest_wait)
         self._abort_timeout = abort_timeout
-        self._attempts = attempts
-        self._longest_wait = longest_wait
         self._directory = Path(tokenizer) if tokenizer is not None else None
-        self._tokenizer: Tokenizer
-        self._tokenizer = LocalTokenizer(self._directory) if self._directory else ServerTokenizer(self._http)
+        self._tokenizer: CheckpointTokenizer | ServerTokenizer
+        self._tokenizer = CheckpointTokenizer(self._directory) if self._directory else ServerTokenizer(http)
         self._manifest = Manifest.load(self._directory) if self._directory else None
         self._chat = chat or ChatTemplate()
         self._renderings: Renderings | None = None
         self._model: ServedModel | None = None
         self._capabilities: Capabilities | None = None
-        self._running: dict[str, _Running] = {}
         self._aborts = True
 
     @property
     def name(self) -> str:
-        """``sglang:`` and the model's name, or the URL as long as the server was not asked."""
+        """``sglang:`` and the model's name, or the URL until the server was asked."""
         return f"sglang:{self._model.name if self._model else self._http.url}"
 
     @property
-    def manifest(self) -> Manifest | None:
-        """``sprint.json`` of the ``tokenizer`` directory, or, once asked, of a server's checkpoint on this machine."""
-        return self._manifest
-
-    @property
     def capabilities(self) -> Capabilities:
-        """ChatTurns as the chat template marks them, once the server was asked; schemas by its grammar backend.
+        """Turns as the chat template marks them, once the server was asked; schemas by its grammar backend.
 
         SGLang's radix cache gets what a request generated when the request ends, so ``caches_running`` is False.
         """
@@ -156,85 +133,59 @@ class SGLangEngine(Engine):
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, special tokens recognised, none added."""
+        """Return the token ids of ``text``; special tokens are recognised, none are added."""
         return await self._retry(lambda: self._tokenizer.encode(text)) if text else []
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids``, special tokens shown.
+        """Return the text of ``ids``, special tokens shown.
 
         Raises:
             InvalidRequest: ids outside the vocabulary.
         """
-        check_ids(ids, await self.model())
+        model = await self.model()
+        check_ids(ids, size=model.vocabulary_size, model=model.name)
         return await self._retry(lambda: self._tokenizer.decode(ids)) if ids else ""
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream the completion of ``request``.
 
-        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. Where a stream broke
-        off and was gone on with, ``finish`` counts the last request alone.
+        It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. If the stream broke
+        and was resumed, ``finish`` counts the last request alone.
 
         Raises:
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
             ContextOverflow: the context leaves no room for a token.
-            EngineUnavailable: no connection, the server died, or the request was aborted by ``abort``.
+            EngineUnavailable: no connection, the server died, or ``abort`` ended the request.
             EngineError: see the tree in ``errors``.
         """
         body = body_of(request, await self.model())
-        if request.id in self._running:
-            raise InvalidRequest(f"request id {request.id!r} is in use: give every request an id of its own")
-        self._running[request.id] = running = _Running()
-        written = Written(request)
-        try:
+        running, partial_completion = _Running(), PartialCompletion(request)
+        with self._registered(request, running):
             while True:
                 begin = partial(self._begin, request.id, running, body)
                 chunks, first = await self._retry(begin, running=running)
                 try:
                     async with aclosing(chunks):
-                        yield written.add(first)
+                        yield partial_completion.add(first)
                         async for chunk in chunks:
-                            yield written.add(chunk)
+                            yield partial_completion.add(chunk)
                     return
                 except EngineUnavailable as error:
-                    body = await self._rest(written, running, error)
-        finally:
-            del self._running[request.id]
-
-    async def abort(self, request_id: str) -> None:
-        """End a request of this engine, whoever reads it; unknown and finished ids are ignored."""
-        if running := self._running.get(request_id):
-            running.aborted = True
-            await self._abort(running.rid)
-
-    async def aclose(self) -> None:
-        """Abort everything that runs and close the connections; safe to call twice."""
-        if self._http.closed:
-            return
-        try:
-            async with asyncio.TaskGroup() as aborts:
-                for running in self._running.values():
-                    aborts.create_task(self._abort_quietly(running.rid))
-        finally:
-            await self._http.aclose()
+                    body = await self._resume(partial_completion, running, error)
 
     async def model(self) -> ServedModel:
-        """Ask the server which model it runs, unless it has told.
+        """Return the model that the server runs; the server is asked once.
 
         Raises:
             EngineError: the server is not ready.
         """
         if self._model is None:
-            self._model = model = await self._retry(lambda: ask(self._http, self._directory))
+            self._model = model = await self._retry(lambda: ask_model(self._http, self._directory))
             if self._manifest is None and model.directory:
                 self._manifest = Manifest.load(model.directory)
             if isinstance(self._tokenizer, ServerTokenizer) and self._chat.template is None:
-                self._renderings = await renderings(self._http, self._tokenizer, self._chat.variables)
+                self._renderings = await self._tokenizer.render(self._chat.variables)
             self._capabilities = None
         return self._model
 
@@ -242,7 +193,7 @@ class SGLangEngine(Engine):
         """Find how the chat template marks turns; None if there is none, or the server was not asked yet.
 
         Raises:
-            InvalidCheckpoint: the template rewrites history, or is none.
+            InvalidCheckpoint: the template rewrites history, or cannot be parsed.
         """
         if self._renderings is not None:
             return turns_of(self._renderings, history=self._chat.history)
@@ -254,39 +205,38 @@ class SGLangEngine(Engine):
     ) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
         running.rid = server_id(request_id)
-        chunks = self._attempt(running, {"rid": running.rid, **body})
-        return chunks, await anext(chunks)
+        return await first_chunk(self._attempt(running, {"rid": running.rid, **body}))
 
-    async def _rest(self, written: Written, running: _Running, error: EngineUnavailable) -> dict[str, object]:
-        """Write the request that goes on where one broke off, or raise ``error`` where none can."""
-        passing = running.broke and not (running.aborted or self._http.closed)
-        if not (passing and written.parts < self._attempts and (rest := await written.rest(self.decode))):
+    async def _resume(self, done: PartialCompletion, running: _Running, error: EngineUnavailable) -> dict[str, object]:
+        """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
+        may_resume = running.broke and not (running.aborted or self._http.closed) and done.parts < self._attempts
+        if not (may_resume and (remainder := await done.remainder(self.decode))):
             raise error
-        _log.warning("engine.resumed", url=self._http.url, rid=running.rid, tokens=len(written.ids), error=str(error))
-        return body_of(rest, await self.model())
+        _log.warning("engine.resumed", url=self._http.url, rid=running.rid, tokens=len(done.ids), error=str(error))
+        return body_of(remainder, await self.model())
 
     async def _attempt(self, running: _Running, body: dict[str, object]) -> AsyncGenerator[Chunk]:
-        reader = FrameReader()
+        reader = GenerateReader()
         last: Chunk | None = None
         running.broke = False
         try:
             async with self._http.events("/generate", body) as events:
                 async for event in events:
                     if running.aborted:
-                        # The server may have got the abort before the request, and ignored it.
+                        # The abort may have reached the server before the request did, and was ignored.
                         raise EngineUnavailable(f"request {running.rid} was aborted")
                     if event.data == DONE or (chunk := reader.read(event.data)) is None:
                         continue
                     if chunk.finish is None:
                         yield chunk
                     else:
-                        # Read on to the very end, so that the connection can be used again.
+                        # Read the stream to its end, so that the connection can be used again.
                         last = chunk
         except (EngineRejected, EngineOverloaded) as error:
             reader.ended = True
-            raise recognised(error) from error
+            raise refine(error) from error
         except EngineUnavailable:
-            if last is None:  # else the server had said all that there was to say
+            if last is None:  # otherwise the completion had arrived in full
                 raise
         finally:
             running.broke = not reader.ended
@@ -298,8 +248,14 @@ class SGLangEngine(Engine):
             )
         yield last
 
+    async def _end(self, running: _Running) -> None:
+        await self._abort(running.rid)
+
+    async def _end_at_close(self, running: _Running) -> None:
+        await self._abort_quietly(running.rid)
+
     async def _abort_surely(self, rid: str) -> None:
-        """End a request that nobody reads any more, however often the reading task is cancelled meanwhile."""
+        """End a request that has no reader any more, however often the reading task is cancelled meanwhile."""
         abort = asyncio.create_task(self._abort_quietly(rid))
         cancelled: asyncio.CancelledError | None = None
         while not abort.done():
@@ -311,7 +267,7 @@ class SGLangEngine(Engine):
             raise cancelled
 
     async def _abort(self, rid: str) -> None:
-        """End a request at the server; SGLang's router knows no aborts, and ends what nobody is connected to."""
+        """End a request at the server. SGLang's router has no aborts; it ends requests whose connection is closed."""
         if self._aborts:
             try:
                 await self._http.post("/abort_request", {"rid": rid}, urgent=True)
@@ -326,16 +282,6 @@ class SGLangEngine(Engine):
                 await self._abort(rid)
         except (EngineError, TimeoutError) as error:
             _log.warning("engine.abort_failed", url=self._http.url, rid=rid, error=str(error) or "timed out")
-
-    async def _retry(self, work: Callable[[], Awaitable[T]], *, running: _Running | None = None) -> T:
-        def passing(error: BaseException) -> bool:
-            if self._http.closed or (running and running.aborted):
-                return False
-            if isinstance(error, EngineOverloaded):
-                return (error.retry_after or 0) <= self._longest_wait
-            return isinstance(error, EngineUnavailable)
-
-        return await retry(work, attempts=self._attempts, when=passing)
 
 
 def server_id(request_id: str) -> str:

@@ -1,9 +1,9 @@
-"""The processes of a server: started in a session of their own, ended together (Linux).
+"""The processes of a server: started in their own session, ended together (Linux).
 
 Invariants:
 
-- A process is known by its id and its start time, so a later process that got the same id is never touched.
-- After ``stop`` no process of the session's first group runs, whether it obeyed or had to be killed.
+- A process is identified by its id and its start time, so a later process with the same id is never touched.
+- After ``stop`` no process of the session's first group is running, whether it obeyed or had to be killed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _AFTER_KILL = 5.0
 
 
 class Process(BaseModel):
-    """The leader of a server's processes; ``started`` is in clock ticks since the machine's start."""
+    """The leader of a server's processes; ``started`` is in clock ticks since the machine booted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,14 +31,14 @@ class Process(BaseModel):
 
     @property
     def running(self) -> bool:
-        """Whether the leader is still there."""
+        """Whether the leader is still running."""
         with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)  # do not leave a zombie, if it is our child
+            os.waitpid(self.pid, os.WNOHANG)  # leave no zombie, if it is our child
         status = _status(self.pid)
         return status is not None and status.alive and status.started == self.started
 
     async def stop(self, *, patience: float) -> None:
-        """Ask the leader to end, for ``patience`` seconds or until cancelled; then kill what remains of its group."""
+        """Ask the leader to end; after ``patience`` seconds, or on cancellation, kill the rest of its group."""
         if self.running:
             os.kill(self.pid, signal.SIGTERM)
         elif _status(self.pid):
@@ -54,12 +54,12 @@ class Process(BaseModel):
 async def _until(done: Callable[[], bool], *, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not done():  # noqa: ASYNC110 (nothing tells of the end of a process that is no child)
+            while not done():  # noqa: ASYNC110 (no event reports the end of a process that is not a child)
                 await asyncio.sleep(_LOOK_EVERY)
 
 
 def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Process:
-    """Start ``command`` in a session of its own, without input, its output appended to ``log``.
+    """Start ``command`` in its own session, without input; its output is appended to ``log``.
 
     Raises:
         OSError: it cannot be started.
@@ -69,7 +69,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) 
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    # Unlike ``subprocess``, this leaves no object behind that insists on being waited for.
+    # Unlike ``subprocess``, this creates no object that must be waited for.
     pid = os.posix_spawn(command[0], list(command), dict(environment), file_actions=actions, setsid=True)
     status = _status(pid)
     return Process(pid=pid, started=status.started if status else 0)

@@ -1,7 +1,7 @@
-"""The SGLang server as a part of a program: started for a checkpoint, ready when entered, gone when left.
+"""SGLang servers as processes: one that lives as long as a block, and one that outlives the program.
 
-SGLang and torch live in an environment of their own (``make sglang`` builds one that runs on any CPU); only its
-interpreter is named here.
+SGLang and torch are installed in their own environment (``make sglang`` builds one that runs on any CPU). This module
+only needs the path of that environment's interpreter.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sprint_agents.engines.http import Http
+from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import ConfigurationError, EngineError, EngineTimeout, EngineUnavailable, InvalidCheckpoint
 
 from .process import Process, spawn
@@ -31,22 +31,24 @@ _HOST = "127.0.0.1"
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 _ASK_EVERY = 0.25
 _LOG_LINES = 30
+_RECORD_FILE = "server.json"
+_LOG_FILE = "server.log"
 
 
 class SGLangServer:
     """A server process for the checkpoint in a directory, as an async context manager.
 
-    ``python`` is the interpreter of an environment with SGLang, this one's by default; ``port`` 0 takes a free one.
-    ``device`` ``auto`` is the GPU where the machine has one, else the CPU, where the server computes in the
-    checkpoint's own precision, on one thread, with room for ``cache_tokens`` in its radix cache; ``arguments`` (of
-    ``sglang.launch_server``) and ``environment`` go last and win. ``log`` keeps what the server prints; without one it
-    is shown only if the start fails.
+    ``python`` is the interpreter of an environment with SGLang, by default the current one. ``port`` 0 takes a free
+    port. ``device`` ``auto`` is the GPU if the machine has one, otherwise the CPU. On a CPU the server computes in the
+    checkpoint's own precision, on one thread, with room for ``cache_tokens`` in its radix cache. ``arguments`` (of
+    ``sglang.launch_server``) and ``environment`` override everything else. ``log`` is a file for the server's output;
+    without one, the output is shown only if the start fails.
 
-    Leaving the block ends all processes, within ``stop_timeout`` seconds in peace, after it by force.
+    Leaving the block ends all processes: it asks them to end, and kills them after ``stop_timeout`` seconds.
 
     Raises:
-        ConfigurationError: no interpreter with SGLang.
-        InvalidCheckpoint: no such checkpoint.
+        ConfigurationError: there is no interpreter with SGLang.
+        InvalidCheckpoint: there is no such checkpoint.
     """
 
     def __init__(
@@ -77,10 +79,10 @@ class SGLangServer:
 
     @property
     def url(self) -> str:
-        """Where the server listens.
+        """The server's address.
 
         Raises:
-            ConfigurationError: it was not started.
+            ConfigurationError: the server was not started.
         """
         if self._process is None:
             raise _not_started()
@@ -88,10 +90,10 @@ class SGLangServer:
 
     @property
     def process(self) -> Process:
-        """The first of the server's processes.
+        """The leader of the server's processes.
 
         Raises:
-            ConfigurationError: it was not started.
+            ConfigurationError: the server was not started.
         """
         if self._process is None:
             raise _not_started()
@@ -101,8 +103,8 @@ class SGLangServer:
         """Start the server and wait until it answers.
 
         Raises:
-            EngineUnavailable: it ended while starting; the message has the end of its log.
-            EngineTimeout: it was not ready within ``start_timeout``; it is stopped.
+            EngineUnavailable: the server ended while starting; the message has the end of its log.
+            EngineTimeout: the server was not ready within ``start_timeout``, and was stopped.
         """
         try:
             await self.start()
@@ -117,7 +119,7 @@ class SGLangServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Start the server and wait until it answers; nothing stops it but ``stop``."""
+        """Start the server and wait until it answers. It runs until ``stop``, even if this call fails."""
         self._port = _free_port(self._port)
         command = [self._python, "-W", "ignore", "-m", "sglang.launch_server", "--host", _HOST]
         command += ["--port", str(self._port), *self._arguments]
@@ -134,7 +136,7 @@ class SGLangServer:
             ) from error
 
     async def stop(self) -> None:
-        """End all of the server's processes; nothing happens if there are none."""
+        """End all of the server's processes, if there are any."""
         try:
             if self._process:
                 await self._process.stop(patience=self._stop_timeout)
@@ -153,8 +155,8 @@ class SGLangServer:
         return "\n".join(text.splitlines()[-lines:])
 
     async def _ready(self) -> None:
-        """Wait for the model's description, then for the server's own probe, which generates a token."""
-        http = Http(
+        """Wait for the model's description, then for the server's own health check, which generates a token."""
+        http = HttpClient(
             self.url,
             api_key=None,
             client=None,
@@ -183,11 +185,11 @@ class SGLangServer:
 
     def _variables(self) -> dict[str, str]:
         variables = dict(os.environ)
-        # The checkpoint is here already, and SGLang's own mode for CPUs needs kernels that are on no package index.
+        # The checkpoint is local already. SGLang's own CPU mode needs kernels that no package index has.
         variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         variables.pop("SGLANG_USE_CPU_ENGINE", None)
         if self._cpu:
-            # Several processes share the cores: more threads in each only wait for one another (20 times slower on 2).
+            # Several processes share the cores. More threads in each only wait for each other (20 times slower on 2).
             variables |= {"SGLANG_PLATFORM": "plain_cpu", "OMP_NUM_THREADS": "1"}
         return variables | self._environment
 
@@ -196,7 +198,7 @@ def _not_started() -> ConfigurationError:
     return ConfigurationError("this server was not started: use it in `async with SGLangServer(…) as server`")
 
 
-async def _answers(http: Http, path: str) -> bool:
+async def _answers(http: HttpClient, path: str) -> bool:
     try:
         await http.probe(path)
     except EngineError:
@@ -204,7 +206,7 @@ async def _answers(http: Http, path: str) -> bool:
     return True
 
 
-class _Config(BaseModel):
+class _PrecisionConfig(BaseModel):
     dtype: str | None = None
     torch_dtype: str | None = None  # its name before transformers 5
 
@@ -212,17 +214,17 @@ class _Config(BaseModel):
 def _model_arguments(checkpoint: Path, *, cpu: bool, cache_tokens: int) -> list[str]:
     path = checkpoint / "config.json"
     try:
-        config = _Config.model_validate_json(path.read_text(encoding="utf-8"))
+        config = _PrecisionConfig.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        raise InvalidCheckpoint(f"{path} is not the description of a model: {error}") from error
+        raise InvalidCheckpoint(f"{path} does not describe a model: {error}") from error
     arguments = ["--model-path", str(checkpoint), "--served-model-name", checkpoint.name, "--sleep-on-idle"]
-    # Else every event repeats the whole text and all ids so far.
+    # Without this, every event repeats the whole text and all ids so far.
     arguments.append("--incremental-streaming-output")
     if cpu:
         arguments += ["--device", "cpu", "--max-total-tokens", str(cache_tokens)]
-        # SGLang halves float32 unless told not to, and then rounds some greedy choices away.
+        # By default SGLang computes float32 checkpoints in half precision, which changes some greedy choices.
         if (config.dtype or config.torch_dtype) == "float32":
             arguments += ["--dtype", "float32"]
     return arguments
@@ -232,19 +234,19 @@ def _interpreter(python: str | PathLike[str] | None) -> str:
     if python is None:
         if find_spec("sglang") is None:
             raise ConfigurationError(
-                "SGLang is not installed beside this library: build its own environment by `make sglang` and pass "
+                "SGLang is not installed in this environment: build one for it with `make sglang` and pass "
                 "python='.venv-sglang/bin/python'"
             )
         return sys.executable
-    # Not resolved: a virtual environment's interpreter is a link, and is known by where the link is.
+    # Not resolved: a virtual environment is found by the place of the link to its interpreter.
     path = Path(python).absolute()
     if not os.access(path, os.X_OK):
-        raise ConfigurationError(f"{path} is no interpreter: `make sglang` builds .venv-sglang/bin/python")
+        raise ConfigurationError(f"{path} is not an interpreter: `make sglang` builds .venv-sglang/bin/python")
     return str(path)
 
 
 def _free_port(wanted: int) -> int:
-    """Return ``wanted``, or any free port for 0; whoever listens there would be taken for the new server."""
+    """Return ``wanted``, or any free port for 0. A port in use is refused: its owner would be taken for the server."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -252,3 +254,71 @@ def _free_port(wanted: int) -> int:
         except OSError as error:
             raise ConfigurationError(f"port {wanted} is taken: name another, or 0 for any") from error
         return probe.getsockname()[1]
+
+
+class DetachedServer(BaseModel):
+    """The record of a server that outlives the program that started it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    checkpoint: Path
+    log: Path
+    process: Process
+
+
+async def start_detached(
+    directory: str | PathLike[str],
+    checkpoint: str | PathLike[str],
+    *,
+    python: str | PathLike[str] | None = None,
+    port: int = 0,
+    arguments: tuple[str, ...] = (),
+) -> DetachedServer:
+    """Start a server that outlives this program; its record and its log are written to ``directory``.
+
+    Raises:
+        ConfigurationError: a recorded server is running already.
+        EngineError: the server did not start; see ``SGLangServer``.
+    """
+    if running := find_detached(directory):
+        raise ConfigurationError(f"a server for {running.checkpoint} is up already at {running.url}: stop it first")
+    log = _fresh_log(directory)
+    server = SGLangServer(checkpoint, python=python, port=port, arguments=arguments, log=log)
+    try:
+        await server.start()
+        return _record(server, log)
+    except BaseException:
+        await server.stop()
+        raise
+
+
+def find_detached(directory: str | PathLike[str]) -> DetachedServer | None:
+    """Return the record of the running server; None if none is running."""
+    try:
+        text = (Path(directory) / _RECORD_FILE).read_text(encoding="utf-8")
+        record = DetachedServer.model_validate_json(text)
+    except (FileNotFoundError, ValidationError):
+        return None
+    return record if record.process.running else None
+
+
+async def stop_detached(directory: str | PathLike[str], *, stop_timeout: float = 10.0) -> DetachedServer | None:
+    """Stop the recorded server and return its record; None if none is running."""
+    record = find_detached(directory)
+    if record:
+        await record.process.stop(patience=stop_timeout)
+    (Path(directory) / _RECORD_FILE).unlink(missing_ok=True)
+    return record
+
+
+def _fresh_log(directory: str | PathLike[str]) -> Path:
+    log = Path(directory).absolute() / _LOG_FILE
+    log.unlink(missing_ok=True)
+    return log
+
+
+def _record(server: SGLangServer, log: Path) -> DetachedServer:
+    record = DetachedServer(url=server.url, checkpoint=server.checkpoint, log=log, process=server.process)
+    log.with_name(_RECORD_FILE).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+    return record

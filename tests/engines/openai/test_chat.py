@@ -279,8 +279,8 @@ class TestRefusals:
             ),
             (answers({"choices": []}), EngineProtocolError, "application/json"),
             (stream(b"data: <html>\n\n"), EngineProtocolError, "<html>"),
-            (stream(b"data: []\n\n"), EngineProtocolError, "makes no sense"),
-            (stream(events([chunk(delta={"content": [1]})])), EngineProtocolError, "makes no sense"),
+            (stream(b"data: []\n\n"), EngineProtocolError, "an invalid event"),
+            (stream(events([chunk(delta={"content": [1]})])), EngineProtocolError, "an invalid event"),
             (stream(events([json.dumps({"error": {"message": "no", "code": 400}})])), EngineRejected, "^no$"),
             (
                 stream(events([json.dumps({"error": {"message": "no", "type": "invalid_request_error"}})])),

@@ -126,5 +126,5 @@ def test_ids_that_are_no_characters(wrong: int) -> None:
         await anext(engine.complete(request))
 
     for asked in (engine.decode([97, wrong]), stopped_by(wrong)):
-        with pytest.raises(InvalidRequest, match=f"id {wrong} is no character"):
+        with pytest.raises(InvalidRequest, match=f"id {wrong} is not a character"):
             asyncio.run(asked)

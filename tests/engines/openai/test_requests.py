@@ -261,11 +261,11 @@ class TestSchemas:
             ({"type": "object", "additionalProperties": {"type": "integer"}}, "the whole is a map of any keys"),
             ({"type": "object", "properties": {"a": {"type": "object"}}}, "a is an object of any kind"),
             ({"type": "object", "properties": {"a": {}}}, "a may be anything"),
-            ({"type": "object", "properties": {"a": {"allOf": [{"type": "null"}]}}}, "a is said by 'allOf'"),
+            ({"type": "object", "properties": {"a": {"allOf": [{"type": "null"}]}}}, "a uses 'allOf'"),
             ({"type": "object", "properties": {"a": {"type": "array", "items": {}}}}, "each item of a may be anything"),
             (
                 {"type": "object", "properties": {"a": {"type": "array", "prefixItems": [{"type": "null"}]}}},
-                "a is said by 'prefixItems'",
+                "a uses 'prefixItems'",
             ),
         ],
     )
@@ -277,13 +277,13 @@ class TestSchemas:
                 assert sent == {"type": "json_schema", "json_schema": told}
 
         def test_are_refused_to_whoever_insists(self, schema: dict[str, Any], reason: str) -> None:
-            with pytest.raises(ConfigurationError, match=f"strict mode has no words .*: {reason}. Declare its fields"):
+            with pytest.raises(ConfigurationError, match=f"cannot express .*: {reason}. Declare its fields"):
                 body(schema=json.dumps(schema), server="openai", strict=True)
 
     @pytest.mark.parametrize("schema", [{"type": "string"}, {"anyOf": [{"type": "null"}, {"type": "string"}]}])
     def test_of_no_object_become_json_of_any_kind(self, schema: dict[str, Any]) -> None:
         assert body(schema=json.dumps(schema), server="openai")["response_format"] == {"type": "json_object"}
-        with pytest.raises(ConfigurationError, match="the whole is no object"):
+        with pytest.raises(ConfigurationError, match="the whole is not an object"):
             body(schema=json.dumps(schema), server="openai", strict=True)
 
     def test_that_cannot_be_had_are_found_before_anything_runs(self) -> None:
@@ -326,5 +326,5 @@ class TestMistakes:
             OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", server="lamma")  # type: ignore[arg-type]
 
     def test_no_url(self) -> None:
-        with pytest.raises(ConfigurationError, match="is no URL"):
+        with pytest.raises(ConfigurationError, match="is not the URL"):
             OpenAIEngine("api.openai.com", model="tiny")

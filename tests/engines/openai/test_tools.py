@@ -196,7 +196,7 @@ class TestShapes:
 
     def test_a_call_where_none_may_be(self) -> None:
         sent = [calls(whole(0, "length", ONE, id="a")), *ending()]
-        with pytest.raises(EngineProtocolError, match="where none may be called"):
+        with pytest.raises(EngineProtocolError, match="and this request allows none"):
             heard(sent, may_call=False)
 
     @given(st.lists(st.integers(1, 5), min_size=1, max_size=8))

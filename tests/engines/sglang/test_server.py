@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from sprint_agents.engines.sglang import SGLangServer, detached
+from sprint_agents.engines.sglang import SGLangServer
+from sprint_agents.engines.sglang.server import find_detached, start_detached, stop_detached
 from sprint_agents.errors import ConfigurationError, EngineTimeout, EngineUnavailable, InvalidCheckpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers run on Linux")
@@ -238,28 +239,28 @@ class TestDetached:
         stand_in("obeys")
         folder = tmp_path / "state"
         yield folder
-        asyncio.run(detached.down(folder, stop_timeout=0.1))
+        asyncio.run(stop_detached(folder, stop_timeout=0.1))
 
     def test_up_status_down(self, folder: Path, checkpoint: Path, tmp_path: Path) -> None:
-        assert detached.status(folder) is None
-        up = asyncio.run(detached.up(folder, checkpoint, python=sys.executable, arguments=("--flag",)))
-        assert detached.status(folder) == up
+        assert find_detached(folder) is None
+        up = asyncio.run(start_detached(folder, checkpoint, python=sys.executable, arguments=("--flag",)))
+        assert find_detached(folder) == up
         assert up.checkpoint == checkpoint
         assert "--flag" in said(up.log)["arguments"]
         with pytest.raises(ConfigurationError, match=f"is up already at {up.url}"):
-            asyncio.run(detached.up(folder, checkpoint, python=sys.executable))
-        assert asyncio.run(detached.down(folder)) == up
+            asyncio.run(start_detached(folder, checkpoint, python=sys.executable))
+        assert asyncio.run(stop_detached(folder)) == up
         assert all_ended(tmp_path)
-        assert detached.status(folder) is None
-        assert asyncio.run(detached.down(folder)) is None
+        assert find_detached(folder) is None
+        assert asyncio.run(stop_detached(folder)) is None
 
     def test_a_later_process_of_the_same_id_is_left_alone(self, folder: Path, checkpoint: Path) -> None:
-        up = asyncio.run(detached.up(folder, checkpoint, python=sys.executable))
+        up = asyncio.run(start_detached(folder, checkpoint, python=sys.executable))
         stranger = up.model_copy(update={"process": up.process.model_copy(update={"started": 1})})
         record = folder / "server.json"
         kept = record.read_text()
         record.write_text(stranger.model_dump_json())
-        assert asyncio.run(detached.down(folder)) is None
+        assert asyncio.run(stop_detached(folder)) is None
         assert alive(up.process.pid)
         record.write_text(kept)
 
@@ -268,10 +269,10 @@ class TestDetached:
     ) -> None:
         stand_in("dies")
         with pytest.raises(EngineUnavailable, match="no memory left"):
-            asyncio.run(detached.up(folder, checkpoint, python=sys.executable))
-        assert detached.status(folder) is None
+            asyncio.run(start_detached(folder, checkpoint, python=sys.executable))
+        assert find_detached(folder) is None
 
     def test_a_damaged_record_is_none(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "server.json").write_text("{")
-        assert detached.status(folder) is None
+        assert find_detached(folder) is None

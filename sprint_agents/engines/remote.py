@@ -1,0 +1,134 @@
+"""The part that all engines on HTTP servers share: requests in progress, retries, and closing.
+
+Invariants:
+
+- Two requests with the same id never run at the same time.
+- ``aclose`` ends every request that is still running before it closes the connections.
+- No request is sent again after it was aborted or the engine was closed.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from sprint_agents.engine import Chunk, Engine, Request
+from sprint_agents.errors import EngineOverloaded, EngineUnavailable, InvalidRequest
+from sprint_agents.manifest import Manifest
+from sprint_agents.retries import retry
+
+from .http import HttpClient
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class RunningRequest:
+    """A request in progress; ``aborted`` once ``abort`` was called for it."""
+
+    aborted: bool = False
+
+
+RunningT = TypeVar("RunningT", bound=RunningRequest)
+
+
+class RemoteEngine(Engine, Generic[RunningT]):
+    """The base of engines that talk to a server over HTTP.
+
+    A subclass keeps what it must know to end a request in its own kind of ``RunningRequest``. ``attempts`` and
+    ``longest_wait`` are documented by the subclasses.
+    """
+
+    def __init__(self, http: HttpClient, *, attempts: int, longest_wait: float) -> None:
+        self._http = http
+        self._attempts = attempts
+        self._longest_wait = longest_wait
+        self._manifest: Manifest | None = None
+        self._running: dict[str, RunningT] = {}
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The ``sprint.json`` of the checkpoint, if the engine knows the checkpoint's directory."""
+        return self._manifest
+
+    async def __aenter__(self) -> Self:
+        """Keep connections open between requests from now on."""
+        self._http.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def abort(self, request_id: str) -> None:
+        """End a request of this engine, whoever reads it; unknown and finished ids are ignored."""
+        if running := self._running.get(request_id):
+            running.aborted = True
+            await self._end(running)
+
+    async def aclose(self) -> None:
+        """Abort every running request and close the connections; safe to call twice."""
+        if self._http.closed:
+            return
+        try:
+            async with asyncio.TaskGroup() as endings:
+                for running in self._running.values():
+                    endings.create_task(self._end_at_close(running))
+        finally:
+            await self._http.aclose()
+
+    @abstractmethod
+    async def _end(self, running: RunningT) -> None:
+        """End a request at the server."""
+
+    @abstractmethod
+    async def _end_at_close(self, running: RunningT) -> None:
+        """End a request at the server because the engine is being closed."""
+
+    @contextmanager
+    def _registered(self, request: Request, running: RunningT) -> Generator[None]:
+        """Reserve the id of ``request`` inside the block.
+
+        Raises:
+            InvalidRequest: the id is in use.
+        """
+        if request.id in self._running:
+            raise InvalidRequest(f"request id {request.id!r} is in use: give every request its own id")
+        self._running[request.id] = running
+        try:
+            yield
+        finally:
+            del self._running[request.id]
+
+    async def _retry(self, work: Callable[[], Awaitable[T]], *, running: RunningRequest | None = None) -> T:
+        """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""
+
+        def may_pass(error: BaseException) -> bool:
+            if self._http.closed or (running and running.aborted):
+                return False
+            if isinstance(error, EngineOverloaded):
+                return (error.retry_after or 0) <= self._longest_wait
+            return isinstance(error, EngineUnavailable)
+
+        return await retry(work, attempts=self._attempts, when=may_pass)
+
+
+async def first_chunk(chunks: AsyncGenerator[Chunk]) -> tuple[AsyncGenerator[Chunk], Chunk]:
+    """Wait for the first chunk; return the generator of the others with it."""
+    return chunks, await anext(chunks)
+
+
+def check_request(request: Request, ids: Sequence[int]) -> None:
+    """Refuse a request that no server accepts; ``ids`` are those of its context.
+
+    Raises:
+        InvalidRequest: the context is empty, or the limit is negative.
+    """
+    if not ids:
+        raise InvalidRequest("the context is empty: a model needs a token to begin with")
+    if request.max_tokens < 0:
+        raise InvalidRequest(f"max_tokens is {request.max_tokens}: it cannot be negative")

@@ -1,0 +1,228 @@
+"""SGLang's ``/generate``: the body of a request, the stream of its answer, and how to resume a broken stream.
+
+Invariants:
+
+- A body leaves nothing to the server's own defaults.
+- Ids that have arrived never change: the request that resumes a stream has them at the end of its context. The model
+  then draws the next token as it would have drawn it before, greedily or not.
+- A stream is resumed only at a clean point. A character whose bytes have not all arrived, a partial stop text, or the
+  position in a JSON schema would be lost between two requests.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.remote import check_request
+from sprint_agents.engines.tokenizer import check_ids
+from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
+
+from .model import ServedModel
+
+DONE = "[DONE]"
+
+_TOO_LONG = (
+    re.compile(r"input \((?P<tokens>\d+) tokens\) is longer than the model's context length \((?P<limit>\d+) tokens\)"),
+    re.compile(r"maximum context length of (?P<limit>\d+) tokens. You requested a total of (?P<tokens>\d+) tokens"),
+    re.compile(r"Input length \((?P<tokens>\d+) tokens\) exceeds the maximum allowed length \((?P<limit>\d+) tokens\)"),
+)
+
+Decode = Callable[[Sequence[int]], Awaitable[str]]
+
+
+def body_of(request: Request, model: ServedModel) -> dict[str, object]:
+    """Write the body of a request, without its ``rid``.
+
+    Raises:
+        InvalidRequest: an empty context, ids outside the vocabulary, or a negative limit.
+        ContextOverflow: the context leaves no room for a token.
+    """
+    ids = request.context.flatten()
+    check_request(request, ids)
+    for each in (ids, tuple(request.stop_ids)):
+        check_ids(each, size=model.vocabulary_size, model=model.name)
+    room = request.max_tokens
+    if model.context_limit is not None:
+        if len(ids) >= model.context_limit:
+            raise ContextOverflow(tokens=len(ids), limit=model.context_limit)
+        room = min(room, model.context_limit - len(ids))
+    sampling = request.sampling
+    parameters: dict[str, object] = {
+        "max_new_tokens": room,
+        "min_new_tokens": 0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": -1 if sampling.top_k is None else sampling.top_k,
+        "min_p": 0.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "n": 1,
+        "ignore_eos": False,
+        "stop": list(request.stop_texts),
+        "stop_token_ids": sorted(request.stop_ids),
+        "no_stop_trim": True,
+        "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+        "sampling_seed": sampling.seed,
+    }
+    if request.schema is not None:
+        parameters["json_schema"] = request.schema
+    return {"input_ids": ids, "sampling_params": parameters, "stream": True}
+
+
+class _FinishReason(BaseModel):
+    type: Literal["stop", "length", "abort"]
+    matched: int | str | None = None
+    message: str | None = None
+    status_code: int | None = None
+
+
+class _MetaInfo(BaseModel):
+    finish_reason: _FinishReason | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class _GenerateEvent(BaseModel):
+    text: str
+    output_ids: list[int]
+    meta_info: _MetaInfo
+
+
+class _Failure(BaseModel):
+    message: str
+    code: int = 400
+
+
+class _FailureEvent(BaseModel):
+    error: _Failure
+
+
+@dataclass(slots=True)
+class GenerateReader:
+    """Reads the events of one request into chunks; ``ended`` once the server has said that the request is over."""
+
+    ended: bool = False
+    _ids: int = 0
+    _characters: int = 0
+
+    def read(self, data: str) -> Chunk | None:
+        """Return what an event in JSON adds; None if it adds nothing.
+
+        Raises:
+            EngineError: the server ended the request without finishing it, or the event is invalid.
+        """
+        try:
+            event = _GenerateEvent.model_validate_json(data)
+        except ValidationError:
+            raise self._failure(data) from None
+        return self._read(event)
+
+    def take(self, event: Mapping[str, object]) -> Chunk | None:
+        """Return what an event from an in-process engine adds; None if it adds nothing.
+
+        Raises:
+            EngineError: see ``read``.
+        """
+        try:
+            return self._read(_GenerateEvent.model_validate(event))
+        except ValidationError as error:
+            raise EngineProtocolError(f"SGLang returned an invalid event: {error}") from error
+
+    def _read(self, event: _GenerateEvent) -> Chunk | None:
+        reason = event.meta_info.finish_reason
+        self.ended = reason is not None
+        if reason and reason.type == "abort":
+            message = reason.message or "aborted"
+            if reason.status_code is not None:
+                raise refine(failure(reason.status_code, message))
+            raise EngineUnavailable(f"the request was aborted: {message}")
+        ids, text = self._news(event)
+        finish = _finish(reason, event.meta_info) if reason else None
+        return Chunk(ids, text, finish) if ids or text or finish else None
+
+    def _news(self, event: _GenerateEvent) -> tuple[list[int], str]:
+        """Return the ids and the text that earlier events did not have.
+
+        By default every event repeats all ids and text so far; with ``--incremental-streaming-output`` it has only the
+        new ones. ``completion_tokens`` counts all tokens so far, so it tells the two apart. After 2 ids, an event with
+        ``completion_tokens`` 3 and 3 ids is cumulative (1 id is new), one with 3 and 1 id is incremental. A cumulative
+        event may have more ids than it counts, because the server adds to the list while the event waits to be sent.
+        """
+        ids, text, total = event.output_ids, event.text, event.meta_info.completion_tokens
+        if len(ids) >= max(total, self._ids):
+            ids, text = ids[self._ids :], text[self._characters :]
+        elif self._ids + len(ids) != total:
+            raise EngineProtocolError(
+                f"the server had sent {self._ids} tokens and now sends {len(ids)}, of {total} altogether"
+            )
+        self._ids += len(ids)
+        self._characters += len(text)
+        return ids, text
+
+    def _failure(self, data: str) -> EngineError:
+        try:
+            error = _FailureEvent.model_validate_json(data).error
+        except ValidationError:
+            return EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
+        self.ended = True
+        return refine(failure(error.code, error.message))
+
+
+def _finish(reason: _FinishReason, meta: _MetaInfo) -> Finish:
+    kind: Literal["stop", "length"] = "stop" if reason.type == "stop" else "length"
+    return Finish(kind, reason.matched, meta.prompt_tokens, meta.cached_tokens)
+
+
+def refine(error: EngineError) -> EngineError:
+    """Return ``ContextOverflow`` if that is what a refusal says, or ``error`` itself."""
+    if not isinstance(error, EngineRejected):
+        return error
+    message = str(error)
+    for pattern in _TOO_LONG:
+        if match := pattern.search(message):
+            return ContextOverflow(tokens=int(match["tokens"]), limit=int(match["limit"]))
+    return error
+
+
+@dataclass(slots=True)
+class PartialCompletion:
+    """The ids and texts that have arrived so far for ``request``, from ``parts`` requests to the server."""
+
+    request: Request
+    parts: int = 1
+    ids: list[int] = field(default_factory=list[int])
+    _texts: list[str] = field(default_factory=list[str])
+
+    def add(self, chunk: Chunk) -> Chunk:
+        """Record ``chunk`` and return it."""
+        self.ids += chunk.ids
+        self._texts.append(chunk.text)
+        return chunk
+
+    async def remainder(self, decode: Decode) -> Request | None:
+        """Return the request for the rest of the completion; None if the stream did not break at a clean point."""
+        text, request = "".join(self._texts), self.request
+        if not self.ids or request.schema is not None or _ends_within(text, request.stop_texts):
+            return None
+        # Text that the server was still holding back shows only in the ids. Decoders drop a leading space.
+        if (await decode(self.ids)).lstrip() != text.lstrip():
+            return None
+        self.parts += 1
+        return replace(
+            request,
+            context=request.context.extend(self.ids, text),
+            max_tokens=request.max_tokens - len(self.ids),
+        )
+
+
+def _ends_within(text: str, stops: Sequence[str]) -> bool:
+    """Say whether the text ends with the beginning of a stop: ``"a </p"`` ends within ``"</plan>"``."""
+    return any(text.endswith(stop[:length]) for stop in stops for length in range(1, len(stop)))
