@@ -17,16 +17,13 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
-from sprint_agents.plan import Execution, Failure, ToolUse
+from sprint_agents.plan import Execution, Failure, Stage, ToolUse
 from sprint_agents.retries import retry
 from sprint_agents.state import RequestIds, State
 from sprint_agents.usage import CallUsage
 
 from .conversation import ExecutorConversation
 from .session import Assignment, Session
-
-AnyExecution = Execution[Any]
-"""Named once, because pydantic looks a parametrised model up each time it is written."""
 
 
 @dataclass(slots=True)
@@ -48,21 +45,20 @@ class SubtaskOutcome:
 
     @classmethod
     def failure(
-        cls, assignment: Assignment, error: Exception, *, tool_uses: Sequence[ToolUse] = (), transcript: str = ""
+        cls,
+        assignment: Assignment,
+        error: Exception,
+        *,
+        stages: Sequence[Stage[Any]] = (),
+        tool_uses: Sequence[ToolUse] = (),
+        transcript: str = "",
     ) -> "SubtaskOutcome":
         """Return the outcome of a subtask that failed with ``error``."""
         failure = Failure.of(error)
-        execution = AnyExecution(
-            number=assignment.subtask.number,
-            prompt=assignment.subtask.prompt,
-            text=error.text if isinstance(error, InvalidResult) else "",
-            failure=failure,
-            usage=CallUsage.sum(assignment.costs),
-            tool_uses=tuple(tool_uses),
-            transcript=transcript,
-        )
-        text = f"{failure.type}: {failure.message.splitlines()[0][:200]}"
-        return cls(execution, None, text, all_tokens=execution.usage.generated_tokens)
+        text = error.text if isinstance(error, InvalidResult) else ""
+        execution = assignment.record(text, failure=failure, stages=stages, tool_uses=tool_uses, transcript=transcript)
+        message = f"{failure.type}: {failure.message.splitlines()[0][:200]}"
+        return cls(execution, None, message, all_tokens=execution.usage.generated_tokens)
 
 
 class Runner(ABC):
@@ -121,11 +117,10 @@ class ModelRunner(Runner):
 
     async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
         """Converse with the model until it gives a valid result."""
-        subtask, branch = assignment.subtask, assignment.branch
         if self.remote is not None:
-            assignment.branch = await self.remote.branch(branch.context)
+            assignment.branch = await self.remote.branch(assignment.branch.context)
         else:
-            branch.sampling = self.executor.sampling or session.sampling
+            assignment.branch.sampling = self.executor.sampling or session.sampling
         conversation = ExecutorConversation(session, self.executor, assignment)
         try:
             value = await conversation.result()
@@ -134,20 +129,12 @@ class ModelRunner(Runner):
                 raise
             uses, transcript = conversation.uses, conversation.transcript
             return SubtaskOutcome.failure(assignment, error, tool_uses=uses, transcript=transcript)
-        usage = CallUsage.sum(assignment.costs)
-        execution = AnyExecution(
-            number=subtask.number,
-            prompt=subtask.prompt,
-            text=conversation.text,
-            value=value,
-            usage=usage,
-            tool_uses=conversation.uses,
-            transcript=conversation.transcript,
-        )
+        uses, transcript = conversation.uses, conversation.transcript
+        execution = assignment.record(conversation.text, value, tool_uses=uses, transcript=transcript)
         written, ids = conversation.written, conversation.completion.ids
         if self.remote is not None:  # the ids are in another vocabulary
             ids = await session.engine.encode(written)
-        return SubtaskOutcome(execution, ids, written, conversation.content_tokens, usage.generated_tokens)
+        return SubtaskOutcome(execution, ids, written, conversation.content_tokens, execution.usage.generated_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +148,11 @@ class FunctionRunner(Runner):
         return await run_program(session, assignment, self._call)
 
     async def _call(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
-        subtask = assignment.subtask
-        value = self.function(subtask)
+        value = self.function(assignment.subtask)
         if inspect.isawaitable(value):
             value = await value
         text = as_text(value)
-        execution = AnyExecution(
-            number=subtask.number, prompt=subtask.prompt, text=text, value=value, usage=CallUsage.sum(assignment.costs)
-        )
-        return SubtaskOutcome(execution, None, text)
+        return SubtaskOutcome(assignment.record(text, value), None, text)
 
 
 async def run_program(

@@ -117,7 +117,7 @@ class PolicyRunner(Runner):
                 raise  # a failed attempt is data in any case: the policy decides what it means
             return nested.failure(error)
         finally:
-            assignment.costs[:] = [nested.cost]
+            nested.close()
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from sprint_agents.run import Run
 from sprint_agents.state import Stops
 from sprint_agents.usage import CallUsage
 
-from .executor import AnyExecution, Runner, SubtaskOutcome, run_program
+from .executor import Runner, SubtaskOutcome, run_program
 from .session import Assignment, EnclosingExecution, Listener, Session
 
 DEEPEST = 8
@@ -81,30 +81,15 @@ class SprintRunner(Runner):
                 costs.append(_cost_of(error.run))
             raise
         costs.append(_cost_of(run))
-        execution = AnyExecution(
-            number=subtask.number,
-            prompt=subtask.prompt,
-            text=as_text(run.answer),
-            value=run.answer,
-            usage=CallUsage.sum(costs),
-            stages=run.stages,
-            transcript=run.transcript,
-        )
+        execution = assignment.record(as_text(run.answer), run.answer, stages=run.stages, transcript=run.transcript)
         content, strict = run.usage.sequential_tokens, run.usage.sequential_tokens_strict
         return SubtaskOutcome(execution, None, execution.text, content, strict)
 
 
 def _cost_of(run: Run[Any, Any]) -> CallUsage:
     usage = run.usage
-    return CallUsage(
-        calls=usage.calls,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        generated_tokens=usage.total_tokens,
-        tag_tokens=sum(stage.usage.total.tag_tokens for stage in run.stages),
-        retries=usage.retries,
-        tool_calls=usage.tool_calls,
-    )
+    stages = CallUsage.sum([stage.usage.total for stage in run.stages])
+    return replace(stages, calls=usage.calls, generated_tokens=usage.total_tokens, retries=usage.retries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +146,6 @@ class NestedPolicy:
         planning = Planning(task=subtask.prompt, limits=session.limits, ledger=nested.ledger, depth=parent.depth + 1)
         return cls(nested, planning, assignment, start)
 
-    @property
-    def cost(self) -> CallUsage:
-        """The cost of the policy so far, with that of stages that were interrupted."""
-        known = CallUsage.sum([stage.usage.total for stage in self.planning.stages])
-        ledger = self.planning.ledger
-        return replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)
-
     def success(
         self, answer: object, completion: Generation | None, agent: Executor[Any] | Planner[Any] | None
     ) -> SubtaskOutcome:
@@ -177,26 +155,29 @@ class NestedPolicy:
             NoAnswer: the answer is empty.
             InvalidResult: it is not of the type that ``agent``, the run's executor, declares.
         """
-        subtask = self.assignment.subtask
+        self.close()
         if self.session.enclosing is None:
-            text = self.assignment.branch.context.text_since(self.start)
-            execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=text, value=answer)
-            return self._with_stages(SubtaskOutcome(execution, None, text))
-        value = _as_result(answer, agent)
-        text = answer if isinstance(answer, str) else as_text(value)
-        execution = AnyExecution(number=subtask.number, prompt=subtask.prompt, text=text, value=value)
-        if completion is not None:
-            return self._with_stages(SubtaskOutcome(execution, completion.ids, completion.text))
-        return self._with_stages(SubtaskOutcome(execution, None, text))
+            value, text = answer, self.assignment.branch.context.text_since(self.start)
+        else:
+            value = _as_result(answer, agent)
+            text = answer if isinstance(answer, str) else as_text(value)
+        execution = self.assignment.record(text, value, stages=self.planning.stages)
+        ids, written = (completion.ids, completion.text) if completion else (None, text)
+        return self._with_tokens(SubtaskOutcome(execution, ids, written))
 
     def failure(self, error: Exception) -> SubtaskOutcome:
         """Return the outcome of a policy that failed with ``error``."""
-        return self._with_stages(SubtaskOutcome.failure(self.assignment, error))
+        self.close()
+        return self._with_tokens(SubtaskOutcome.failure(self.assignment, error, stages=self.planning.stages))
 
-    def _with_stages(self, outcome: SubtaskOutcome) -> SubtaskOutcome:
-        """Add the policy's stages and their cost."""
+    def close(self) -> None:
+        """Replace the assignment's costs by those of the policy, interrupted stages included."""
+        known = CallUsage.sum([stage.usage.total for stage in self.planning.stages])
+        ledger = self.planning.ledger
+        self.assignment.costs[:] = [replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)]
+
+    def _with_tokens(self, outcome: SubtaskOutcome) -> SubtaskOutcome:
         stages = self.planning.stages
-        outcome.execution = outcome.execution.model_copy(update={"stages": tuple(stages), "usage": self.cost})
         outcome.content_tokens = sum(stage.usage.sequential_tokens for stage in stages)
         outcome.all_tokens = sum(stage.usage.sequential_tokens_strict for stage in stages)
         return outcome

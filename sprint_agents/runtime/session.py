@@ -26,12 +26,15 @@ from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
 from sprint_agents.generation import Generation
-from sprint_agents.plan import FailurePolicy, Subtask
+from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
 
 Listener = Callable[[Event], object]
 """A function that receives each event of a run."""
+
+AnyExecution = Execution[Any]
+"""Named once, because pydantic looks a parametrised model up each time it is written."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,29 @@ class Assignment:
     subtask: Subtask
     branch: State
     costs: list[CallUsage] = field(default_factory=list[CallUsage])
+
+    def record(
+        self,
+        text: str,
+        value: Any = None,
+        *,
+        failure: Failure | None = None,
+        stages: Sequence[Stage[Any]] = (),
+        tool_uses: Sequence[ToolUse] = (),
+        transcript: str = "",
+    ) -> Execution[Any]:
+        """Return the record of the finished execution, with the cost of its requests."""
+        return AnyExecution(
+            number=self.subtask.number,
+            prompt=self.subtask.prompt,
+            text=text,
+            value=value,
+            failure=failure,
+            usage=CallUsage.sum(self.costs),
+            stages=tuple(stages),
+            tool_uses=tuple(tool_uses),
+            transcript=transcript,
+        )
 
 
 @dataclass(frozen=True, slots=True)
