@@ -64,7 +64,9 @@ async def follow(
     planning.quote = session.dialect.quote
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
-        stages = _Stages(session, planning, planner, runner, journal, running, plans=plans, announced=planner.context)
+        stages = PolicyStages(
+            session, planning, planner, runner, journal, running, plans=plans, announced=planner.context
+        )
         running.callback(stages.abandon)
         finished: Stage[Any] | None = None
         try:
@@ -121,7 +123,7 @@ class PolicyRunner(Runner):
 
 
 @dataclass(slots=True)
-class _Stages:
+class PolicyStages:
     """The stages of one policy: records in ``planning``, and those that are pending here as well.
 
     Attributes:
