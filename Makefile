@@ -93,7 +93,7 @@ clean: ## remove the environment and everything built
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt --upgrade pip
 	@touch $@
 
-.venv/.demo: .venv/.pip pyproject.toml sprint_agents/_version.py
+.venv/.demo: .venv/.pip pyproject.toml sprint_agents/__init__.py
 	@echo "installing the library, its engine and its command line"
 	@$(INSTALL) -e '.[local,cli]'
 	@touch $@

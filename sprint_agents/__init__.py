@@ -1,6 +1,5 @@
 """Interleaved planning and parallel execution for reasoning models."""
 
-from ._version import __version__
 from .agents import Executor, Planner
 from .budget import Budget, Limits
 from .context import Context
@@ -14,6 +13,8 @@ from .state import State, Stops
 from .tools import Tool
 from .trajectory import Trajectory
 from .usage import Usage
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Sprint",

@@ -5,10 +5,9 @@ from sprint_agents.errors import UnknownPolicy
 from .as_needed import as_needed
 from .combinators import first_success, limit_width, race, until, with_fallback
 from .dag import dag
-from .factory import name_of
 from .fork_join_async import fork_join_async
 from .interleaved import interleaved
-from .planning import Planning, Policy, steps_of
+from .policy import Planning, Policy, name_of, steps_of
 from .self_consistency import self_consistency
 from .sequential import sequential
 from .skeleton import skeleton

@@ -5,8 +5,7 @@ from typing import Any
 
 from sprint_agents.plan import Accept, Answer, Execution, Stage, Step
 
-from .factory import at_least, factory
-from .planning import Planning, Policy
+from .policy import Planning, Policy, at_least, factory
 from .sequential import sequential
 
 

@@ -6,8 +6,7 @@ from typing import Any
 from sprint_agents.errors import NoAnswer
 from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
 
-from .factory import at_least, factory
-from .planning import Planning, Policy, steps_of
+from .policy import Planning, Policy, at_least, factory, steps_of
 
 Check = Callable[[Any], bool]
 """Says whether an answer, of the planner's declared type, is good."""

@@ -4,8 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from sprint_agents.plan import Answer, Plan, Stage, Step
 
-from .factory import at_least, factory
-from .planning import Planning, Policy
+from .policy import Planning, Policy, at_least, factory
 
 
 @factory

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from sprint_agents.plan import Answer, Stage, Step
 
-from .planning import Planning
+from .policy import Planning
 
 
 async def interleaved(planning: Planning) -> AsyncGenerator[Step, Stage]:

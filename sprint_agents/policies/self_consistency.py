@@ -9,8 +9,7 @@ from pydantic_core import to_json
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
 from .combinators import no_answer
-from .factory import at_least, factory
-from .planning import Planning, Policy
+from .policy import Planning, Policy, at_least, factory
 from .sequential import sequential
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from sprint_agents.plan import Answer, Stage, Step
 
-from .factory import factory
-from .planning import Planning, Policy
+from .policy import Planning, Policy, factory
 
 
 @factory

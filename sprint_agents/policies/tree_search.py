@@ -6,8 +6,7 @@ from typing import Any
 
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
-from .factory import at_least, factory
-from .planning import Planning, Policy
+from .policy import Planning, Policy, at_least, factory
 
 _FIRST = "Propose one first step towards the solution, and only that step. This is proposal {number} of {count}."
 _NEXT = "Go on from execution {thought}: propose one next step, and only that. This is proposal {number} of {count}."
