@@ -122,7 +122,9 @@ class Generation:
     def _end(self) -> None:
         self._ended = True
         if self.finish is None:
-            raise EngineProtocolError("the engine ended a completion without a finish reason")
+            raise EngineProtocolError(
+                f"{self._engine.name} ended a completion without a Finish: the last chunk of an engine must have one"
+            )
 
     def tokens_before(self, offset: int) -> int:
         """Count the tokens of the first ``offset`` characters, pro rata within a chunk of several tokens.

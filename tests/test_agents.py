@@ -1,4 +1,4 @@
-"""Typed agents: types, corrections, and engines of their own."""
+"""Typed agents: types, corrections, and separate engines."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sprint_agents.testing import FakeEngine, Fault, Latency, Prompt, Reply, run
 
 ANSWER = "<Final_answer>\\boxed{done}</Final_answer>"
 ONE = {"": "<Plan_1><prompt_1.1>a</prompt_1.1></Plan_1>", "<execution_1.1>": "x", "</Execution_1>": ANSWER}
-"""A model that plans one subtask."""
+"""The replies of a model that plans one subtask."""
 
 
 def run(engine, task="question", **options):
@@ -242,7 +242,7 @@ def test_typed_results_are_typed_again_when_a_run_is_resumed(tmp_path):
         run_virtual(other.run("question", journal=tmp_path / "run.jsonl"))
 
 
-# Each agent its own way.
+# Settings of one agent.
 
 
 def test_each_agent_has_its_sampling():
@@ -273,7 +273,7 @@ def test_a_model_that_knows_only_its_tasks_takes_no_instructions():
 
 
 class Counting(FakeEngine):
-    """Counts what it encodes."""
+    """An engine that counts the characters that it encodes."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -313,7 +313,7 @@ def test_executors_on_an_engine_of_their_own_read_the_same_text_and_share_its_en
         assert asyncio.run(small.decode(ids)) == record.request.context.text
     # The joined results are in the planner's vocabulary.
     assert asyncio.run(large.decode(large.requests[1].request.context.flatten())) in result.transcript
-    # Each prefix once: what was encoded is about as long as the longest context, headers apart.
+    # Each prefix is encoded once, so the total is about the length of the longest context plus the headers.
     assert sum("question" in text for text in small.encoded) == 1
     assert all(small.encoded.count(text) == 1 for text in small.encoded if "prompt" in text and len(text) > 20)
     assert result.usage.calls == 8
@@ -325,7 +325,7 @@ def test_a_planner_may_have_an_engine_of_its_own():
     assert (large.account().started, small.account().started) == (2, 1)
 
 
-# Time for a call.
+# The time limit of a call.
 
 
 def test_calls_that_hang_are_given_up_each_at_its_own_time():

@@ -210,7 +210,7 @@ def test_a_model_calls_a_tool_and_gives_a_result():
     assert (done.usage.tool_calls, done.usage.calls, done.usage.retries) == (1, 2, 0)
     assert execution.usage.tool_calls == 1
     assert done.usage.total_tokens == engine.account().generated_tokens
-    # The planner reads the result alone.
+    # The planner reads only the result.
     assert '{"result": ["a", "b"]}' in done.transcript
     assert '"call": [{"tool": "search"' not in done.transcript
     called, finished = (event for event in events if isinstance(event, ToolCalled | ToolFinished))

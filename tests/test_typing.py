@@ -1,4 +1,4 @@
-"""Types complete and check in an editor: pyright says of ``typing/*.py`` what the comments there say."""
+"""Types are complete for users: pyright reports for ``typing/*.py`` exactly the types and errors in its comments."""
 
 import json
 import re
@@ -13,8 +13,8 @@ FOLDER = Path(__file__).with_name("typing")
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """What pyright says of each line, by file and line; one run for all."""
+def reports() -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Run pyright once, and return its diagnostics by file and line."""
     command = [
         sys.executable,
         "-m",
@@ -34,27 +34,29 @@ def said() -> dict[tuple[str, int], list[dict[str, Any]]]:
 
 
 def comments(name: str, code: str) -> dict[tuple[str, int], str]:
-    """The comment at the end of each line that matches ``code``."""
+    """Return the comment at the end of each line that matches ``code``."""
     lines = enumerate((FOLDER / name).read_text("utf-8").splitlines(), 1)
     return {(name, number): match[1] for number, line in lines if (match := re.search(rf"{code}.*  # (.+)$", line))}
 
 
-def test_every_expression_has_the_type_that_its_comment_says(said: dict[tuple[str, int], list[dict[str, Any]]]) -> None:
+def test_every_expression_has_the_type_that_its_comment_says(
+    reports: dict[tuple[str, int], list[dict[str, Any]]],
+) -> None:
     expected = comments("agents.py", "reveal_type")
     assert len(expected) > 20
     revealed = {
         place: match[1]
-        for place, found in said.items()
+        for place, found in reports.items()
         for one in found
         if place[0] == "agents.py" and (match := re.search(r'" is "(.*)"$', one["message"]))
     }
     assert revealed == expected
-    assert [one for place, found in said.items() for one in found if place[0] == "agents.py" and "rule" in one] == []
+    assert [one for place, found in reports.items() for one in found if place[0] == "agents.py" and "rule" in one] == []
 
 
-def test_every_mistake_is_seen(said: dict[tuple[str, int], list[dict[str, Any]]]) -> None:
+def test_every_mistake_is_reported(reports: dict[tuple[str, int], list[dict[str, Any]]]) -> None:
     expected = comments("mistakes.py", "^[^#]+")
-    rules = {place: {one.get("rule") for one in found} for place, found in said.items() if place[0] == "mistakes.py"}
+    rules = {place: {one.get("rule") for one in found} for place, found in reports.items() if place[0] == "mistakes.py"}
     assert expected
     assert rules.keys() == expected.keys()
     assert {place: rule for place, rule in expected.items() if rule not in rules[place]} == {}

@@ -1,4 +1,4 @@
-"""Mistakes that are easily made: each message names the mistake and what to do."""
+"""Common mistakes: each message names the mistake and the remedy."""
 
 import asyncio
 import threading
@@ -65,7 +65,7 @@ def test_a_policy_that_is_none(policy: Any, message: str) -> None:
 
 
 class Door:
-    """What neither pydantic nor JSON knows."""
+    """A class that pydantic has no schema for."""
 
 
 def no_annotation(side) -> str:

@@ -24,7 +24,7 @@ def tree_search(value: Value | None = None, *, beam: int = 2, proposals: int = 3
     """Make a policy that searches ``depth`` steps deep and keeps the ``beam`` best proposals at each step.
 
     For each kept proposal, the model makes ``proposals`` for the next step. ``value`` rates a proposal, higher is
-    better. Without it the model rates each proposal as soon as it is finished. Only the best proposals join the
+    better. Without it the model rates each proposal once it is finished. Only the best proposals join the
     context, and from them the planner answers.
     """
     at_least(1, beam=beam, proposals=proposals, depth=depth)

@@ -1,4 +1,4 @@
-"""What an editor knows: each comment is what pyright must say that the expression is."""
+"""Types that an editor shows: each comment is the type that pyright must reveal."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -55,7 +55,7 @@ async def findings(planning: Planning) -> AsyncGenerator[Step, Stage[Finding]]:
 
 engine = FakeEngine("")
 
-# Agents: models, dataclasses, plain types, and forms that are no classes.
+# Agents: models, dataclasses, plain types, and type forms that are not classes.
 reveal_type(Planner())  # Planner[str]
 reveal_type(Planner(Report))  # Planner[Report]
 reveal_type(Executor(Finding, tools=[search, count], attempts=3))  # Executor[Finding]
@@ -66,11 +66,11 @@ reveal_type(Planner(Finding | Report))  # Planner[Finding | Report]
 reveal_type(Planner(Literal["yes", "no"]))  # Planner[Literal['yes', 'no']]
 reveal_type(Executor(Annotated[int, Field(gt=0)]))  # Executor[int]
 
-# Tools are still the functions that they were.
+# Tools keep the signature of their function.
 reveal_type(search.name)  # str
 reveal_type(search("a", limit=3))  # CoroutineType[Any, Any, list[str]]
 
-# Sprints: the answer's type, and the results'.
+# Sprints: the types of the answer and of the results.
 reveal_type(Sprint(engine))  # Sprint[str, str]
 reveal_type(Sprint(engine, planner=Planner(int)))  # Sprint[int, str]
 reveal_type(Sprint(engine, executor=measure))  # Sprint[str, int]

@@ -1,4 +1,4 @@
-"""What an editor warns of: each comment names the rule that pyright must give there."""
+"""Mistakes that an editor reports: each comment names the rule that pyright must give."""
 
 from sprint_agents import Executor, Planner, Sprint, Subtask
 from sprint_agents.testing import FakeEngine
