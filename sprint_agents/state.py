@@ -34,34 +34,21 @@ class Stops:
     @classmethod
     async def resolve(cls, engine: Engine, texts: Sequence[str]) -> Self:
         """Replace each text that is a single token of the engine's vocabulary by its id."""
-        ids: set[int] = set()
-        rest: list[str] = []
-        for text in texts:
-            encoded = await engine.encode(text)
-            if len(encoded) == 1:
-                ids.add(encoded[0])
-            else:
-                rest.append(text)
-        return cls(frozenset(ids), tuple(rest))
+        encoded = {text: await engine.encode(text) for text in texts}
+        return cls(
+            frozenset(ids[0] for ids in encoded.values() if len(ids) == 1),
+            tuple(text for text, ids in encoded.items() if len(ids) != 1),
+        )
 
 
 _NO_STOPS = Stops()
 
 
-class RequestIds:
+def unique_ids() -> Iterator[str]:
     """Generate request ids, unique across processes and of equal length, so that none is a prefix of another."""
-
-    __slots__ = ("_counter", "_prefix")
-
-    def __init__(self) -> None:
-        self._prefix = secrets.token_hex(6)
-        self._counter = itertools.count()
-
-    def __next__(self) -> str:
-        return f"{self._prefix}-{next(self._counter):010d}"
-
-    def __iter__(self) -> Self:
-        return self
+    prefix = secrets.token_hex(6)
+    for number in itertools.count():
+        yield f"{prefix}-{number:010d}"
 
 
 class State:
@@ -91,12 +78,12 @@ class State:
         context: Context | None = None,
         *,
         sampling: Sampling | None = None,
-        request_ids: RequestIds | None = None,
+        request_ids: Iterator[str] | None = None,
     ) -> None:
         self.engine = engine
         self.context = context if context is not None else Context()
         self.sampling = sampling or Sampling()
-        self._request_ids = request_ids or RequestIds()
+        self._request_ids = request_ids or unique_ids()
 
     async def append(self, text: str) -> None:
         """Extend the context by ``text``, which the engine encodes."""

@@ -19,7 +19,7 @@ from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
 from sprint_agents.plan import Execution, Failure, Stage, ToolUse
 from sprint_agents.retries import retry
-from sprint_agents.state import RequestIds, State
+from sprint_agents.state import State, unique_ids
 from sprint_agents.usage import CallUsage
 
 from .conversation import ExecutorConversation
@@ -186,7 +186,7 @@ class RemoteContexts:
         self._sampling = sampling
         self._encoded: dict[Context, Context] = {}
         self._lock = asyncio.Lock()
-        self._request_ids = RequestIds()
+        self._request_ids = unique_ids()
 
     async def branch(self, context: Context) -> State:
         """Return a state on the executors' engine that continues ``context`` of the planner."""
