@@ -2,7 +2,7 @@
 
 from typing import Any, Generic, cast
 
-from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
 from typing_extensions import TypeVar
 
 from .plan import Failure, ResultT, Stage
@@ -27,7 +27,7 @@ class Run(BaseModel, Generic[AnswerT, ResultT]):
     answer: AnswerT = cast("AnswerT", None)
     verified: bool | None = None
     stages: tuple[Stage[ResultT], ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     error: Failure | None = None
     transcript: str = ""
 
