@@ -31,7 +31,8 @@ def scan(text: str) -> list[str]:
     text = text.strip()
     if len(text) > LONGEST:
         return []
-    tokens = [_WORDS.get(token, token) for token in _TOKEN.findall(text.translate(_SIGNS).lower())]
+    found: list[str] = _TOKEN.findall(text.translate(_SIGNS).lower())
+    tokens = [_WORDS.get(token, token) for token in found]
     return [] if any(len(token) > _DIGITS and is_number(token) for token in tokens) else tokens
 
 
