@@ -115,6 +115,8 @@ def _promise(check: Callable[[ContractT, Engine], Awaitable[None]]) -> Callable[
 class EngineContract:
     """The tests that every engine passes. Subclass it and define ``make_engine``.
 
+    Each test takes no arguments: it makes an engine, checks one promise, and closes the engine.
+
     The tests need a model whose greedy completions of ``prompt`` are the same every time, have at least 8 tokens and
     are not empty. A scripted server does. Change the attributes below where they do not suit your engine.
 
