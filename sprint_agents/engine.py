@@ -46,7 +46,7 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ToolBrief:
-    """A tool as it is described to a model; ``schema`` is the JSON schema of its arguments, an object, as JSON text."""
+    """The description of a tool for a model; ``schema`` is the JSON schema of its arguments (an object) as text."""
 
     name: str
     description: str
@@ -194,7 +194,7 @@ class Capabilities:
 class Engine(Protocol):
     """A model server, in process or remote. Use it as an async context manager, or call ``aclose``.
 
-    A class of your own may inherit from it for the defaults, or have the same members.
+    Your own class may inherit from it for the defaults, or have the same members.
     """
 
     @property

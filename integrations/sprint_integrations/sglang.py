@@ -17,10 +17,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from sprint_agents.agents import Executor
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request, Sampling
+from sprint_agents.engines.checkpoint import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.engines.sglang.engine import server_id
 from sprint_agents.engines.sglang.generate import GenerateReader, body_of
 from sprint_agents.engines.sglang.model import ServedModel
-from sprint_agents.engines.tokenizer import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
 from sprint_agents.manifest import Manifest
 from sprint_agents.plan import Execution, Failure

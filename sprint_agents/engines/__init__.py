@@ -1,4 +1,4 @@
-"""Model servers behind one protocol; each engine loads its own dependencies when it is first named.
+"""The engines, all with one protocol; each loads its own dependencies when it is first named.
 
 >>> from sprint_agents.engines import LocalEngine
 """
@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .chat_template import ChatTemplate
+    from .checkpoint import ChatTemplate
     from .local import LocalEngine, LocalStatistics
     from .openai import OpenAIEngine
     from .sglang import SGLangEngine, SGLangServer
 
 _HOMES = {
-    "ChatTemplate": ".chat_template",
+    "ChatTemplate": ".checkpoint",
     "LocalEngine": ".local",
     "LocalStatistics": ".local",
     "OpenAIEngine": ".openai",

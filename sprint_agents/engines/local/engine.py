@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request
-from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
+from sprint_agents.engines.checkpoint import ChatTemplate, turns_of_checkpoint, with_chat
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 

@@ -20,10 +20,9 @@ from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineRejected
 
-from .conversation import CALLS, MARKS, conversation_of, decode, encode, join_neighbours
+from .conversation import CALLS, MARKS, StreamedCalls, conversation_of, decode, describe_tools, encode, join_neighbours
 from .events import CHARACTERS_PER_TOKEN, CompletionEvent, Delta, Ending, TokenCounts
 from .server import Body, PreparedRequest, Target
-from .tool_calls import StreamedCalls, describe_tools
 
 
 @dataclass(frozen=True, slots=True)

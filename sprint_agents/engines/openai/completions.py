@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engines.checkpoint import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.engines.remote import check_request
-from sprint_agents.engines.tokenizer import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
 
 from .events import CompletionEvent, Ending, TokenCounts

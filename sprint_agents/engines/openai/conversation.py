@@ -1,4 +1,4 @@
-"""A conversation as a context of characters, for servers that take messages and return text.
+"""A conversation as a context of characters, with its tool calls, for servers that take messages and return text.
 
 Invariants:
 
@@ -11,13 +11,19 @@ Invariants:
 
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from sprint_agents.engine import ChatTurns, Speaker
+from sprint_agents.dialects.json.values import write
+from sprint_agents.engine import ChatTurns, Speaker, ToolBrief
 from sprint_agents.errors import InvalidRequest
+
+from .events import CallDelta, FunctionDelta
+from .schema import parse_schema
+from .server import Body, Target
 
 _SPEAKERS: Mapping[str, Speaker] = {"\ufdd0": "system", "\ufdd1": "user", "\ufdd2": "assistant", "\ufdd5": "tool"}
 _END = "\ufdd3"
@@ -135,6 +141,90 @@ def _answer(conversation: Conversation, text: str = _UNANSWERED, *, most: int | 
         conversation.messages.append({"role": "tool", "tool_call_id": name, "content": text})
 
 
+@dataclass(slots=True)
+class _StreamedCall:
+    index: int | None
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class StreamedCalls:
+    """The calls of one completion, assembled from their fragments.
+
+    OpenAI identifies each call by its ``index``, with ``id`` and ``name`` in the first fragment and ``arguments`` cut
+    anywhere. Other servers omit the index, give all calls the same one and tell them apart by id (Ollama, until 2026),
+    give no ids or empty ones, repeat the name or send a new id with every fragment, or send each call whole, some with
+    arguments that are not text. So a fragment with a name begins another call if the name differs, or if the call
+    before it is complete.
+    """
+
+    calls: list[_StreamedCall] = field(default_factory=list[_StreamedCall])
+
+    def __bool__(self) -> bool:
+        return bool(self.calls)
+
+    def add(self, delta: CallDelta) -> None:
+        """Add the next fragment."""
+        function = delta.function or FunctionDelta()
+        call = self._of(delta, function)
+        call.id = call.id or delta.id or ""
+        call.name = call.name or function.name or ""
+        if isinstance(function.arguments, str):
+            call.arguments += function.arguments
+        elif function.arguments is not None:
+            call.arguments = write(function.arguments)
+
+    def write(self) -> str:
+        """Write the calls as in a message of the assistant; calls without a unique id get one."""
+        ids: set[str] = set()
+        found: list[JsonValue] = []
+        for call in self.calls:
+            if not call.id or call.id in ids:
+                call.id = secrets.token_hex(5)[:9]  # Mistral's templates require nine letters or digits
+            ids.add(call.id)
+            arguments = call.arguments if call.arguments.strip() else "{}"
+            found.append(
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}},
+            )
+        return write({"tool_calls": found}, marks=tuple(MARKS))
+
+    def _of(self, delta: CallDelta, function: FunctionDelta) -> _StreamedCall:
+        """Return the call that a fragment belongs to, which may be a new one."""
+        known = [call for call in self.calls if delta.index is None or call.index == delta.index]
+        last = known[-1] if known else None
+        if last is None or (function.name and last.name and _is_another(last, delta, function)):
+            last = _StreamedCall(delta.index)
+            self.calls.append(last)
+        return last
+
+
+def _is_another(last: _StreamedCall, delta: CallDelta, function: FunctionDelta) -> bool:
+    """Say whether a fragment with a name begins another call than ``last``, the latest call at its index.
+
+    After ``f`` with the arguments ``{"a": 1}``, a fragment ``f`` with a new id begins another call; after ``{"a"`` it
+    continues the first one, because its arguments are not complete.
+    """
+    if function.name != last.name:
+        return True
+    return _is_object(last.arguments) and (delta.id != last.id if delta.id else bool(function.arguments))
+
+
+def describe_tools(tools: Sequence[ToolBrief], target: Target, *, may_call: bool) -> Body:
+    """Write the tools that a request offers, in strict form if possible. All requests of a run offer the same tools.
+
+    Raises:
+        ConfigurationError: the caller insists on strict form, and it cannot express a tool's arguments.
+    """
+    functions: list[JsonValue] = []
+    for tool in tools:
+        schema, held = target.express(parse_schema(tool.schema), what=f"tool {tool.name!r}")
+        function: Body = {"name": tool.name, "description": tool.description, "parameters": schema, "strict": held}
+        functions.append({"type": "function", "function": function})
+    return {"tools": functions, "tool_choice": "auto" if may_call else "none"}
+
+
 def read_calls(text: str) -> list[JsonValue] | None:
     """Read the calls that ``StreamedCalls`` wrote, to send them back; None if the text is anything else, or cut off.
 
@@ -163,11 +253,11 @@ class _Message(BaseModel):
 
 
 def _send_back(call: _Call) -> JsonValue:
-    arguments = call.function.arguments if is_object(call.function.arguments) else "{}"
+    arguments = call.function.arguments if _is_object(call.function.arguments) else "{}"
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 
 
-def is_object(arguments: str) -> bool:
+def _is_object(arguments: str) -> bool:
     """Say whether the arguments of a call are a complete JSON object."""
     try:
         return isinstance(json.loads(arguments), dict)

@@ -25,10 +25,15 @@ import structlog
 
 from sprint_agents.dialects.conversation import turns_of
 from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Request
-from sprint_agents.engines.chat_template import ChatTemplate, turns_of_checkpoint, with_chat
+from sprint_agents.engines.checkpoint import (
+    ChatTemplate,
+    CheckpointTokenizer,
+    check_ids,
+    turns_of_checkpoint,
+    with_chat,
+)
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
-from sprint_agents.engines.tokenizer import CheckpointTokenizer, check_ids
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
 

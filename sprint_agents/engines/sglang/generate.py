@@ -17,9 +17,9 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engines.checkpoint import check_ids
 from sprint_agents.engines.http import failure, message_of
 from sprint_agents.engines.remote import check_request
-from sprint_agents.engines.tokenizer import check_ids
 from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
 from .model import ServedModel

@@ -1,4 +1,4 @@
-"""What the engine asks an SGLang server about its model: name, sizes, tokens of a text, and the chat template.
+"""Questions to an SGLang server about its model: its name, sizes, tokenizer and chat template.
 
 A token id outside the vocabulary crashes a server on a CPU, by an index error in its embedding. So the engine finds
 the size of the vocabulary before it sends anything: from the checkpoint's ``config.json`` if it is on this machine,
@@ -16,8 +16,8 @@ import structlog
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from sprint_agents.dialects.conversation import PROBES, Probe
+from sprint_agents.engines.checkpoint import vocabulary_size
 from sprint_agents.engines.http import HttpClient
-from sprint_agents.engines.tokenizer import vocabulary_size
 from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected
 
 _log = structlog.get_logger(__name__)

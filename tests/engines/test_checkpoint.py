@@ -10,7 +10,7 @@ import pytest
 from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns
 from sprint_agents.engines import ChatTemplate
-from sprint_agents.engines.chat_template import turns_of_checkpoint
+from sprint_agents.engines.checkpoint import turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 from tests.chat_templates import TEMPLATES, settings
 
