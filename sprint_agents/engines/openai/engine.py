@@ -38,14 +38,14 @@ _PATIENCE_AFTER_DONE = 0.2
 
 
 @dataclass(slots=True)
-class _Running(RunningRequest):
+class _Connection(RunningRequest):
     """``waiting`` is the timeout around the wait for an answer, ``response`` the answer while it is streamed."""
 
     waiting: asyncio.Timeout | None = None
     response: httpx2.Response | None = None
 
 
-class OpenAIEngine(RemoteEngine[_Running]):
+class OpenAIEngine(RemoteEngine[_Connection]):
     """An ``Engine`` on a server with OpenAI's HTTP API: OpenAI's own, vLLM, SGLang, llama.cpp, Ollama and many others.
 
     ``base_url`` ends with ``/v1``. Name the kind of ``server`` if it is a known one: the engine then uses what that
@@ -158,7 +158,7 @@ class OpenAIEngine(RemoteEngine[_Running]):
             EngineError: see the tree in ``errors``.
         """
         prepared = self._api.prepare(request)
-        running = _Running()
+        running = _Connection()
         with self._registered(request, running):
             if request.max_tokens == 0:
                 yield Chunk((), "", Finish("length", None, prepared.prompt_tokens, 0, 0))
@@ -178,7 +178,7 @@ class OpenAIEngine(RemoteEngine[_Running]):
             raise ConfigurationError("strict=True, and this server takes no JSON schema at all: leave out strict=")
 
     async def _begin(
-        self, request: Request, running: _Running, prepared: PreparedRequest
+        self, request: Request, running: _Connection, prepared: PreparedRequest
     ) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk; ask for fewer tokens if the context ends before them."""
         limit = self._target.server.limit
@@ -194,7 +194,7 @@ class OpenAIEngine(RemoteEngine[_Running]):
         return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
 
     async def _attempt(
-        self, request_id: str, running: _Running, body: Body, reader: AnswerReader
+        self, request_id: str, running: _Connection, body: Body, reader: AnswerReader
     ) -> AsyncGenerator[Chunk]:
         try:
             async with AsyncExitStack() as stack:
@@ -223,7 +223,7 @@ class OpenAIEngine(RemoteEngine[_Running]):
         yield last
 
     async def _send(
-        self, stack: AsyncExitStack, running: _Running, body: Body
+        self, stack: AsyncExitStack, running: _Connection, body: Body
     ) -> AsyncIterator[httpx2.ServerSentEvent]:
         """Send a request and wait until its answer begins, or the request is aborted."""
         if running.aborted:
@@ -238,14 +238,14 @@ class OpenAIEngine(RemoteEngine[_Running]):
         running.response = source.response
         return aiter(source)
 
-    async def _end(self, running: _Running) -> None:
+    async def _end(self, running: _Connection) -> None:
         """Close the request's connection, which ends it at the server."""
         if running.waiting is not None:
             running.waiting.reschedule(asyncio.get_running_loop().time())
         if running.response is not None:
             await running.response.aclose()
 
-    async def _end_at_close(self, running: _Running) -> None:
+    async def _end_at_close(self, running: _Connection) -> None:
         running.aborted = True
         await self._end(running)
 

@@ -44,14 +44,14 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Running(RunningRequest):
+class _Attempt(RunningRequest):
     """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word."""
 
     rid: str = ""
     broke: bool = False
 
 
-class SGLangEngine(RemoteEngine[_Running]):
+class SGLangEngine(RemoteEngine[_Attempt]):
     """An ``Engine`` on an SGLang server, or on SGLang's router in front of many servers.
 
     Inside ``async with``, connections are kept between requests, and the server is asked for its model on entry.
@@ -165,7 +165,7 @@ class SGLangEngine(RemoteEngine[_Running]):
             EngineError: see the tree in ``errors``.
         """
         body = body_of(request, await self.model())
-        running, partial_completion = _Running(), PartialCompletion(request)
+        running, partial_completion = _Attempt(), PartialCompletion(request)
         with self._registered(request, running):
             while True:
                 begin = partial(self._begin, request.id, running, body)
@@ -206,13 +206,13 @@ class SGLangEngine(RemoteEngine[_Running]):
         return turns_of_checkpoint(directory, self._chat, extra="sglang")
 
     async def _begin(
-        self, request_id: str, running: _Running, body: dict[str, object]
+        self, request_id: str, running: _Attempt, body: dict[str, object]
     ) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
         running.rid = server_id(request_id)
         return await first_chunk(self._attempt(running, {"rid": running.rid, **body}))
 
-    async def _resume(self, done: PartialCompletion, running: _Running, error: EngineUnavailable) -> dict[str, object]:
+    async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> dict[str, object]:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
         may_resume = running.broke and not (running.aborted or self._http.closed) and done.parts < self._attempts
         if not (may_resume and (remainder := await done.remainder(self.decode))):
@@ -220,7 +220,7 @@ class SGLangEngine(RemoteEngine[_Running]):
         _log.warning("engine.resumed", url=self._http.url, rid=running.rid, tokens=len(done.ids), error=str(error))
         return body_of(remainder, await self.model())
 
-    async def _attempt(self, running: _Running, body: dict[str, object]) -> AsyncGenerator[Chunk]:
+    async def _attempt(self, running: _Attempt, body: dict[str, object]) -> AsyncGenerator[Chunk]:
         reader = GenerateReader()
         last: Chunk | None = None
         running.broke = False
@@ -253,10 +253,10 @@ class SGLangEngine(RemoteEngine[_Running]):
             )
         yield last
 
-    async def _end(self, running: _Running) -> None:
+    async def _end(self, running: _Attempt) -> None:
         await self._abort(running.rid)
 
-    async def _end_at_close(self, running: _Running) -> None:
+    async def _end_at_close(self, running: _Attempt) -> None:
         await self._abort_quietly(running.rid)
 
     async def _abort_surely(self, rid: str) -> None:
