@@ -1,7 +1,7 @@
 """The tokenizer, vocabulary and chat template of a checkpoint directory, without torch and transformers.
 
-A chat template is the file ``chat_template.jinja`` or a field of ``tokenizer_config.json``; older checkpoints have several
-by name. It is rendered by Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
+A chat template is the file ``chat_template.jinja`` or a field of ``tokenizer_config.json``; older checkpoints have
+several by name. It is rendered by Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
 """
 
 import json

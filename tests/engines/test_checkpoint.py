@@ -1,4 +1,4 @@
-"""Chat templates without transformers: rendered as transformers does, and the turns found in them."""
+"""Chat templates without transformers: they render as in transformers, and their turns are found."""
 
 import json
 from collections.abc import Callable

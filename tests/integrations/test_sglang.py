@@ -1,4 +1,4 @@
-"""The bridges, with stand-ins for what SGLang is; ``tests/sglang/test_bridges.py`` has the real thing."""
+"""The bridges with fakes of SGLang's classes; ``tests/sglang/test_bridges.py`` uses the real ones."""
 
 import asyncio
 import json
@@ -125,7 +125,7 @@ def test_in_process_works_on_sglangs_loop_only(checkpoint: Path) -> None:
 
 
 class Program:
-    """A program state whose branches write what their text asks for, on threads of their own."""
+    """A program state whose branches write what their text asks for, each on its own thread."""
 
     def __init__(self, text: str = "", error: Exception | None = None) -> None:
         self.text = text

@@ -76,7 +76,7 @@ async def raised(work: Callable[[], Awaitable[Any]]) -> str:
 
 
 async def troubles(engine: InProcessEngine, offline: Any) -> dict[str, Any]:
-    """Leave a stream, abort one, send an id that is none."""
+    """Leave a stream, abort another, and send an invalid id."""
     state = State(engine, sampling=Sampling(temperature=1.0))
     await state.append(PREFIX)
     async with state.stream(max_tokens=2000) as left:

@@ -35,7 +35,7 @@ def checkpoint() -> Path:
 
 @contextmanager
 def started(checkpoint: Path, *arguments: str) -> Iterator[SGLangServer]:
-    """A server of its own for some tests, started and in the end stopped."""
+    """Start a separate server for some tests, and stop it at the end."""
     server = SGLangServer(checkpoint, python=PYTHON, arguments=arguments, start_timeout=START_TIMEOUT)
     try:
         asyncio.run(server.start())

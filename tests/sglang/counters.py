@@ -1,4 +1,4 @@
-"""What a real server says about itself, asked without the engine under test."""
+"""A real server's own counters, read without the engine under test."""
 
 import asyncio
 from dataclasses import dataclass

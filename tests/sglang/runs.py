@@ -1,4 +1,4 @@
-"""Tasks for whole runs, and what their executors had to compute."""
+"""Tasks for whole runs, and the tokens that their executors computed."""
 
 import itertools
 
@@ -18,10 +18,10 @@ def held_out(count: int, *, seed: int, numbers: int = 3) -> list[str]:
 
 
 def computed(stage: Stage) -> list[int]:
-    """Prompt tokens of each executor that were in no cache."""
+    """Return each executor's prompt tokens that were not cached."""
     return [execution.usage.prompt_tokens - execution.usage.cached_tokens for execution in stage.executions]
 
 
 async def most_of_its_own(engine: SGLangEngine) -> int:
-    """How many tokens a branch may compute: the rest of its prompt's closing tag, and its header."""
+    """Return how many tokens a branch may compute: the rest of its prompt's closing tag, and its header."""
     return len(await engine.encode(REST)) + len(await engine.encode(HEADER)) + 4  # two-digit numbers take more

@@ -32,7 +32,7 @@ async def finish(engine: SGLangEngine, at: Context, *, max_tokens: int) -> tuple
 
 
 async def fan_out(engine: SGLangEngine, root: Context) -> list[Finish]:
-    """As many siblings as ``WIDTH``, at once, each with two tokens of its own."""
+    """Start ``WIDTH`` siblings at once, each with two different tokens."""
     own = [await engine.encode(f"{number} ") for number in range(WIDTH)]
     children = [root.extend(ids, "? ") for ids in own]
     finished = await asyncio.gather(*(finish(engine, child, max_tokens=4) for child in children))

@@ -1,4 +1,4 @@
-"""Whatever way a request is left, the server is free within a second, its key-value pool too."""
+"""However a request is left, the server has released everything within a second, including its key-value pool."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ async def exhaust(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
 
 
 def test_random_cancellations(connect: Connect) -> None:
-    """At any moment: before anything was sent, before the first token, in mid-stream."""
+    """Cancel at any moment: before anything was sent, before the first token, or during the stream."""
     dice = random.Random(0)
 
     async def read(engine: SGLangEngine, asked: Request, seen: asyncio.Queue[None]) -> None:

@@ -113,7 +113,7 @@ def test_contexts_are_what_the_server_makes_of_the_messages(kind: str, make: Mak
 
 
 def test_a_run_asks_for_the_same_prompts_by_both_apis(make: Make) -> None:
-    """What a hosted server makes of the messages is, token for token, what the engine of ids writes itself."""
+    """A server renders the messages to exactly the tokens that the engine with ids writes itself."""
 
     async def main() -> None:
         async with make("sglang, tokenizer here") as ids, make("openai") as chat:
@@ -158,7 +158,7 @@ def test_executors_find_the_planners_tokens_in_the_cache(make: Make) -> None:
 
 
 class TestNativeCalls:
-    """The server's own way, by its grammar: a random model is held to a call."""
+    """Native tool calls: the server's grammar holds a random model to a call."""
 
     @staticmethod
     def asked(engine: Any, text: str, *, may_call: bool = True) -> Request:

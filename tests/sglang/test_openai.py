@@ -1,6 +1,6 @@
 """``OpenAIEngine`` on a real server's OpenAI endpoints, with a random model that writes ASCII, a byte a token.
 
-Its chat template writes a user's turn as it is, so that a chat of one turn is the same context as its text alone.
+Its chat template adds nothing to a user's turn, so a chat of one turn is the same context as its text alone.
 """
 
 import asyncio

@@ -85,7 +85,7 @@ def test_forks_land_where_their_prefix_is(
 def test_leaving_a_stream_ends_it_on_its_worker(
     router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path
 ) -> None:
-    """The router knows no ``/abort_request``; it passes on that nobody is connected any more."""
+    """The router has no ``/abort_request``; it closes its own connection when the client's is closed."""
 
     async def main() -> None:
         async with (

@@ -88,7 +88,7 @@ def test_a_policys_plan_over_a_thousand_tokens_is_computed_once(connect: Connect
 
 
 def test_a_plan_that_is_still_written_is_computed_once(connect: Connect) -> None:
-    """Executors set out while the planner writes, and compute nothing of what it read or wrote."""
+    """Executors start while the planner writes, and compute none of the tokens that it read or wrote."""
 
     async def main() -> None:
         async with connect() as (engine, counters):
@@ -109,9 +109,9 @@ def test_a_plan_that_is_still_written_is_computed_once(connect: Connect) -> None
 
 
 class Dictated(SGLangEngine):
-    """The planner's request runs on the server at its own pace, but what it is heard to write is ``plan``.
+    """The planner's request runs on the server at its own pace, but its text is replaced by ``plan``.
 
-    It ends when as many executors are under way as the plan has subtasks.
+    It ends once as many executors are running as the plan has subtasks.
     """
 
     manifest = None

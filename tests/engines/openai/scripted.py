@@ -1,4 +1,4 @@
-"""A loopback HTTP server that plays a script: what servers with OpenAI's API stream, and what goes wrong on the way."""
+"""A loopback HTTP server that plays a script of streams and failures, as servers with OpenAI's API send them."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 @dataclass
 class ScriptedServer(AnyServer):
-    """Plays one act per request, in order, the last one again and again."""
+    """Plays one act per request, in order; it repeats the last one."""
 
     goodbyes: asyncio.Queue[None] = field(default_factory=asyncio.Queue[None])
 
@@ -76,7 +76,7 @@ def tokens(text: str, ids: Sequence[int] | None, *, finish: str | None = None, *
 
 
 def usage(prompt: int, completion: int, *, cached: int | None = None) -> str:
-    """The event that comes last, with the counts and no choice."""
+    """The last event, which has the counts and no choice."""
     details = None if cached is None else {"cached_tokens": cached, "audio_tokens": 0}
     counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     return _event(None, {**counts, "prompt_tokens_details": details})
@@ -98,7 +98,7 @@ def _event(choice: object, counts: object = None) -> str:
 
 
 def says(*texts: str, finish: str = "stop", **end: object) -> Act:
-    """Answer with a text, in these pieces."""
+    """Answer with a text in these pieces."""
     opening = chunk(delta={"role": "assistant", "content": "", "refusal": None})
     ending = chunk(finish=finish, **end)
     return stream(events([opening, *map(chunk, texts), ending, usage(9, len(texts), cached=4)]))
@@ -120,7 +120,7 @@ def begins(*texts: str, then: Callable[[Exchange], Awaitable[None] | None] = Exc
 def writes(
     answer: Callable[[Any], list[tuple[int, str]]], *, keeps_stops: bool, stop_key: str | None, chat: bool
 ) -> Act:
-    """Behave like a model: complete with the tokens of ``answer``, for as many as asked for, or up to a stop."""
+    """Behave like a model: complete with the tokens of ``answer``, up to the limit or a stop."""
 
     def event(token: int, text: str, end: str | None, matched: object) -> str:
         told = {stop_key: matched} if stop_key and end else {}
@@ -157,7 +157,7 @@ def writes(
 
 @contextmanager
 def served(*acts: Act) -> Iterator[ScriptedServer]:
-    """Run a server in a thread, for clients that come from one event loop after another."""
+    """Run a server in a thread, for clients on several event loops."""
     server = ScriptedServer(acts)
     up, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()

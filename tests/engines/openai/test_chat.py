@@ -1,4 +1,4 @@
-"""A chat as servers really stream it: official shapes, other servers' additions, and everything that goes wrong."""
+"""Chats as real servers stream them: OpenAI's events, other servers' additions, and failures."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def complete(engine: OpenAIEngine, asked: Request | None = None) -> list[C
 
 
 def heard(act: Act, asked: Request | None = None, **options: Any) -> tuple[str, Finish]:
-    """What a completion says, and how it ends."""
+    """Return the text of a completion and its finish."""
     *parts, last = play([act], lambda engine, _: complete(engine, asked), **options)
     assert [part.finish for part in parts] == [None] * len(parts)
     assert last.finish is not None
@@ -223,7 +223,7 @@ class TestStops:
 
 
 def pieces(texts: Sequence[str], form: str) -> bytes:
-    """An event stream, in one of the ways that the format allows."""
+    """Return an event stream in one of the forms that the format allows."""
     wire = events([*map(chunk, texts), chunk(finish="stop"), usage(9, 1)]).decode()
     match form:
         case "crlf":
@@ -421,7 +421,7 @@ class TestRetries:
 
 
 class TestLeavingEarly:
-    """The connection is the request: the server sees it close."""
+    """Closing the connection ends the request, and the server sees it close."""
 
     def test_closing_the_stream(self) -> None:
         async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:

@@ -56,7 +56,7 @@ def ids_of(checkpoint: Path, text: str) -> list[int]:
 
 
 def streamed(checkpoint: Path, text: str, ends: Sequence[tuple[str, Sequence[int]]], **end: object) -> Act:
-    """A completion of a token each event, then further texts and ids, the last of which ends it."""
+    """A completion of one token per event, then more texts and ids; the last event ends it."""
     ids = ids_of(checkpoint, text)
     sent = [tokens(letter, [token]) for letter, token in zip(text, ids, strict=True)]
     *middle, (last, last_ids) = ends

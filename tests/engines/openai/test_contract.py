@@ -1,4 +1,4 @@
-"""The promises of every engine, kept on servers that behave like a model, in each way that servers treat stops."""
+"""The engine contract on servers that behave like a model, for each way in which servers treat stops."""
 
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -17,7 +17,7 @@ REPLY = "50 + 25 = 75\nso 75 + 7 = 82, which is 1 too many; "
 
 
 def in_characters(body: Any) -> list[tuple[int, str]]:
-    """A reply of one character per token, which depends on what was asked."""
+    """Reply with one character per token, depending on the request."""
     start = sum(len(message["content"]) for message in body["messages"]) % len(REPLY)
     return [(0, character) for character in islice(cycle(REPLY), start, start + body.get("max_tokens", 400))]
 

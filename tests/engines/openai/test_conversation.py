@@ -23,7 +23,7 @@ texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=SYS
 
 
 def asked(text: str, **options: Any) -> dict[str, Any]:
-    """The body of the request for the completion of ``text``."""
+    """Return the body of the request that completes ``text``."""
 
     async def main() -> dict[str, Any]:
         async with (

@@ -1,4 +1,4 @@
-"""Tokens are the server's, also where ids are characters: in a completion, before its end, and in a budget."""
+"""Token counts are the server's even if ids are characters: in a completion, before its end, and in a budget."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

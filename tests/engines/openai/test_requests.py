@@ -1,4 +1,4 @@
-"""What is sent: the body of a request, for each kind of server."""
+"""The body of a request for each kind of server."""
 
 import asyncio
 import json
@@ -158,7 +158,7 @@ def look(place: Point, depth: int = 1) -> str:
 
 
 def assert_strict(schema: Any) -> None:
-    """What OpenAI's strict mode asks of every object of a schema."""
+    """Check what OpenAI's strict mode requires of every object in a schema."""
     if isinstance(schema, list):
         for item in schema:
             assert_strict(item)
@@ -190,7 +190,7 @@ class TestSchemas:
 
     @pytest.mark.parametrize("server", ["openai", "openai-reasoning", "other"])
     def test_are_closed_for_strict_mode(self, server: str) -> None:
-        """All properties are required; what may be left out is nullable instead; unknown keywords are gone."""
+        """All properties are required, optional ones are nullable instead, and unknown keywords are removed."""
         name = {"description": "what it is called", "title": "Name", "type": "string"}
         point = {
             "name": {"anyOf": [name, {"type": "null"}]},
@@ -218,7 +218,7 @@ class TestSchemas:
 
     @pytest.mark.parametrize("strict", [None, True])
     def test_of_a_choice_between_objects_become_one_whose_parts_are_nullable(self, strict: bool | None) -> None:
-        """As plans are: the root of a strict schema is no choice."""
+        """Plans are such a choice, and the root of a strict schema cannot be one."""
         dialect = JsonDialect().bind(Planner(int).brief, Executor(Point, tools=[Tool.of(look)]).brief)
         plan, execution = (
             body(schema=dialect.constraints(role).schema, server="openai", strict=strict)["response_format"][

@@ -1,7 +1,7 @@
-"""Calls of tools by the server's own way: what is offered, what servers stream, and what goes back.
+"""Native tool calls: what a request offers, what servers stream, and what is sent back.
 
-Shapes as recorded: OpenAI's API reference and its client's tests; vLLM's, Ollama's and llama.cpp's issues and tests of
-streamed tool calls; what differs is said beside each.
+The events come from OpenAI's API reference and its client's tests, and from issues and tests of vLLM, Ollama and
+llama.cpp about streamed tool calls. A comment at each says how it differs.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def calls(*deltas: object, **choice: Any) -> str:
 
 
 def call(index: int | None, arguments: object = None, **fields: Any) -> dict[str, Any]:
-    """One fragment: ``name`` goes into its function, other fields beside it."""
+    """One fragment: ``name`` belongs to its function, other fields to the fragment."""
     function = {key: fields.pop(key) for key in ("name",) if key in fields}
     place = {} if index is None else {"index": index}
     return {**place, **fields, "function": {**function, **({} if arguments is None else {"arguments": arguments})}}
@@ -65,7 +65,7 @@ def heard(sent: Sequence[str], **options: Any) -> list[Chunk]:
 
 
 def read(sent: Sequence[str]) -> list[tuple[str, str]]:
-    """The calls that the JSON dialect reads from what a server streamed."""
+    """Return the calls that the JSON dialect reads from a server's stream."""
     text = "".join(part.text for part in heard(sent))
     turns = OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").capabilities.chat
     dialect = JsonDialect(turns).bind(Planner(str).brief, Executor(str, tools=[length]).brief)
@@ -210,7 +210,7 @@ class TestShapes:
 
 
 def answers_by(play: Callable[[Any, int], Act]) -> Act:
-    """Decide by the body of a request, and its number, how it is answered."""
+    """Choose the answer by the body of a request and its number."""
     count = 0
 
     async def act(exchange: Any) -> None:
@@ -354,7 +354,7 @@ class TestRuns:
         assert [each["function"]["arguments"] for each in sent[1]["messages"][-3]["tool_calls"]] == ["{}", "{}"]
 
     def test_a_call_beyond_those_allowed_is_answered_all_the_same(self) -> None:
-        """No server takes a call that nobody answered."""
+        """Servers refuse a call without an answer."""
         acts = [calling(("length", ONE)), calling(("length", TWO)), says('{"result": 4}')]
         run, sent = solve(acts, executor=Executor(int, tools=[length], tool_turns=1))
         assert run.answer == 4
@@ -382,7 +382,7 @@ class TestRuns:
         assert run.answer == 1
 
     def test_turns_taken_in_turn(self) -> None:
-        """Where speakers must alternate, calls and answers stay what they are."""
+        """Calls and their answers stay unchanged if speakers must alternate."""
         from sprint_agents.engines.openai import SERVERS
 
         server = SERVERS["vllm"].model_copy(update={"alternates": True})

@@ -1,4 +1,4 @@
-"""A loopback HTTP server that plays a script: what SGLang answers, and what goes wrong on the way."""
+"""A loopback HTTP server that plays a script of SGLang's answers and failures."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ CONTEXT_LIMIT = 64
 
 @dataclass
 class Exchange:
-    """One request and the way back; ``hold`` ends when the client hangs up."""
+    """One request and the connection for its answer; ``hold`` ends when the client closes it."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ Act = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class ScriptedServer:
-    """Plays one act per ``/generate``, in order, the last one again and again."""
+    """Plays one act per ``/generate``, in order; it repeats the last one."""
 
     acts: Sequence[Act] = ()
     exchanges: list[Exchange] = field(default_factory=list[Exchange])
@@ -87,14 +87,14 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}"
 
     def bodies(self, path: str) -> list[Any]:
-        """What was sent to ``path``; the requests that ask for the vocabulary and the chat template aside."""
+        """Return the bodies sent to ``path``, without requests for the vocabulary and the chat template."""
         found = [exchange.body for exchange in self.exchanges if exchange.path == path]
         found = [body for body in found if not (isinstance(body, dict) and "messages" in body)]
         return [body for body in found if path != "/generate" or "logit_bias" not in body["sampling_params"]]
 
     @property
     def aborts(self) -> list[str]:
-        """The requests that were aborted, as the caller named them."""
+        """Return the caller's ids of the aborted requests."""
         return [name_of(body["rid"]) for body in self.bodies("/abort_request")]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +154,7 @@ class ScriptedServer:
 
 
 def name_of(rid: str) -> str:
-    """The caller's name of a request, of which the server has a longer one."""
+    """Return the caller's id of a request; the server's id is longer."""
     length, _, rest = rid.partition(":")
     return rest[: int(length)]
 
@@ -189,7 +189,7 @@ def events(frames: Iterable[str]) -> bytes:
 def frames(
     texts: Sequence[str], ids: Sequence[int], *, prompt: int, cumulative: bool = True, **reason: object
 ) -> list[str]:
-    """The events of a completion of one token per text, as either kind of server streams it."""
+    """Return the events of a completion with one token per text, cumulative or incremental."""
     found: list[str] = []
     for count in range(1, len(ids) + 1):
         start = 0 if cumulative else count - 1
@@ -207,7 +207,7 @@ def completes(texts: Sequence[str] = ("a", "b", "c"), ids: Sequence[int] = (7, 8
 
 
 def stream(data: bytes, *, cuts: Sequence[int] = ()) -> Act:
-    """Send an event stream, cut into packets anywhere."""
+    """Send an event stream, cut into packets at arbitrary places."""
 
     async def act(exchange: Exchange) -> None:
         exchange.head(content_type="text/event-stream; charset=utf-8")

@@ -309,7 +309,7 @@ class TestRetries:
 
 
 def breaks(text: str, ids: Sequence[int]) -> Act:
-    """A stream that breaks off behind some tokens; the scripted server's ids are bytes."""
+    """A stream that breaks after some tokens; the scripted server's ids are bytes."""
 
     async def act(exchange: Exchange) -> None:
         exchange.head(content_type="text/event-stream; charset=utf-8")
@@ -320,7 +320,7 @@ def breaks(text: str, ids: Sequence[int]) -> Act:
 
 
 class TestAStreamThatBrokeOff:
-    """Goes on by a new request behind what had arrived, as if nothing had happened."""
+    """It is resumed by a new request after the tokens that had arrived."""
 
     def test_no_token_is_lost_or_asked_for_twice(self) -> None:
         async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:

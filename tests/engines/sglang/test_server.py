@@ -1,4 +1,4 @@
-"""The server as a part, with a stand-in for SGLang: a module of its name that answers, dies or sulks as told."""
+"""Server processes, tested with a fake module named sglang that answers, dies or hangs on demand."""
 
 import asyncio
 import contextlib
@@ -76,20 +76,20 @@ def serve(checkpoint: Path, stand_in: Callable[[str], None], tmp_path: Path) -> 
 
 
 def said(log: Path) -> dict[str, Any]:
-    """What the stand-in printed, by its first word."""
+    """Return what the fake server printed, by its first word."""
     lines = (line.partition(" ") for line in log.read_text().splitlines())
     return {word: json.loads(rest) for word, _, rest in lines if word in ("arguments", "variables", "child")}
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent's notice does not."""
+    """Say whether a process is running; zombies are not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 
 
 def running(tmp_path: Path) -> list[int]:
-    """All processes of stand-ins that this test started, known by their environment."""
+    """Return the processes of fake servers that this test started, recognised by their environment."""
     found: list[int] = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def running(tmp_path: Path) -> list[int]:
 
 
 def all_ended(tmp_path: Path) -> bool:
-    """Whether none is left, once the kernel has had time to bury what was killed."""
+    """Say whether all of them are gone, after the kernel had time to remove killed ones."""
     deadline = time.monotonic() + 10
     while running(tmp_path) and time.monotonic() < deadline:
         select.select([], [], [], 0.01)
