@@ -65,7 +65,7 @@ def as_ranges(numbers: Iterable[int]) -> tuple[LineRange, ...]:
     return tuple(ranges)
 
 
-def taken(lines: Sequence[str], numbers: Iterable[int]) -> list[str]:
+def lines_at(lines: Sequence[str], numbers: Iterable[int]) -> list[str]:
     """Return the lines with these numbers."""
     return [lines[number - 1] for number in numbers]
 

@@ -18,7 +18,7 @@ from sprint_agents.errors import ContextOverflow
 from .conversation import JSONConversation, read_json
 from .dag import ExtractionFault, dag_fault, dag_of
 from .extractor import steps_fault
-from .lines import lines_of, numbers_in, taken
+from .lines import lines_at, lines_of, numbers_in
 from .records import Dag, Extraction, LineRange, Rejection, StageName, Step, Trace
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ def _read_dag(text: str, trace_id: str, steps: int) -> Dag | ExtractionFault:
 
 
 def _shown(step: Step, lines: Sequence[str]) -> str:
-    text = "\n".join(taken(lines, sorted(numbers_in([*step.plan, *step.execution, *step.comments]))))
+    text = "\n".join(lines_at(lines, sorted(numbers_in([*step.plan, *step.execution, *step.comments]))))
     return f"Step {step.number}: {step.description}\n{text}"
 
 

@@ -103,7 +103,7 @@ class Step(BaseModel):
         description: a short description for people.
         prompt: the task as written for an executor; None if the step's own plan lines are the prompt.
         restates: whether the prompt replaces the plan lines, which open with a word such as "Now"
-            (``headings.restated``).
+            (``headings.heading_task``).
     """
 
     model_config = _FROZEN

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sprint_agents.dialects.answers import boxed
 from sprint_agents.dialects.tags.format import Tags, load_tags
 
-from .lines import in_words, lines_of, numbers_in, taken
+from .lines import in_words, lines_at, lines_of, numbers_in
 from .records import Packed, Step, Trace
 
 
@@ -57,18 +57,18 @@ def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
     execution = numbers_in(step.execution)
     others = sorted(numbers_in([*step.plan, *step.comments]))
     if not execution:
-        return StepText(tuple(taken(lines, others)), (), (), written=False)
+        return StepText(tuple(lines_at(lines, others)), (), (), written=False)
     late = {number for number in numbers_in(step.comments) if number > execution[0]}
-    early = tuple(taken(lines, [number for number in others if number not in late]))
-    run = tuple(taken(lines, sorted([*execution, *late])))
+    early = tuple(lines_at(lines, [number for number in others if number not in late]))
+    run = tuple(lines_at(lines, sorted([*execution, *late])))
     if step.prompt is None:
         return StepText((), run, early, written=False)
     prompt = tuple(step.prompt.splitlines())
     if not step.restates:
         return StepText(early, run, prompt, written=True)
     heading = numbers_in(step.plan)
-    comments = tuple(taken(lines, [number for number in others if number not in late and number not in heading]))
-    return StepText(comments, run, prompt, written=True, heading=tuple(taken(lines, heading)))
+    comments = tuple(lines_at(lines, [number for number in others if number not in late and number not in heading]))
+    return StepText(comments, run, prompt, written=True, heading=tuple(lines_at(lines, heading)))
 
 
 def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style | None = None) -> str:
@@ -156,7 +156,7 @@ def _answer(trace: Trace, stated: str, tags: Tags) -> Iterator[str]:
     yield tags.answer.open
     yield from conclusion
     # An answer in words, such as "no solution", is not put into a box.
-    said = [line.strip() for line in conclusion] == [stated] and in_words(stated)
-    if not said and boxed("\n".join(conclusion)) is None:
+    verbal = [line.strip() for line in conclusion] == [stated] and in_words(stated)
+    if not verbal and boxed("\n".join(conclusion)) is None:
         yield rf"\boxed{{{stated}}}"
     yield tags.answer.close

@@ -10,7 +10,7 @@ from sprint_agents.trajectory import Trajectory, TrajectoryStage
 from .lines import lines_of
 from .records import Packed, Rejection, Sample, Shape, Split, Trace, Verdict
 from .reformatting import StepText, Style, basis_of, chain_text, text_of_step, trajectory_text
-from .rules.headings import restated
+from .rules.headings import heading_task
 
 
 def sample_of(
@@ -115,4 +115,4 @@ def _lines_of_prompt(text: StepText, asked: Sequence[str]) -> Sequence[str]:
     """
     if not text.written:
         return asked
-    return text.heading if [*asked] == [restated(line) for line in text.heading] else ()
+    return text.heading if [*asked] == [heading_task(line) for line in text.heading] else ()

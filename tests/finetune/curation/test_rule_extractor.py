@@ -11,7 +11,7 @@ from sprint_finetune.curation import RuleExtractor, Trace
 from sprint_finetune.curation.dag import unordered_pairs
 from sprint_finetune.curation.extractor import steps_fault
 from sprint_finetune.curation.labelled_traces import Agreement, LabelledTrace, measure_agreement
-from sprint_finetune.curation.lines import lines_of, numbers_in, taken
+from sprint_finetune.curation.lines import lines_at, lines_of, numbers_in
 from sprint_finetune.curation.packing import pack
 from sprint_finetune.curation.rules.rule_extractor import read_steps
 from sprint_finetune.curation.violations import violations_of
@@ -23,7 +23,7 @@ def parallel(trace: Trace) -> set[tuple[str, str]]:
     """The pairs of lines whose steps may run in parallel, in the order of the trace."""
     extraction, dag = read_steps(trace)
     lines = lines_of(trace.trace).chain
-    held = [taken(lines, numbers_in([*step.plan, *step.execution])) for step in extraction.steps]
+    held = [lines_at(lines, numbers_in([*step.plan, *step.execution])) for step in extraction.steps]
     pairs = unordered_pairs(dag.parents)
     return {pair for a, b in pairs for pair in itertools.product(held[a - 1], held[b - 1])}
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .facts import Facts, equations, premises, telling, unvalued, valued, values_in
+from .facts import Facts, distinctive, equations, premises, unvalued_expressions, valued_expressions, values_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Uses:
     @classmethod
     def of(cls, lines: Sequence[str]) -> "Uses":
         """Read the lines of a part."""
-        stated = premises(lines) | (unvalued(lines) - valued(lines))
-        return cls(frozenset(telling(Facts.of(lines).used)), frozenset(stated))
+        stated = premises(lines) | (unvalued_expressions(lines) - valued_expressions(lines))
+        return cls(frozenset(distinctive(Facts.of(lines).used)), frozenset(stated))
 
 
 class History:
@@ -58,9 +58,9 @@ class Makers:
 
     def add(self, place: int, lines: Sequence[str]) -> None:
         """Record what a part makes."""
-        for value in telling(Facts.of(lines).made) - self._unknowns:
+        for value in distinctive(Facts.of(lines).made) - self._unknowns:
             self._values[value].append(place)
-        for value in equations(lines) | valued(lines):
+        for value in equations(lines) | valued_expressions(lines):
             self._stated[value].append(place)
 
     def lenders(self, uses: Uses, *, knows: Callable[[str], bool]) -> dict[int, set[str]]:

@@ -112,16 +112,16 @@ def premises(lines: Sequence[str]) -> set[str]:
     return equations(lines[:2]) | later
 
 
-def valued(lines: Iterable[str]) -> set[str]:
-    """Return the powers, function values and factorials that get a value. ``unvalued`` returns the others.
+def valued_expressions(lines: Iterable[str]) -> set[str]:
+    """Return the powers, function values and factorials that get a value. ``unvalued_expressions`` returns the others.
 
-    >>> valued(["2^3 = 8."]), unvalued(["So 4^3 = (2^3)^2."])
+    >>> valued_expressions(["2^3 = 8."]), unvalued_expressions(["So 4^3 = (2^3)^2."])
     ({'2^3'}, {'2^3'})
     """
     return {_expression(match) for line in lines for match in _EXPRESSION.finditer(line) if match["valued"]}
 
 
-def unvalued(lines: Iterable[str]) -> set[str]:
+def unvalued_expressions(lines: Iterable[str]) -> set[str]:
     """Return the powers, function values and factorials that are used without getting a value."""
     return {_expression(match) for line in lines for match in _EXPRESSION.finditer(line) if not match["valued"]}
 
@@ -135,7 +135,7 @@ def equations(lines: Iterable[str]) -> set[str]:
     return {f"{match['symbol']}={match['value']}" for line in lines for match in _EQUATION.finditer(line)}
 
 
-def telling(values: Iterable[str]) -> set[str]:
+def distinctive(values: Iterable[str]) -> set[str]:
     """Keep the values that identify their origin: symbols, and numbers that are not small."""
     return {value for value in values if not value[0].isdigit() or float(value) >= SMALLEST or "." in value}
 

@@ -185,10 +185,10 @@ def _titled(head: str, *, strong: bool) -> Heading | None:
     return Heading("title", words, label, strong)
 
 
-def restated(heading: str) -> str:
+def heading_task(heading: str) -> str:
     """Return what the heading of a named part asks for: everything but the words and signs that mark it as a heading.
 
-    >>> restated("Now A = 347 * 8 units"), restated("A:")
+    >>> heading_task("Now A = 347 * 8 units"), heading_task("A:")
     ('A = 347 * 8 units', 'A')
     """
     return _HEADS.sub("", heading)

@@ -17,7 +17,7 @@ from sprint_finetune.curation.records import Dag, Extraction, Step, Trace
 
 from .dependencies import History, Makers, Uses
 from .facts import Facts, symbols_of
-from .headings import Heading, heading_of, inputs_of, restated
+from .headings import Heading, heading_of, heading_task, inputs_of
 from .markers import BACK_REFERENCE, FEEDBACK, INSIGHT
 from .segments import Block, blocks_of
 
@@ -95,7 +95,7 @@ def _named_step(number: int, lines: Sequence[str], member: range) -> Step:
 
 def _prompt(heading: Heading, line: str) -> str:
     """Return what the heading of a named part asks for."""
-    return heading.label if heading.kind == "opening" else restated(line)
+    return heading.label if heading.kind == "opening" else heading_task(line)
 
 
 class _Reading:

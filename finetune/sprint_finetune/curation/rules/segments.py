@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from typing import Literal
 
 from .dependencies import History
-from .facts import Facts, telling
+from .facts import Facts, distinctive
 from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
 from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
 
@@ -202,8 +202,8 @@ class _Segmenter:
         - It starts a new thought, an alternative or a conclusion (``_moves_on``).
         """
         facts = [Facts.of(self._lines[index] for index in member) for member in others]
-        made = telling(set[str]().union(*(fact.made for fact in facts)))
-        results = telling({fact.result for fact in facts})
+        made = distinctive(set[str]().union(*(fact.made for fact in facts)))
+        results = distinctive({fact.result for fact in facts})
         openings = {_opening(self._lines[index]) for member in others for index in member}
         own = Facts.of([self._lines[start]])
         methods = (heading := self._headings[start]) is not None and heading.kind in METHODS
@@ -211,7 +211,7 @@ class _Segmenter:
             line = self._lines[index]
             found = Facts.of([line])
             # All methods lead to the same result, so ignore the numbers that a method computes again.
-            foreign = telling(found.used if methods else found.mentioned - found.computed) & made
+            foreign = distinctive(found.used if methods else found.mentioned - found.computed) & made
             numbers = {value for value in foreign if value[0].isdigit()} - own.mentioned
             numbers = {value for value in numbers if not self._history.knows(value, before=others[0].start)}
             # "The sum is …" belongs to the member itself if another member has a line with the same opening.
