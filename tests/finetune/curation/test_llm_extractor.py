@@ -94,7 +94,7 @@ def test_json_is_found_in_other_words(wrapping: str) -> None:
 
 
 BAD_STEPS = [
-    ("I cannot do that.", "not_json", "not a JSON object"),
+    ("I cannot do that.", "not_json", "no JSON object"),
     ('{"steps": [{"plan": [[1, 2', "not_json", "cannot be read"),
     ('{"steps": 3}', "wrong_shape", "steps"),
     (steps_json([{**STEPS[0], "why": "so"}]), "wrong_shape", "why"),
@@ -109,7 +109,7 @@ BAD_STEPS = [
     (steps_json([step([], [[1, 6]])]), "no_prompt", "no prompt"),
 ]
 BAD_DAGS = [
-    ("none", "not_json", "not a JSON object"),
+    ("none", "not_json", "no JSON object"),
     (dag_json([[], [3], [2], []]), "cycle", "in a circle: "),
     (dag_json([[1], [], [], []]), "cycle", "in a circle: 1, 1"),
     (dag_json([[], [3], [], []]), "later_parent", "step 2 names step 3"),
