@@ -26,9 +26,8 @@ from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
 from sprint_agents.dialects.tags.marks import without_marks
 from sprint_agents.dialects.tags.reader import excerpt
 
-from .completion import JsonCompletion
-from .scanner import Value
-from .values import read_string, write
+from .scanner import JsonScanner, Value
+from .values import read_scanned, read_string, write
 from .words import JsonKeys, normal, pick
 
 _LAST_NUMBER = re.compile(r"([0-9]{1,9})\W*$")
@@ -68,7 +67,7 @@ class JsonPlanReader:
         self._answer_keys = keys.answer if form == "plan" else (*keys.answer, *keys.result)
         self._form = form
         self._typed = typed
-        self._completion = JsonCompletion(tuple(marks), arrays=form == "plan")
+        self._scanner = JsonScanner(tuple(marks), arrays=form == "plan")
         self._subtasks: list[PromptClosed] = []
         self._count = 0
         self._names: dict[str, int] = {}
@@ -94,11 +93,11 @@ class JsonPlanReader:
     @property
     def plan(self) -> str | None:
         """The JSON of the plan so far; None before it begins."""
-        completion = self._completion
+        scanner = self._scanner
         if self._plan_span is not None:
-            return completion.slice(*self._plan_span)
-        begun = completion.begun
-        return completion.slice(begun, completion.length) if begun is not None and self._plans else None
+            return scanner.slice(*self._plan_span)
+        begun = scanner.begun
+        return scanner.slice(begun, scanner.length) if begun is not None and self._plans else None
 
     @property
     def answer(self) -> str | None:
@@ -107,25 +106,25 @@ class JsonPlanReader:
 
     def feed(self, text: str) -> list[PromptClosed]:
         """Read the next chunk; return the subtasks that it completed, in the order of the text."""
-        return self._read(self._completion.feed(text))
+        return self._read(self._scanner.feed(text))
 
     def close(self) -> list[PromptClosed]:
         """End the completion; return the subtasks that only its end completes. Closing again returns nothing."""
         if self._closed:
             return []
         self._closed = True
-        completion = self._completion
-        subtasks = self._read(completion.close())
-        words = without_marks(completion.words())
+        scanner = self._scanner
+        subtasks = self._read(scanner.close())
+        words = without_marks(scanner.words())
         if not self._over:
             self._cut_off(words)
         if words and self._form == "plan":
             self._report("text_outside", f"{len(words)} characters outside of JSON are ignored: {excerpt(words)}", 0)
-        self.chain = completion.thoughts
+        self.chain = scanner.thoughts
         if self._form == "chain":
-            self.chain = completion.slice(0, completion.end if self._answer_start is None else self._answer_start)
-        if completion.ended:
-            self.spans.append(Markup(completion.end, completion.length))
+            self.chain = scanner.slice(0, scanner.end if self._answer_start is None else self._answer_start)
+        if scanner.ended:
+            self.spans.append(Markup(scanner.end, scanner.length))
         return subtasks
 
     def _read(self, values: Iterable[Value]) -> list[PromptClosed]:
@@ -144,7 +143,7 @@ class JsonPlanReader:
                 self._end_root(value)
             case (str(key),) if normal(key) in keys.thoughts and self._first(value) in "\"'":
                 self._content(value)
-            case (str(key),) if normal(key) in self._answer_keys and self._completion.read(value) is not None:
+            case (str(key),) if normal(key) in self._answer_keys and self._value(value) is not None:
                 self._answer = value
                 self._content(value)
             case (str(key),) if normal(key) in self._answer_keys:
@@ -159,15 +158,21 @@ class JsonPlanReader:
             case _:
                 pass
 
+    def _value(self, value: Value) -> JsonValue:
+        return read_scanned(self._scanner, value)[0]
+
+    def _json(self, value: Value) -> str:
+        return read_scanned(self._scanner, value)[1]
+
     def _first(self, value: Value) -> str:
-        return self._completion.slice(value.start, value.start + 1)
+        return self._scanner.slice(value.start, value.start + 1)
 
     def _is_plan(self, path: Iterable[str | int]) -> bool:
         """Whether an array at ``path`` lists subtasks, as an array at the root does."""
         return all(isinstance(key, str) and normal(key) in self._keys.subtasks for key in path)
 
     def _content(self, value: Value) -> None:
-        start, end = self._completion.content(value)
+        start, end = self._scanner.content(value)
         self._mark(value.root, start)
         self._marked = max(self._marked, end)
 
@@ -183,7 +188,7 @@ class JsonPlanReader:
         self._plans = True
         self._count += 1
         number = self._count
-        written = self._completion.read(value)
+        written = self._value(value)
         prompt, self._prompt = self._prompt_of(written), None
         if not prompt.strip():
             message = f"subtask {self.stage}.{number} has no prompt; it is not dispatched"
@@ -207,7 +212,7 @@ class JsonPlanReader:
             alone = texts[0] if len(texts) == 1 else None
             found = pick(written, self._keys.prompt)
             if found is None and self._prompt is not None:  # the repair of a broken object has lost its prompt
-                found = self._completion.read(self._prompt)
+                found = self._value(self._prompt)
             written = alone if found is None else found
         if written is None or isinstance(written, str):
             return written or ""
@@ -232,7 +237,7 @@ class JsonPlanReader:
         """Decide whether a whole value is a plan, an answer, or neither."""
         self._mark(value.root, value.end)
         answer, self._answer = self._answer, None
-        answers = answer is not None and self._completion.read(answer) is not None
+        answers = answer is not None and self._value(answer) is not None
         if self._plans and (self.prompts or not answers):
             if answers:
                 self._report("answer_in_plan", f"plan {self.stage} also answers; it is taken as a plan", value.start)
@@ -246,25 +251,25 @@ class JsonPlanReader:
             self._unkeyed = value
             return
         self._over = True
-        if self._completion.read_json(value) != self._completion.slice(value.start, value.end):
+        if self._json(value) != self._scanner.slice(value.start, value.end):
             self._report("malformed_json", "this is not strict JSON; it was read as it is probably meant", value.start)
 
     def _text_of(self, answer: Value) -> str:
         """Return an answer in the form that the planner's type is read from."""
-        value = self._completion.read(answer)
+        value = self._value(answer)
         if self._typed or not (value is None or isinstance(value, str)):
-            return self._completion.read_json(answer)
+            return self._json(answer)
         return (value or "").strip()
 
     def _cut_off(self, words: str) -> None:
         """Make the best of a completion in which neither a plan nor an answer ended."""
-        completion = self._completion
-        if completion.begun is not None:
-            self._cut_off_json(completion.begun)
+        scanner = self._scanner
+        if scanner.begun is not None:
+            self._cut_off_json(scanner.begun)
         elif self._form != "answer":
             return
         elif self._unkeyed is not None:
-            self._answer_text = completion.read_json(self._unkeyed)
+            self._answer_text = self._json(self._unkeyed)
             self._report("malformed_json", "the answer has no key; all of the JSON is taken", self._unkeyed.start)
         elif words:
             self._answer_text = words
@@ -273,26 +278,26 @@ class JsonPlanReader:
             self._report("empty_answer", "there is no answer", 0)
 
     def _cut_off_json(self, begun: int) -> None:
-        completion, cut = self._completion, self._completion.cut
+        scanner, cut = self._scanner, self._scanner.cut
         if self._plans or (self._form == "plan" and self._answer is None and not self._cut_in(self._answer_keys)):
             if self._cut_in(self._keys.result):
                 return
-            if any(isinstance(key, int) for key in completion.path):
+            if any(isinstance(key, int) for key in scanner.path):
                 message = f"subtask {self.stage}.{self._count + 1} is cut off; it is not dispatched"
                 self._report("unclosed_prompt", message, begun, self._count + 1)
-            self._plan_span = (begun, completion.end)
-            self._report("unclosed_plan", f"plan {self.stage} is cut off", completion.end)
+            self._plan_span = (begun, scanner.end)
+            self._report("unclosed_plan", f"plan {self.stage} is cut off", scanner.end)
             return
         if self._answer is not None:
             self._answer_text = self._text_of(self._answer)
-        elif cut is not None and cut.is_string and not self._typed and self._cut_in(self._answer_keys):
-            self._answer_text = read_string(completion.slice(cut.start, completion.end)).strip() or None
+        elif cut is not None and not self._typed and self._cut_in(self._answer_keys):
+            self._answer_text = read_string(scanner.slice(cut, scanner.end)).strip() or None
         elif self._typed:
-            self._answer_text = completion.slice(begun, completion.end)  # half a value is invalid, and reported as such
-        self._report("unclosed_answer", "the answer is cut off", completion.end)
+            self._answer_text = scanner.slice(begun, scanner.end)  # half a value is invalid, and reported as such
+        self._report("unclosed_answer", "the answer is cut off", scanner.end)
 
     def _cut_in(self, keys: Sequence[str]) -> bool:
-        path = self._completion.path
+        path = self._scanner.path
         return bool(path) and isinstance(path[0], str) and normal(path[0]) in keys
 
     def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:

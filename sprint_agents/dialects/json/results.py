@@ -8,9 +8,8 @@ from pydantic import JsonValue
 
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
-from .completion import JsonCompletion
-from .scanner import Value
-from .values import read_string, read_value, write
+from .scanner import JsonScanner, Value
+from .values import read_scanned, read_string, read_value, write
 from .words import JsonKeys, normal, pick
 
 _END = re.compile(r"\s*\}\s*$")
@@ -58,18 +57,20 @@ def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bo
 
 def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
     """Read a turn of whatever form; see ``read_turn``."""
-    completion = JsonCompletion(marks)
+    scanner = JsonScanner(marks)
     content: list[Value] = []
     result: Value | None = None
     unkeyed: Value | None = None
-    for value in [*completion.feed(written), *completion.close()]:
+    for value in [*scanner.feed(written), *scanner.close()]:
         match value.path:
             case (str(key),) if normal(key) in keys.thoughts and result is None:
                 content.append(value)
-            case (str(key),) if normal(key) in keys.result and (result is None or completion.read(result) is None):
+            case (str(key),) if normal(key) in keys.result and (
+                result is None or read_scanned(scanner, result)[0] is None
+            ):
                 result = value
             case ():
-                if tools and (calls := _calls(completion.read(value), keys)):
+                if tools and (calls := _calls(read_scanned(scanner, value)[0], keys)):
                     return ToolCalls(calls)
                 if result is not None:
                     break
@@ -77,11 +78,10 @@ def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool,
             case _:
                 pass
     if result is None:
-        return _otherwise(completion, unkeyed, keys, typed=typed)
-    text = completion.slice(result.start, result.end) + result.rest
-    found = _result(*read_value(text), *completion.content(result), typed=typed)
-    start = min(completion.content(value)[0] for value in [*content, result])
-    return found._replace(start=0 if completion.thoughts is not None else start)
+        return _otherwise(scanner, unkeyed, keys, typed=typed)
+    found = _result(*read_scanned(scanner, result), *scanner.content(result), typed=typed)
+    start = min(scanner.content(value)[0] for value in [*content, result])
+    return found._replace(start=0 if scanner.thoughts is not None else start)
 
 
 def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool) -> Result:
@@ -92,15 +92,15 @@ def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool) -
     return Result("" if value is None else text, start, end)
 
 
-def _otherwise(completion: JsonCompletion, unkeyed: Value | None, keys: JsonKeys, *, typed: bool) -> Result:
+def _otherwise(scanner: JsonScanner, unkeyed: Value | None, keys: JsonKeys, *, typed: bool) -> Result:
     """Make the best of a turn in which no result ended."""
-    path, cut, end = completion.path, completion.cut, completion.end
+    path, cut, end = scanner.path, scanner.cut, scanner.end
     inside = bool(path) and isinstance(path[0], str) and normal(path[0]) in keys.result
-    if cut is not None and cut.is_string and inside and not typed:
-        return Result(read_string(completion.slice(cut.start, end)), cut.start, end)
+    if cut is not None and inside and not typed:
+        return Result(read_string(scanner.slice(cut, end)), cut, end)
     if unkeyed is not None:
-        return Result(completion.read_json(unkeyed), unkeyed.start, unkeyed.end, is_json=typed)
-    return Result(completion.words() if completion.begun is None else completion.slice(0, end), 0, end)
+        return Result(read_scanned(scanner, unkeyed)[1], unkeyed.start, unkeyed.end, is_json=typed)
+    return Result(scanner.words() if scanner.begun is None else scanner.slice(0, end), 0, end)
 
 
 def _calls(value: JsonValue, keys: JsonKeys) -> tuple[ToolCall, ...]:

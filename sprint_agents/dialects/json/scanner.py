@@ -1,24 +1,34 @@
-r"""Find where the values of one JSON object or array begin and end in a stream, without reading them.
+r"""Find where JSON values begin and end in a completion, while it streams in and without reading them.
 
 Invariants:
 
-- The scanner never raises, and its values do not depend on how the text was cut into chunks.
-- A value comes out with the chunk that holds its last character. A chunk costs its own length: fewer than ten
-  characters are held back for the next one.
-- ``text[start:end]`` is the value as it was written.
+- The scanner never raises, and what it finds does not depend on how the text was cut into chunks.
+- A value comes out with the chunk that holds its last character. A chunk costs time in proportion to its own length: it
+  holds back fewer characters for the next one than the longest mark has.
+- ``slice(value.start, value.end)`` is the value as it was written.
+
+JSON is found after thoughts, between words, and in a code fence. Braces in ``<think>…</think>`` are not JSON, nor are
+those whose first key shows that they are something else. The text ends at the mark that ends the model's turn.
 
 Accepted besides JSON: comments; words and keys without quotes, or in single quotes; missing and surplus commas; closing
 brackets of outer values where inner ones are still open.
 """
 
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
 
-_STALLED = -1
+Path = tuple[str | int, ...]
+"""The keys and positions that lead from the root to a value."""
+
+_THOUGHTS = ("<think>", "</think>")
+_BEGINNING = re.compile(r"[{\[]|</?think>")
+_FENCE = re.compile(r"```\w*")
 _BLANK = re.compile(r"\s*")
 _STRING_RUN = {
     '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL),
@@ -32,9 +42,6 @@ _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 
-Path = tuple[str | int, ...]
-"""The keys and positions that lead from the root to a value."""
-
 
 class Value(NamedTuple):
     """A complete value; ``path`` is ``()`` for the root, which begins at offset ``root``.
@@ -47,13 +54,6 @@ class Value(NamedTuple):
     start: int
     end: int
     rest: str = ""
-
-
-class CutScalar(NamedTuple):
-    """A string or word that the end of the text cut off; its content begins at ``start``, after any quote."""
-
-    start: int
-    is_string: bool
 
 
 @dataclass(slots=True)
@@ -73,160 +73,218 @@ class _Frame:
         return self.key if self.closer == "}" else self.count
 
 
-class ObjectScanner:
-    r"""Scan the value that begins at ``start`` with ``{`` or ``[``; values down to ``told`` levels come out.
+class JsonScanner:
+    r"""Scan a completion in chunks; each call returns the values that it completed, inner ones first.
 
-    >>> scanner = ObjectScanner(0)
-    >>> text = "{\"after\": [1,], 'prompt': 'a'} and more"
-    >>> text[scanner.feed(text, 0, base=0) :]
-    ' and more'
-    >>> [(value.path, text[value.start : value.end]) for value in scanner.take()]  # doctest: +NORMALIZE_WHITESPACE
-    [(('after', 0), '1'), (('after',), '[1,]'), (('prompt',), "'a'"), ((), '{"after": [1,], \'prompt\': \'a\'}')]
+    Args:
+        marks: texts that end the model's turn.
+        arrays: a value may begin with a bracket.
+        certain: the text is one value and nothing else.
+        told: the levels of nesting whose values come out.
+
+    Attributes:
+        length: the characters that were fed.
+        end: the offset after the text, without its end mark.
+        ended: the end mark was found.
+        cut: after ``close``, where the content of a string begins that the end of the text cut off.
+        torn: two scalars touch, as they do where a string contains quotes that are not escaped.
+        thoughts: the text in ``<think>…</think>``.
+
+    >>> scanner = JsonScanner(("<|end|>",))
+    >>> chunks = ["<think>{…}</think> Here: ```json\n{", "'answer': [4", "2,]}\n```<|e", "nd|>"]
+    >>> values = [value for chunk in chunks for value in scanner.feed(chunk)]
+    >>> [(value.path, scanner.slice(value.start, value.end)) for value in values]
+    [(('answer', 0), '42'), (('answer',), '[42,]'), ((), "{'answer': [42,]}")]
+    >>> scanner.close(), scanner.ended, scanner.words(), scanner.thoughts
+    ([], True, 'Here:', '{…}')
     """
 
-    __slots__ = (
-        "_frames",
-        "_mode",
-        "_parts",
-        "_quote",
-        "_scalar",
-        "_told",
-        "_values",
-        "certain",
-        "end",
-        "failed",
-        "start",
-        "torn",
-    )
-
-    def __init__(self, start: int, *, told: int = 4, certain: bool = False) -> None:
-        self.start = start
-        self.end: int | None = None
-        """The offset after the value."""
-        self.certain = certain
-        """This is JSON rather than a brace in a text, which only the first key decides."""
-        self.failed = False
-        """This is no JSON."""
-        self.torn = False
-        """Two scalars touch, as they do where a string contains quotes that are not escaped."""
+    def __init__(
+        self, marks: Sequence[str] = (), *, arrays: bool = False, certain: bool = False, told: int = 4
+    ) -> None:
+        self._marks = tuple(filter(None, marks))
+        self._beginnings = ("{", "[") if arrays or certain else ("{",)
         self._told = told
+        self._chunks: list[str] = []
+        self._ends: list[int] = []
+        self._held = ""
+        self._offset = 0
+        self._mode: Literal["outside", "between", "string", "word", "line", "block"] = "outside"
+        self._outside: list[tuple[int, int]] = []
+        self._thoughts_start: int | None = None
         self._frames: list[_Frame] = []
-        self._mode: Literal["between", "string", "word", "line", "block"] = "between"
+        # A brace is certain to begin JSON, rather than to stand in a text, after the first colon.
+        self._certain = self._always_certain = certain
         self._quote = '"'
         self._scalar = 0
         self._parts: list[str] = []
         self._values: list[Value] = []
+        self.length = self.end = 0
+        self.ended = self.torn = False
+        self.cut: int | None = None
+        self.thoughts: str | None = None
+
+    @property
+    def begun(self) -> int | None:
+        """The offset of the value that is being scanned; None if there is none, or it may still turn out to be text."""
+        return self._frames[0].start if self._frames and self._certain else None
 
     @property
     def path(self) -> Path:
         """The path of the next value."""
         return tuple([frame.position for frame in self._frames])
 
-    def take(self) -> list[Value]:
-        """Return the values that were completed since the last call, inner values first."""
+    def slice(self, start: int, end: int) -> str:
+        """Return the characters from ``start`` to ``end``, touching only the chunks that hold them."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._ends, end)
+        base = self._ends[first - 1] if first else 0
+        return "".join(self._chunks[first : last + 1])[start - base : end - base]
+
+    def content(self, value: Value) -> tuple[int, int]:
+        """Return where a value's content starts and ends, without the quotes of a string."""
+        quoted = self.slice(value.start, value.start + 1) in ('"', "'")
+        return value.start + quoted, value.end - (quoted and not value.rest)
+
+    def words(self) -> str:
+        """Return the text outside of values and thoughts, without code fences."""
+        return _FENCE.sub("", "".join([self.slice(start, stop) for start, stop in self._outside])).strip()
+
+    def feed(self, text: str) -> list[Value]:
+        """Scan the next chunk."""
+        if text:
+            self._chunks.append(text)
+            self.length += len(text)
+            self._ends.append(self.length)
+        if self.ended:
+            return []
+        buffer = self._held + text
+        found = [at for mark in self._marks if (at := buffer.find(mark)) >= 0]
+        limit = min(found) if found else len(buffer) - max((_growing(buffer, mark) for mark in self._marks), default=0)
+        self.ended = bool(found)
+        self._held = buffer[self._scan(buffer[:limit], final=self.ended) :]
+        if self.ended:
+            self._finish(closed=True)
+        return self._taken()
+
+    def close(self, *, closed: bool = False) -> list[Value]:
+        """End the text; return the values that only its end completes. If it is ``closed``, all open values end."""
+        if not self.ended:
+            self._scan(self._held, final=True)
+            self._held = ""
+            self._finish(closed=closed)
+        return self._taken()
+
+    def _taken(self) -> list[Value]:
         values, self._values = self._values, []
         return values
 
-    def feed(self, buffer: str, at: int, *, base: int, final: bool = False) -> int:
-        """Scan ``buffer``, whose first character has offset ``base``, from position ``at`` on.
-
-        Return the position where the scan stopped: the end of the buffer, the end of the value, where it ``failed``,
-        or before characters that cannot be understood without those that follow. ``final`` says that none will.
-        """
-        size = len(buffer)
-        while at < size and self.end is None and not self.failed:
+    def _scan(self, buffer: str, *, final: bool) -> int:
+        """Scan as far as possible, and return the position reached; ``final`` says that no more text follows."""
+        at: int | None = 0
+        position = 0
+        while at is not None and at < len(buffer):
             match self._mode:
+                case "outside":
+                    at = self._skip(buffer, at, final)
                 case "between":
-                    following = self._between(buffer, at, base, final)
+                    at = self._between(buffer, at, final)
                 case "string":
-                    following = self._string(buffer, at, base, final)
+                    at = self._string(buffer, at, final)
                 case "word":
-                    following = self._word(buffer, at)
+                    at = self._word(buffer, at)
                 case "line" | "block":
-                    following = self._comment(buffer, at, final)
-            if following == _STALLED:
-                break
-            at = following
-        return at
+                    at = self._comment(buffer, at, final)
+            position = position if at is None else at
+        self._offset += position
+        return position
 
-    def finish(self, end: int, *, closed: bool) -> CutScalar | None:
-        """End the text at offset ``end``; a model that ``closed`` its turn there closed whatever is open as well.
+    # Each of these returns the position after what it has scanned, or None if that depends on the next characters.
 
-        Otherwise return the scalar that was cut off, if any.
-        """
-        if self.failed or self.end is not None:
-            return None
-        if not self.certain:
-            self.failed = True
-            return None
-        if not closed:
-            is_string = self._mode == "string"
-            return CutScalar(self._scalar + is_string, is_string) if is_string or self._mode == "word" else None
-        rest = ""
-        if self._mode == "string":
-            rest = self._quote
-            self._end_string(end, rest)
-        elif self._mode == "word":
-            self._end_word()
-        while self._frames:
-            rest += self._frames[-1].closer
-            self._end_container(end, rest)
-        return None
+    def _skip(self, buffer: str, at: int, final: bool) -> int | None:
+        found = _BEGINNING.search(buffer, at)
+        while found and not self._heeds(found.group()):
+            found = _BEGINNING.search(buffer, found.end())
+        growing = 0 if found or final else max(_growing(buffer[at:], mark) for mark in _THOUGHTS)
+        stop = found.start() if found else len(buffer) - growing
+        if self._thoughts_start is None and stop > at:
+            self._outside.append((self._offset + at, self._offset + stop))
+        if found is None:
+            return stop if stop > at else None
+        if found.group() == "<think>":
+            self._thoughts_start = self._offset + found.end()
+        elif found.group() == "</think>":
+            self._end_thoughts(self._offset + stop)
+        else:
+            self._mode, self._certain = "between", self._always_certain
+            return self._open(buffer, stop)
+        return found.end()
 
-    def _between(self, buffer: str, at: int, base: int, final: bool) -> int:
+    def _heeds(self, mark: str) -> bool:
+        if self._thoughts_start is not None:
+            return mark == "</think>"
+        return mark in self._beginnings or mark in _THOUGHTS
+
+    def _end_thoughts(self, end: int) -> None:
+        """Take the text before offset ``end`` as thoughts; a chat template may have written their opening tag."""
+        if self._thoughts_start is None:
+            self._outside.clear()
+        self.thoughts = self.slice(self._thoughts_start or 0, end)
+        self._thoughts_start = None
+
+    def _between(self, buffer: str, at: int, final: bool) -> int | None:
         blank = _BLANK.match(buffer, at)
         if blank is not None and blank.end() > at:
             return blank.end()
         character = buffer[at]
-        if not self.certain and not self._promises(character):
-            self.failed = True
-            return at
+        frame = self._frames[-1]
+        if not self._certain and not _promises(frame, character):
+            return self._give_up(at)
         match character:
             case "{" | "[":
-                return self._open(character, at, base)
+                return self._open(buffer, at)
             case "}" | "]":
-                self._shut(character, base + at + 1)
+                self._shut(character, self._offset + at + 1)
             case ",":
-                self._separate()
+                frame.separated = True
+                if frame.closer == "}":
+                    frame.expects = "key"
             case ":":
-                if self._frames[-1].expects == "colon":
-                    self._frames[-1].expects = "value"
-                    self.certain = True
+                if frame.expects == "colon":
+                    frame.expects, self._certain = "value", True
             case '"' | "'":
-                self._begin("string", base + at)
+                self._begin("string", at)
                 self._quote = character
             case "#":
                 self._mode = "line"
-            case "/":
-                return self._slash(buffer, at, base, final)
+            case "/" if at + 1 == len(buffer) and not final:
+                return None
+            case "/" if buffer[at + 1 : at + 2] in ("/", "*"):
+                self._mode = "line" if buffer[at + 1] == "/" else "block"
+                return at + 2
             case _:
-                self._begin("word", base + at)
+                self._begin("word", at)
                 return at
         return at + 1
 
-    def _promises(self, character: str) -> bool:
-        """Whether this may still become JSON, before its first colon."""
-        if not self._frames:
-            return True
-        frame = self._frames[-1]
-        if frame.closer == "]":
-            return character == "{"
-        if frame.expects == "colon":
-            return character == ":"
-        return character in "\"'#/" or _NAME.match(character) is not None
+    def _give_up(self, at: int) -> int:
+        """Take the open value as text."""
+        if not self._certain:
+            self._outside.append((self._frames[0].start, self._offset + at))
+        self._frames.clear()
+        self._mode = "outside"
+        return at
 
-    def _open(self, character: str, at: int, base: int) -> int:
+    def _open(self, buffer: str, at: int) -> int:
         if len(self._frames) == DEPTH:
-            self.failed = True
-            return at
+            return self._give_up(at)
         if self._frames and self._frames[-1].expects != "value":
             if self._frames[-1].expects == "key":
                 self._frames[-1].key = ""
             self._frames[-1].expects = "value"
-        if character == "{":
-            self._frames.append(_Frame("}", base + at, "key"))
+        if buffer[at] == "{":
+            self._frames.append(_Frame("}", self._offset + at, "key"))
         else:
-            self._frames.append(_Frame("]", base + at, "value"))
+            self._frames.append(_Frame("]", self._offset + at, "value"))
         return at + 1
 
     def _shut(self, character: str, end: int) -> None:
@@ -235,51 +293,34 @@ class ObjectScanner:
                 self._end_container(end - 1)
             self._end_container(end)
 
-    def _separate(self) -> None:
-        frame = self._frames[-1]
-        frame.separated = True
-        if frame.closer == "}" and frame.expects != "key":
-            frame.expects = "key"  # a key without a value
-
-    def _slash(self, buffer: str, at: int, base: int, final: bool) -> int:
-        following = buffer[at + 1 : at + 2]
-        if following in ("/", "*"):
-            self._mode = "line" if following == "/" else "block"
-            return at + 2
-        if not following and not final:
-            return _STALLED
-        self._begin("word", base + at)
-        return at
-
-    def _comment(self, buffer: str, at: int, final: bool) -> int:
+    def _comment(self, buffer: str, at: int, final: bool) -> int | None:
         mark = "\n" if self._mode == "line" else "*/"
         found = buffer.find(mark, at)
         if found >= 0:
             self._mode = "between"
             return found + len(mark)
-        if mark == "*/" and buffer.endswith("*") and not final:
-            return len(buffer) - 1 if len(buffer) - 1 > at else _STALLED
-        return len(buffer)
+        stop = len(buffer) - (mark == "*/" and buffer.endswith("*") and not final)
+        return stop if stop > at else None
 
-    def _begin(self, mode: Literal["string", "word"], start: int) -> None:
+    def _begin(self, mode: Literal["string", "word"], at: int) -> None:
         self._mode = mode
         self._parts = []
-        self._scalar = start
+        self._scalar = self._offset + at
 
-    def _string(self, buffer: str, at: int, base: int, final: bool) -> int:
+    def _string(self, buffer: str, at: int, final: bool) -> int | None:
         run = _STRING_RUN[self._quote].match(buffer, at)
         if run is not None and run.end() > at:
             self._parts.append(run.group())
             return run.end()
         if buffer[at] == "\\":  # the last character of the buffer: it escapes the next one
-            return at + 1 if final else _STALLED
+            return at + 1 if final else None
         if self._quote == "'":
             if not final and _UNSURE_APOSTROPHE.fullmatch(buffer, at):
-                return _STALLED
+                return None
             if not _CLOSING_APOSTROPHE.match(buffer, at):
                 self._parts.append("'")
                 return at + 1
-        self._end_string(base + at + 1)
+        self._end_string(self._offset + at + 1)
         return at + 1
 
     def _end_string(self, end: int, rest: str = "") -> None:
@@ -291,10 +332,9 @@ class ObjectScanner:
         if run is not None:
             self._parts.append(run.group())
             return run.end()
-        if not self.certain and not _NAME.fullmatch("".join(self._parts)):
-            self.failed = True
-        else:
-            self._end_word()
+        if not self._certain and not _NAME.fullmatch("".join(self._parts)):
+            return self._give_up(at)
+        self._end_word()
         return at
 
     def _end_word(self) -> None:
@@ -309,21 +349,56 @@ class ObjectScanner:
 
     def _add(self, start: int, end: int, rest: str = "", *, text: str | None = None) -> None:
         """Put a value in its place, or take the ``text`` of a scalar as the next key."""
-        frame = self._frames[-1] if self._frames else None
-        if frame is None:
-            self.end = end
-        elif frame.expects != "value":
+        if not self._frames:
+            self._values.append(Value((), start, start, end, rest))
+            self._mode = "outside"
+            return
+        frame = self._frames[-1]
+        if frame.expects != "value":
             assert text is not None  # a container is never opened here
             self.torn = self.torn or frame.expects == "colon"
             frame.key, frame.expects = text, "colon"
             return
         if len(self._frames) <= self._told:
-            self._values.append(Value(self.path, self.start, start, end, rest))
-        if frame is None:
-            return
+            self._values.append(Value(self.path, self._frames[0].start, start, end, rest))
         if frame.closer == "}":
             frame.expects = "key"
         else:
             self.torn = self.torn or (text is not None and not frame.separated)
             frame.count += 1
         frame.separated = False
+
+    def _finish(self, *, closed: bool) -> None:
+        """End the text; a model that ended its turn itself ``closed`` all that is open, the token limit did not."""
+        self.end = self._offset
+        if self._thoughts_start is not None:
+            self._end_thoughts(self.end)
+        if not self._frames:
+            return
+        if not self._certain:
+            self._give_up(0)
+        elif not closed:
+            self.cut = self._scalar + 1 if self._mode == "string" else None
+        else:
+            rest = self._quote if self._mode == "string" else ""
+            if self._mode == "string":
+                self._end_string(self.end, rest)
+            elif self._mode == "word":
+                self._end_word()
+            while self._frames:
+                rest += self._frames[-1].closer
+                self._end_container(self.end, rest)
+
+
+def _promises(frame: _Frame, character: str) -> bool:
+    """Whether a value may still become JSON, before its first colon."""
+    if frame.closer == "]":
+        return character == "{"
+    if frame.expects == "colon":
+        return character == ":"
+    return character in "\"'#/" or _NAME.match(character) is not None
+
+
+def _growing(text: str, mark: str) -> int:
+    """Return how many characters at the end of ``text`` may become ``mark``."""
+    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from .scanner import DEPTH, ObjectScanner
+from .scanner import DEPTH, JsonScanner, Value
 
 # json-repair takes quadratic time or worse, 25 s for 4,000 characters of "{a:{a:". Within these bounds, none of some
 # thousand random texts took 0.2 s.
@@ -31,7 +31,7 @@ _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
 def read_value(text: str) -> tuple[JsonValue, str]:
     r"""Read one value, and write it as strict JSON: exactly as it is written if that is strict JSON already.
 
-    Accepts everything that ``ObjectScanner`` does; never raises. A backslash that escapes nothing is kept, and so is
+    Accepts everything that ``JsonScanner`` does; never raises. A backslash that escapes nothing is kept, and so is
     the one of ``\boxed`` and ``\frac``: no model means a backspace or a form feed there.
 
     >>> read_value("0.10"), read_value(r'"\(x\)"'), read_value("{'a': None,}"), read_value("25+7*3")
@@ -53,6 +53,11 @@ def read_value(text: str) -> tuple[JsonValue, str]:
     else:
         value = _read_word(text)
     return value, write(value)
+
+
+def read_scanned(scanner: JsonScanner, value: Value) -> tuple[JsonValue, str]:
+    """Read a value that a scanner found; see ``read_value``."""
+    return read_value(scanner.slice(value.start, value.end) + value.rest)
 
 
 def read_string(content: str) -> str:
@@ -116,15 +121,14 @@ def _read_word(text: str) -> JsonValue:
 
 def _read_container(text: str, strict: str) -> JsonValue:
     """Build an object or array from the values that a scanner finds in it."""
-    scanner = ObjectScanner(0, told=DEPTH, certain=True)
-    scanner.feed(text, 0, base=0, final=True)
-    scanner.finish(len(text), closed=True)
+    scanner = JsonScanner(certain=True, told=DEPTH)
+    values = [*scanner.feed(text), *scanner.close(closed=True)]
     if scanner.torn and (repaired := _repair(strict)):
         return repaired
     # Inner values come first: each waits under its container's path until the container itself comes.
     waiting: dict[tuple[str | int, ...], list[tuple[str | int, JsonValue]]] = {}
     value: JsonValue = text
-    for path, _, start, end, rest in scanner.take():
+    for path, _, start, end, rest in values:
         written = text[start:end] + rest
         if written[0] == "{":
             value = {read_string(str(key)): item for key, item in waiting.pop(path, ())}

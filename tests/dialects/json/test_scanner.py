@@ -5,23 +5,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sprint_agents.dialects.json.completion import JsonCompletion
-from sprint_agents.dialects.json.scanner import DEPTH, Value
-from sprint_agents.dialects.json.values import write
+from sprint_agents.dialects.json.scanner import DEPTH, JsonScanner, Value
+from sprint_agents.dialects.json.values import read_scanned, write
 from tests.dialects.texts import chunked
 
 from .json_texts import loose_texts, objects, written_objects
 
 
-def read(chunks: Sequence[str] | str, *, marks: Sequence[str] = ("<|end|>",)) -> tuple[JsonCompletion, list[Value]]:
-    stream = JsonCompletion(marks, arrays=True)
+def read(chunks: Sequence[str] | str, *, marks: Sequence[str] = ("<|end|>",)) -> tuple[JsonScanner, list[Value]]:
+    stream = JsonScanner(marks, arrays=True)
     nodes = [node for chunk in chunks for node in stream.feed(chunk)]
     return stream, nodes + stream.close()
 
 
 def value(text: str) -> object:
     stream, nodes = read([text])
-    return stream.read(nodes[-1])
+    return read_scanned(stream, nodes[-1])[0]
 
 
 def cut(text: str, places: Sequence[int]) -> list[str]:
@@ -40,9 +39,9 @@ def test_strict_json_is_read_as_it_is(written: tuple[dict[str, object], str], pl
     assume("\\b" not in text and "\\f" not in text)  # before a letter, they begin a LaTeX command
     stream, nodes = read(cut(text, places))
     root = nodes[-1]
-    assert same(stream.read(root), expected)
+    assert same(read_scanned(stream, root)[0], expected)
     assert (root.path, root.start, root.end) == ((), 0, len(text))
-    assert stream.read_json(root) == text
+    assert read_scanned(stream, root)[1] == text
 
 
 @given(objects)
@@ -73,7 +72,7 @@ def test_every_value_is_where_it_says_and_can_be_written(text: str) -> None:
     assert stream.slice(0, len(text)) == text
     for node in nodes:
         assert 0 <= node.root <= node.start <= node.end <= len(text)
-        assert same(json.loads(stream.read_json(node)), stream.read(node))
+        assert same(json.loads(read_scanned(stream, node)[1]), read_scanned(stream, node)[0])
 
 
 @pytest.mark.parametrize(
@@ -111,10 +110,10 @@ def test_json_as_models_write_it(text: str, expected: object) -> None:
         assert not any(node.path == () for node in nodes)
         return
     assert nodes[-1].path == ()
-    assert same(stream.read(nodes[-1]), expected)
+    assert same(read_scanned(stream, nodes[-1])[0], expected)
     if nodes[-1].end == len(text):
-        assert stream.read_json(nodes[-1]) != text
-        assert same(json.loads(stream.read_json(nodes[-1])), expected)
+        assert read_scanned(stream, nodes[-1])[1] != text
+        assert same(json.loads(read_scanned(stream, nodes[-1])[1]), expected)
 
 
 @pytest.mark.parametrize("text", ["{1, 2}", "{}", "{{x}}", "a set {b", '["a"]', "[1]", "{:}", '{"a", "b"}', "{", "[["])
@@ -125,12 +124,12 @@ def test_a_brace_in_a_text_is_no_json(text: str) -> None:
 
 
 def test_a_value_comes_with_its_last_character() -> None:
-    stream = JsonCompletion()
+    stream = JsonScanner()
     assert stream.feed('{"a": "b\\ud83d') == []
     assert stream.feed("\\ude0") == []
     assert stream.feed("0") == []
     (node,) = stream.feed('"')
-    assert (node.path, stream.read(node)) == (("a",), "b😀")
+    assert (node.path, read_scanned(stream, node)[0]) == (("a",), "b😀")
     (root,) = stream.feed("}")
     assert root.path == ()
 
@@ -138,7 +137,7 @@ def test_a_value_comes_with_its_last_character() -> None:
 def test_json_stands_behind_thoughts_between_words_and_in_a_fence() -> None:
     text = 'I think: {so}\n</think>\nHere {it} is:\n```json\n{"a": 1}\n```\nDone.<|end|>\n{"b": 2}'
     stream, nodes = read([text])
-    assert [stream.read(node) for node in nodes if node.path == ()] == [{"a": 1}]
+    assert [read_scanned(stream, node)[0] for node in nodes if node.path == ()] == [{"a": 1}]
     assert stream.thoughts == "I think: {so}\n"
     assert stream.words().split() == ["Here", "{it}", "is:", "Done."]
     assert stream.ended
@@ -147,7 +146,7 @@ def test_json_stands_behind_thoughts_between_words_and_in_a_fence() -> None:
 
 def test_thoughts_are_no_json() -> None:
     stream, nodes = read(['<think>{"a": 1}</think>{"a": 2}'])
-    assert [stream.read(node) for node in nodes if node.path == ()] == [{"a": 2}]
+    assert [read_scanned(stream, node)[0] for node in nodes if node.path == ()] == [{"a": 2}]
     assert stream.thoughts == '{"a": 1}'
     stream, nodes = read(['<think>{"a": 1}'])
     assert (nodes, stream.thoughts) == ([], '{"a": 1}')
@@ -155,7 +154,7 @@ def test_thoughts_are_no_json() -> None:
 
 def test_the_end_mark_ends_what_is_open() -> None:
     stream, nodes = read(['{"a": [{"b": "c<|end|>'])
-    assert [(node.path, stream.read(node), node.rest) for node in nodes] == [
+    assert [(node.path, read_scanned(stream, node)[0], node.rest) for node in nodes] == [
         (("a", 0, "b"), "c", '"'),
         (("a", 0), {"b": "c"}, '"}'),
         (("a",), [{"b": "c"}], '"}]'),
@@ -166,7 +165,7 @@ def test_the_end_mark_ends_what_is_open() -> None:
 def test_the_token_limit_ends_nothing() -> None:
     stream, nodes = read(['{"a": 1, "b": ["c'])
     assert [node.path for node in nodes] == [("a",)]
-    assert (stream.begun, stream.path, stream.cut and stream.slice(stream.cut.start, stream.end)) == (0, ("b", 0), "c")
+    assert (stream.begun, stream.path, stream.slice(stream.cut or 0, stream.end)) == (0, ("b", 0), "c")
 
 
 def test_depth_is_bounded() -> None:
