@@ -1,4 +1,4 @@
-"""The whole system for real: the shipped model, the embedded engine, held-out problems, answers that are checked."""
+"""The whole system with the shipped model, the embedded engine and held-out problems, whose answers are checked."""
 
 import asyncio
 import itertools
@@ -45,7 +45,7 @@ def solve(engine, tasks, **options):
 
 
 def test_it_solves_held_out_problems(engine):
-    """That it works; how often is what ``sprint-finetune evaluate`` measures."""
+    """A smoke test; ``sprint-finetune evaluate`` measures the accuracy."""
     for tasks, least in (
         (held_out(12, numbers=3), 10),
         (held_out(12, numbers=4), 9),

@@ -1,6 +1,6 @@
 """The command line, ``sprint``: the only place that prints, reads the environment and configures logging.
 
-Exit codes: 0 it ran; 1 a run failed; 2 the call must be corrected; 130 interrupted. An error is one line on stderr,
+Exit codes: 0 the command ran; 1 a run failed; 2 the call was wrong; 130 interrupted. An error is one line on stderr,
 ``error: <Type>: <what happened, and what to do>``.
 """
 

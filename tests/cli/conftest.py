@@ -1,4 +1,4 @@
-"""How the tests call the command: in this process, with stdout and stderr apart."""
+"""Fixtures that call the command in this process and keep stdout and stderr apart."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def _logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def call() -> Call:
-    """Call `sprint` with these arguments; a bug's exception is raised here."""
+    """Call `sprint` with these arguments; unexpected exceptions are raised."""
 
     def invoke(*arguments: object) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
@@ -33,7 +33,7 @@ def call() -> Call:
 
 @pytest.fixture
 def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeEngine], FakeEngine]:
-    """Let `--engine fake` open this engine, and leave it open: whatever is aborted, its run has aborted."""
+    """Let `--engine fake` open this engine without closing it, so that only the run can abort requests."""
 
     def use(engine: FakeEngine) -> FakeEngine:
         def opened(*, paced: bool) -> nullcontext[FakeEngine]:
@@ -47,7 +47,7 @@ def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeEngine], FakeEn
 
 @pytest.fixture(autouse=True)
 def interruptible():
-    """What starts the tests in the background may have them ignore SIGINT."""
+    """Handle SIGINT, which tests started in the background may ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

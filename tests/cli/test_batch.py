@@ -1,4 +1,4 @@
-"""`sprint batch`: every task one line, whatever happens in between."""
+"""`sprint batch`: one line for every task, even after an interruption."""
 
 import asyncio
 import json
@@ -59,7 +59,9 @@ def test_every_task_gets_a_run_line(call, tasks: Path, out: Path) -> None:
     )
 
 
-def test_done_tasks_are_skipped_and_no_engine_is_opened_for_nothing(call, tasks: Path, out: Path, use_engine) -> None:
+def test_done_tasks_are_skipped_and_no_engine_is_opened_if_all_are_done(
+    call, tasks: Path, out: Path, use_engine
+) -> None:
     call("batch", write(tasks, TASKS[:5]), "--out", out, "--engine", "fake")
     result = call("batch", write(tasks, TASKS), "--out", out, "--engine", "fake")
     assert result.stdout.startswith("7 done, 5 skipped")
@@ -94,7 +96,7 @@ def test_a_half_written_line_with_a_newline_is_repaired_too(call, tasks: Path, o
     assert sorted(ids_of(out)) == sorted(task["id"] for task in TASKS)
 
 
-def test_an_interrupted_batch_goes_on(call, tasks: Path, out: Path, use_engine) -> None:
+def test_an_interrupted_batch_resumes(call, tasks: Path, out: Path, use_engine) -> None:
     async def interrupted(prompt: Prompt) -> str:
         if prompt.number == 6:
             for _ in range(10):
@@ -140,7 +142,7 @@ def test_tasks_that_cannot_be_run_are_lines_with_an_error(call, tasks: Path, out
     assert errors == {"": "UnsupportedTask", "a poem": "UnsupportedTask", "countdown 3 7 25 46": None}
 
 
-def test_a_task_without_an_id_keeps_its_name_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_task_without_an_id_keeps_its_name_on_any_line(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     first = read_tasks(write(path, [{"task": "a"}, {"task": "b"}, {"task": "a", "id": None}, {"task": "c", "id": 7}]))
     assert list(first.values()) == ["a", "b", "a", "c"]
@@ -157,7 +159,7 @@ def test_equal_tasks_are_run_each_once(call, tasks: Path, out: Path) -> None:
     assert call("batch", tasks, "--out", out, "--engine", "fake").stdout.startswith("0 done, 3 skipped")
 
 
-def test_task_files_of_other_hands_are_read(tmp_path: Path) -> None:
+def test_task_files_of_other_programs_are_read(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"task": "one\xe2\x80\xa8line", "level": 3}\r\n\r\n  \n{"id": "b", "task": "two"}')
     assert list(read_tasks(path).values()) == ["one\u2028line", "two"]

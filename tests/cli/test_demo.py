@@ -27,7 +27,7 @@ def test_five_runs_and_a_table(call) -> None:
         assert problem.removeprefix("countdown ") in table
 
 
-def test_wrong_answers_and_failures_are_reported_as_they_are(call, use_engine) -> None:
+def test_wrong_answers_and_failures_are_reported(call, use_engine) -> None:
     answer = "<Final_answer>\\boxed{1+1}</Final_answer>"
     use_engine(FakeEngine(answer, faults={2: Fault.drop()}, manifest=Manifest.load(nano_path())))
     result = call("demo", "--engine", "fake")

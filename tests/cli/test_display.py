@@ -1,4 +1,4 @@
-"""The picture of a run, at every moment of it."""
+"""The picture of a run after every event."""
 
 import asyncio
 import io
@@ -58,7 +58,7 @@ def test_every_picture_of_a_running_run_fits_the_screen(width: int, height: int)
         assert max(map(len, drawn.splitlines())) <= width
 
 
-def test_branches_stand_side_by_side_with_what_they_write() -> None:
+def test_branches_are_side_by_side_with_their_text() -> None:
     drawn = pictures(events_of(Sprint(recorded_engine(paced=True))), every=53)
     running = next(text for text in drawn if "6 subtasks: 6 running" in text)
     (row,) = (line for line in running.splitlines() if "1.2 " in line)
@@ -102,7 +102,7 @@ def test_retries_and_failures_show() -> None:
     assert "✓ 1.2 stay (try 2) → b" in drawn[-1]
 
 
-def test_a_run_that_fails_stops_its_branches_on_view() -> None:
+def test_a_failed_run_shows_its_branches_as_stopped() -> None:
     plan = "<Plan_1>\n<prompt_1.1>go</prompt_1.1>\n<prompt_1.2>stay</prompt_1.2>\n</Plan_1>"
     engine = FakeEngine([plan, "a", "b"], faults={2: Fault.hang(), 3: Fault.drop()})
     drawn = pictures(events_of(Sprint(engine, failure="fail_fast"), "any task"))
@@ -120,7 +120,7 @@ def test_a_replayed_stage_looks_like_it_did(tmp_path: Path) -> None:
     assert again.replace(" · from the journal", "").splitlines()[:-2] == first.splitlines()[:-2]
 
 
-def test_what_a_model_writes_cannot_command_the_terminal() -> None:
+def test_model_text_cannot_control_the_terminal() -> None:
     assert last_lines("\x1b[2Jgone\x07\r\n[bold]kept[/bold]\n</Plan_", count=3) == ["[2Jgone", "[bold]kept[/bold]"]
     engine = FakeEngine("<Final_answer>\x1b[31mred [bold]x[/bold]</Final_answer>")
     last = pictures(events_of(Sprint(engine), "any task"))[-1]
@@ -134,7 +134,7 @@ def test_show_draws_on_a_terminal_and_leaves_the_last_picture() -> None:
     assert "answer  25+(7*3)" in console.export_text()
 
 
-def test_show_draws_nothing_for_a_task_that_cannot_begin() -> None:
+def test_show_draws_nothing_for_a_task_that_cannot_start() -> None:
     console = Console(record=True, force_terminal=True, width=100, height=30, file=io.StringIO())
     with pytest.raises(SprintError):
         asyncio.run(show(Sprint(recorded_engine()), "a poem", console=console))

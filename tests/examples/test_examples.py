@@ -1,4 +1,4 @@
-"""The examples, each on a scripted engine; those that sprint-nano can do are run on it as well."""
+"""Every example on a scripted engine, and one on sprint-nano."""
 
 import ast
 import asyncio
@@ -35,7 +35,7 @@ def load(name, monkeypatch):
 
 
 def nano(prompt: Prompt) -> str:
-    """Write as a model of the tag dialect would, whatever the policy."""
+    """Reply as a model of the tag dialect would, under any policy."""
     end = prompt.tail(40)
     if end.endswith("<think>\n"):
         return CHAIN + final("4+9+24")
@@ -97,7 +97,7 @@ def test_all_policies_on_the_same_problems(monkeypatch, capsys):
     assert capsys.readouterr().out.count("2 of 2") == len(BUILT_IN)
 
 
-def test_a_batch_goes_on_where_it_was_stopped(monkeypatch, tmp_path, capsys):
+def test_a_batch_resumes(monkeypatch, tmp_path, capsys):
     batch = load("batch", monkeypatch)
     source, out = tmp_path / "tasks.jsonl", tmp_path / "runs.jsonl"
     source.write_text("".join(json.dumps({"id": name, "task": TASK}) + "\n" for name in "abc"))
@@ -126,7 +126,7 @@ def test_research_drops_and_corrects_wrong_quotes(monkeypatch, capsys):
 
 
 def research(prompt, call, good, bad):
-    """Read with a tool, quote wrongly, and quote rightly when told so."""
+    """Call a tool, quote wrongly, and quote rightly after feedback."""
     asked = prompt.text.rpartition("<|user|>")[2]
     if asked.startswith("\nexecutor"):
         found = call if ".1: carry out" in asked else {"result": [good] if "returned" in asked else [bad]}

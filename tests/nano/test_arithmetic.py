@@ -17,7 +17,7 @@ expressions = st.recursive(
 
 
 def python_value(text):
-    """What Python makes of it, over fractions."""
+    """Evaluate with Python's own parser, over fractions."""
 
     class Exact(ast.NodeTransformer):
         def visit_Constant(self, node):
