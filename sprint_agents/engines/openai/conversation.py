@@ -87,6 +87,10 @@ def decode(ids: Sequence[int]) -> str:
 def conversation_of(text: str) -> Conversation:
     """Split a context at its marks. Text outside of turns is the user's; white space between turns is ignored.
 
+    >>> text = f"Add up.{TURNS.open('assistant')}The sum"
+    >>> conversation_of(text).messages, conversation_of(text).open
+    ([{'role': 'user', 'content': 'Add up.'}, {'role': 'assistant', 'content': 'The sum'}], True)
+
     Raises:
         InvalidRequest: no user has said anything yet.
     """
