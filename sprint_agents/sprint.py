@@ -246,7 +246,7 @@ class _Record:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
-        """Return the run as it is now."""
+        """Return the record of the run so far."""
         return Run[Any, Any](
             id=self.run_id,
             task=self.task,

@@ -31,7 +31,7 @@ from .session import Assignment, Session, usage_of
 
 @dataclass(slots=True)
 class ExecutorConversation:
-    """The turns of an executor's model on the branch of an ``assignment``.
+    """The turns of an executor's model on the branch of an ``assignment``, whose own context begins at ``start``.
 
     Attributes:
         completion: the model's last completion; ``written`` is its text.
@@ -43,48 +43,25 @@ class ExecutorConversation:
     session: Session
     executor: Executor[Any]
     assignment: Assignment
+    start: Context
     completion: Generation = field(init=False)
     written: str = ""
     text: str = ""
     uses: tuple[ToolUse, ...] = ()
     content_tokens: int = 0
-    _start: Context = field(init=False)
     _attempt: int = 1
     _tool_turns: int = 0
     _repeats: int = 0
     _invalid: InvalidResult | None = None
 
-    def __post_init__(self) -> None:
-        self._start = self.assignment.branch.context
-
     async def result(self) -> Any:
-        """Return the model's result as the declared type, after as many corrections as the executor allows.
+        """Let the model take turns until one is a result, and return that as the declared type.
 
         Raises:
-            InvalidResult: the model gave no valid result.
+            InvalidResult: the result is invalid; see ``correct``.
             EngineError: a request failed; under ``retry``, more than once.
             BudgetExceeded: the budget has nothing left for the next request.
         """
-        subtask, stage = self.assignment.subtask, self.assignment.stage
-        header = self.session.dialect.write_header(stage, subtask.number, inputs=bool(subtask.inputs))
-        await self.assignment.branch.append(header)
-        try:
-            return await self._converse()
-        except InvalidResult as invalid:
-            return await retry(
-                self._converse,
-                attempts=self.executor.attempts,
-                when=may_be_corrected,
-                before_retry=self._count_retry,
-                after=invalid,
-            )
-
-    @property
-    def transcript(self) -> str:
-        """All that was read and written, or nothing after a single turn, which the planner's context has anyway."""
-        return self.assignment.branch.context.text_since(self._start) if self._attempt > 1 or self.uses else ""
-
-    async def _converse(self) -> Any:
         failure = self.session.failure
         if self._invalid is not None:
             await self._request_correction(self._invalid)
@@ -98,33 +75,47 @@ class ExecutorConversation:
                 return self.executor.read(turn.text, is_json=turn.is_json)
             await self._answer_calls(turn)
 
+    async def correct(self, invalid: InvalidResult) -> Any:
+        """Return a valid result after a first one was ``invalid``, within the executor's ``attempts``.
+
+        Raises:
+            InvalidResult: the model gave no valid result.
+            EngineError: as ``result`` does.
+            BudgetExceeded: as ``result`` does.
+        """
+        attempts, announce = self.executor.attempts, self._count_retry
+        return await retry(self.result, attempts=attempts, when=may_be_corrected, before_retry=announce, after=invalid)
+
+    @property
+    def transcript(self) -> str:
+        """All that was read and written, or nothing after a single turn, which the planner's context has anyway."""
+        return self.assignment.branch.context.text_since(self.start) if self._attempt > 1 or self.uses else ""
+
     async def _complete(self) -> Generation:
         """Send one request; if it fails, the branch keeps its context."""
         session = self.session
         max_tokens = self.executor.max_tokens or session.limits.execution_tokens
         schema = session.schema("execution")
+        call = session.call(self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema)
         generation: Generation | None = None
-
-        def emit(chunk: Chunk) -> None:
-            assert generation is not None
-            stage, number = self.assignment.stage, self.assignment.subtask.number
-            session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=generation.tokens))
-
         try:
-            async with session.call(
-                self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema
-            ) as generation:
-                await generation.drain(emit if session.listening else None)
+            async with call as generation:
+                self.completion = generation
+                await generation.drain(self._emit if session.listening else None)
         except BaseException:
             if generation is not None:
                 self._record(generation, 0)
             raise
         return generation
 
+    def _emit(self, chunk: Chunk) -> None:
+        stage, number, tokens = self.assignment.stage, self.assignment.subtask.number, self.completion.tokens
+        self.session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=tokens))
+
     def _read(self, generation: Generation) -> Turn:
         """Read a turn and record its cost."""
         assignment = self.assignment
-        self.completion, self.written = generation, generation.text
+        self.written = generation.text
         turn = self.session.dialect.read_turn(assignment.stage, assignment.subtask.number, self.written)
         own = tokens = generation.tokens
         if isinstance(turn, Result):

@@ -117,13 +117,19 @@ class ModelRunner(Runner):
 
     async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
         """Converse with the model until it gives a valid result."""
+        subtask, branch = assignment.subtask, assignment.branch
         if self.remote is not None:
-            assignment.branch = await self.remote.branch(assignment.branch.context)
+            assignment.branch = branch = await self.remote.branch(branch.context)
         else:
-            assignment.branch.sampling = self.executor.sampling or session.sampling
-        conversation = ExecutorConversation(session, self.executor, assignment)
+            branch.sampling = self.executor.sampling or session.sampling
+        conversation = ExecutorConversation(session, self.executor, assignment, branch.context)
+        header = session.dialect.write_header(assignment.stage, subtask.number, inputs=bool(subtask.inputs))
+        await branch.append(header)
         try:
-            value = await conversation.result()
+            try:
+                value = await conversation.result()
+            except InvalidResult as invalid:
+                value = await conversation.correct(invalid)
         except Exception as error:
             if session.failure.mode == "fail_fast":
                 raise

@@ -29,7 +29,7 @@ def once(step):
 
 
 async def halves(planning):
-    """A nested policy with a plan of its own."""
+    """A nested policy with its own plan."""
     stage = yield Plan.of(f"left of {planning.task}", f"right of {planning.task}")
     yield Answer(value=" + ".join(stage.results))
 
@@ -154,7 +154,7 @@ def test_policies_cannot_be_nested_without_end(model):
 
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_nested_executions_cannot_wait_for_each_other(model, concurrency):
-    """Whoever waits for executions of its own holds no place among them."""
+    """An execution that waits for its own executions does not count towards the limit."""
     engine = FakeEngine(model(execute=lambda s, n: Reply("x\n", delay=1)), latency=Latency(token=0.01))
 
     async def deep(planning):

@@ -1,4 +1,4 @@
-"""Sprints inside sprints: subtasks that are runs of their own, on contexts of their own."""
+"""Sprints inside sprints: each subtask is a separate run, on its own context."""
 
 from typing import Any
 
