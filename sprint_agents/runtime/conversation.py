@@ -34,7 +34,7 @@ class ExecutorConversation:
     """The turns of an executor's model on the branch of an ``assignment``, whose own context begins at ``start``.
 
     Attributes:
-        completion: the model's last completion; ``written`` is its text.
+        completion: the model's last completion; ``turn_text`` is its text.
         text: the result in it, without markup.
         uses: the tool calls so far.
         content_tokens: what the model generated, without tags and invalid results.
@@ -45,7 +45,7 @@ class ExecutorConversation:
     assignment: Assignment
     start: Context
     completion: Generation = field(init=False)
-    written: str = ""
+    turn_text: str = ""
     text: str = ""
     uses: tuple[ToolUse, ...] = ()
     content_tokens: int = 0
@@ -115,8 +115,8 @@ class ExecutorConversation:
     def _read(self, generation: Generation) -> Turn:
         """Read a turn and record its cost."""
         assignment = self.assignment
-        self.written = generation.text
-        turn = self.session.dialect.read_turn(assignment.stage, assignment.subtask.number, self.written)
+        self.turn_text = generation.text
+        turn = self.session.dialect.read_turn(assignment.stage, assignment.subtask.number, self.turn_text)
         own = tokens = generation.tokens
         if isinstance(turn, Result):
             self.text = turn.text
@@ -153,9 +153,9 @@ class ExecutorConversation:
             InvalidResult: the executor's ``tool_turns`` are used up.
         """
         if self._tool_turns == self.executor.tool_turns:
-            self.text = self.written
+            self.text = self.turn_text
             used_up = f"all {self._tool_turns} turns that may call tools are used up: give the result"
-            raise InvalidResult(used_up, text=self.written)
+            raise InvalidResult(used_up, text=self.turn_text)
         self._tool_turns += 1
         first = len(self.uses) + 1
         if len(turn.calls) == 1:
@@ -171,7 +171,7 @@ class ExecutorConversation:
     async def _reply(self, *, error: str = "", outcomes: Sequence[ToolOutcome] = ()) -> None:
         """Append what the model reads before its next turn."""
         dialect, stage, number = self.session.dialect, self.assignment.stage, self.assignment.subtask.number
-        reply = dialect.write_feedback("execution", stage, number, self.written, error=error, outcomes=outcomes)
+        reply = dialect.write_feedback("execution", stage, number, self.turn_text, error=error, outcomes=outcomes)
         await self.assignment.branch.append(reply)
 
     async def _use_tool(self, call: ToolCall, index: int) -> ToolUse:

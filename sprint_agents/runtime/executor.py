@@ -137,10 +137,10 @@ class ModelRunner(Runner):
             return SubtaskOutcome.failure(assignment, error, tool_uses=uses, transcript=transcript)
         uses, transcript = conversation.uses, conversation.transcript
         execution = assignment.record(conversation.text, value, tool_uses=uses, transcript=transcript)
-        written, ids = conversation.written, conversation.completion.ids
+        text, ids = conversation.turn_text, conversation.completion.ids
         if self.remote is not None:  # the ids are in another vocabulary
-            ids = await session.engine.encode(written)
-        return SubtaskOutcome(execution, ids, written, conversation.content_tokens, execution.usage.generated_tokens)
+            ids = await session.engine.encode(text)
+        return SubtaskOutcome(execution, ids, text, conversation.content_tokens, execution.usage.generated_tokens)
 
 
 @dataclass(frozen=True, slots=True)

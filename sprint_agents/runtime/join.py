@@ -24,13 +24,13 @@ async def append_executions(
     inputs: bool = False,
 ) -> None:
     """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``."""
-    joined = [
+    executions = [
         JoinedExecution(item.execution.number, item.text, item.ids is not None, not item.execution.succeeded)
         for item in outcomes
     ]
-    texts = dialect.write_join(stage, joined, plan=plan, inputs=inputs)
-    generated = [(item.ids, item.text) for item in outcomes if item.ids is not None]
-    for before, (ids, text) in zip(texts, generated, strict=False):
+    texts = dialect.write_join(stage, executions, plan=plan, inputs=inputs)
+    completions = [(item.ids, item.text) for item in outcomes if item.ids is not None]
+    for before, (ids, text) in zip(texts, completions, strict=False):
         state.context = state.context.extend((*await state.engine.encode(before), *ids), before + text)
     await state.append(texts[-1])
 

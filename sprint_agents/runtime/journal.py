@@ -80,8 +80,8 @@ class Journal:
 
     def replay(self, number: int) -> StageFinished | None:
         """Return the record of stage ``number``; None if it has yet to run."""
-        recorded = self._stages.get(number)
-        return recorded and recorded.model_copy(update={"replayed": True})
+        record = self._stages.get(number)
+        return record and record.model_copy(update={"replayed": True})
 
     def __call__(self, event: Event) -> None:
         """Write a finished stage to the disk."""
@@ -100,36 +100,36 @@ class Journal:
         self._file.close()
 
 
-def restore_values(recorded: StageFinished, agent: Executor[Any] | Planner[Any] | None) -> StageFinished:
+def restore_values(record: StageFinished, agent: Executor[Any] | Planner[Any] | None) -> StageFinished:
     """Give the values of a recorded stage the type that ``agent`` declares, since JSON does not keep it.
 
     Raises:
         JournalError: the values are of another type.
     """
     if agent is None:
-        return recorded
+        return record
     try:
         executions = tuple(
             execution.model_copy(update={"value": agent.restore(execution.value)}) if execution.succeeded else execution
-            for execution in recorded.stage.executions
+            for execution in record.stage.executions
         )
     except InvalidResult as error:
         raise JournalError(
-            f"the journal's stage {recorded.stage.number} was written with another type of results ({error}): "
+            f"the journal's stage {record.stage.number} was written with another type of results ({error}): "
             "resume with the agents that began the run, or use another path"
         ) from error
-    stage = recorded.stage.model_copy(update={"executions": executions})
-    return recorded.model_copy(update={"stage": stage})
+    stage = record.stage.model_copy(update={"executions": executions})
+    return record.model_copy(update={"stage": stage})
 
 
-async def check_vocabulary(recorded: StageFinished, engine: Engine) -> None:
+async def check_vocabulary(record: StageFinished, engine: Engine) -> None:
     """Refuse a recorded stage whose token ids mean something else to ``engine``.
 
     Raises:
         JournalError: the engine decodes them to another text.
     """
     try:
-        same = await engine.decode(recorded.token_ids) == recorded.text
+        same = await engine.decode(record.token_ids) == record.text
     except InvalidRequest:
         same = False
     if not same:

@@ -65,20 +65,20 @@ async def follow(
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(
-            session, planning, planner, runner, journal, running, plans=plans, announced=planner.context
+            session, planning, planner, runner, journal, running, plans=plans, announced_context=planner.context
         )
         running.callback(stages.abandon)
-        finished: Stage[Any] | None = None
+        stage: Stage[Any] | None = None
         try:
             while True:
                 try:
-                    step = await steps.asend(finished)  # type: ignore[arg-type]
+                    step = await steps.asend(stage)  # type: ignore[arg-type]
                 except StopAsyncIteration:
                     raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
                 if isinstance(step, Answer):
                     await stages.give_up_pending()
                     return await stages.answer(step.value)
-                finished = await stages.take(step)
+                stage = await stages.take(step)
         finally:
             await steps.aclose()
 
@@ -129,9 +129,9 @@ class PolicyStages:
     Attributes:
         running: owns the executions of pending stages.
         plans: the number of plans in the context.
-        announced: the context up to the last announced stage.
+        announced_context: the context up to the last announced stage.
         last: the latest stage that was run.
-        recorded: stages of the journal that the policy has yet to join.
+        journal_stages: stages of the journal that the policy has yet to join.
     """
 
     session: Session
@@ -141,10 +141,10 @@ class PolicyStages:
     journal: Journal | None
     running: AsyncExitStack
     plans: int
-    announced: Context
+    announced_context: Context
     last: StageRun | None = None
     pending: dict[int, StageRun] = field(default_factory=dict[int, StageRun])
-    recorded: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
+    journal_stages: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
 
     async def take(self, step: object) -> Stage[Any]:
         """Run a step, or take its stage from the journal."""
@@ -158,8 +158,8 @@ class PolicyStages:
             while self.planning.pending:
                 await self._join(Join())
             step = Ask(form="answer")
-        if recorded := self._find_record(number, step):
-            stage = await self._replay(recorded, step)
+        if record := self._find_record(number, step):
+            stage = await self._replay(record, step)
         else:
             stage = await self._run(step, number)
         if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.form == "plan")):
@@ -209,8 +209,8 @@ class PolicyStages:
         """Let the planner answer again, after a note of what is wrong with its last answer."""
         assert isinstance(error, InvalidResult)
         number, step = len(self.planning.stages) + 1, Ask(form="answer")
-        if recorded := self._find_record(number, step):
-            return await self._replay(recorded, step)
+        if record := self._find_record(number, step):
+            return await self._replay(record, step)
         self.session.ledger.note_retry()
         dialect, written = self.session.dialect, self.planner.context.own_text
         await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=error.reason))
@@ -261,8 +261,8 @@ class PolicyStages:
             raise PolicyError(
                 f"there is nothing to join, {which} pending: ask for a plan with planning.ask(wait=False) before"
             )
-        if number in self.recorded:
-            return await self._restore(self.recorded.pop(number))
+        if number in self.journal_stages:
+            return await self._restore(self.journal_stages.pop(number))
         stage = await self.pending[number].join(since=self.planning.stages[number - 1 :])
         del self.pending[number]
         return self._settle(number, stage)
@@ -270,8 +270,8 @@ class PolicyStages:
     async def give_up_pending(self) -> None:
         """End the pending stages, because the policy has its answer."""
         for number in self.planning.pending:
-            if number in self.recorded:
-                await self._restore(self.recorded.pop(number))
+            if number in self.journal_stages:
+                await self._restore(self.journal_stages.pop(number))
                 continue
             run = self.pending.pop(number)
             assert run.tasks is not None
@@ -295,45 +295,45 @@ class PolicyStages:
             self.session.emit(
                 StageFinished(
                     stage=stage,
-                    token_ids=tuple(context.ids_since(self.announced)),
-                    text=context.text_since(self.announced),
+                    token_ids=tuple(context.ids_since(self.announced_context)),
+                    text=context.text_since(self.announced_context),
                     cut=not self.planning.pending,
                 )
             )
-            self.announced = context
+            self.announced_context = context
 
     def _find_record(self, number: int, step: Plan | Ask | Attempts) -> StageFinished | None:
         """Return what the journal holds of a stage, if anything, its values typed again."""
-        recorded = self.journal.replay(number) if self.journal else None
-        if recorded is None:
+        record = self.journal.replay(number) if self.journal else None
+        if record is None:
             return None
-        return restore_values(recorded, self.session.planner if isinstance(step, Attempts) else self.runner.agent)
+        return restore_values(record, self.session.planner if isinstance(step, Attempts) else self.runner.agent)
 
-    async def _replay(self, recorded: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
+    async def _replay(self, record: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
         """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""
-        stage = recorded.stage
+        stage = record.stage
         if stage.executions and stage.answer is None and not isinstance(step, Attempts) and not step.wait:
             numbers = tuple(execution.number for execution in stage.executions)
             stage = stage.model_copy(update={"executions": (), "accepted": None, "pending": numbers})
-            self.recorded[stage.number] = recorded
+            self.journal_stages[stage.number] = record
             self.planning.stages.append(stage)
             return stage
         self.planning.stages.append(stage)
-        return await self._restore(recorded)
+        return await self._restore(record)
 
-    async def _restore(self, recorded: StageFinished) -> Stage[Any]:
+    async def _restore(self, record: StageFinished) -> Stage[Any]:
         """Append what a recorded stage added to the context, with its token ids.
 
         Raises:
             JournalError: the engine has another vocabulary.
         """
-        await check_vocabulary(recorded, self.session.engine)
-        stage = recorded.stage
-        self.planner.context = self.planner.context.extend(recorded.token_ids, recorded.text)
+        await check_vocabulary(record, self.session.engine)
+        stage = record.stage
+        self.planner.context = self.planner.context.extend(record.token_ids, record.text)
         self.planning.stages[stage.number - 1] = stage
         self.session.ledger.charge(stage)
-        self.session.emit(recorded)
-        self.announced = self.planner.context
+        self.session.emit(record)
+        self.announced_context = self.planner.context
         return stage
 
 

@@ -162,8 +162,8 @@ class NestedPolicy:
             value = _as_result(answer, agent)
             text = answer if isinstance(answer, str) else as_text(value)
         execution = self.assignment.record(text, value, stages=self.planning.stages)
-        ids, written = (completion.ids, completion.text) if completion else (None, text)
-        return self._with_tokens(SubtaskOutcome(execution, ids, written))
+        ids, joining = (completion.ids, completion.text) if completion else (None, text)
+        return self._with_tokens(SubtaskOutcome(execution, ids, joining))
 
     def failure(self, error: Exception) -> SubtaskOutcome:
         """Return the outcome of a policy that failed with ``error``."""

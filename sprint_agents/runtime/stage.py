@@ -38,7 +38,7 @@ class StageRun:
     """One stage of a run; ``number`` is the number of its plan in the context, ``runner`` carries out its subtasks.
 
     Attributes:
-        plan: the text of the plan, or of the chain; ``written`` is what the context has of the plan, with its markup.
+        plan: the text of the plan, or of the chain; ``markup`` is what the context has of the plan, tags included.
         usage: the cost of the planner's own request.
         result: the completion in which a nested policy's model wrote the result of the enclosing execution.
         tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
@@ -50,7 +50,7 @@ class StageRun:
     runner: Runner
     number: int
     plan: str = ""
-    written: str | None = None
+    markup: str | None = None
     answer: str | None = None
     result: Generation | None = None
     diagnostics: Sequence[Diagnostic] = ()
@@ -111,7 +111,7 @@ class StageRun:
 
     async def _end(self, tasks: AsyncExitStack) -> Stage[Any]:
         """Wait for the executions and join them, or leave them pending."""
-        branches, step, plan = self.branches, self.step, self.written
+        branches, step, plan = self.branches, self.step, self.markup
         assert branches is not None
         if plan is not None and branches.numbers and not (isinstance(step, Attempts) or step.wait):
             await append_executions(self.session.dialect, self.planner, self.number, [], plan=plan)
@@ -163,7 +163,7 @@ class StageRun:
         self.usage = usage_of(generation, tags.before(generation, generation.length))
         self.plan, self.answer, self.diagnostics = reader.plan or "", reader.answer, [*reader.diagnostics, *unknown]
         if reader.answer is None and reader.plan is not None:
-            self.written = generation.text
+            self.markup = generation.text
         elif reader.answer is None and session.enclosing:
             self._take_result(generation)
         elif reader.answer is None:
@@ -183,7 +183,7 @@ class StageRun:
             contexts.append(self.planner.context)
         for subtask, context in zip(plan.subtasks, contexts, strict=False):
             await branches.start(subtask, context)
-        self.plan, self.written = plan.text, pieces[-1]
+        self.plan, self.markup = plan.text, pieces[-1]
 
     async def _start_attempts(self, step: Attempts, task: str, tasks: AsyncExitStack) -> None:
         """Let each policy of ``step`` solve the task on its own fork."""

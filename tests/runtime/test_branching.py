@@ -20,7 +20,7 @@ def run(engine, *steps, **options):
 
 
 def test_an_execution_that_is_accepted_ends_the_stage_but_not_the_plan(model):
-    """While the planner still writes, what it asks for afterwards is not started, but stays in the plan."""
+    """Subtasks that the planner writes afterwards are not started, but stay in the plan."""
     engine = FakeEngine(
         model(["a", "b", "c", "d"], execute=lambda s, n: Reply("x " * (20 if n == 1 else 2) + "\n")),
         latency=Latency(token=1.0),

@@ -57,7 +57,7 @@ def test_the_join_does_not_depend_on_who_waited(model):
 
 @given(seed=st.randoms(use_true_random=False), count=st.integers(1, 9))
 def test_each_starts_when_the_last_that_it_waits_for_is_done(model, seed, count):
-    """No barrier: a dependent's start is its own dependencies' end, in any acyclic plan."""
+    """There is no barrier: in any acyclic plan a subtask starts when its own dependencies end."""
     order = seed.sample(range(1, count + 1), count)
     after = {number: tuple(seed.sample(order[:place], seed.randint(0, place))) for place, number in enumerate(order)}
     seconds = {number: float(seed.randint(0, 5)) for number in order}

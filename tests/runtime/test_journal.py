@@ -14,7 +14,7 @@ def run(engine, path, task="question", **options):
 
 
 class Breaking:
-    """A script whose planner loses its connection in ``stage``, until it is mended."""
+    """A script whose planner loses its connection in ``stage``, until it is repaired."""
 
     def __init__(self, script, stage):
         self.script, self.stage = script, stage

@@ -35,7 +35,7 @@ async def halves(planning):
 
 
 def handing_over_to(nested):
-    """A policy with one subtask for another."""
+    """A policy with one subtask, which another policy carries out."""
 
     async def policy(planning):
         yield Plan.of("a", nested=nested)
@@ -285,7 +285,7 @@ def test_no_budget_is_exceeded_and_no_share_is(model, tokens, calls, subtasks, s
 
 
 async def everything(planning):
-    """All that can be under way at once: nested, dependent, pending, attempts, and one that is accepted."""
+    """Everything that can run at the same time: nested, dependent, pending, attempts, and an accepted execution."""
     nested = everything if planning.depth < 2 else None
     yield Plan.of("a", "b", "c", after={3: (1,)}, nested=nested, wait=False)
     stage = yield planning.attempt(sequential, halves, accept=lambda attempt: planning.depth > 0)

@@ -18,7 +18,7 @@ def run(engine, policy, journal=None, **options):
 
 
 async def ahead(planning):
-    """Two plans under way, joined the later one first."""
+    """Two pending plans, of which the later one joins first."""
     first = yield Plan.of("a", "b", wait=False)
     assert (first.pending, first.executions, planning.pending) == ((1, 2), (), [1])
     yield Plan.of("c", wait=False)
@@ -44,7 +44,7 @@ def test_a_join_brings_the_executions_behind_what_was_written_meanwhile(model):
 
 
 def test_the_critical_path_hides_what_ran_meanwhile(model):
-    """A plan of 30 tokens while executions of 10 and of 50 run: the longer one is waited for, the plan hidden."""
+    """While executions of 10 and 50 tokens run, the planner writes 30: the longer execution hides them."""
 
     def respond(prompt):
         if prompt.text.endswith("<think>\n"):
@@ -175,7 +175,7 @@ def test_a_plan_without_subtasks_has_nothing_to_wait_for(model):
 
 
 async def pipeline(planning):
-    """Six plans, two of them under way; nothing is pending after the third and at the end."""
+    """Six plans, up to two of them pending; none is pending after the third and at the end."""
     for number in range(1, 7):
         yield Plan.of(f"{number}a", f"{number}b", wait=False, keep=lambda executions: [1])
         while len(planning.pending) > (0 if number in (3, 6) else 1):
@@ -199,7 +199,7 @@ def test_only_a_cut_at_which_nothing_is_pending_is_journalled_as_one(model):
 @settings(max_examples=30)
 @given(cut=st.integers(0, 6000))
 def test_a_run_with_pending_stages_resumes_from_its_last_cut(model, tmp_path_factory, cut):
-    """However the journal was cut off; what the resumed run finds is the same, word for word."""
+    """Wherever the journal is cut off, the resumed run finds exactly the same."""
     path = tmp_path_factory.mktemp("journal") / "run.jsonl"
     script = model(execute=lambda stage, number: f"{10 * stage + number}\n", answer="42")
     engine = FakeEngine(script)
@@ -217,7 +217,7 @@ def test_a_run_with_pending_stages_resumes_from_its_last_cut(model, tmp_path_fac
 
 
 def found(result):
-    """All of a run but what a warm cache and the clock change."""
+    """Everything in a run that a warm cache and the clock do not change."""
     stages = [
         (stage.number, stage.results, stage.usage.sequential_tokens, stage.usage.sequential_tokens_strict)
         for stage in result.stages

@@ -37,7 +37,7 @@ def executions(engine: FakeEngine) -> Sequence[RequestRecord]:
 
 
 def starts(engine: FakeEngine) -> list[str]:
-    """Where each executor started, up to its prompt's end."""
+    """The context of each executor up to the end of its prompt."""
     return [record.request.context.text.rpartition("\n<execution_")[0] for record in executions(engine)]
 
 
@@ -64,7 +64,7 @@ def test_a_single_subtask_has_nobody_to_share_with(model):
 @settings(max_examples=40)
 @given(width=st.integers(1, 9), chunk=st.sampled_from([1, 3, 1000]), token=st.sampled_from([0.0, 0.01, 3.0]))
 def test_whatever_the_planner_wrote_so_far_is_committed_once(model, width: int, chunk: int, token: float):
-    """One after the other while it writes slowly; all at once where its words come at once."""
+    """One commit after the other while the planner writes slowly; at most one if its text comes at once."""
     engine = Forgetful(
         model([f"part {number}" for number in range(width)]),
         latency=Latency(token=token, request=0.001),

@@ -1,4 +1,4 @@
-"""One timer for all the calls of a run does what a timeout of each would do."""
+"""One timer for all calls of a run does what a timeout for each call would do."""
 
 import asyncio
 
@@ -14,10 +14,10 @@ class TooLong(Exception):
     pass
 
 
-async def call(watch: CallTimer, seconds: float) -> float:
-    """Take ``seconds`` under the watch; return when that was over."""
-    watched = TimedCall()
-    watch.start(watched)
+async def call(timer: CallTimer, seconds: float) -> float:
+    """Run for ``seconds`` under the timer; return the time at which it ended."""
+    timed = TimedCall()
+    timer.start(timed)
     kind: type[BaseException] | None = None
     try:
         await asyncio.sleep(seconds)
@@ -25,31 +25,31 @@ async def call(watch: CallTimer, seconds: float) -> float:
         kind = type(error)
         raise
     finally:
-        if watch.stop(watched, kind):
+        if timer.stop(timed, kind):
             raise TooLong
     return asyncio.get_running_loop().time()
 
 
 @given(calls=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), max_size=12))
 def test_each_call_ends_when_a_timeout_of_its_own_would_end_it(calls: list[tuple[int, int]]) -> None:
-    async def begin(watch: CallTimer, start: int, seconds: int) -> float:
+    async def begin(timer: CallTimer, start: int, seconds: int) -> float:
         await asyncio.sleep(start)
         try:
-            return await call(watch, seconds)
+            return await call(timer, seconds)
         except TooLong:
             return asyncio.get_running_loop().time()
 
     async def main() -> list[float]:
-        watch = CallTimer(7.5)
-        return await asyncio.gather(*(begin(watch, start, seconds) for start, seconds in calls))
+        timer = CallTimer(7.5)
+        return await asyncio.gather(*(begin(timer, start, seconds) for start, seconds in calls))
 
     assert run_virtual(main()) == [start + min(seconds, 7.5) for start, seconds in calls]
 
 
 def test_no_timer_is_left_when_no_call_is_under_way():
     async def main() -> None:
-        watch = CallTimer(60)
-        await asyncio.gather(call(watch, 1), call(watch, 2))
+        timer = CallTimer(60)
+        await asyncio.gather(call(timer, 1), call(timer, 2))
         await asyncio.Event().wait()
 
     with pytest.raises(RuntimeError, match="virtual time stands still at 2 s"):
