@@ -12,8 +12,6 @@ from .scanner import JsonScanner, Value
 from .values import read_scanned, read_string, read_value, write
 from .words import JsonKeys, normal, pick
 
-_END = re.compile(r"\s*\}\s*$")
-
 
 def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
     """Read a whole turn.
@@ -40,19 +38,24 @@ def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bo
 
     Invariant: ``read_any`` reads these turns in the same way, but scans every character in Python.
     """
-    mark = next((mark for mark in marks if mark and written.endswith(mark)), "")
-    body = written.removesuffix(mark)
-    begin, end = _beginning(keys.result[0], keys.call[0]).match(body), _END.search(body)
-    if begin is None or end is None or any(mark in body for mark in marks if mark):
+    begin = _beginning(keys.result[0], keys.call[0]).match(written)
+    if begin is None:
         return None
-    value, text = read_value(body[begin.end() : end.start()])
-    if text != body[begin.end() : end.start()]:  # not strict JSON
+    body = written
+    for mark in marks:
+        body = body.removesuffix(mark)
+        if mark in body:
+            return None
+    body = body.rstrip()
+    start, end = begin.end(), len(body[:-1].rstrip())
+    value, text = read_value(body[start:end])
+    if body[-1:] != "}" or text != body[start:end]:  # not strict JSON
         return None
     if begin[1] == keys.call[0]:
         calls = _calls({begin[1]: value}, keys) if tools else ()
         return ToolCalls(calls) if calls else None
     quoted = isinstance(value, str)
-    return _result(value, text, begin.end() + quoted, end.start() - quoted, typed=typed)
+    return _result(value, text, start + quoted, end - quoted, typed=typed)
 
 
 def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -75,6 +75,7 @@ class JsonWords(BaseModel):
     keys: JsonKeys
 
 
+@lru_cache(maxsize=1024)
 def normal(key: str) -> str:
     """Write a key as the lists of ``JsonKeys`` do.
 
@@ -92,6 +93,8 @@ def pick(value: JsonValue, names: Sequence[str]) -> JsonValue:
     """
     if not isinstance(value, dict):
         return None
+    if names[0] in value:  # as most models write it
+        return value[names[0]]
     found = {normal(key): item for key, item in value.items()}
     return next((found[name] for name in names if name in found), None)
 
