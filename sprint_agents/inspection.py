@@ -1,4 +1,4 @@
-"""What ``sprint inspect`` says about a file: one trajectory, its subtasks and its metrics, as one flat record."""
+"""The report of ``sprint inspect`` on a file: one trajectory, its subtasks and its metrics, as one flat record."""
 
 import codecs
 from collections.abc import Callable
@@ -58,8 +58,8 @@ class Inspection(BaseModel):
 def inspect_file(path: Path, *, count_tokens: Callable[[str], int] | None = None) -> Inspection:
     """Read the one trajectory in a text file, which may be a raw log; see ``Trajectory.from_text``.
 
-    The file is UTF-8, or UTF-16 with a byte order mark. Bytes that are no UTF-8 are replaced, which is a diagnostic.
-    Of several trajectories the first is read; that more text follows its answer is a diagnostic too.
+    The file is UTF-8, or UTF-16 with a byte order mark. Bytes that are not UTF-8 are replaced, and reported as a
+    diagnostic. Of several trajectories the first is read; the text after its answer is reported as well.
 
     Raises:
         ConfigurationError: the file cannot be read, is larger than ``MAX_BYTES``, or is binary.

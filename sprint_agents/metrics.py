@@ -1,7 +1,7 @@
-"""The arithmetic of a trajectory's metrics (PAPER, Metrics), for what is running and for what is finished alike.
+"""The arithmetic of a trajectory's metrics (arXiv 2506.05745, section 4), for running and finished stages alike.
 
 A stage is given as its plan's tokens and its branches, one ``(before, execution)`` a subtask: the plan's tokens up to
-the end of the subtask's prompt, and the execution's own. Whether tags are among the tokens is the caller's choice.
+the end of the subtask's prompt, and the execution's own. The caller decides whether tags are among the tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ Branch = tuple[int, int]
 
 
 def sequential_tokens(plan_tokens: int, branches: Iterable[Branch]) -> int:
-    """Return a stage's part of the critical path as the paper counts it: what follows the last prompt is free.
+    """Return a stage's part of the critical path as the paper counts it: the text after the last prompt is free.
 
     A plan without subtasks counts as a whole.
 

@@ -1,7 +1,7 @@
 """A finished trajectory, read back from its text: stages, subtasks, answer, and what it cost (PAPER, Metrics).
 
 The counts are as good as the text allows: a run's own ``usage`` knows every token that was generated, retries too.
-Counted is what the models write, which is not the runtime's share: the rest of a closing tag behind its stop
+Counted is what the models write, which is not the runtime's share: the rest of a closing tag after its stop
 (``</Plan_|1>``), the opening tag of an execution, and the tags around all executions of a stage.
 """
 
@@ -63,7 +63,7 @@ class TrajectoryStage(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What a trajectory cost, counted in ``token_unit``.
+    """The cost of a trajectory, counted in ``token_unit``.
 
     Attributes:
         token_unit: ``tokens`` of a tokenizer, or ``words`` where none was given (see ``count_words``).
@@ -90,7 +90,7 @@ class Metrics(BaseModel):
 class Trajectory(BaseModel):
     r"""A finished trajectory: ``question``, maybe a ``chain`` of thought, ``stages``, and the answer.
 
-    ``answer`` is what the answer's ``\boxed{…}`` holds, or all of ``answer_text`` where it has none.
+    ``answer`` is the content of the answer's ``\boxed{…}``, or all of ``answer_text`` if it has none.
 
     >>> text = "6*7+1?\n<Plan_1>\n<prompt_1.1>6*7</prompt_1.1>\n</Plan_1>\n<Execution_1>\n<execution_1.1>\n42\n"
     >>> text += "</execution_1.1>\n</Execution_1>\n<Final_answer>\n\\boxed{43}\n</Final_answer>"
@@ -119,8 +119,8 @@ class Trajectory(BaseModel):
 
         ``count_tokens`` counts the tokens of a piece of text, special tokens not added (default: ``count_words``);
         ``tags`` default to version 1.
-        Chat templates' marks, missing closing tags and missing ``<Execution_i>`` are taken as they come;
-        what had to be guessed is in ``diagnostics``, with positions in ``text``.
+        Marks of chat templates, missing closing tags and missing ``<Execution_i>`` are accepted. Every guess is in
+        ``diagnostics``, with positions in ``text``.
         """
         used = tags or load_tags()
         found = outline(text, used)
@@ -147,7 +147,7 @@ class Trajectory(BaseModel):
         )
 
     def to_text(self, *, tags: Tags | None = None) -> str:
-        """Write the trajectory in the layout of the runtime; a well-formed one reads back as it is."""
+        """Write the trajectory in the layout of the runtime; reading a well-formed one back gives an equal one."""
         used = tags or load_tags()
         lines: list[str] = [self.question] if self.question else []
         if self.chain is not None:
@@ -176,7 +176,7 @@ class _Cost:
     total: int = 0
 
     def add(self, *, content: int, tags: int) -> None:
-        """Add what is written in sequence."""
+        """Add tokens that are written in sequence."""
         self.sequential += content
         self.strict += content + tags
         self.total += content + tags
@@ -191,11 +191,11 @@ class _Counting:
         self.cost = _Cost()
 
     def _tokens(self, text: str) -> int:
-        # Of nothing a tokenizer may still make special tokens.
+        # A tokenizer may add special tokens to an empty text.
         return self._count(text) if text else 0
 
     def frame(self, found: Outline) -> None:
-        """Count what stands around the stages."""
+        """Count the text around the stages."""
         if found.chain is not None:
             self.cost.add(content=self._tokens(found.chain), tags=self._tokens(self._tags.chain.close))
         if found.answer is not None:

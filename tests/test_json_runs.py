@@ -98,7 +98,7 @@ def test_a_run_byte_for_byte():
 
 
 def test_every_request_shares_all_that_it_can_with_those_before():
-    """Roles stand in the suffix alone: the cache serves the whole context but the words that ask for the turn."""
+    """Only the suffix depends on the role: the cache serves the whole context up to the words that ask for the turn."""
     _, engine = solve(SUMS, planner=Planner(int), executor=Executor(int))
     planning, first, second, answering = [request.context.text for request in engine.asked]
     plan_text = planning + SUMS["planner, stage 1"]

@@ -1,4 +1,4 @@
-r"""The value of a final answer: what its last ``\boxed{…}`` holds."""
+r"""The value of a final answer: the content of its last ``\boxed{…}``."""
 
 import re
 
@@ -6,7 +6,7 @@ _TOKEN = re.compile(r"(?P<boxed>\\{1,3}boxed\s*\{)|\\.|[{}]", re.DOTALL)
 
 
 def boxed(text: str) -> str | None:
-    r"""Return what the last closed ``\boxed{…}`` holds, braces balanced; None where there is none.
+    r"""Return the content of the last closed ``\boxed{…}``, braces balanced; None if there is none.
 
     ``\{`` and ``\}`` do not count as braces; the backslash itself may be doubled, as in escaped logs. O(characters).
 
@@ -28,7 +28,7 @@ def boxed(text: str) -> str | None:
 
 
 def answer_value(text: str) -> str:
-    r"""Return what an answer's ``\boxed{…}`` holds, or all of its text where it has none.
+    r"""Return the content of an answer's ``\boxed{…}``, or its whole text if it has none.
 
     >>> answer_value(r"Based on execution_1.2: \boxed{25+7*3}"), answer_value(" no solution found ")
     ('25+7*3', 'no solution found')

@@ -62,7 +62,7 @@ class PromptWriter(Protocol):
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """Write what precedes an executor's first turn, after the end of its prompt.
 
-        With ``inputs``, the executions that the subtask waited for stand between prompt and header. With ``nested``,
+        With ``inputs``, the executions that the subtask waited for come between prompt and header. With ``nested``,
         the executor is a policy: its turns may be plans as well.
         """
         ...

@@ -1,9 +1,9 @@
-"""How the turns of a conversation stand in the text of a context: a chat template's words, without the template.
+"""The texts between the turns of a conversation, taken from a chat template.
 
-A context grows by appending, so it needs of a chat template only what stands between two turns. That is found by
-rendering a few conversations of known words (``PROBES``) and cutting the renderings at them. Then what the turns write
-is compared with what the template does: one that changes earlier turns as a conversation goes on is refused, for no
-context that grows by appending could be what it writes.
+A context grows by appending, so it needs only the texts that a chat template writes between two turns. They are found
+by rendering a few conversations of known words (``PROBES``) and cutting the renderings at these words. The result is
+then compared with the template. A template that changes earlier turns later in a conversation is refused: a context
+that grows by appending cannot match it.
 """
 
 import itertools
@@ -17,19 +17,19 @@ Message = dict[str, str]
 """One turn as chat templates take it: ``role`` and ``content``."""
 
 History = Literal["exact", "as_written"]
-"""What a conversation's earlier turns are: as the chat template writes them, or else as they were written."""
+"""The form of earlier turns: exactly what the chat template writes, or else the text that was appended."""
 
 
 class Render(Protocol):
-    """A chat template: writes a conversation, with what opens the model's next turn if ``add_generation_prompt``."""
+    """A chat template: writes a conversation, and the beginning of the model's turn if ``add_generation_prompt``."""
 
     def __call__(self, messages: list[Message], *, add_generation_prompt: bool) -> str:
-        """Return the text; raise anything where the template has no such conversation."""
+        """Return the text; raise any exception if the template does not support the conversation."""
         ...
 
 
 class Probe(NamedTuple):
-    """A conversation to be rendered, by the speakers of its turns."""
+    """A conversation to render, as pairs of speaker and text."""
 
     said: tuple[tuple[Speaker, str], ...]
     prompts: bool = False
@@ -41,7 +41,7 @@ class Probe(NamedTuple):
 
 
 def _known(*speakers: Speaker, prompts: bool = False) -> Probe:
-    """Make a conversation of words that stand nowhere else."""
+    """Make a conversation of words that occur nowhere else."""
     return Probe(tuple((name, f"turn{at}of{len(speakers)}") for at, name in enumerate(speakers)), prompts)
 
 
@@ -67,14 +67,14 @@ PROBES = (
     _WHOLE_WITH_SYSTEM,
     _THOUGHTFUL,
 )
-"""All conversations that ``turns_of`` wants to see; the first is one that every template has."""
+"""All conversations that ``turns_of`` needs; every template supports the first."""
 
 
 def turns_of_template(render: Render, *, history: History = "exact") -> ChatTurns:
-    """Find out how a chat template writes turns.
+    """Derive the turns of a chat template.
 
-    With transformers ``render`` is ``partial(tokenizer.apply_chat_template, tokenize=False)``. Where a template has no
-    system turn, or moves it about, the system's words open the first turn of the user.
+    With transformers ``render`` is ``partial(tokenizer.apply_chat_template, tokenize=False)``. If a template has no
+    system turn, or moves it, the system's text opens the first turn of the user.
 
     Raises:
         InvalidCheckpoint: see ``turns_of``.
@@ -83,11 +83,11 @@ def turns_of_template(render: Render, *, history: History = "exact") -> ChatTurn
 
 
 def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exact") -> ChatTurns:
-    """Find out how turns are written from what a chat template made of ``PROBES``; None where it had no words.
+    """Derive turns from a chat template's renderings of ``PROBES``; None marks those that it does not support.
 
     Raises:
         InvalidCheckpoint: the template does not write a conversation turn by turn, or, with ``history`` ``exact``,
-            changes earlier turns as it goes on.
+            changes earlier turns in longer conversations.
     """
     texts, asked, prompted = (_between(renderings, probe) for probe in (_ALTERNATING, _ASKED, _PROMPTED))
     if texts is None or asked is None or prompted is None:
@@ -124,12 +124,12 @@ def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exac
 def _refuse_rewriting(
     turns: ChatTurns, renderings: Mapping[Probe, str | None], wholes: Sequence[Probe], answered: str
 ) -> None:
-    """See that the turns write the ``wholes`` as the template does, which opens an earlier answer by ``answered``.
+    """Check that the turns write the ``wholes`` as the template does, which opens an earlier answer by ``answered``.
 
-    A blank that stands before answers and not at the end of a prompt is the model's own: it is part of its first token.
+    A blank before answers that is missing at the end of a prompt belongs to the model's first token.
 
     Raises:
-        InvalidCheckpoint: they do not, so that ids would not be those of the template's conversations.
+        InvalidCheckpoint: they do not, so token ids would differ from those of the template's conversations.
     """
     reasons: list[str] = []
     prompt, thoughtful = turns.opens["assistant"], renderings[_THOUGHTFUL]
@@ -151,7 +151,7 @@ def _refuse_rewriting(
 
 
 def _written(turns: ChatTurns, probe: Probe, answered: str) -> str:
-    """Write a probe as the template would, with what it puts before answers."""
+    """Write a probe as the template would, with ``answered`` before answers."""
     earlier = turns.model_copy(update={"opens": {**turns.opens, "assistant": answered}})
     return earlier.write(probe.said) + (turns.open("assistant") if probe.prompts else "")
 
@@ -159,12 +159,12 @@ def _written(turns: ChatTurns, probe: Probe, answered: str) -> str:
 def _rendered(render: Render, probe: Probe) -> str | None:
     try:
         return render(probe.messages, add_generation_prompt=probe.prompts)
-    except Exception:  # templates raise whatever they like, most of them about the system's turn
+    except Exception:  # templates raise any exception, most of them because of a system turn
         return None
 
 
 def _between(renderings: Mapping[Probe, str | None], probe: Probe) -> list[str] | None:
-    """Return what the template writes before, between and after the turns; None where they are not all in order."""
+    """Return the texts before, between and after the turns; None if the turns are not all there in order."""
     text, words = renderings[probe], [words for _, words in probe.said]
     if text is None:
         return None

@@ -1,50 +1,50 @@
-"""What a dialect reports about a text that is not as it should be; reading never raises on what a model wrote."""
+"""The faults that a dialect reports in a text; reading never raises on what a model wrote."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 DiagnosticKind = Literal[
-    # Of a tag's form and number.
+    # The form and number of a tag.
     "misspelt_tag",
     "wrong_number",
     "duplicate_number",
     "skipped_number",
-    # Of a tag's place.
+    # The place of a tag.
     "unopened_tag",
     "unexpected_tag",
     "prompt_outside_plan",
     "nested_prompt",
     "answer_in_plan",
-    # Of a text that is to be JSON.
+    # JSON.
     "malformed_json",
-    # Of what a subtask is to wait for.
+    # Dependencies.
     "odd_dependency",
-    # Of something that has no end, or nothing in it.
+    # Unclosed and empty parts.
     "unclosed_plan",
     "unclosed_prompt",
     "unclosed_execution",
     "unclosed_answer",
     "empty_prompt",
     "empty_answer",
-    # Of text where none belongs.
+    # Text between the parts.
     "text_outside",
     "text_after_answer",
-    # Of a finished trajectory as a whole.
+    # A finished trajectory as a whole.
     "missing_execution",
     "stray_execution",
     "no_plan",
     "no_answer",
     "undecodable_bytes",
 ]
-"""The closed set of things that can be wrong with what a model wrote, or with the file that it is in."""
+"""The closed set of faults in what a model wrote, or in the file that contains it."""
 
 
 class Diagnostic(BaseModel):
-    """One thing that is wrong with a text, and how it was understood nevertheless.
+    """One fault in a text, and how it was read nevertheless.
 
-    ``position`` is an offset in characters into the text that was read; ``stage`` is 0 where no stage is concerned,
-    ``number`` the subtask's number within its stage, if one is concerned.
+    ``position`` is a character offset into the text. ``stage`` is 0 if the fault concerns no stage, and ``number`` is
+    the subtask's number within its stage, if it concerns one.
 
     >>> Diagnostic(kind="empty_prompt", message="prompt 1.2 is empty", stage=1, number=2, position=70).kind
     'empty_prompt'
@@ -57,3 +57,8 @@ class Diagnostic(BaseModel):
     stage: int
     number: int | None = None
     position: int
+
+
+def excerpt(text: str) -> str:
+    """Quote the beginning of ``text``, in one line."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")

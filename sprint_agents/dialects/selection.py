@@ -1,4 +1,4 @@
-"""Which dialect a run speaks."""
+"""The choice of a run's dialect."""
 
 from typing import Literal
 
@@ -11,20 +11,20 @@ from .json.words import load_words
 from .tags.dialect import TagDialect
 
 DialectName = Literal["tags", "json"]
-"""The paper's tags, for models that were trained on them; JSON, for any model that follows instructions."""
+"""The paper's tags, for models trained on them; JSON, for any model that follows instructions."""
 
 
 def choose_dialect(
     dialect: Dialect | DialectName | None, engine: Engine, *, executors: Engine | None = None
 ) -> Dialect:
-    """Return the dialect of that name as ``engine`` needs it, or a dialect of the caller's own as it is.
+    """Return the dialect of that name for ``engine``; a ``Dialect`` of the caller is returned unchanged.
 
-    None stands for what the checkpoint's ``sprint.json`` says; where there is none, json if the engine's model was made
-    for conversations, tags otherwise. ``executors`` is where executors run, if that is not where the planner does.
+    By default the checkpoint's ``sprint.json`` decides. Without that file it is json if the engine has turns of a
+    conversation, otherwise tags. ``executors`` is the engine of the executors if it is not the planner's.
 
     Raises:
-        ConfigurationError: there is no dialect of that name, or the two engines write turns in different ways.
-        InvalidCheckpoint: the model's chat template rewrites what was said.
+        ConfigurationError: there is no dialect of that name, or the two engines mark turns differently.
+        InvalidCheckpoint: the model's chat template rewrites earlier turns.
     """
     if dialect is not None and not isinstance(dialect, str):
         return dialect
@@ -45,10 +45,10 @@ def choose_dialect(
 
 
 def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
-    """See that the engines can hold completions to the schemas of a run, as far as they say before anything is sent.
+    """Check that the engines support the schemas of a run, before anything is sent.
 
     Raises:
-        ConfigurationError: one cannot.
+        ConfigurationError: an engine does not.
     """
     asked_of: dict[Role, tuple[Engine, str]] = {
         "plan": (engine, "a plan"),
@@ -67,7 +67,7 @@ def turns_of_engine(engine: Engine) -> ChatTurns | None:
     """Return how an engine marks turns; None if its model knows no conversations.
 
     Raises:
-        InvalidCheckpoint: the model's chat template rewrites what was said.
+        InvalidCheckpoint: the model's chat template rewrites earlier turns.
     """
     capabilities = engine.capabilities
     if capabilities.chat_error is not None:

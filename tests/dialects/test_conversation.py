@@ -15,7 +15,7 @@ def chatml(messages: list[Message]) -> str:
 
 
 def qwen25(messages: list[Message]) -> str:
-    """Has a system's turn of its own where there is none."""
+    """Adds a system turn where there is none."""
     default = [] if messages[0]["role"] == "system" else [{"role": "system", "content": "You are Qwen."}]
     return chatml([*default, *messages])
 
@@ -90,7 +90,7 @@ def render(template: Template, messages: list[Message], *, add_generation_prompt
 
 
 def spoken(template: Template, messages: list[Message]) -> list[Message]:
-    """What the model writes: where a blank stands before answers and not behind a prompt, its first token has it."""
+    """Write as the model does: a blank before answers that is missing after a prompt belongs to its first token."""
     blank = " " if template is mistral_v3 else ""
     return [m | {"content": blank + m["content"]} if m["role"] == "assistant" else m for m in messages]
 

@@ -10,7 +10,7 @@ from sprint_agents import Answer, Executor, Plan, Sprint, Subtask
 from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.dialects.tags.reader import TagReader
+from sprint_agents.dialects.tags.plans import TagPlanReader
 from sprint_agents.errors import ExecutionFailed, PolicyError
 from sprint_agents.metrics import sequential_tokens_strict
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
@@ -138,7 +138,7 @@ class Naming(TagDialect):
         return NamingReader(self.tags, stage=stage, within="outside" if form == "plan" else form)
 
 
-class NamingReader(TagReader):
+class NamingReader(TagPlanReader):
     def feed(self, text):
         return [self._named(item) for item in super().feed(text)]
 

@@ -1,20 +1,20 @@
 """Plans and results as JSON, for any model that follows instructions; its words and keys are in ``json_v1.toml``.
 
-Layout of a run, ``|`` marking where a request ends and the runtime goes on::
+Layout of a run, where ``|`` marks the end of a request, after which the runtime continues::
 
     system     how planner and executor write, what their types are, the tools; the same for every request
     user       the task
     user       planner, stage 1: …
     assistant  {"subtasks": [{"prompt": "…"}, {"prompt": "…"}]}|
     user       executor 1.1: …
-    assistant  {"result": …}|                                        as the ids that the executor produced
+    assistant  {"result": …}|                                        the ids that the executor generated
     user       executor 1.2: …
     assistant  {"result": …}|
     user       planner, stage 2: …
     assistant  {"answer": …}|
 
-An executor reads the planner's own turn up to the end of its subtask's object, and then, in a turn of the user, which
-subtask it is to carry out: roles stand in the suffix alone.
+An executor reads the planner's turn up to the end of its subtask's object, and then a turn of the user that asks for
+this subtask. Only this suffix depends on the role, so all requests share the prefix.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,14 +37,17 @@ _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
 PLAIN_TURNS = ChatTurns(
     opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n")
 )
-"""Turns for engines that have none of their own."""
+"""The turns for engines without a chat template."""
 
 
 class JsonDialect:
     r"""Plans and results as JSON in the turns of a conversation.
 
-    ``turns`` are the engine's. ``planner`` and ``executor`` are what the model is told of the agents; there is no
-    executor where a program carries out the subtasks.
+    Args:
+        turns: the engine's turns.
+        words: what the model reads, and the names of keys; version 1 by default.
+        planner: the planner that the model is told of; see ``bind``.
+        executor: the executor that it is told of; None if a program executes the subtasks.
 
     >>> JsonDialect().write_plan(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
     '{"subtasks": [{"prompt": "Add 1 and 2."}'
@@ -67,7 +70,7 @@ class JsonDialect:
         self._stop = self._close.strip()
         self._stops = (self._stop,) if self._stop else ()
         texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
-        # Those that begin as special tokens do are never written anyway, see ``without_marks``.
+        # Marks that begin like special tokens are always escaped, see ``without_marks``.
         marks = (text for text in texts if text and not text.startswith("<|"))
         self._marks = tuple(sorted(marks, key=len, reverse=True))
         self._user = (turns.open("user"), turns.close("user"))
@@ -233,12 +236,12 @@ class JsonDialect:
         return f"{self._user[0]}{words}{self._user[1]}"
 
     def _ready(self) -> str:
-        """Write a turn of the model's without meaning, between two of the user's where speakers must take turns."""
+        """Write a filler turn of the model between two turns of the user, for templates that require alternation."""
         words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
         return f"{self._assistant}{words}{self._close}"
 
     def _tool_turn(self, outcome: ToolOutcome) -> str:
-        """Write what one call returned, or why it failed."""
+        """Write the result of one call, or why it failed."""
         text = without_marks(outcome.text, self._marks)
         failed = f"{{{self._failed}: {text}}}"
         return f"{self.turns.open('tool')}{failed if outcome.failed else text}{self.turns.close('tool')}"
@@ -247,7 +250,7 @@ class JsonDialect:
         return f"{self._said(words)}{self._assistant}"
 
     def _closing(self, written: str) -> str:
-        """Find what ends a turn of the model, as far as it has not written that itself."""
+        """Return the text that closes a turn of the model, without the part that it has written itself."""
         at = written.rfind(self._stop) if self._stop else -1
         if at < 0:
             return self._close

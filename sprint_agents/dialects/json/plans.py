@@ -21,10 +21,9 @@ from pydantic import JsonValue
 
 from sprint_agents.dialects.answers import answer_value
 from sprint_agents.dialects.base import Form
+from sprint_agents.dialects.chat_marks import without_marks
 from sprint_agents.dialects.completions import PromptClosed
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
-from sprint_agents.dialects.tags.marks import without_marks
-from sprint_agents.dialects.tags.reader import excerpt
+from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
 
 from .scanner import JsonScanner, Value
 from .values import read_scanned, read_string, write

@@ -5,7 +5,7 @@ Invariants:
 - The scanner never raises, and what it finds does not depend on how the text was cut into chunks.
 - A value comes out with the chunk that holds its last character. A chunk costs time in proportion to its own length: it
   holds back fewer characters for the next one than the longest mark has.
-- ``slice(value.start, value.end)`` is the value as it was written.
+- ``slice(value.start, value.end)`` is exactly the text of the value.
 
 JSON is found after thoughts, between words, and in a code fence. Braces in ``<think>…</think>`` are not JSON, nor are
 those whose first key shows that they are something else. The text ends at the mark that ends the model's turn.

@@ -31,7 +31,7 @@ def answer_schema(keys: JsonKeys, planner: AgentBrief) -> str:
 
 
 def execution_schema(keys: JsonKeys, executor: AgentBrief, *, calls: bool = True) -> str:
-    """Return the schema of a result, or of ``calls`` where there are tools and the model writes calls."""
+    """Return the schema of a result, or of ``calls`` if there are tools and the model writes calls itself."""
     parts = _Definitions()
     turns = [_turn(keys, keys.result[0], parts.embed(executor.schema, "result"))]
     if executor.tools and calls:
@@ -67,13 +67,13 @@ def _any(schemas: Sequence[Schema]) -> Schema:
 
 
 class _Definitions:
-    """Collects the definitions of the schemas that are put into one, each under a name of its own."""
+    """Collects the definitions of several schemas under names that do not collide."""
 
     def __init__(self) -> None:
         self._definitions: Schema = {}
 
     def embed(self, schema: str | None, name: str) -> Schema:
-        """Return a schema, given as text, for use in another; none stands for a text."""
+        """Return a schema, given as text, for use in another; None means a text."""
         if schema is None:
             return _TEXT
         inner: Schema = json.loads(schema)
@@ -87,7 +87,7 @@ class _Definitions:
         return renamed
 
     def written(self, turns: Sequence[Schema]) -> str:
-        """Write the schema of one of ``turns``; the order of keys is the order in which a model is to write them."""
+        """Write the schema of one of ``turns``; a model writes keys in their order here."""
         schema = _any(turns) | ({"$defs": self._definitions} if self._definitions else {})
         return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 

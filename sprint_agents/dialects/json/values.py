@@ -29,7 +29,7 @@ _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
 
 
 def read_value(text: str) -> tuple[JsonValue, str]:
-    r"""Read one value, and write it as strict JSON: exactly as it is written if that is strict JSON already.
+    r"""Read one value, and write it as strict JSON: the same text if it is strict JSON already.
 
     Accepts everything that ``JsonScanner`` does; never raises. A backslash that escapes nothing is kept, and so is
     the one of ``\boxed`` and ``\frac``: no model means a backspace or a form feed there.

@@ -1,4 +1,4 @@
-"""The words of the JSON dialect, from the versioned file beside this module: what a model is told, and the keys."""
+"""The prompts and keys of the JSON dialect, from the versioned file beside this module."""
 
 import re
 import tomllib
@@ -32,7 +32,7 @@ class SystemWords(BaseModel):
 
 
 class TurnWords(BaseModel):
-    """What the user's turn says before each turn of the model."""
+    """The texts of the user's turns, which ask for the model's."""
 
     model_config = _FROZEN
 
@@ -48,7 +48,7 @@ class TurnWords(BaseModel):
 
 
 class JsonKeys(BaseModel):
-    """The keys of what a model writes: each by its own name first, then what it may be called as well."""
+    """The keys that a model writes: each by its name, followed by accepted synonyms."""
 
     model_config = _FROZEN
 
@@ -77,7 +77,7 @@ class JsonWords(BaseModel):
 
 @lru_cache(maxsize=1024)
 def normal(key: str) -> str:
-    """Write a key as the lists of ``JsonKeys`` do.
+    """Normalise a key to the spelling that ``JsonKeys`` lists.
 
     >>> normal("Final Answer"), normal(" depends-on")
     ('final_answer', 'depends_on')
@@ -86,7 +86,7 @@ def normal(key: str) -> str:
 
 
 def pick(value: JsonValue, names: Sequence[str]) -> JsonValue:
-    """Return what stands under the first of ``names`` that is a key of ``value``; None where there is none.
+    """Return the item under the first of ``names`` that is a key of ``value``; None if there is none.
 
     >>> pick({"Depends on": [1]}, load_words().keys.after)
     [1]
@@ -100,7 +100,7 @@ def pick(value: JsonValue, names: Sequence[str]) -> JsonValue:
 
 
 def fill(text: str, **words: str | int) -> str:
-    """Put words into the places that are named for them.
+    """Insert words into the placeholders of a text.
 
     >>> fill("executor <stage>.<number>", stage=1, number=2)
     'executor 1.2'
@@ -110,7 +110,7 @@ def fill(text: str, **words: str | int) -> str:
 
 @cache
 def _template(text: str) -> str:
-    """Write the places as Python's ``%`` fills them, all at once: what is put into one is no place for another."""
+    """Convert placeholders to Python's ``%`` format, which fills all at once: inserted text is never filled again."""
     return re.sub("<([a-z]+)>", r"%(\1)s", text.replace("%", "%%"))
 
 

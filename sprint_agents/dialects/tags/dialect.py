@@ -1,4 +1,4 @@
-"""The paper's tag format as a dialect; its tags and their layout are in ``tags``."""
+"""The paper's tag format as a dialect; ``format`` shows the tags and their layout."""
 
 import re
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from sprint_agents.errors import ConfigurationError, PolicyError
 from sprint_agents.manifest import Manifest
 
 from .format import TagPair, Tags, closing, load_tags, overlap
-from .reader import TagReader
+from .plans import TagPlanReader
 
 
 class TagDialect:
-    r"""Plans and executions between tags (PAPER, Inference), for models that were trained on them.
+    r"""Plans and executions between tags (arXiv 2506.05745, section 3.1), for models trained on them.
 
-    ``question`` is how a task opens the context, with ``{task}`` in its place; ``instructions`` stand before it.
+    ``question`` opens the context, with the task in place of ``{task}``; ``instructions`` precede it.
 
     >>> from sprint_agents.dialects.tags.format import load_tags
     >>> TagDialect(load_tags()).write_plan(1, "", ["Add 1 and 2."])
@@ -38,7 +38,7 @@ class TagDialect:
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
-        """Take the tags and the question that a checkpoint was trained on."""
+        """Return the dialect that a checkpoint was trained on."""
         if manifest is None:
             return cls(load_tags())
         return cls(load_tags(manifest.dialect_version), question=manifest.question)
@@ -141,7 +141,7 @@ class TagDialect:
         error: str = "",
         outcomes: Sequence[ToolOutcome] = (),
     ) -> str:
-        r"""Close the turn, note the error on a line of its own, and open the execution again.
+        r"""Close the turn, note the error on a separate line, and open the execution again.
 
         >>> from sprint_agents.dialects.tags.format import load_tags
         >>> TagDialect(load_tags()).write_feedback("execution", 1, 2, "many</execution_", error="it is no int")
@@ -157,9 +157,9 @@ class TagDialect:
         note = f"{closing(written, close)}\n[invalid: {error}]"
         return note + (self.write_header(stage, number) if execution else "\n")
 
-    def read_plan(self, stage: int, form: Form) -> TagReader:
+    def read_plan(self, stage: int, form: Form) -> TagPlanReader:
         """Read tags; a model writes the opening tag of its plan itself."""
-        return TagReader(self.tags, stage=stage, within="outside" if form == "plan" else form)
+        return TagPlanReader(self.tags, stage=stage, within="outside" if form == "plan" else form)
 
     def read_turn(self, stage: int, number: int, written: str) -> Result:
         """Take everything before the closing tag, or the beginning of it, as the result."""
@@ -173,7 +173,7 @@ class TagDialect:
         return self.tags.chain if form == "chain" else self.tags.answer
 
     def _of(self, stage: int) -> tuple[int, TagPair, TagPair]:
-        """Fill in the stage once, not once a subtask."""
+        """Fill in the stage once a stage, rather than once a subtask."""
         if self._filled[0] != stage:
             self._filled = (stage, self.tags.prompt.of(stage), self.tags.execution.of(stage))
         return self._filled

@@ -1,9 +1,9 @@
-"""The paper's tag format: what the runtime writes, and where the model stops (PAPER, Inference).
+"""The paper's tag format: what the runtime writes, and where the model stops (arXiv 2506.05745, section 3.1).
 
-Layout of one stage, every tag on a line of its own, ``|`` marking where a request ends and the runtime goes on::
+Layout of one stage, one tag a line, where ``|`` marks the end of a request, after which the runtime continues::
 
     <Plan_1>
-    … <prompt_1.1>…</prompt_1.1> …          early dispatch: an executor reads exactly up to here
+    … <prompt_1.1>…</prompt_1.1> …          an executor reads exactly up to here, and starts at once
     </Plan_|1>
     <Execution_1>
     <execution_1.1>
@@ -29,7 +29,7 @@ class TagPair(NamedTuple):
     close: str
 
     def of(self, stage: int) -> "TagPair":
-        """Fill in the stage, and leave the place of a number, if there is one."""
+        """Fill in the stage, but not the number."""
         return TagPair(self.open.replace("{stage}", str(stage)), self.close.replace("{stage}", str(stage)))
 
     def numbered(self, number: int) -> "TagPair":
@@ -71,7 +71,7 @@ def load_tags(version: int = 1) -> Tags:
 
 
 def overlap(text: str, close: str) -> int:
-    """How many characters of the tag ``close`` stand at the end of ``text``: where a completion stopped in mid-tag.
+    """Return how many characters of the tag ``close`` end the ``text``, whose completion stopped within the tag.
 
     >>> overlap("none</execution_", "</execution_1.2>")
     12
@@ -81,7 +81,7 @@ def overlap(text: str, close: str) -> int:
 
 
 def closing(text: str, close: str) -> str:
-    r"""Find what to write after ``text`` so that it ends with ``close``; on a new line if none of it is there yet.
+    r"""Return what to append to ``text`` so that it ends with ``close``; on a new line if no part of it is there.
 
     >>> closing("none</execution_", "</execution_1.2>"), closing("cut off", "</execution_1.2>")
     ('1.2>', '\n</execution_1.2>')

@@ -1,14 +1,14 @@
-"""Cut a stream of text into tags and the text between them, whatever the chunks.
+"""Cut a stream of text into tags and the text between them.
 
 Invariants:
 
-- The pieces, joined, are the text; which tags come out does not depend on where the chunks were cut.
-- A tag comes out with the chunk that holds its last character. Only what may still become a tag is held back:
-  fewer characters than the longest tag has. So a chunk costs its own length, however much was read before.
+- The pieces, joined, are the text. The tags do not depend on where the chunks were cut.
+- A tag comes out with the chunk that holds its last character. Only characters that may still become a tag are held
+  back, fewer than the longest tag has. So a chunk costs time in proportion to its own length.
 
-Accepted beside the exact tags, and marked as not ``exact``: another case (``<plan_1>``), up to two blanks around a
+Accepted besides the exact tags, and marked as not ``exact``: another case (``<plan_1>``), up to two blanks around a
 number (``<Plan_ 1>``, as tokenizers with special tokens decode it), and a closing tag cut short after its constant
-first part (``</Plan_``), which is where a completion stops.
+first part (``</Plan_``), where a completion stops.
 """
 
 import re
@@ -33,8 +33,8 @@ _BLANKS = "[ \\t]{0,2}"
 class Tag:
     """A tag, found from offset ``start`` up to ``end``.
 
-    ``numbers`` are those written in it. It is ``complete`` unless it is a closing tag that was cut short,
-    and ``exact`` if it is written just as the tags' templates say.
+    ``numbers`` are the numbers in it. It is ``complete`` unless it is a closing tag that was cut short, and ``exact``
+    if it matches its template exactly.
     """
 
     name: TagName
@@ -66,21 +66,21 @@ class Lexer:
 
     @property
     def held(self) -> str:
-        """The end of the text so far that may still become a tag."""
+        """The end of the text that may still become a tag."""
         return self._held
 
     def feed(self, text: str) -> list[str | Tag]:
         """Read the next chunk."""
         buffer = self._held + text
         last = buffer.rfind("<")
-        # A tag has one "<": nothing before the last one can still grow.
+        # A tag has one "<", so only the text after the last one can still become a tag.
         growing = last >= 0 and self._grammar.growing.fullmatch(buffer, last) is not None
         cut = last if growing else len(buffer)
         self._held = buffer[cut:]
         return self._pieces(buffer, cut)
 
     def close(self) -> list[str | Tag]:
-        """End the text: what was held back is a closing tag cut short, or text."""
+        """End the text: the characters held back are a closing tag cut short, or text."""
         buffer, self._held = self._held, ""
         return self._pieces(buffer, len(buffer))
 
@@ -126,7 +126,7 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """``tag`` matches a tag, its last group naming the form; ``growing`` matches what is a tag but for its end."""
+    """``tag`` matches a tag, its last group naming the form; ``growing`` matches the beginning of a tag."""
 
     tag: re.Pattern[str]
     growing: re.Pattern[str]
@@ -149,7 +149,7 @@ def _grammar(pairs: tuple[TagPair, ...]) -> _Grammar:
             growing.append(f"(?i:{_beginning(atoms[:-1])})")
             head = _FIELD.split(template)[0]
             if closing and head != template:
-                # Exact case here: it is all that tells </Execution_ from </execution_ where no number follows.
+                # The case must match here: without a number, only it distinguishes </Execution_ from </execution_.
                 group = f"g{len(forms)}"
                 forms[group] = _Form(name, closing, False, template)
                 truncated.append(f"(?P<{group}>{re.escape(head)}(?:{_beginning(atoms[len(head) : -1])})?)")
@@ -166,7 +166,7 @@ def _atoms(template: str) -> list[str]:
 
 
 def _beginning(atoms: Sequence[str]) -> str:
-    """Build the expression for any non-empty beginning of what ``atoms`` match one after the other."""
+    """Build the expression for any non-empty beginning of a text that ``atoms`` match one after the other."""
     return "(?:".join(atoms) + ")?" * (len(atoms) - 1)
 
 

@@ -1,32 +1,34 @@
 """Find the parts of a finished trajectory in text, however it was logged.
 
-How odd logs are read: a plan ends at its closing tag, or where an execution, the next plan or the answer begins; so
-does an execution, but one that is properly closed may quote any tag of a plan; a plan whose number does not rise gets
-the next one; an execution behind a later plan is that plan's, unless an earlier one lacks it by its number; a chain of
-thought hides the tags in it unless a plan ends there; what precedes the first assistant's turn is the question.
+Odd logs are read as follows. A plan ends at its closing tag, or where an execution, the next plan or the answer begins.
+So does an execution, but a properly closed one may quote any tag of a plan. A plan whose number does not rise gets the
+next number. An execution belongs to the plan before it, unless an earlier plan still lacks the execution of this
+number. Tags in a chain of thought are ignored unless a plan ends there. The text before the first assistant's turn is
+the question.
 """
 
 from dataclasses import dataclass, field
 
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
+from sprint_agents.dialects.chat_marks import assistant_turn, without_end_marks, without_marks
+from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
 
 from .format import Tags
 from .lexer import Lexer, Tag
-from .marks import assistant_turn, without_end_marks, without_marks
-from .reader import TagReader, excerpt
+from .plans import TagPlanReader
 
 
 @dataclass(slots=True)
 class PlanPart:
     """A plan and the texts of its executions by number; the text of the plan begins at offset ``start``.
 
-    ``text`` ends with a closing tag, the log's own or one put there; offsets in ``reader`` count from its beginning.
+    ``text`` ends with a closing tag, the log's or an added one; offsets in ``reader`` count from the beginning of
+    ``text``.
     """
 
     number: int
     start: int
     text: str
-    reader: TagReader
+    reader: TagPlanReader
     executions: dict[int, str] = field(default_factory=dict[int, str])
 
 
@@ -52,7 +54,7 @@ def outline(text: str, tags: Tags) -> Outline:
 
 
 class _Outliner:
-    """``_next`` is the first tag that is not yet read, ``_position`` where the text that is not yet read begins."""
+    """``_next`` is the first unread tag, and ``_position`` the offset of the unread text."""
 
     def __init__(self, text: str, tags: Tags, found: list[Tag]) -> None:
         self._text = text
@@ -90,8 +92,8 @@ class _Outliner:
         self._review()
 
     def _read_head(self) -> None:
-        """Read what comes before the first plan: the question, and a chain of thought."""
-        # Tags before the turn are a template's examples, unless the log begins with a plan and has no template there.
+        """Read the text before the first plan: the question, and a chain of thought."""
+        # Tags before the turn are examples in a template, unless the log begins with a plan and has no template there.
         turn = assistant_turn(self._text, before=self._start(0))
         if not any(tag.start >= turn for tag in self._found):
             turn = 0
@@ -112,7 +114,7 @@ class _Outliner:
         """Read the chain of thought at tag ``thought``, which ends at ``body`` unless it has its own end."""
         opening = self._found[thought]
         if opening.closing:
-            # Chat templates open the chain of thought themselves, so its opening tag may be missing.
+            # Some chat templates open the chain of thought, so its opening tag may be missing.
             start, question, end = turn, turn, thought
         else:
             start, question, end = opening.end, opening.start, self._chain_end(thought)
@@ -151,7 +153,7 @@ class _Outliner:
             self._report("unclosed_plan", f"plan {number} has no closing tag", stop)
             text = without_end_marks(text) if stop == len(self._text) else text
             text += self._tags.plan.close.format(stage=number)
-        reader = TagReader(self._tags, stage=number, within="plan")
+        reader = TagPlanReader(self._tags, stage=number, within="plan")
         reader.feed(text)
         reader.close()
         for diagnostic in reader.diagnostics:
@@ -189,7 +191,7 @@ class _Outliner:
         self._check_form(tag)
         stage, number = tag.numbers
         end = self._execution_end(tag)
-        # The line break behind the opening tag is the runtime's, as the tag is.
+        # The runtime writes the line break after the opening tag, as it does the tag.
         content = self._text[tag.end : self._start(end)].removeprefix("\n")
         closed = end < len(self._found) and self._found[end].name == "execution" and self._found[end].closing
         plan = self._plan_of(stage, number)
@@ -266,11 +268,11 @@ class _Outliner:
         return len(self._found)
 
     def _review(self) -> None:
-        """Report what the trajectory as a whole lacks."""
+        """Report what is missing in the trajectory as a whole."""
         for plan in self.outline.plans:
             for number, prompt in plan.reader.prompts.items():
                 if number not in plan.executions:
-                    # A closing tag that was put there lies behind the text.
+                    # An added closing tag lies after the end of the text.
                     position = min(plan.start + prompt.end, len(self._text))
                     message = f"prompt {plan.number}.{number} has no execution"
                     self._report("missing_execution", message, position, number, stage=plan.number)
@@ -283,20 +285,20 @@ class _Outliner:
         return bool(without_marks(self._text[self._position : tag.start]))
 
     def _index(self, first: int, position: int) -> int:
-        """Find the first tag at or behind ``position``, from tag ``first`` on."""
+        """Find the first tag at or after ``position``, from tag ``first`` on."""
         return next((i for i in range(first, len(self._found)) if self._found[i].start >= position), len(self._found))
 
     def _start(self, index: int) -> int:
-        """Return where a tag begins; for the one behind the last, the end of the text."""
+        """Return where a tag begins; after the last tag, the end of the text."""
         return self._found[index].start if index < len(self._found) else len(self._text)
 
     def _go(self, index: int, position: int) -> None:
-        """Go on behind tag ``index``, at ``position``."""
+        """Continue after tag ``index``, at ``position``."""
         self._next = index + 1
         self._position = position
 
     def _leave(self, end: int) -> None:
-        """Pass over text up to ``end`` that belongs to no part."""
+        """Skip text up to ``end`` that belongs to no part."""
         text = self._text[self._position : end]
         if content := without_marks(text):
             after = self.outline.answer is not None

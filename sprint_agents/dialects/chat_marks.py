@@ -1,4 +1,4 @@
-"""The marks that chat templates leave in raw logs around what a model wrote."""
+"""The marks that chat templates leave around a model's text in raw logs."""
 
 import re
 
@@ -13,7 +13,7 @@ _ASSISTANT = re.compile(
 
 
 def without_marks(text: str) -> str:
-    r"""Remove the marks of a chat template, and blanks around what is left.
+    r"""Remove the marks of a chat template, and blanks around the rest.
 
     >>> without_marks("<|im_end|>\n<|im_start|>user\n")
     ''
@@ -36,7 +36,7 @@ def without_end_marks(text: str) -> str:
 
 
 def assistant_turn(text: str, *, before: int) -> int:
-    r"""Return the offset at which the first assistant's turn begins; 0 where no template's mark stands ``before``.
+    r"""Return the offset of the first assistant's turn; 0 if no mark of a template comes ``before`` that offset.
 
     >>> assistant_turn("<|im_start|>user\n6*7?<|im_end|>\n<|im_start|>assistant\n<Plan_1>", before=54)
     53

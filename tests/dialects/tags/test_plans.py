@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.dialects.tags.reader import TagReader
+from sprint_agents.dialects.tags.plans import TagPlanReader
 from tests.dialects.texts import chunked, tagged_texts
 
 Beginning = Literal["outside", "chain", "plan", "answer"]
@@ -26,13 +26,13 @@ Try all products.
 
 def read(
     text: Sequence[str] | str, *, stage: int = 1, within: Beginning = "outside"
-) -> tuple[TagReader, list[PromptClosed]]:
-    reader = TagReader(load_tags(), stage=stage, within=within)
+) -> tuple[TagPlanReader, list[PromptClosed]]:
+    reader = TagPlanReader(load_tags(), stage=stage, within=within)
     items = [item for chunk in text for item in reader.feed(chunk)]
     return reader, items + reader.close()
 
 
-def kinds(reader: TagReader) -> list[str]:
+def kinds(reader: TagPlanReader) -> list[str]:
     return [diagnostic.kind for diagnostic in reader.diagnostics]
 
 
@@ -57,7 +57,7 @@ def test_a_plan() -> None:
 
 
 def test_a_prompt_closes_with_the_chunk_of_its_last_character() -> None:
-    reader = TagReader(load_tags(), stage=1)
+    reader = TagPlanReader(load_tags(), stage=1)
     end = PLAN.index("</prompt_1.1>") + len("</prompt_1.1>")
     assert reader.feed(PLAN[: end - 1]) == []
     assert reader.place == "prompt"

@@ -2,15 +2,15 @@
 
 Invariants:
 
-- Nothing that a model writes makes the reader raise; whatever is odd is a diagnostic beside the best reading of it.
-- The items do not depend on how the text was cut into chunks. ``PromptClosed`` comes out with the chunk that holds the
-  last character of ``</prompt_i.j>``.
-- A chunk costs time in its own length only.
+- The reader never raises on what a model wrote; a fault is a diagnostic beside the best reading of it.
+- What it returns does not depend on how the text was cut into chunks. ``PromptClosed`` comes out with the chunk that
+  holds the last character of ``</prompt_i.j>``.
+- A chunk costs time in proportion to its own length.
 
-How odd texts are read: a number belongs to the first prompt that has it, later ones are not dispatched, nor are empty
-ones; a prompt that is still open where the next one or the end of the plan begins ends there; an answer ends the plan
-that it stands in; a plan or an answer that is closed but was never opened is all text so far. What the token limit cuts
-off is not dispatched.
+Odd texts are read as follows. A number belongs to the first prompt that has it; later prompts with this number are not
+dispatched, and neither are empty ones. An open prompt ends where the next prompt or the end of the plan begins. An
+answer within a plan ends the plan. A plan or answer that is closed but was never opened is all of the text before. A
+prompt that the token limit cuts off is not dispatched.
 """
 
 from collections.abc import Iterable
@@ -18,20 +18,20 @@ from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 from sprint_agents.dialects.answers import answer_value
+from sprint_agents.dialects.chat_marks import without_end_marks, without_marks
 from sprint_agents.dialects.completions import PromptClosed
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind
+from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
 
 from .format import Tags
 from .lexer import Lexer, Tag
-from .marks import without_end_marks, without_marks
 
 Place = Literal["outside", "chain", "plan", "prompt", "answer", "after"]
-"""Where in a completion: before the plan or the answer, in a chain of thought, in one of them, or behind it."""
+"""A place in a completion: before the plan or the answer, in a chain of thought, in one of them, or after it."""
 
 
 @dataclass(slots=True)
 class _OpenPrompt:
-    """A prompt that is being written; not to be ``dispatched`` if its number cannot be used."""
+    """A prompt that is being written; it is not ``dispatched`` if its number cannot be used."""
 
     number: int
     start: int
@@ -39,14 +39,14 @@ class _OpenPrompt:
     parts: list[str] = field(default_factory=list[str])
 
 
-class TagReader:
-    r"""Read one stage: what the planner writes from before ``<Plan_i>`` or ``<Final_answer>`` to its stop.
+class TagPlanReader:
+    r"""Read one stage: the planner's completion from before ``<Plan_i>`` or ``<Final_answer>`` to its stop.
 
-    ``within`` says where the completion begins, if the runtime wrote the opening tag itself. Offsets are characters
-    of all text that was fed.
+    ``within`` says where the completion begins, if the runtime wrote the opening tag itself. Offsets count the
+    characters that were fed.
 
     >>> from sprint_agents.dialects.tags.format import load_tags
-    >>> reader = TagReader(load_tags(), stage=1)
+    >>> reader = TagPlanReader(load_tags(), stage=1)
     >>> [*reader.feed("<Plan_1>\n<prompt_1.1>Add 1 an"), *reader.feed("d 2.</prompt_1.1>\n</Pl")]
     [PromptClosed(number=1, prompt='Add 1 and 2.', end=46, rest='', after=())]
     >>> [*reader.feed("an_"), *reader.close()], reader.plan
@@ -68,31 +68,31 @@ class TagReader:
         self._closed: list[PromptClosed] = []
         self.stage = stage
         self.prompts: dict[int, PromptClosed] = {}
-        """What was dispatched, by number, in the order of the plan."""
+        """The dispatched prompts by number, in the order of the plan."""
         self.chain: str | None = None
         """The chain of thought before the plan or the answer."""
         self.answer: str | None = None
         """The final answer, closed or, after ``close``, cut off; see ``answer_value``."""
         self.diagnostics: list[Diagnostic] = []
         self.spans: list[Tag] = []
-        """All tags of the plan and the answer, and those around them: what is no content."""
+        """All tags of the plan and the answer, and those around them: everything that is not content."""
 
     @property
     def place(self) -> Place:
-        """Where in the completion the text has come to."""
+        """The place that the text has reached."""
         return self._place
 
     @property
     def plan(self) -> str | None:
-        """The text of the plan so far, its own tags excluded, its prompts included; None before it begins."""
+        """The text of the plan so far, without its own tags but with its prompts; None before it begins."""
         return None if self._plan is None else "".join(self._plan)
 
     def feed(self, text: str) -> list[PromptClosed]:
-        """Read the next chunk; return what it brought to an end, in the order of the text."""
+        """Read the next chunk; return the prompts that it completed, in the order of the text."""
         return self._read(self._lexer.feed(text), final=False)
 
     def close(self) -> list[PromptClosed]:
-        """End the completion; return what only its end decides. Closing again returns nothing."""
+        """End the completion; return the prompts that only its end completes. Closing again returns nothing."""
         closed = self._read(self._lexer.close(), final=True)
         place, self._place = self._place, "after"
         match place:
@@ -127,7 +127,7 @@ class TagReader:
         return closed
 
     def _add(self, text: str) -> None:
-        """Take ``text`` as content of the place where it stands."""
+        """Add ``text`` to the content of the current place."""
         if self._open is not None:
             self._open.parts.append(text)
         if self._place in ("plan", "prompt"):
@@ -138,12 +138,12 @@ class TagReader:
         self._offset += len(text)
 
     def _meet(self, tag: Tag, *, final: bool) -> None:
-        """Act on a tag; in the answer and behind it, tags are text."""
+        """Act on a tag; in the answer and after it, tags are text."""
         if self._place == "after" or (self._place == "answer" and tag.name != "answer"):
             self._add(tag.text)
             return
         self.spans.append(tag)
-        # The end of a completion cuts a closing tag short; anything else is the model's own way of writing.
+        # The end of a completion cuts a closing tag short; anything else is misspelt by the model.
         if not (tag.exact or (final and not tag.complete)):
             self._report("misspelt_tag", f"{tag.text!r} is read as a tag of the kind {tag.name!r}", tag.start)
         match self._place:
@@ -154,7 +154,7 @@ class TagReader:
             case "answer" if tag.closing:
                 self._end_answer(tag)
             case "answer":
-                # Forced to answer, a model may well write once more the tag that the runtime wrote.
+                # A model that is forced to answer may repeat the tag that the runtime wrote.
                 self._report("unexpected_tag", f"{tag.text!r} begins the answer anew", tag.start)
                 self._begin("answer", tag.end)
             case _:
@@ -173,7 +173,7 @@ class TagReader:
                 self._end_outside("text_outside")
                 self._begin("chain", tag.end)
             case ("chain", True) if self._place == "chain" or "".join(self._parts).strip():
-                # Chat templates open the chain of thought themselves, so its opening tag may be missing.
+                # Some chat templates open the chain of thought, so its opening tag may be missing.
                 self._end_chain()
                 self._begin("outside", tag.end)
             case ("prompt", False) if self._place == "outside":
@@ -208,7 +208,7 @@ class TagReader:
                 self._misplaced(tag)
 
     def _misplaced(self, tag: Tag) -> None:
-        """Take a tag as text, for nothing can be done with it here."""
+        """Take a tag that has no meaning here as text."""
         if tag.closing and tag.name not in ("executions", "execution"):
             self._report("unopened_tag", f"{tag.text!r} closes nothing", tag.start)
         else:
@@ -216,7 +216,7 @@ class TagReader:
         self._add(tag.text)
 
     def _drop_prompt(self) -> None:
-        """Give up a prompt that is cut off."""
+        """Drop a prompt that is cut off."""
         if self._open is not None:
             message = f"prompt {self._label(self._open.number)} is cut off; it is not dispatched"
             self._report("unclosed_prompt", message, self._open.start, self._open.number)
@@ -237,7 +237,7 @@ class TagReader:
         if self._open is not None:
             message = f"{tag.text!r} begins in prompt {self._label(self._open.number)}, which ends there"
             self._report("nested_prompt", message, tag.start, number)
-            # The same number again is a fresh start of the same prompt.
+            # The same number again restarts the same prompt.
             if self._open.number != number:
                 self._end_prompt(tag.start)
         self._check_stage(tag)
@@ -256,7 +256,7 @@ class TagReader:
         self._open = _OpenPrompt(number, tag.start, number > 0 and number not in self.prompts)
 
     def _end_prompt(self, end: int, *, written: str = "") -> None:
-        """Dispatch the open prompt, unless it asks nothing; ``written`` is what stands there of its closing tag."""
+        """Dispatch the open prompt unless it is empty; ``written`` is the part of its closing tag that is there."""
         assert self._open is not None
         opened, self._open, self._place = self._open, None, "plan"
         text = "".join(opened.parts).strip()
@@ -305,7 +305,7 @@ class TagReader:
             self._report(kind, f"{len(content)} characters {place} are ignored: {excerpt(content)}", position)
 
     def _check_stage(self, tag: Tag, number: int | None = None) -> None:
-        """Report numbers in a tag that are not those of its place; the place decides."""
+        """Report numbers in a tag that do not match its place; the place decides."""
         expected = (self.stage,) if number is None else (self.stage, number)
         if tag.numbers[: len(expected)] != expected[: len(tag.numbers)]:
             message = f"{tag.text!r} stands in the place of {self._label(number)!r}"
@@ -317,8 +317,3 @@ class TagReader:
     def _report(self, kind: DiagnosticKind, message: str, position: int, number: int | None = None) -> None:
         diagnostic = Diagnostic(kind=kind, message=message, stage=self.stage, number=number, position=position)
         self.diagnostics.append(diagnostic)
-
-
-def excerpt(text: str) -> str:
-    """Quote the beginning of ``text``, in one line."""
-    return repr(text if len(text) <= 40 else text[:40] + "…")
