@@ -162,7 +162,7 @@ def whole(call: Call) -> tuple[str, tuple[Piece, ...]]:
 def test_every_line_survives_and_only_the_signs_of_a_heading_go(works: list[Solution], samples: list[Sample]) -> None:
     for work, sample in zip(works, samples, strict=True):
         lines = lines_of(complete(work))
-        kept = [line.rpartition(">")[2] for line in sample.text.splitlines()]  # tags have no line of their own
+        kept = [line.rpartition(">")[2] for line in sample.text.splitlines()]  # tags do not have separate lines
         for line in (*lines.chain, *lines.conclusion):
             if line not in kept:
                 asked = line.removeprefix("Now ").removesuffix(":")

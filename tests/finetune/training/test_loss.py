@@ -1,4 +1,4 @@
-"""Training equals inference: in stock models, every completion token has the logits of its own call."""
+"""Training equals inference: in stock models, every completion token has the logits of its call."""
 
 import shutil
 

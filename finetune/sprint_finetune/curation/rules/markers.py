@@ -56,7 +56,7 @@ TOTAL = _at_start(
     rf"{_SO}(?:total|adding|summing|together|finally|"
     r"the (?:sum|total|difference|answer|solutions?|results?|remainders))"
 )
-"""Starts a line that combines results, possibly only those of its own part."""
+"""Starts a line that combines results, possibly only those of its part."""
 
 JOIN_ANYWHERE = _anywhere(
     "match(?:es)?",
