@@ -121,7 +121,7 @@ class Branches:
         state = self.fork.branch(context)
         if rest:
             await state.append(rest)
-        branch = _Branch(self.stage, subtask, state)
+        branch = _Branch(self.stage, subtask, state, [])
         refusal = self._refusal()
         self._branches[subtask.number] = branch
         if refusal is not None:

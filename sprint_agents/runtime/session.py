@@ -48,7 +48,7 @@ class Assignment:
     stage: int
     subtask: Subtask
     branch: State
-    costs: list[CallUsage] = field(default_factory=list[CallUsage])
+    costs: list[CallUsage]
 
     def record(
         self,
@@ -61,17 +61,17 @@ class Assignment:
         transcript: str = "",
     ) -> Execution[Any]:
         """Return the record of the finished execution, with the cost of its requests."""
-        return AnyExecution(
+        execution = AnyExecution(
             number=self.subtask.number,
             prompt=self.subtask.prompt,
             text=text,
             value=value,
             failure=failure,
             usage=CallUsage.sum(self.costs),
-            stages=tuple(stages),
             tool_uses=tuple(tool_uses),
             transcript=transcript,
         )
+        return execution.model_copy(update={"stages": tuple(stages)}) if stages else execution
 
 
 @dataclass(frozen=True, slots=True)
