@@ -69,7 +69,6 @@ class _Frame:
 
     @property
     def position(self) -> str | int:
-        """The key or position of the next value."""
         return self.key if self.closer == "}" else self.count
 
 
@@ -281,10 +280,8 @@ class JsonScanner:
             if self._frames[-1].expects == "key":
                 self._frames[-1].key = ""
             self._frames[-1].expects = "value"
-        if buffer[at] == "{":
-            self._frames.append(_Frame("}", self._offset + at, "key"))
-        else:
-            self._frames.append(_Frame("]", self._offset + at, "value"))
+        start = self._offset + at
+        self._frames.append(_Frame("}", start, "key") if buffer[at] == "{" else _Frame("]", start, "value"))
         return at + 1
 
     def _shut(self, character: str, end: int) -> None:
@@ -320,12 +317,8 @@ class JsonScanner:
             if not _CLOSING_APOSTROPHE.match(buffer, at):
                 self._parts.append("'")
                 return at + 1
-        self._end_string(self._offset + at + 1)
+        self._end_scalar(self._offset + at + 1)
         return at + 1
-
-    def _end_string(self, end: int, rest: str = "") -> None:
-        self._mode = "between"
-        self._add(self._scalar, end, rest, text="".join(self._parts))
 
     def _word(self, buffer: str, at: int) -> int:
         run = (_WORD_RUN if self._frames[-1].expects == "value" else _KEY_RUN).match(buffer, at)
@@ -334,13 +327,16 @@ class JsonScanner:
             return run.end()
         if not self._certain and not _NAME.fullmatch("".join(self._parts)):
             return self._give_up(at)
-        self._end_word()
+        self._end_scalar(self._offset + at)
         return at
 
-    def _end_word(self) -> None:
+    def _end_scalar(self, end: int, rest: str = "") -> None:
+        text = "".join(self._parts)
+        if self._mode == "word":
+            text = _COMMENT_AFTER.sub("", text).rstrip()
+            end = self._scalar + len(text)
         self._mode = "between"
-        text = _COMMENT_AFTER.sub("", "".join(self._parts)).rstrip()
-        self._add(self._scalar, self._scalar + len(text), text=text)
+        self._add(self._scalar, end, rest, text=text)
 
     def _end_container(self, end: int, rest: str = "") -> None:
         frame = self._frames.pop()
@@ -381,10 +377,8 @@ class JsonScanner:
             self.cut = self._scalar + 1 if self._mode == "string" else None
         else:
             rest = self._quote if self._mode == "string" else ""
-            if self._mode == "string":
-                self._end_string(self.end, rest)
-            elif self._mode == "word":
-                self._end_word()
+            if self._mode in ("string", "word"):
+                self._end_scalar(self.end, rest)
             while self._frames:
                 rest += self._frames[-1].closer
                 self._end_container(self.end, rest)
@@ -392,11 +386,9 @@ class JsonScanner:
 
 def _promises(frame: _Frame, character: str) -> bool:
     """Whether a value may still become JSON, before its first colon."""
-    if frame.closer == "]":
-        return character == "{"
-    if frame.expects == "colon":
-        return character == ":"
-    return character in "\"'#/" or _NAME.match(character) is not None
+    if frame.expects == "key":
+        return character in "\"'#/" or _NAME.match(character) is not None
+    return character == (":" if frame.closer == "}" else "{")
 
 
 def _growing(text: str, mark: str) -> int:
