@@ -27,7 +27,7 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test test-reports coverage lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo: .venv/.demo ## watch the shipped model solve five problems it has never se
 
 test: .venv/.dev ## run the tests, all but those that need a model server
 	$(BIN)/pytest -m "not sglang"
+
+test-reports: .venv/.dev ## try the situations of public bug reports, and print a table of them by kind
+	$(BIN)/pytest tests/reports
 
 coverage: .venv/.dev ## run the same tests, and check that they cover the core's branches
 	$(BIN)/coverage run -m pytest -m "not sglang"

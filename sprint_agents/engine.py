@@ -210,7 +210,7 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """Return what the engine can do; an engine that must ask its server first returns what it knows so far."""
-        ...
+        return Capabilities()
 
     def check_schema(self, schema: str, *, what: str) -> None:
         """Raise if the engine cannot hold a completion to ``schema``, which is JSON text; by default it always can.
