@@ -1,18 +1,17 @@
 """Execute what the documentation shows: Python blocks, shell commands, and the packages' doctests.
 
-Every fenced block of README.md, ARCHITECTURE.md and docs/ is an example of its own, in an empty folder that sees the
-repository's `examples/`. Words after the language on the fence change that:
+Every fenced block of README.md, ARCHITECTURE.md and docs/ is a separate example. It runs in an empty folder that contains
+a link to the repository's `examples/`. Words after the language of the fence change that:
 
-- `continue`  the block goes on where the page's previous block of that language ended
-- `served`    the block calls a model at `SERVED`, where a server on loopback plays it
-- `compile`   the block needs what a test does not have (a GPU, hours): Python is compiled only, commands are not run,
-              but the scripts they name must exist
+- `continue`  continue the page's previous block of that language
+- `served`    the block calls a model at `SERVED`; a server on loopback plays it
+- `compile`   the block needs something that a test does not have (a GPU, hours): Python is only compiled, commands do
+              not run, but the scripts they name must exist
 
-Python may `await` at the top level. In a shell block only lines after a `$ ` prompt count, and of these only the
-commands in `RUN` (installation has its own test: the one that is running).
+Python may `await` at the top level. In a shell block, lines after a `$ ` prompt are commands, and those in `RUN` are run.
 
-Written here rather than taken from sybil or pytest-examples: neither runs shell sessions or top-level `await`, and
-finding the fences, which they do, is markdown-it's work.
+This is not sybil or pytest-examples, because neither runs shell sessions or top-level `await`. Finding the fences, which
+they do, is markdown-it's work here.
 """
 
 import ast
@@ -55,7 +54,7 @@ REPLIES = {  # by a part of the request's last message
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One block, or several joined by `continue`; blank lines keep the page's line numbers."""
+    """One block, or several joined by `continue`; blank lines preserve the page's line numbers."""
 
     page: str
     line: int
@@ -117,7 +116,7 @@ def run_script(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands(example: Example) -> list[str]:
-    """The commands of a session, each joined with the lines it continues on."""
+    """The commands of a session, each joined with its continuation lines."""
     session = example.text.replace("\\\n", " ")
     lines = [line.removeprefix("$ ") for line in session.splitlines() if line.startswith("$ ")]
     return [line for line in lines if line.startswith(RUN)]
@@ -152,7 +151,7 @@ def documented() -> list[Example]:
 
 
 def with_doctests() -> list[str]:
-    """Names of the modules that show a doctest; found by path, so that collecting imports nothing."""
+    """Names of the modules with doctests, found by path, so that collection imports nothing."""
     shown = [
         path.relative_to(source).with_suffix("")
         for source in SOURCES
@@ -177,11 +176,11 @@ def test_doctests(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             raise
         pytest.skip(f"needs {missing.name}")
     outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert outcome.attempted, "shows >>> where doctest does not look"
+    assert outcome.attempted, "shows >>> where doctest does not find it"
     assert not outcome.failed, "the output above says which"
 
 
-# The site. `make docs` builds it, and checks the anchors too; here is what needs no builder.
+# The site. `make docs` builds it and checks anchors; these checks need no builder.
 
 
 def tool(name: str) -> ModuleType:
