@@ -1,17 +1,17 @@
 """Execute what the documentation shows: Python blocks, shell commands, and the packages' doctests.
 
-Every fenced block of README.md, ARCHITECTURE.md and docs/ is a separate example. It runs in an empty folder that contains
-a link to the repository's `examples/`. Words after the language of the fence change that:
+Every fenced block of README.md, ARCHITECTURE.md and docs/ is a separate example. It runs in an empty folder with a link
+to the repository's `examples/`. Words after the language of the fence change that:
 
 - `continue`  continue the page's previous block of that language
 - `served`    the block calls a model at `SERVED`; a server on loopback plays it
 - `compile`   the block needs something that a test does not have (a GPU, hours): Python is only compiled, commands do
               not run, but the scripts they name must exist
 
-Python may `await` at the top level. In a shell block, lines after a `$ ` prompt are commands, and those in `RUN` are run.
+Python may `await` at the top level. In a shell block, lines after a `$ ` prompt are commands; those in `RUN` are run.
 
-This is not sybil or pytest-examples, because neither runs shell sessions or top-level `await`. Finding the fences, which
-they do, is markdown-it's work here.
+This is not sybil or pytest-examples, because neither runs shell sessions or top-level `await`. Here markdown-it finds
+the fences, as they do.
 """
 
 import ast
