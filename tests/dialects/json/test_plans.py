@@ -54,6 +54,26 @@ def test_a_subtask_starts_when_its_object_closes() -> None:
     assert reader.plan == PLAN[:end]
 
 
+@pytest.mark.parametrize(
+    "subtask",
+    ["{'prompt': 'a'}", "{prompt: a}", '{"prompt": "a",}', '{"prompt": "a" /* } */}', '{"prompt": "a", }', "'a'"],
+)
+def test_a_sloppy_subtask_starts_early_as_well(subtask: str) -> None:
+    reader = JsonPlanReader(load_words().keys, stage=1)
+    begin = "```json\n{'plan': ["
+    assert reader.feed(begin + subtask[:-1]) == []
+    # An apostrophe may also stand within a text: only the comma shows that it ends one.
+    (started,) = reader.feed(subtask[-1] + ",")
+    assert (started.number, started.prompt, started.end) == (1, "a", len(begin + subtask))
+
+
+def test_a_subtask_with_unescaped_quotes_starts_when_its_object_closes() -> None:
+    reader = JsonPlanReader(load_words().keys, stage=1)
+    assert reader.feed('{"subtasks": [{"prompt": "Say "yes" or "no"."') == []
+    (started,) = reader.feed("}")
+    assert started.prompt == 'Say "yes" or "no".'
+
+
 def test_all_but_thoughts_prompts_and_the_answer_is_markup() -> None:
     text = PLAN + "<|end|>"
     reader, _ = read(text)
