@@ -37,9 +37,20 @@ if TYPE_CHECKING:
 
 
 class SprintError(Exception):
-    """Base of all errors of this library; ``run`` is the run so far, if it had started."""
+    """Base of all errors of this library; ``run`` is the run so far, if it had started.
+
+    Every error can be copied and pickled with its attributes, so it can leave a worker process.
+    """
 
     run: "Run[Any, Any] | None" = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with ``args``, which are not the parameters of every ``__init__``.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[SprintError], args: tuple[Any, ...]) -> SprintError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(SprintError, ValueError):

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    field_serializer,
+)
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
 from typing_extensions import TypedDict, TypeVar, Unpack
 
 from .dialects.diagnostics import Diagnostic
@@ -14,6 +23,71 @@ ResultT = TypeVar("ResultT", default=str)
 
 # Deferred, so that `import sprint_agents` builds no validators: the first use of a model does.
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class GenericRecord(BaseModel):
+    """A record with type parameters that can be pickled, whatever they are: ``Run[int, str]``."""
+
+    model_config = _FROZEN
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A parametrised class is not an attribute of its module, so pickle cannot look it up by name.
+        kind = type(self)
+        generic = kind.__pydantic_generic_metadata__
+        return _parametrised, (generic["origin"] or kind, generic["args"]), self.__getstate__()
+
+
+def _parametrised(origin: Any, parameters: tuple[Any, ...]) -> GenericRecord:
+    kind: type[GenericRecord] = origin[parameters] if parameters else origin
+    return kind.__new__(kind)
+
+
+def dump_value(value: object, dump: SerializerFunctionWrapHandler) -> Any:
+    """Return the JSON form of a value; None if it has none, such as bytes that are not UTF-8."""
+    try:
+        return dump(value)
+    except ValueError:  # a PydanticSerializationError, or a UnicodeDecodeError
+        return None
+
+
+def restore_value(value: object, text: str, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validate the JSON form ``value`` of what was read from ``text``, if possible by reading ``text`` again.
+
+    A JSON form may be lossy. If a model wrote ``{"from": "Oslo"}`` for a field with the alias ``from``, the form is
+    ``{"from_": "Oslo"}``, which does not validate. A text counts only if its value has the given JSON form.
+    """
+    if isinstance(value, dict | list | str | int | float | None):
+        for read in (from_json, str.strip):
+            try:
+                found = validate(read(text))
+                if any(value == _json_form(found, by_alias=by_alias) for by_alias in (False, True)):
+                    return found
+            except ValueError:  # no JSON, or another type
+                continue
+    return validate(value)
+
+
+def _json_form(value: object, *, by_alias: bool) -> Any:
+    try:
+        return from_json(to_json(value, by_alias=by_alias, inf_nan_mode="null"))
+    except PydanticSerializationError:
+        return None
+
+
+class _ReadFromText:
+    """Validates a value by ``restore_value``; values of type ``Any``, which runs make, are left alone."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        if schema["type"] == "any":
+            return schema
+
+        def restore(
+            value: object, validate: ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo[Any]
+        ) -> Any:
+            return restore_value(value, info.data.get("text", ""), validate)
+
+        return core_schema.with_info_wrap_validator_function(restore, schema)
 
 
 class Failure(BaseModel):
@@ -42,7 +116,7 @@ class ToolUse(BaseModel):
     seconds: float = 0.0
 
 
-class Execution(BaseModel, Generic[ResultT]):
+class Execution(GenericRecord, Generic[ResultT]):
     """The outcome of one subtask: a ``value`` of the executor's type, or a ``failure``.
 
     ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
@@ -50,17 +124,19 @@ class Execution(BaseModel, Generic[ResultT]):
     ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote.
     """
 
-    model_config = _FROZEN
-
     number: int
     prompt: str
     text: str = ""
-    value: ResultT | None = None
+    value: Annotated[ResultT | None, _ReadFromText()] = None
     failure: Failure | None = None
     usage: CallUsage = Field(default_factory=CallUsage)
     stages: "tuple[Stage[Any], ...]" = ()
     tool_uses: tuple[ToolUse, ...] = ()
     transcript: str = ""
+
+    @field_serializer("value", mode="wrap", when_used="json")
+    def _dump_value(self, value: Any, dump: SerializerFunctionWrapHandler) -> Any:
+        return dump_value(value, dump)
 
     @property
     def succeeded(self) -> bool:
@@ -206,7 +282,7 @@ Step = Plan | Ask | Attempts | Join | Answer
 """Anything that a policy may yield."""
 
 
-class Stage(BaseModel, Generic[ResultT]):
+class Stage(GenericRecord, Generic[ResultT]):
     """A finished stage: a plan and its executions in prompt order, or the planner's answer.
 
     ``plan_number`` is the number of the plan in the context, which later prompts may cite ("based on execution 2.1").
@@ -214,8 +290,6 @@ class Stage(BaseModel, Generic[ResultT]):
     execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
     not wait; once it is joined, they are its ``executions``.
     """
-
-    model_config = _FROZEN
 
     number: int
     plan_number: int = 0

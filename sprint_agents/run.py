@@ -1,25 +1,31 @@
 """The record of a run, finished or failed."""
 
-from typing import Any, Generic, cast
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import TypeVar
 
-from .plan import Failure, ResultT, Stage
+from .plan import Failure, GenericRecord, ResultT, Stage, dump_value, restore_value
 from .usage import Usage
 
 AnswerT = TypeVar("AnswerT", default=str)
 
 
-class Run(BaseModel, Generic[AnswerT, ResultT]):
+class Run(GenericRecord, Generic[AnswerT, ResultT]):
     """The answer of one run, its stages and its usage.
 
     ``answer`` has the planner's type. In a failed run it is None, whatever its type says, and ``error`` is set.
     ``verified`` is the verdict of a checker; None without one. ``transcript`` is the planner's whole context as text,
     which ``Trajectory.from_text`` reads.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str
     task: str
@@ -31,7 +37,34 @@ class Run(BaseModel, Generic[AnswerT, ResultT]):
     error: Failure | None = None
     transcript: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_text(cls, data: Any) -> Any:
+        """Pass the text of a recorded answer to its validator; what a run itself makes has the type ``Any``."""
+        if cls.model_fields["answer"].annotation is Any or not isinstance(data, Mapping):
+            return data
+        stages, answer = data.get("stages"), data.get("answer")
+        text = _answer_text(stages[-1]) if stages and data.get("error") is None else None
+        return data if text is None else {**data, "answer": _Answer(answer, text)}
+
     @field_validator("answer", mode="wrap")
     @classmethod
     def _none_if_failed(cls, answer: Any, of_type: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(answer, _Answer):
+            return restore_value(answer.value, answer.text, of_type)
         return None if answer is None else of_type(answer)
+
+    @field_serializer("answer", mode="wrap", when_used="json")
+    def _dump_answer(self, answer: Any, dump: SerializerFunctionWrapHandler) -> Any:
+        return dump_value(answer, dump)
+
+
+class _Answer(NamedTuple):
+    """An answer in its JSON form, and the text from which it may have been read."""
+
+    value: Any
+    text: str
+
+
+def _answer_text(stage: Any) -> str | None:
+    return stage.answer if isinstance(stage, Stage) else stage.get("answer")
