@@ -11,7 +11,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypeForm
 
-from .dialects.prompts import AgentBrief
+from .dialects.base import AgentBrief
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, InvalidResult
 from .plan import ResultT, Subtask

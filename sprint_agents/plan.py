@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
 from typing_extensions import TypedDict, TypeVar, Unpack
 
-from .dialects.diagnostics import Diagnostic
+from .dialects.completions import Diagnostic
 from .errors import PolicyError
 from .usage import CallUsage, StageUsage
 

@@ -10,11 +10,12 @@ from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Ledger, Limits
+from .dialects import DialectName, check_schemas, choose_dialect
 from .dialects.base import Dialect
-from .dialects.selection import DialectName, check_schemas, choose_dialect
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, DeadlineExceeded, SprintError
+from .errors import ConfigurationError, DeadlineExceeded, SprintError, UnsupportedTask
 from .events import Event, RunFinished, RunStarted
+from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
@@ -25,7 +26,6 @@ from .runtime.nested import SprintRunner
 from .runtime.session import Listener, Session, resolve_stops
 from .state import State
 from .stream import AsyncStream
-from .task import read_task
 from .usage import Usage
 
 
@@ -291,3 +291,22 @@ async def _deadline(budget: Budget) -> AsyncGenerator[None]:
         if budget.seconds is None or not timeout.expired():
             raise
         raise DeadlineExceeded(f"the run's {budget.seconds:g} s are over: raise Budget(seconds=…)") from error
+
+
+def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str], bool] | None]:
+    """Return the text to put to the model, and a check of its answers if the model's tasks have one.
+
+    Only a manifest with ``tasks`` changes the text or brings a check. Any other model gets ``text`` byte for byte.
+
+    Raises:
+        UnsupportedTask: ``text`` is empty, or is not a problem that the model was trained on.
+        InvalidCheckpoint: the manifest's ``tasks`` are not valid.
+    """
+    if not text.strip():
+        raise UnsupportedTask("the task is empty: say what to solve")
+    if manifest is None or not manifest.tasks:
+        return text, None
+    from .nano.tasks import understand  # the core's only import of nano, for the checkpoints that ask for it
+
+    prompt, task = understand(text, manifest)
+    return prompt, task.check

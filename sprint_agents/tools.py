@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
-from .dialects.prompts import ToolOutcome
+from .dialects.base import ToolOutcome
 from .engine import ToolBrief
 from .errors import ConfigurationError
 

@@ -12,11 +12,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from .dialects.answers import answer_value
-from .dialects.diagnostics import Diagnostic
+from .dialects.completions import Diagnostic, answer_value
 from .dialects.tags.format import Tags, load_tags
 from .dialects.tags.outline import Outline, PlanPart, outline
-from .metrics import Branch, parallelisation_ratio, sequential_tokens, sequential_tokens_strict
+from .usage import Branch, parallelisation_ratio, sequential_tokens, sequential_tokens_strict
 
 TokenUnit = Literal["words", "tokens"]
 """What a trajectory is measured in, without the model's tokenizer or with it."""

@@ -1,1 +1,75 @@
-"""Text to plan and back."""
+"""Dialects: how plans, results and answers are written as text, and the choice of one for a run."""
+
+from typing import Literal
+
+from sprint_agents.engine import ChatTurns, Engine
+from sprint_agents.errors import ConfigurationError
+
+from .base import Dialect, Role
+from .json.dialect import PLAIN_TURNS, JsonDialect
+from .json.words import load_words
+from .tags.dialect import TagDialect
+
+DialectName = Literal["tags", "json"]
+"""The paper's tags, for models trained on them; JSON, for any model that follows instructions."""
+
+
+def choose_dialect(
+    dialect: Dialect | DialectName | None, engine: Engine, *, executors: Engine | None = None
+) -> Dialect:
+    """Return the dialect of that name for ``engine``; a ``Dialect`` of the caller is returned unchanged.
+
+    By default the checkpoint's ``sprint.json`` decides. Without that file it is json if the engine has turns of a
+    conversation, otherwise tags. ``executors`` is the engine of the executors if it is not the planner's.
+
+    Raises:
+        ConfigurationError: there is no dialect of that name, or the two engines mark turns differently.
+        InvalidCheckpoint: the model's chat template rewrites earlier turns.
+    """
+    if dialect is not None and not isinstance(dialect, str):
+        return dialect
+    manifest = engine.manifest
+    name = dialect or (manifest.dialect if manifest else "json" if turns_of_engine(engine) else "tags")
+    trained = manifest if manifest is not None and manifest.dialect == name else None
+    if name == "tags":
+        return TagDialect.of(trained)
+    if name == "json":
+        turns = turns_of_engine(engine) or PLAIN_TURNS
+        if executors is not None and (turns_of_engine(executors) or PLAIN_TURNS) != turns:
+            raise ConfigurationError(
+                f"{engine.name} and {executors.name} mark the turns of a conversation differently, and executors go on "
+                "with the planner's turns: run both on engines of one kind, or give dialect=JsonDialect(turns)"
+            )
+        return JsonDialect(turns, words=load_words(trained.dialect_version if trained else 1))
+    raise ConfigurationError(f"there is no dialect {name!r}: use 'tags', 'json', or a Dialect of your own")
+
+
+def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
+    """Check that the engines support the schemas of a run, before anything is sent.
+
+    Raises:
+        ConfigurationError: an engine does not.
+    """
+    asked_of: dict[Role, tuple[Engine, str]] = {
+        "plan": (engine, "a plan"),
+        "answer": (engine, "an answer"),
+        "execution": (executors, "an execution"),
+    }
+    for role, (asked, what) in asked_of.items():
+        if asked.capabilities.schemas and (schema := dialect.constraints(role).schema) is not None:
+            asked.check_schema(schema, what=what)
+    if executors.capabilities.schemas:
+        for tool in dialect.constraints("execution").tools:
+            executors.check_schema(tool.schema, what=f"tool {tool.name!r}")
+
+
+def turns_of_engine(engine: Engine) -> ChatTurns | None:
+    """Return how an engine marks turns; None if its model knows no conversations.
+
+    Raises:
+        InvalidCheckpoint: the model's chat template rewrites earlier turns.
+    """
+    capabilities = engine.capabilities
+    if capabilities.chat_error is not None:
+        raise capabilities.chat_error.with_traceback(None)
+    return capabilities.chat

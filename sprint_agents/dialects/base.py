@@ -18,18 +18,52 @@ If its subtask waits for others, ``write_join(…, inputs=True)`` with their exe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sprint_agents.engine import ToolBrief
 
 from .completions import PlanReader, Turn
-from .prompts import AgentBrief, JoinedExecution, ToolOutcome
 
 Form = Literal["plan", "chain", "answer"]
 """What the planner is asked for: a plan or its answer, one sequential chain of thought, or the answer now."""
 
 Role = Literal["plan", "execution", "answer"]
 """The kind of a request; a chain ends as an answer does, and has its constraints."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentBrief:
+    """An agent as a model is told of it.
+
+    ``schema`` is the JSON schema of its answer or result, as JSON text; None for free text (``str``).
+    """
+
+    instructions: str = ""
+    schema: str | None = None
+    tools: tuple[ToolBrief, ...] = ()
+
+
+class ToolOutcome(NamedTuple):
+    """The outcome of a tool call: ``text`` is JSON, what the tool returned or, if ``failed``, an error message."""
+
+    tool: str
+    text: str
+    failed: bool = False
+
+
+class JoinedExecution(NamedTuple):
+    """A finished execution that joins a context, as execution ``number`` of its stage.
+
+    Attributes:
+        text: the completion of a model, stop included; otherwise the result of a function, or why there is none.
+        generated: a model wrote the text, so the context receives the model's own token ids.
+        failed: ``text`` is an error message.
+    """
+
+    number: int
+    text: str
+    generated: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

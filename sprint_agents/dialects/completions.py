@@ -1,10 +1,70 @@
-"""The data that a dialect reads from completions: subtasks, answers, results and tool calls."""
+"""The data that a dialect reads from completions: subtasks, answers, results, tool calls, and what was odd."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from .diagnostics import Diagnostic
+from pydantic import BaseModel, ConfigDict
+
+DiagnosticKind = Literal[
+    # The form and number of a tag.
+    "misspelt_tag",
+    "wrong_number",
+    "duplicate_number",
+    "skipped_number",
+    # The place of a tag.
+    "unopened_tag",
+    "unexpected_tag",
+    "prompt_outside_plan",
+    "nested_prompt",
+    "answer_in_plan",
+    # JSON.
+    "malformed_json",
+    # Dependencies.
+    "odd_dependency",
+    # Unclosed and empty parts.
+    "unclosed_plan",
+    "unclosed_prompt",
+    "unclosed_execution",
+    "unclosed_answer",
+    "empty_prompt",
+    "empty_answer",
+    # Text between the parts.
+    "text_outside",
+    "text_after_answer",
+    # A finished trajectory as a whole.
+    "missing_execution",
+    "stray_execution",
+    "no_plan",
+    "no_answer",
+    "undecodable_bytes",
+]
+"""The closed set of faults in what a model wrote, or in the file that contains it."""
+
+
+class Diagnostic(BaseModel):
+    """One fault in a text, and how it was read nevertheless.
+
+    ``position`` is a character offset into the text. ``stage`` is 0 if the fault concerns no stage, and ``number`` is
+    the subtask's number within its stage, if it concerns one.
+
+    >>> Diagnostic(kind="empty_prompt", message="prompt 1.2 is empty", stage=1, number=2, position=70).kind
+    'empty_prompt'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    kind: DiagnosticKind
+    message: str
+    stage: int
+    number: int | None = None
+    position: int
+
+
+def excerpt(text: str) -> str:
+    """Quote the beginning of ``text``, in one line."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
 class Span(Protocol):
@@ -107,3 +167,38 @@ class ToolCalls(NamedTuple):
 
 Turn = Result | ToolCalls
 """An executor's completion."""
+
+
+_TOKEN = re.compile(r"(?P<boxed>\\{1,3}boxed\s*\{)|\\.|[{}]", re.DOTALL)
+
+
+def boxed(text: str) -> str | None:
+    r"""Return the content of the last closed ``\boxed{…}``, braces balanced; None if there is none.
+
+    ``\{`` and ``\}`` do not count as braces; the backslash itself may be doubled, as in escaped logs. O(characters).
+
+    >>> boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}.")
+    '\\frac{1}{2}'
+    """
+    content: str | None = None
+    opened: list[int | None] = []
+    for match in _TOKEN.finditer(text):
+        if match["boxed"]:
+            opened.append(match.end())
+        elif match.group() == "{":
+            opened.append(None)
+        elif match.group() == "}" and opened:
+            start = opened.pop()
+            if start is not None:
+                content = text[start : match.start()]
+    return None if content is None else content.strip()
+
+
+def answer_value(text: str) -> str:
+    r"""Return the content of an answer's ``\boxed{…}``, or its whole text if it has none.
+
+    >>> answer_value(r"Based on execution_1.2: \boxed{25+7*3}"), answer_value(" no solution found ")
+    ('25+7*3', 'no solution found')
+    """
+    value = boxed(text)
+    return text.strip() if value is None else value

@@ -1,7 +1,7 @@
 """sprint-nano, the small model that ships with the package, and the problems it was trained on.
 
-The core never imports this package, except that ``sprint_agents.task`` loads it for a checkpoint whose ``sprint.json``
-lists ``tasks``.
+The core never imports this package, except that ``sprint_agents.sprint`` loads it for a checkpoint whose
+``sprint.json`` lists ``tasks``.
 """
 
 from pathlib import Path

@@ -17,10 +17,9 @@ from typing import Any
 from sprint_agents.context import Context
 from sprint_agents.errors import PolicyError, RunError, SprintError, Superseded, WidthExceeded
 from sprint_agents.events import ExecutionFinished
-from sprint_agents.metrics import Branch
 from sprint_agents.plan import Accept, Execution, Plan, Subtask
 from sprint_agents.state import Fork, State
-from sprint_agents.usage import CallUsage
+from sprint_agents.usage import Branch, CallUsage
 
 from .executor import Runner, SubtaskOutcome, execute
 from .join import append_executions

@@ -16,8 +16,8 @@ from pydantic_core import to_json
 
 from sprint_agents.agents import Executor
 from sprint_agents.context import Context
+from sprint_agents.dialects.base import ToolOutcome
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
-from sprint_agents.dialects.prompts import ToolOutcome
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import InvalidResult
 from sprint_agents.events import ExecutionRetried, ExecutorWrote, ToolCalled, ToolFinished

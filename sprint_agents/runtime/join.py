@@ -5,8 +5,7 @@ Invariant: executions join in prompt order, whatever order they finished in.
 
 from collections.abc import Sequence
 
-from sprint_agents.dialects.base import Dialect
-from sprint_agents.dialects.prompts import JoinedExecution
+from sprint_agents.dialects.base import Dialect, JoinedExecution
 from sprint_agents.errors import PolicyError, Superseded
 from sprint_agents.plan import Keep
 from sprint_agents.state import State

@@ -20,8 +20,7 @@ from typing import Any
 from sprint_agents.agents import Planner
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.context import Context
-from sprint_agents.dialects.base import Dialect, Role
-from sprint_agents.dialects.prompts import ToolBrief
+from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event

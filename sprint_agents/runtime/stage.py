@@ -13,16 +13,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sprint_agents import metrics
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Form
-from sprint_agents.dialects.completions import PlanReader, PromptClosed, Result
-from sprint_agents.dialects.diagnostics import Diagnostic
+from sprint_agents.dialects.completions import Diagnostic, PlanReader, PromptClosed, Result
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
 from sprint_agents.state import State
-from sprint_agents.usage import CallUsage, StageUsage
+from sprint_agents.usage import CallUsage, StageUsage, sequential_tokens, sequential_tokens_strict
 
 from .branches import Branches, SharedPrefix, check_dependencies
 from .executor import Runner, SubtaskOutcome
@@ -254,12 +252,12 @@ class StageRun:
         content = strict - self.usage.tag_tokens
         paths, strict_paths = branches.paths() if branches else ([], [])
         if since:
-            content += max(0, metrics.sequential_tokens(0, paths) - sum(s.usage.sequential_tokens for s in since))
+            content += max(0, sequential_tokens(0, paths) - sum(s.usage.sequential_tokens for s in since))
             passed = sum(stage.usage.sequential_tokens_strict for stage in since)
-            strict += max(0, metrics.sequential_tokens(0, strict_paths) - passed)
+            strict += max(0, sequential_tokens(0, strict_paths) - passed)
         else:
-            content = metrics.sequential_tokens(content, paths)
-            strict = metrics.sequential_tokens_strict(strict, strict_paths)
+            content = sequential_tokens(content, paths)
+            strict = sequential_tokens_strict(strict, strict_paths)
         costs = [self.usage, *(branches.prefix.costs if branches else ()), *(item.execution.usage for item in outcomes)]
         return AnyStage(
             number=self.number,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sprint_agents.cli.engines import recorded_engine
-from sprint_agents.inspection import inspect_file
+from sprint_agents.cli.inspect import inspect_file
 from sprint_agents.sprint import Sprint
 
 TASK = "countdown 3 7 25 46"

@@ -12,8 +12,8 @@ from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.plans import TagPlanReader
 from sprint_agents.errors import ExecutionFailed, PolicyError
-from sprint_agents.metrics import sequential_tokens_strict
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
+from sprint_agents.usage import sequential_tokens_strict
 
 
 def run(engine, plan, **options):

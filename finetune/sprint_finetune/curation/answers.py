@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, Self
 
-from sprint_agents.dialects.answers import boxed
+from sprint_agents.dialects.completions import boxed
 from sprint_agents.errors import MissingExtra
 from sprint_agents.nano.tasks import recognise
 

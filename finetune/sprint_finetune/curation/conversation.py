@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sprint_agents.dialects.selection import turns_of_engine
+from sprint_agents.dialects import turns_of_engine
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.retries import retry
 from sprint_agents.state import State

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict
 
-from sprint_agents.dialects.answers import boxed
+from sprint_agents.dialects.completions import boxed
 from sprint_agents.dialects.tags.format import Tags, load_tags
 
 from .lines import in_words, lines_at, lines_of, numbers_in

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sprint_agents.dialects.prompts import JoinedExecution
+from sprint_agents.dialects.base import JoinedExecution
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.outline import Outline, PlanPart, outline
 from sprint_agents.errors import ConfigurationError

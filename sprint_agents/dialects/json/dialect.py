@@ -21,9 +21,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic_core import from_json
 
-from sprint_agents.dialects.base import Constraints, Form, Role
+from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Turn
-from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
 from sprint_agents.engine import ChatTurns, Speaker
 
 from .plans import JsonPlanReader

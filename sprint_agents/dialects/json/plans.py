@@ -19,11 +19,9 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.answers import answer_value
 from sprint_agents.dialects.base import Form
-from sprint_agents.dialects.chat_marks import without_marks
-from sprint_agents.dialects.completions import PromptClosed
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
+from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PromptClosed, answer_value, excerpt
+from sprint_agents.dialects.conversation import without_marks
 
 from .scanner import JsonScanner, Value
 from .values import read_scanned, read_string, write

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from sprint_agents.dialects.prompts import AgentBrief
+from sprint_agents.dialects.base import AgentBrief
 from sprint_agents.engine import ToolBrief
 
 from .words import JsonKeys

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Self
 
-from sprint_agents.dialects.base import Constraints, Form, Role
+from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Result
-from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
 from sprint_agents.errors import ConfigurationError, PolicyError
 from sprint_agents.manifest import Manifest
 

@@ -9,8 +9,8 @@ the question.
 
 from dataclasses import dataclass, field
 
-from sprint_agents.dialects.chat_marks import assistant_turn, without_end_marks, without_marks
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
+from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, excerpt
+from sprint_agents.dialects.conversation import assistant_turn, without_end_marks, without_marks
 
 from .format import Tags
 from .lexer import Lexer, Tag

@@ -17,10 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
-from sprint_agents.dialects.answers import answer_value
-from sprint_agents.dialects.chat_marks import without_end_marks, without_marks
-from sprint_agents.dialects.completions import PromptClosed
-from sprint_agents.dialects.diagnostics import Diagnostic, DiagnosticKind, excerpt
+from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PromptClosed, answer_value, excerpt
+from sprint_agents.dialects.conversation import without_end_marks, without_marks
 
 from .format import Tags
 from .lexer import Lexer, Tag

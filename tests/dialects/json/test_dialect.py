@@ -3,9 +3,9 @@ import json
 import pytest
 
 from sprint_agents import Capabilities
+from sprint_agents.dialects import choose_dialect
+from sprint_agents.dialects.base import AgentBrief, JoinedExecution, ToolOutcome
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
-from sprint_agents.dialects.prompts import AgentBrief, JoinedExecution, ToolOutcome
-from sprint_agents.dialects.selection import choose_dialect
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.engine import ChatTurns, ToolBrief
 from sprint_agents.errors import ConfigurationError

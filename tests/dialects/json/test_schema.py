@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
+from sprint_agents.dialects.base import AgentBrief
 from sprint_agents.dialects.json.dialect import JsonDialect
-from sprint_agents.dialects.prompts import AgentBrief
 from sprint_agents.engine import ToolBrief
 
 

@@ -10,7 +10,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sprint_agents import Sprint
-from sprint_agents.dialects.selection import turns_of_engine
+from sprint_agents.dialects import turns_of_engine
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.errors import InvalidCheckpoint, MissingExtra

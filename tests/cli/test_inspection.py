@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from sprint_agents.cli.inspect import MAX_BYTES, inspect_file
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.inspection import MAX_BYTES, inspect_file
 from sprint_agents.trajectory import Trajectory
 
-LOG = Path(__file__).parent / "trajectories" / "paper_format.txt"
+LOG = Path(__file__).parents[1] / "trajectories" / "paper_format.txt"
 
 
 def test_an_inspection_is_one_flat_object() -> None:

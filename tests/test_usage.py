@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.metrics import parallelisation_ratio, sequential_tokens, sequential_tokens_strict
+from sprint_agents.usage import parallelisation_ratio, sequential_tokens, sequential_tokens_strict
 
 branches = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=5)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sprint_agents.dialects.answers import answer_value, boxed
+from sprint_agents.dialects.completions import answer_value, boxed
 
 
 @pytest.mark.parametrize(
