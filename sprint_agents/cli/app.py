@@ -16,10 +16,9 @@ from sprint_agents.errors import ConfigurationError
 from . import server
 from .batch import solve_file
 from .commands import Commands, VersionFlag
-from .demo import demonstrate
 from .inspect import inspect_files
 from .options import SolveOptions, with_options
-from .run import run_as_json, watch
+from .run import demonstrate, run_as_json, watch
 
 LOG_LEVEL = "SPRINT_LOG_LEVEL"
 """The environment variable for the lowest level that is logged to stderr, such as ``debug`` or ``warning``."""

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from sprint_agents import Limits, Sprint
-from sprint_agents.cli.demo import PROBLEMS
 from sprint_agents.cli.engines import RECORDED_RUNS, RecordedRun, context_key
+from sprint_agents.cli.run import PROBLEMS
 from sprint_agents.engine import Chunk, Request
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from sprint_agents.cli.demo import PROBLEMS
+from sprint_agents.cli.run import PROBLEMS
 from sprint_agents.manifest import Manifest
 from sprint_agents.nano import nano_path
 from sprint_agents.nano.tasks import Countdown

@@ -3,8 +3,8 @@
 import pytest
 
 from sprint_agents import Limits, Sprint
-from sprint_agents.cli.demo import PROBLEMS
 from sprint_agents.cli.engines import RECORDED_RUNS, RecordedRun, recorded_engine
+from sprint_agents.cli.run import PROBLEMS
 from sprint_agents.errors import UnsupportedTask
 from sprint_agents.trajectory import Trajectory
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request
-from sprint_agents.engines.checkpoint import ChatTemplate, turns_of_checkpoint, with_chat
+from sprint_agents.engines.checkpoint import (
+    ChatTemplate,
+    check_directory,
+    load_tokenizer,
+    turns_of_checkpoint,
+    with_chat,
+)
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
-from .checkpoint import check_directory, load_tokenizer
 from .grammar import check_schema
 from .output import Mailbox, OutputStream
 from .worker import LocalStatistics, RequestBounds, Submission, Worker, closed_error
