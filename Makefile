@@ -27,7 +27,7 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-reports coverage lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test test-reports lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,15 +37,12 @@ setup: .venv/.dev ## install the library and every development tool into .venv
 demo: .venv/.demo ## watch the shipped model solve five problems it has never seen
 	@$(BIN)/sprint demo
 
-test: .venv/.dev ## run the tests, all but those that need a model server
-	$(BIN)/pytest -m "not sglang"
+test: .venv/.dev ## run the tests, all but those that need a model server; COVERAGE=1 also checks what they cover
+	$(BIN)/$(if $(COVERAGE),coverage run -m )pytest -m "not sglang"
+	$(if $(COVERAGE),$(BIN)/coverage report)
 
 test-reports: .venv/.dev ## try the situations of public bug reports, and print a table of them by kind
 	$(BIN)/pytest tests/reports
-
-coverage: .venv/.dev ## run the same tests, and check that they cover the core's branches
-	$(BIN)/coverage run -m pytest -m "not sglang"
-	$(BIN)/coverage report
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check
