@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
+_SPREAD = 0.25
+"""The random part of a delay that the server asked for, as a share of it."""
 
 
 def may_succeed_later(error: BaseException) -> bool:
@@ -33,7 +35,8 @@ async def retry(
 
     ``before_retry`` receives the number of the next attempt (from 2) and the error. Pass ``after`` if the caller has
     already made the first attempt: its error. The delay before a retry is the server's own advice
-    (``EngineOverloaded.retry_after``) or exponential, from 0.1 s to 10 s. A correction is sent without delay.
+    (``EngineOverloaded.retry_after``) or exponential, from 0.1 s to 10 s, and a random part. A correction is sent
+    without delay.
     """
     # Imported here, since most runs retry nothing and every program that imports the library would pay for it.
     from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
@@ -46,7 +49,8 @@ async def retry(
         if isinstance(error, InvalidResult):
             return 0.0
         if isinstance(error, EngineOverloaded) and error.retry_after is not None:
-            return error.retry_after
+            # The siblings of a fan-out are refused together, and would all come back in the same moment.
+            return error.retry_after + wait_random(0.0, max(0.1, error.retry_after * _SPREAD))(state)
         return backoff(state)
 
     def announce(state: "RetryCallState") -> None:

@@ -12,8 +12,15 @@ from sprint_agents.errors import ConfigurationError, SprintError
 
 
 def error_line(error: SprintError) -> str:
-    """Write an error as the one line that every command reports it with."""
-    return f"error: {type(error).__name__}: {' '.join(str(error).split())}"
+    r"""Write an error as the one line that every command reports it with.
+
+    Control characters are left out: a server or a task may have put a terminal's escape sequences into the message.
+
+    >>> error_line(SprintError("bad \x1b]52;c;aGk=\x07 request"))
+    'error: SprintError: bad ]52;c;aGk= request'
+    """
+    words = " ".join(str(error).split())
+    return f"error: {type(error).__name__}: {''.join(sign for sign in words if sign.isprintable())}"
 
 
 class Commands(TyperGroup):

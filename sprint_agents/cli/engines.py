@@ -77,7 +77,7 @@ async def open_engine(
     """
     if url is not None and name not in ("sglang", "openai"):
         raise ConfigurationError(
-            f"the {name} engine is not a server, so it cannot use {url}: give --engine sglang or --engine openai"
+            f"the {name} engine is not a server, so it cannot use a --url: give --engine sglang or --engine openai"
         )
     match name:
         case "sglang":

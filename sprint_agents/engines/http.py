@@ -2,7 +2,8 @@
 
 Invariants:
 
-- Only ``EngineError`` leaves this module, except ``ConfigurationError`` for an invalid URL.
+- Only ``EngineError`` leaves this module, except ``ConfigurationError`` for an invalid URL, key or proxy.
+- No message has a secret of the connection (``masked``), nor a control character from the server.
 - Connections are kept between requests only from ``open`` to ``aclose``, and only on the event loop that called
   ``open``. Any other loop gets a connection per request, so no connection outlives its loop.
 - Urgent calls (aborts) use separate connections: they never wait for the streams that they are meant to end.
@@ -29,13 +30,21 @@ from sprint_agents.errors import (
     EngineUnavailable,
 )
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from .address import ServerAddress, redirect_target, shown_url
+
 _LONGEST_EVENT = 64 * 1024 * 1024
+_LONGEST_MESSAGE = 2000
 _SHOWN = 300
+_MOST_REDIRECTS = 5
+_KEEPALIVES = frozenset({"", '""', "null", "{}", "[done]", "done"})
+_PINGS = ("ping", "pong", "keepalive", "keep-alive", "heartbeat")
+_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY)
+_REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
+"""The redirects that keep the method and the body."""
 
 
 class HttpClient:
-    """The connections to one server.
+    """The connections to one server; ``url`` is its URL for people, without credentials.
 
     ``read_timeout`` is the longest silence, in seconds, while an answer is awaited or streamed. The caller's own
     ``client``, if there is one, is used with these timeouts and never closed here.
@@ -51,9 +60,12 @@ class HttpClient:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
-        self.url = _checked(url)
+        self._address = ServerAddress(url)
+        self.url = self._address.shown
+        authorization = self._address.authorization(api_key)
+        self._secrets = self._address.secrets(authorization)
         self._own_client = client
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = {"Authorization": authorization} if authorization else {}
         self._max_connections = max_connections
         self._timeout = httpx2.Timeout(read_timeout, connect=connect_timeout, pool=None)
         self._kept: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
@@ -63,7 +75,7 @@ class HttpClient:
     @property
     def local(self) -> bool:
         """Whether the server runs on this machine."""
-        return httpx2.URL(self.url).host in _LOOPBACK
+        return self._address.local
 
     def open(self) -> None:
         """Keep connections between the requests of the running loop until ``aclose``."""
@@ -101,23 +113,69 @@ class HttpClient:
         Closing the ``response`` of the event source ends the stream. Its reader then gets ``EngineUnavailable``.
         """
         with self._translated():
-            async with self._pick().stream(
-                "POST", self.url + path, json=body, headers=self._headers, timeout=self._timeout
-            ) as response:
-                await _accept(response)
+            response = await self._request("POST", path, body, stream=True)
+            try:
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
                     text = _plain((await response.aread()).decode(errors="replace"))
                     raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
+                # Event streams are UTF-8, and this decoder drops the byte order mark that some servers send.
+                response.encoding = "utf-8-sig"
                 yield httpx2.EventSource(response, max_event_size=_LONGEST_EVENT)
+            finally:
+                await response.aclose()
+
+    @contextmanager
+    def masked(self) -> Generator[None]:
+        """Take the secrets of the connection out of every ``EngineError`` that leaves the block."""
+        try:
+            yield
+        except EngineError as error:
+            error.args = tuple(self.mask(part) if isinstance(part, str) else part for part in error.args)
+            if self.mask(str(error.__cause__)) != str(error.__cause__):
+                error.__cause__ = None
+            raise
+
+    def mask(self, text: str) -> str:
+        """Return ``text`` without the secrets of the connection."""
+        return self._secrets.mask(text)
 
     async def _send(self, method: str, path: str, body: object = None, *, urgent: bool = False) -> httpx2.Response:
         with self._translated():
-            response = await self._pick(urgent=urgent).request(
-                method, self.url + path, json=body, headers=self._headers, timeout=self._timeout
-            )
-            await _accept(response)
-            return response
+            return await self._request(method, path, body, urgent=urgent)
+
+    async def _request(
+        self, method: str, path: str, body: object, *, urgent: bool = False, stream: bool = False
+    ) -> httpx2.Response:
+        """Send a request, follow redirects within the host, and return the answer if its status is 200."""
+        client, url = self._pick(urgent=urgent), self._address.at(path)
+        for _ in range(_MOST_REDIRECTS):
+            request = client.build_request(method, url, json=body, headers=self._headers, timeout=self._timeout)
+            response = await client.send(request, stream=stream)
+            try:
+                if not response.is_redirect:
+                    await _accept(response)
+                    return response
+                url = self._redirected(url, response)
+            except BaseException:
+                await response.aclose()
+                raise
+            await response.aclose()
+        raise EngineProtocolError(f"{self.url}{path} redirects more than {_MOST_REDIRECTS} times")
+
+    def _redirected(self, url: str, response: httpx2.Response) -> str:
+        """Return the URL that an answer redirects to.
+
+        Raises:
+            EngineProtocolError: it leads to another host, is no longer encrypted, or would change the method.
+        """
+        status, target = response.status_code, redirect_target(url, response.headers.get("location", ""))
+        if target and status in _REDIRECTS and self._address.keeps(target):
+            return target
+        raise EngineProtocolError(
+            f"{self.url} redirects ({status}) to {_printable(shown_url(target)) if target else 'nowhere'}: if that is "
+            "the right server, give its URL to the engine"
+        )
 
     def _pick(self, *, urgent: bool = False) -> httpx2.AsyncClient:
         if self.closed:
@@ -134,11 +192,22 @@ class HttpClient:
         limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=keep)
         # A proxy from the environment never leads to this machine, and loading the certificates takes 30 ms, which
         # an unencrypted connection does not need.
-        encrypted = not self.local or self.url.startswith("https:")
-        return httpx2.AsyncClient(limits=limits, timeout=self._timeout, trust_env=not self.local, verify=encrypted)
+        encrypted = not self.local or self._address.encrypted
+        try:
+            return httpx2.AsyncClient(limits=limits, timeout=self._timeout, trust_env=not self.local, verify=encrypted)
+        except (ValueError, ImportError, httpx2.InvalidURL):
+            raise ConfigurationError(
+                "the proxy that the environment names cannot be used: correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, "
+                "or bring your own client=; a SOCKS proxy needs the package socksio"
+            ) from None
 
     @contextmanager
     def _translated(self) -> Generator[None]:
+        with self.masked(), self._as_engine_errors():
+            yield
+
+    @contextmanager
+    def _as_engine_errors(self) -> Generator[None]:
         try:
             yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
@@ -153,12 +222,28 @@ class HttpClient:
             raise EngineUnavailable(f"the connection to {self.url} broke: {reason}") from error
 
 
+def is_keepalive(event: httpx2.ServerSentEvent) -> bool:
+    """Say whether an event only keeps the connection open: an empty one, a comment, or a ping by its type or data.
+
+    >>> events = [httpx2.ServerSentEvent(data=data) for data in ("", "ping", '"[PING]"', ": processing", "[]", "{1}")]
+    >>> [is_keepalive(event) for event in events], is_keepalive(httpx2.ServerSentEvent("ping", "{1}"))
+    ([True, True, True, True, False, False], True)
+    """
+    data = event.data
+    if event.event == "message" and data[:1] == "{" and len(data) > len("{}"):
+        return False
+    word = data.strip().lower()
+    return event.event.lower() in _PINGS or word in _KEEPALIVES or word[:1] == ":" or word.strip('"[] ') in _PINGS
+
+
 def failure(status: int, message: str, *, retry_after: float | None = None) -> EngineError:
     """Return the error for an HTTP status; ``message`` is the server's."""
     match status:
         case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
             return EngineOverloaded(f"the server is overloaded ({status}): {message}", retry_after=retry_after)
-        case HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.GATEWAY_TIMEOUT:
+        case _ if status in _AGAIN:
+            return EngineOverloaded(f"the server asks to try again ({status}): {message}", retry_after=retry_after)
+        case HTTPStatus.GATEWAY_TIMEOUT:
             return EngineTimeout(f"the server gave up waiting ({status}): {message}")
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return EngineRejected(f"the server refuses access ({status}): {message}. Is api_key right?")
@@ -174,8 +259,8 @@ async def _accept(response: httpx2.Response) -> None:
     """Raise the error for a status other than 200, with the server's message."""
     if response.status_code == HTTPStatus.OK:
         return
-    text = (await response.aread()).decode(errors="replace")
     headers = response.headers
+    text = (await response.aread()).decode(errors="replace")
     retry_after = _milliseconds(headers.get("retry-after-ms"))
     if retry_after is None:
         retry_after = _seconds(headers.get("retry-after"))
@@ -186,24 +271,34 @@ def message_of(text: str) -> str:
     """Return the message in the body of an error, which may have OpenAI's form, FastAPI's, or be plain text."""
     try:
         value: Any = json.loads(text)
-    except ValueError:
+        for key in ("error", "message", "detail"):
+            if isinstance(value, dict) and key in value:
+                value = value[key]  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(value, str):
+            return _plain(json.dumps(value))
+    except (ValueError, RecursionError):
         return _plain(text)
-    for key in ("error", "message", "detail"):
-        if isinstance(value, dict) and key in value:
-            value = value[key]  # pyright: ignore[reportUnknownVariableType]
-    return value if isinstance(value, str) else _plain(json.dumps(value))
+    return _printable(value[:_LONGEST_MESSAGE] + " …" if len(value) > _LONGEST_MESSAGE else value)
 
 
 def _json(response: httpx2.Response) -> object:
     try:
         return response.json()
-    except ValueError as error:
-        raise EngineProtocolError(f"{response.url} answered without JSON: {_plain(response.text)}") from error
+    except (ValueError, RecursionError):
+        url = shown_url(str(response.url))
+        raise EngineProtocolError(f"{url} answered without JSON: {_plain(response.text)}") from None
 
 
 def _plain(text: str) -> str:
-    words = " ".join(text.split())
-    return (words[:_SHOWN] + " …" if len(words) > _SHOWN else words) or "(an empty answer)"
+    words = " ".join(text[: 8 * _SHOWN].split())
+    return _printable(words[:_SHOWN] + " …" if len(words) > _SHOWN else words) or "(an empty answer)"
+
+
+def _printable(text: str) -> str:
+    """Replace control characters, which a terminal may obey; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
 
 
 def _milliseconds(retry_after: str | None) -> float | None:
@@ -224,16 +319,6 @@ def _seconds(retry_after: str | None) -> float | None:
         pass
     try:
         until = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return None
     return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _checked(url: str) -> str:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ConfigurationError(f"{url!r} is not a URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigurationError(f"{url!r} is not the URL of a server: write it like http://127.0.0.1:30000")
-    return url.rstrip("/")

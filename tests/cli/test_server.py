@@ -153,7 +153,7 @@ def test_a_url_is_for_a_server_only(call) -> None:
 
 def test_run_asks_a_server_with_openais_api(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret")
-    with openai.served(openai.says('{"answer": "4"}')) as server:
+    with openai.served(openai.says('{"answer"', ': "4"}')) as server:
         options = ("--engine", "openai", "--url", server.base, "--model", "some/model", "--api-key-env", "MY_KEY")
         result = call("run", "2+2?", *options, "--json")
         (exchange,) = server.exchanges

@@ -9,7 +9,7 @@ Hidden reasoning (``reasoning_content``) is counted and not kept, because no ser
 Tool calls are the last text of a completion, after ``CALLS`` (see ``conversation``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
@@ -21,7 +21,7 @@ from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineRejected
 
 from .conversation import CALLS, MARKS, StreamedCalls, conversation_of, decode, describe_tools, encode, join_neighbours
-from .events import CHARACTERS_PER_TOKEN, CompletionEvent, Delta, Ending, TokenCounts
+from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts, believable
 from .server import Body, PreparedRequest, Target
 
 
@@ -149,15 +149,23 @@ class ChatReader:
     prompt_tokens: int
     may_call: bool = False
     over: bool = False
+    _events: EventReader = field(default_factory=EventReader)
     _calls: StreamedCalls = field(default_factory=StreamedCalls)
     _watch: StopWatch = field(init=False)
     _ending: Ending | None = None
     _usage: TokenCounts | None = None
     _tokens: int = 0
+    _characters: int = 0
+    _message: str = ""
     _refusal: str = ""
 
     def __post_init__(self) -> None:
         self._watch = StopWatch(tuple(self.stops.names))
+
+    @property
+    def notes(self) -> Iterable[str]:
+        """What was odd about the answer."""
+        return self._events.notes
 
     def read(self, data: str) -> Chunk | None:
         """Return what an event adds; None if it adds nothing.
@@ -165,12 +173,19 @@ class ChatReader:
         Raises:
             EngineError: the server ended the request without finishing it, or the event is invalid.
         """
-        event = CompletionEvent.read(data)
-        self._usage = event.usage or self._usage
+        event = self._events.read(data)
+        if event.usage:
+            self._usage = event.usage.after(self._usage)
         if (choice := event.choice) is None:
             return None
-        chunk = self._added(choice.delta) if choice.delta else None
-        self._ending = Ending.of(choice, may_call=self.may_call) or self._ending
+        delta = choice.delta if choice.delta and not choice.message else self._delta_of(choice)
+        chunk = self._added(delta) if delta else None
+        if ending := Ending.of(choice, may_call=self.may_call, any_text=self._characters > 0):
+            self._ending = ending.after(self._ending)
+            if not ending.known:
+                self._events.note(
+                    f"finish_reason {str(choice.finish_reason)[:40]!r} is unknown and was taken as a stop"
+                )
         return chunk
 
     async def end(self) -> Chunk | None:
@@ -190,6 +205,19 @@ class ChatReader:
         stop = self._stop_of(self._ending)
         return self._last(stop or "", Ending(self._ending.reason, stop))
 
+    def _delta_of(self, choice: Choice) -> Delta | None:
+        """Return what a choice adds that is not a plain delta: a whole message, or a text."""
+        if choice.message is None:
+            return Delta(content=choice.text) if choice.text else None
+        if self._characters and not self._message:
+            return choice.delta  # the deltas have had the text of the message
+        # The next message may be the next part of the text, or repeat all of it so far.
+        content = choice.message.content or ""
+        repeats = len(content) > len(self._message) and content.startswith(self._message)
+        news = content[len(self._message) :] if repeats else content
+        self._message += news
+        return choice.message.model_copy(update={"content": news})
+
     def _added(self, delta: Delta) -> Chunk | None:
         self._refusal += delta.refusal or ""
         if delta.tool_calls and self.may_call:
@@ -202,15 +230,16 @@ class ChatReader:
             return None
         if not text:
             unseen = delta.reasoning_content or delta.reasoning or delta.tool_calls
-            return Chunk((), "", tokens=self._estimate(1)) if unseen else None
+            return Chunk((), "", tokens=self._estimate(_hidden_characters(delta))) if unseen else None
         text = self._watch.feed(text)
         if self._watch.found is not None and self._watch.found not in self.stops.sent:
             self.over = True
-        return Chunk(encode(text), text, tokens=self._estimate(max(1, len(text) // CHARACTERS_PER_TOKEN)))
+        return Chunk(encode(text), text, tokens=self._estimate(len(text)))
 
-    def _estimate(self, tokens: int) -> int:
-        """Add to the count of tokens, but never beyond the limit."""
-        tokens = min(tokens, self.max_tokens - self._tokens)
+    def _estimate(self, characters: int) -> int:
+        """Estimate the tokens of some characters, and add them to the count, but never beyond the limit."""
+        self._characters += characters
+        tokens = min(max(1, characters // CHARACTERS_PER_TOKEN), self.max_tokens - self._tokens)
         self._tokens += tokens
         return tokens
 
@@ -223,8 +252,22 @@ class ChatReader:
         return ending.matched if ending.matched in self.stops.names and isinstance(ending.matched, str) else None
 
     def _last(self, text: str, ending: Ending) -> Chunk:
-        usage = self._usage or TokenCounts(prompt_tokens=self.prompt_tokens)
         matched = None if ending.matched is None else self.stops.names[str(ending.matched)]
-        tokens = self._tokens if usage.completion_tokens is None else usage.completion_tokens
-        finish = Finish(ending.reason, matched, usage.prompt_tokens, usage.cached_tokens, tokens)
+        usage, tokens, prompt = self._usage or TokenCounts(), self._tokens, self.prompt_tokens
+        # A server may count nothing, or less than it sent. Then our own estimates count, so that budgets hold.
+        if usage.completion_tokens is not None:
+            if believable(usage.completion_tokens, self._characters):
+                tokens = usage.completion_tokens
+            else:
+                self._events.note("the usage counts fewer tokens than can have arrived, so they were estimated")
+        if usage.prompt_tokens and believable(usage.prompt_tokens, prompt * CHARACTERS_PER_TOKEN):
+            prompt = usage.prompt_tokens
+        finish = Finish(ending.reason, matched, prompt, min(usage.cached_tokens, prompt), tokens)
         return Chunk(encode(text), text, finish)
+
+
+def _hidden_characters(delta: Delta) -> int:
+    """Count what a delta adds to the hidden reasoning and to the tool calls."""
+    texts = [delta.reasoning_content or delta.reasoning]
+    texts += [call.function.arguments for call in delta.tool_calls or () if call.function]
+    return sum(len(text) for text in texts if isinstance(text, str))

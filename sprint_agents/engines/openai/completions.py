@@ -3,6 +3,7 @@
 The ids are the truth: text that the server trimmed, or has not sent yet, is decoded here from the ids.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sprint_agents.engines.checkpoint import CheckpointTokenizer, check_ids, voc
 from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
 
-from .events import CompletionEvent, Ending, TokenCounts
+from .events import Ending, EventReader, TokenCounts
 from .server import Body, PreparedRequest, Target
 
 
@@ -81,10 +82,16 @@ class CompletionsReader:
     tokenizer: CheckpointTokenizer
     prompt_tokens: int
     over: bool = False
+    _events: EventReader = field(default_factory=EventReader)
     _ids: list[int] = field(default_factory=list[int])
     _text: str = ""
     _ending: Ending | None = None
     _usage: TokenCounts | None = None
+
+    @property
+    def notes(self) -> Iterable[str]:
+        """What was odd about the answer."""
+        return self._events.notes
 
     def read(self, data: str) -> Chunk | None:
         """Return what an event adds; None if it adds nothing.
@@ -93,11 +100,17 @@ class CompletionsReader:
             EngineError: the server ended the request without finishing it, or the event is invalid.
             EngineProtocolError: the server returns no token ids.
         """
-        event = CompletionEvent.read(data)
-        self._usage = event.usage or self._usage
+        event = self._events.read(data)
+        if event.usage:
+            self._usage = event.usage.after(self._usage)
         if (choice := event.choice) is None:
             return None
-        self._ending = Ending.of(choice) or self._ending
+        if ending := Ending.of(choice, any_text=bool(self._ids or choice.token_ids)):
+            self._ending = ending.after(self._ending)
+            if not ending.known:
+                self._events.note(
+                    f"finish_reason {str(choice.finish_reason)[:40]!r} is unknown and was taken as a stop"
+                )
         ids, text = choice.token_ids or [], choice.text or ""
         if choice.token_ids is None and text:
             raise EngineProtocolError(
@@ -117,5 +130,6 @@ class CompletionsReader:
         matched = ending.matched
         if ending.reason == "stop" and matched is None and self._ids:
             matched = self._ids[-1]  # vLLM does not name the model's own end token
-        usage = self._usage or TokenCounts(prompt_tokens=self.prompt_tokens)
-        return Chunk((), rest, Finish(ending.reason, matched, usage.prompt_tokens, usage.cached_tokens))
+        usage = self._usage or TokenCounts()
+        prompt = max(usage.prompt_tokens or 0, self.prompt_tokens)
+        return Chunk((), rest, Finish(ending.reason, matched, prompt, min(usage.cached_tokens, prompt)))

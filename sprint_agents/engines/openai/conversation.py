@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -22,6 +23,7 @@ from sprint_agents.engine import ChatTurns, Speaker, ToolBrief
 from sprint_agents.errors import InvalidRequest
 
 from .events import CallDelta, FunctionDelta
+from .repairs import join_halves
 from .schema import parse_schema
 from .server import Body, Target
 
@@ -178,7 +180,7 @@ class StreamedCalls:
         if isinstance(function.arguments, str):
             call.arguments += function.arguments
         elif function.arguments is not None:
-            call.arguments = write(function.arguments)
+            call.arguments = write(cast(JsonValue, function.arguments))
 
     def write(self) -> str:
         """Write the calls as in a message of the assistant; calls without a unique id get one."""
@@ -188,7 +190,7 @@ class StreamedCalls:
             if not call.id or call.id in ids:
                 call.id = secrets.token_hex(5)[:9]  # Mistral's templates require nine letters or digits
             ids.add(call.id)
-            arguments = call.arguments if call.arguments.strip() else "{}"
+            arguments = join_halves(call.arguments) if call.arguments.strip() else "{}"
             found.append(
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}},
             )

@@ -8,7 +8,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from os import PathLike
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
+import structlog
 from pydantic import JsonValue
 
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
-from sprint_agents.engines.http import HttpClient
+from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
@@ -27,10 +28,13 @@ from sprint_agents.manifest import Manifest
 from .chat import ChatApi
 from .completions import CompletionsApi
 from .conversation import CALLING_TURNS, TURNS
-from .events import DONE, AnswerReader, refine, room_left
+from .events import DONE, AnswerReader, error_of_event, refine, room_left
 from .schema import parse_schema
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 
+_log = structlog.get_logger(__name__)
+
+_MOST_NOTES = 100
 _SMALLER_LIMITS = 2
 """How often a limit is lowered: a server may name the model's bound on completions first, then the context's end."""
 _PATIENCE_AFTER_DONE = 0.2
@@ -98,6 +102,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             read_timeout=read_timeout,
         )
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
+        self._logged: set[str] = set()
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
         schemas = self._target.server.schemas != "none"
@@ -203,7 +208,9 @@ class OpenAIEngine(RemoteEngine[_Connection]):
                     if event.data == DONE:
                         await _read_to_end(events)
                         break
-                    if chunk := reader.read(event.data):
+                    if event.event == "error":
+                        raise error_of_event(event.data)
+                    if not is_keepalive(event) and (chunk := reader.read(event.data)):
                         yield chunk
                     if running.aborted or reader.over:
                         break
@@ -215,12 +222,21 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             running.response = None
         if running.aborted:
             raise EngineUnavailable(f"request {request_id} was aborted")
-        last = await reader.end()
+        with self._http.masked():  # a refusal repeats the model's words, which may be the server's
+            last = await reader.end()
+        self._log_once(reader.notes)
         if last is None:
             raise EngineUnavailable(
                 f"{self._http.url} ended the stream of {request_id} before the request was finished"
             )
         yield last
+
+    def _log_once(self, notes: Iterable[str]) -> None:
+        """Log what was odd about an answer; most servers that are odd are so in every answer."""
+        for note in notes:
+            if note not in self._logged and len(self._logged) < _MOST_NOTES:
+                self._logged.add(note)
+                _log.warning("engine.odd_answer", engine=self.name, url=self._http.url, note=self._http.mask(note))
 
     async def _send(
         self, stack: AsyncExitStack, running: _Connection, body: Body

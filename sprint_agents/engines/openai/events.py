@@ -5,10 +5,11 @@ Only the fields that are read are declared. Refusals are recognised by their mes
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from sprint_agents.engine import Chunk
 from sprint_agents.engines.http import failure, message_of
@@ -21,22 +22,27 @@ from sprint_agents.errors import (
     EngineUnavailable,
 )
 
+from .repairs import EventRepair
+
 DONE = "[DONE]"
 CHARACTERS_PER_TOKEN = 4
 """The average of English text; used only if a server does not count tokens."""
 
+_DIGITS_OF_STATUS = 3
+_MOST_NOTES = 8
+_NO_ERROR = ("None", "0", "200", "")
 _STATUS_OF = (("rate_limit", 429), ("overloaded", 503), ("invalid", 400), ("badrequest", 400), ("not_found", 404))
 
 _LIMIT = re.compile(
     r"(?:maximum context length (?:is|of)|context length \(|configured limit of|available context size \("
-    r"|maximum allowed length \() ?(?P<count>\d+)"
+    r"|maximum allowed length \() ?(?P<count>\d{1,9})"
 )
 _PROMPT = re.compile(
-    r"(?P<before>\d+) (?:in the (?:messages|prompt)|input tokens|tokens from the input)"
-    r"|(?:messages resulted in|[Ii]nput(?: length)? \(|request \() ?(?P<after>\d+)"
+    r"(?P<before>\d{1,9}) (?:in the (?:messages|prompt)|input tokens|tokens from the input)"
+    r"|(?:messages resulted in|[Ii]nput(?: length)? \(|request \() ?(?P<after>\d{1,9})"
 )
 # A bound on the completion alone, not the end of the context.
-_COMPLETION = re.compile(r"supports at most (?P<count>\d+) completion tokens")
+_COMPLETION = re.compile(r"supports at most (?P<count>\d{1,9}) completion tokens")
 _NO_CREDIT = re.compile(r"exceeded your current quota|insufficient[_ ]quota", re.IGNORECASE)
 _NO_ROUTE = re.compile(r"^(?!.*\bmodel\b).*\bnot found\b", re.IGNORECASE | re.DOTALL)
 
@@ -45,7 +51,7 @@ class FunctionDelta(BaseModel):
     """What an event adds to the function of a call; ``arguments`` is text, on some servers an object."""
 
     name: str | None = None
-    arguments: JsonValue = None
+    arguments: object = None
 
 
 class CallDelta(BaseModel):
@@ -67,10 +73,14 @@ class Delta(BaseModel):
 
 
 class Choice(BaseModel):
-    """One of an event's choices; vLLM says in ``stop_reason`` what ended it, SGLang in ``matched_stop``."""
+    """One of an event's choices; vLLM says in ``stop_reason`` what ended it, SGLang in ``matched_stop``.
+
+    Gateways that ask another server without streaming send the whole ``message`` instead of a ``delta``.
+    """
 
     index: int = 0
     delta: Delta | None = None
+    message: Delta | None = None
     text: str | None = None
     token_ids: list[int] | None = None
     finish_reason: str | None = None
@@ -83,21 +93,46 @@ class Choice(BaseModel):
         return self.stop_reason if self.stop_reason is not None else self.matched_stop
 
 
+_Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
 class _PromptDetails(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class TokenCounts(BaseModel):
-    """The cost of a request, in tokens."""
+    """The cost of a request, in tokens, as the server counts it; None if it does not."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
 
     @property
     def cached_tokens(self) -> int:
         """Prompt tokens from the cache; 0 if the server does not say."""
         return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+
+    def after(self, earlier: "TokenCounts | None") -> "TokenCounts":
+        """Return the counts after both events; some servers send zeros before or after the real ones."""
+        if earlier is None:
+            return self
+        return TokenCounts(
+            prompt_tokens=max(self.prompt_tokens or 0, earlier.prompt_tokens or 0),
+            completion_tokens=_larger(self.completion_tokens, earlier.completion_tokens),
+            prompt_tokens_details=_PromptDetails(cached_tokens=max(self.cached_tokens, earlier.cached_tokens)),
+        )
+
+
+def _larger(count: int | None, other: int | None) -> int | None:
+    return max(count, other) if count is not None and other is not None else other if count is None else count
+
+
+def believable(tokens: int | None, characters: int) -> bool:
+    """Say whether so many tokens can have so many characters; no count is not believable for any text.
+
+    The average is about 4 characters a token, and no tokenizer's reaches 8 in text or code.
+    """
+    return tokens is not None and tokens * 2 * CHARACTERS_PER_TOKEN >= characters
 
 
 class CompletionEvent(BaseModel):
@@ -107,31 +142,87 @@ class CompletionEvent(BaseModel):
     usage: TokenCounts | None = None
     error: object = None
 
-    @classmethod
-    def read(cls, data: str) -> "CompletionEvent":
-        """Read an event.
-
-        Raises:
-            EngineError: the event is an error, or is invalid.
-        """
-        try:
-            event = cls.model_validate_json(data)
-        except ValidationError:
-            raise EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}") from None
-        if event.error is not None:
-            raise refine(_failure_of(event.error))
-        return event
-
     @property
     def choice(self) -> Choice | None:
         """The only choice that is requested."""
         return next((choice for choice in self.choices or () if choice.index == 0), None)
 
 
+class EventReader:
+    """Reads the events of one answer; ``notes`` says what was odd about them, each thing once."""
+
+    __slots__ = ("_repair", "notes")
+
+    def __init__(self) -> None:
+        self.notes: dict[str, None] = {}
+        self._repair = EventRepair(self.note)
+
+    def note(self, sentence: str) -> None:
+        """Record something odd."""
+        if len(self.notes) < _MOST_NOTES:
+            self.notes[sentence] = None
+
+    def read(self, data: str) -> CompletionEvent:
+        """Read an event; one that is not in OpenAI's form is repaired first.
+
+        Raises:
+            EngineError: the event is an error, or cannot be understood.
+        """
+        if self._repair.half:
+            event = self._repaired(data)
+        else:
+            try:
+                event = CompletionEvent.model_validate_json(data)
+            except ValidationError:
+                event = self._repaired(data)
+        if event.error is not None:
+            raise refine(_failure_of(event.error))
+        if not event.choices and event.usage is None and (error := _error_in(data)) is not None:
+            raise refine(_failure_of(error))
+        return event
+
+    def _repaired(self, data: str) -> CompletionEvent:
+        try:
+            # Some gateways write the prefix of the line twice.
+            value = json.loads(data.strip().removeprefix("data:"))
+            if isinstance(value, dict):
+                return CompletionEvent.model_validate(self._repair.rewrite(cast(dict[str, Any], value)))
+        except (ValueError, RecursionError):  # a ValidationError is a ValueError
+            pass
+        raise EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
+
+
+def error_of_event(data: str) -> EngineError:
+    """Return the error that the data of an event of type ``error`` describes."""
+    return refine(_failure_of(_error_in(data) or message_of(data)))
+
+
+def _error_in(data: str) -> object:
+    """Return the error in an event without choices, such as ``{"object": "error", "message": …}`` of older vLLMs."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    fields = cast(dict[str, Any], value)
+    if fields.get("error") is not None:
+        return fields["error"]
+    named = any("error" in str(fields.get(key)).lower() for key in ("object", "type"))
+    coded = str(fields.get("code")) not in _NO_ERROR or "detail" in fields
+    told = any(isinstance(fields.get(key), str) for key in ("message", "detail"))
+    return fields if told and (named or coded) else None
+
+
 class AnswerReader(Protocol):
     """Reads the events of one request into chunks; ``over`` once no more events are needed."""
 
     over: bool
+
+    @property
+    def notes(self) -> Iterable[str]:
+        """What was odd about the answer."""
+        ...
 
     def read(self, data: str) -> Chunk | None:
         """Return what an event adds; None if it adds nothing.
@@ -150,39 +241,71 @@ class AnswerReader(Protocol):
         ...
 
 
+_ENDS: Mapping[str, Literal["stop", "length", "call", "filter", "failure"]] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "max_length"), "length"),
+    **dict.fromkeys(("tool_calls", "function_call", "tool_use", "tool_call"), "call"),
+    **dict.fromkeys(
+        (
+            "content_filter",
+            "safety",
+            "recitation",
+            "blocklist",
+            "prohibited_content",
+            "refusal",
+            "guardrail_intervened",
+        ),
+        "filter",
+    ),
+    **dict.fromkeys(
+        ("abort", "aborted", "cancelled", "error", "failed", "network_error", "insufficient_system_resource"), "failure"
+    ),
+}
+"""What the finish reasons of all known servers mean, in small letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a server ended a completion, and at which stop."""
+    """Why a server ended a completion, and at which stop; ``known`` is False for a reason that no known server has."""
 
     reason: Literal["stop", "length"]
     matched: int | str | None = None
+    known: bool = True
 
     @classmethod
-    def of(cls, choice: Choice, *, may_call: bool = False) -> "Ending | None":
-        """Read it from a choice; None while the completion continues. ``may_call`` says whether tools may be called.
+    def of(cls, choice: Choice, *, may_call: bool = False, any_text: bool = False) -> "Ending | None":
+        """Read it from a choice; None while the completion continues.
+
+        ``may_call`` says whether tools may be called, ``any_text`` whether a text has arrived. An unknown reason counts
+        as a stop, because the text before it is finished.
 
         Raises:
             EngineError: it ended in a way that is not a completion.
         """
-        if choice.delta and choice.delta.tool_calls and not may_call:
+        delta = choice.delta or choice.message
+        if delta and delta.tool_calls and not may_call:
             raise _unexpected_call()
-        match choice.finish_reason:
-            case None | "":
-                return None
-            case "stop" | "eos" | "eos_token" | "stop_sequence":
+        if not (reason := choice.finish_reason):
+            return None
+        match _ENDS.get(reason.lower()):
+            case "stop":
                 return cls("stop", choice.matched)
-            case "length" | "max_tokens" | "model_length":
+            case "length":
                 return cls("length")
-            case "content_filter":
+            case "filter":
                 raise EngineRejected("the server's content filter withheld the completion: rephrase the task")
-            case "tool_calls" | "function_call":
-                if not may_call:
+            case "call":
+                if not (may_call or any_text):
                     raise _unexpected_call()
                 return cls("stop")
-            case "abort" | "error" | "insufficient_system_resource":
-                raise EngineUnavailable(f"the server gave up the request: finish_reason is {choice.finish_reason!r}")
-            case other:
-                raise EngineProtocolError(f"the server ended a completion with the unknown finish_reason {other!r}")
+            case "failure":
+                raise EngineUnavailable(f"the server gave up the request: finish_reason is {reason!r}")
+            case None:
+                return cls("stop", choice.matched, known=False)
+
+    def after(self, earlier: "Ending | None") -> "Ending":
+        """Return the one of two endings that counts: the later one, but never an unknown one after another."""
+        return self if self.known or earlier is None else earlier
 
 
 def _unexpected_call() -> EngineProtocolError:
@@ -200,7 +323,7 @@ def _failure_of(error: object) -> EngineError:
         code = str(fields.get("code"))
         words = f"{code} {fields.get('type')}".lower()
         status = next((status for word, status in _STATUS_OF if word in words), status)
-        status = int(code) if code.isdecimal() and int(code) >= 400 else status
+        status = int(code) if code.isdecimal() and len(code) == _DIGITS_OF_STATUS and int(code) >= 400 else status
     return failure(status, message_of(json.dumps({"error": error})))
 
 

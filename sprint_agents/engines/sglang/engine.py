@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import httpx2
 import structlog
@@ -32,7 +32,7 @@ from sprint_agents.engines.checkpoint import (
     turns_of_checkpoint,
     with_chat,
 )
-from sprint_agents.engines.http import HttpClient
+from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
@@ -221,7 +221,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         return body_of(remainder, await self.model())
 
     async def _attempt(self, running: _Attempt, body: dict[str, object]) -> AsyncGenerator[Chunk]:
-        reader = GenerateReader()
+        reader = GenerateReader(prompt_tokens=len(cast("list[int]", body["input_ids"])))
         last: Chunk | None = None
         running.broke = False
         try:
@@ -230,7 +230,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
                     if running.aborted:
                         # The abort may have reached the server before the request did, and was ignored.
                         raise EngineUnavailable(f"request {running.rid} was aborted")
-                    if event.data == DONE or (chunk := reader.read(event.data)) is None:
+                    if event.data == DONE or is_keepalive(event) or (chunk := reader.read(event.data)) is None:
                         continue
                     if chunk.finish is None:
                         yield chunk

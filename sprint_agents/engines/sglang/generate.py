@@ -27,9 +27,15 @@ from .model import ServedModel
 DONE = "[DONE]"
 
 _TOO_LONG = (
-    re.compile(r"input \((?P<tokens>\d+) tokens\) is longer than the model's context length \((?P<limit>\d+) tokens\)"),
-    re.compile(r"maximum context length of (?P<limit>\d+) tokens. You requested a total of (?P<tokens>\d+) tokens"),
-    re.compile(r"Input length \((?P<tokens>\d+) tokens\) exceeds the maximum allowed length \((?P<limit>\d+) tokens\)"),
+    re.compile(
+        r"input \((?P<tokens>\d{1,9}) tokens\) is longer than the model's context length \((?P<limit>\d{1,9}) tokens\)"
+    ),
+    re.compile(
+        r"maximum context length of (?P<limit>\d{1,9}) tokens. You requested a total of (?P<tokens>\d{1,9}) tokens"
+    ),
+    re.compile(
+        r"Input length \((?P<tokens>\d{1,9}) tokens\) exceeds the maximum allowed length \((?P<limit>\d{1,9}) tokens\)"
+    ),
 )
 
 Decode = Callable[[Sequence[int]], Awaitable[str]]
@@ -77,7 +83,7 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
 
 
 class _FinishReason(BaseModel):
-    type: Literal["stop", "length", "abort"]
+    type: str
     matched: int | str | None = None
     message: str | None = None
     status_code: int | None = None
@@ -85,9 +91,9 @@ class _FinishReason(BaseModel):
 
 class _MetaInfo(BaseModel):
     finish_reason: _FinishReason | None = None
-    prompt_tokens: int = 0
+    prompt_tokens: int | None = None
     completion_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int | None = None
 
 
 class _GenerateEvent(BaseModel):
@@ -107,8 +113,12 @@ class _FailureEvent(BaseModel):
 
 @dataclass(slots=True)
 class GenerateReader:
-    """Reads the events of one request into chunks; ``ended`` once the server has said that the request is over."""
+    """Reads the events of one request into chunks; ``ended`` once the server has said that the request is over.
 
+    ``prompt_tokens`` is the length of the request's context, below which no count of the server is believed.
+    """
+
+    prompt_tokens: int = 0
     ended: bool = False
     _ids: int = 0
     _characters: int = 0
@@ -145,7 +155,7 @@ class GenerateReader:
                 raise refine(failure(reason.status_code, message))
             raise EngineUnavailable(f"the request was aborted: {message}")
         ids, text = self._news(event)
-        finish = _finish(reason, event.meta_info) if reason else None
+        finish = self._finish(reason, event.meta_info) if reason else None
         return Chunk(ids, text, finish) if ids or text or finish else None
 
     def _news(self, event: _GenerateEvent) -> tuple[list[int], str]:
@@ -157,6 +167,10 @@ class GenerateReader:
         event may have more ids than it counts, because the server adds to the list while the event waits to be sent.
         """
         ids, text, total = event.output_ids, event.text, event.meta_info.completion_tokens
+        if ids and total <= 0:
+            raise EngineProtocolError(
+                f"the server sent {len(ids)} tokens and counts {total}: its events cannot be read"
+            )
         if len(ids) >= max(total, self._ids):
             ids, text = ids[self._ids :], text[self._characters :]
         elif self._ids + len(ids) != total:
@@ -167,6 +181,12 @@ class GenerateReader:
         self._characters += len(text)
         return ids, text
 
+    def _finish(self, reason: _FinishReason, meta: _MetaInfo) -> Finish:
+        # An unknown reason is a stop: the text before it is finished.
+        kind: Literal["stop", "length"] = "length" if reason.type == "length" else "stop"
+        prompt = max(meta.prompt_tokens or 0, self.prompt_tokens)
+        return Finish(kind, reason.matched, prompt, min(max(meta.cached_tokens or 0, 0), prompt))
+
     def _failure(self, data: str) -> EngineError:
         try:
             error = _FailureEvent.model_validate_json(data).error
@@ -174,11 +194,6 @@ class GenerateReader:
             return EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
         self.ended = True
         return refine(failure(error.code, error.message))
-
-
-def _finish(reason: _FinishReason, meta: _MetaInfo) -> Finish:
-    kind: Literal["stop", "length"] = "stop" if reason.type == "stop" else "length"
-    return Finish(kind, reason.matched, meta.prompt_tokens, meta.cached_tokens)
 
 
 def refine(error: EngineError) -> EngineError:

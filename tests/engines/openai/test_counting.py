@@ -55,7 +55,7 @@ def test_until_then_it_is_estimated() -> None:
 @settings(max_examples=30)
 @given(
     texts=st.lists(st.text("abc", min_size=1, max_size=9), min_size=1, max_size=6),
-    counted=st.integers(0, 200),
+    counted=st.integers(7, 200),
     data=st.data(),
 )
 def test_all_tokens_are_before_the_end_and_none_is_lost_on_the_way(
