@@ -74,6 +74,11 @@ class ServerAddress:
                 f"{shown_url(url)!r} is not the URL of a server: write it like http://127.0.0.1:30000"
             )
         path, mark, query = parsed.raw_path.decode("ascii").partition("?")
+        if "@" in path:
+            # In "http://me:1/2@host" the host is "me", and the rest of the password would be shown as a path.
+            raise ConfigurationError(
+                "the path of a server's URL contains '@': write it as %40, and '/' in a user or password as %2F"
+            )
         self.shown = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}{path.rstrip('/')}"
         self._query = mark + query if query else ""
         self._parsed = parsed

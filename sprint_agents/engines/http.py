@@ -36,6 +36,8 @@ _LONGEST_EVENT = 64 * 1024 * 1024
 _LONGEST_MESSAGE = 2000
 _SHOWN = 300
 _MOST_REDIRECTS = 5
+_WHOLE_ANSWERS = (b'"finish_reason"', b'"error"')
+"""What the JSON of a server that does not stream has in it."""
 _KEEPALIVES = frozenset({"", '""', "null", "{}", "[done]", "done"})
 _PINGS = ("ping", "pong", "keepalive", "keep-alive", "heartbeat")
 _AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY)
@@ -117,8 +119,11 @@ class HttpClient:
             try:
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
-                    text = _plain((await response.aread()).decode(errors="replace"))
-                    raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
+                    content = await response.aread()
+                    if not any(mark in content for mark in _WHOLE_ANSWERS):
+                        text = _plain(content.decode(errors="replace"))
+                        raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
+                    response = _as_stream(content, response.request)
                 # Event streams are UTF-8, and this decoder drops the byte order mark that some servers send.
                 response.encoding = "utf-8-sig"
                 yield httpx2.EventSource(response, max_event_size=_LONGEST_EVENT)
@@ -220,6 +225,12 @@ class HttpClient:
         except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise EngineUnavailable(f"the connection to {self.url} broke: {reason}") from error
+
+
+def _as_stream(content: bytes, request: httpx2.Request) -> httpx2.Response:
+    """Return the answer of a server that did not stream as a stream of one event."""
+    data = b"".join(b"data: " + line + b"\n" for line in content.splitlines())
+    return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=data + b"\n", request=request)
 
 
 def is_keepalive(event: httpx2.ServerSentEvent) -> bool:

@@ -181,6 +181,18 @@ class TestContent:
         whole = raw({"index": 0, "message": {"role": "assistant", "content": "4 of them"}, "finish_reason": "stop"})
         assert heard(wire(whole, done=done)) == ("4 of them", Finish("stop", None, 3, 0, 2))
 
+    @pytest.mark.parametrize("indent", [None, 2])
+    @pytest.mark.parametrize("kind", ["application/json", "text/plain", ""])
+    def test_a_server_that_does_not_stream(self, indent: int | None, kind: str) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "4 of\u2028them"}, "finish_reason": "stop"}
+        whole = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 4}}
+        text = json.dumps(whole, indent=indent, ensure_ascii=False)
+        assert heard(answers(text, content_type=kind)) == ("4 of\u2028them", Finish("stop", None, 9, 0, 4))
+
+    def test_an_error_with_status_200(self) -> None:
+        with pytest.raises(EngineRejected, match=r"^bad top_p$"):
+            heard(answers({"error": {"message": "bad top_p", "code": 400}}))
+
     @pytest.mark.parametrize(
         "messages", [["4", " of", " them"], ["4", "4 of", "4 of them"]], ids=["parts", "repeating all so far"]
     )
