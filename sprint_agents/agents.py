@@ -13,13 +13,13 @@ from typing_extensions import TypeForm
 
 from .dialects.base import AgentBrief
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, InvalidResult
+from .errors import ConfigurationError, InvalidResult, escape_surrogates
 from .plan import ResultT, Subtask
 from .run import AnswerT
 from .tools import Tool, explain, json_schema, validate_json
 
 ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
-"""A plain function as executor: its return value is the result, without a model."""
+"""A plain function as executor, async or not: its return value is the result, without a model."""
 
 _SCALARS = {"boolean", "integer", "number", "string"}
 
@@ -164,8 +164,8 @@ class Planner(_Agent[AnswerT]):
 
 
 def as_text(value: Any) -> str:
-    """Return a function's result as the planner reads it: strings unchanged, any other value as JSON."""
-    return value if isinstance(value, str) else to_json(value).decode()
+    """Return a function's result as the planner reads it: strings as text that UTF-8 can hold, other values as JSON."""
+    return escape_surrogates(value) if isinstance(value, str) else to_json(value).decode()
 
 
 def _reader(declared: Any) -> tuple[TypeAdapter[Any], str | None]:

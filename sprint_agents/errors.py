@@ -21,9 +21,10 @@
         ├── BudgetExceeded      the budget's tokens, calls or subtasks are spent
         │   └── DeadlineExceeded  the budget's time is over
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
+        ├── FunctionError       a function of yours took too long, called ``sys.exit``, …; or the checker raised
         ├── InvalidResult       the model's text does not validate as the declared type
         ├── NoAnswer            the planner ended without an answer
-        ├── PolicyError         a policy yielded something other than a step, or ended without an answer
+        ├── PolicyError         a policy raised, yielded something other than a step, or ended without an answer
         ├── Superseded          a subtask was cancelled: a sibling was accepted, or the run ended first
         └── WidthExceeded       a subtask was not started: its policy limits the width of a stage
 
@@ -153,6 +154,14 @@ class ExecutionFailed(RunError):
     """A subtask failed under ``fail_fast``; ``__cause__`` is its error."""
 
 
+class FunctionError(RunError):
+    """A function of yours took too long, or raised what would end more than its call, as ``sys.exit`` does.
+
+    If an executor or a tool did so, it is data. It ends the run if the checker failed in any way; ``run`` then has the
+    answer, which is not verified.
+    """
+
+
 class InvalidResult(RunError):
     """The model's text does not validate as the declared type.
 
@@ -170,7 +179,7 @@ class NoAnswer(RunError):
 
 
 class PolicyError(RunError):
-    """A policy yielded something other than a step, or ended without an answer."""
+    """A policy raised, yielded something other than a step, or ended without an answer."""
 
 
 class Superseded(RunError):
@@ -179,3 +188,26 @@ class Superseded(RunError):
 
 class WidthExceeded(RunError):
     """A subtask was not started: its policy limits the width of a stage."""
+
+
+def message_of(error: BaseException) -> str:
+    r"""Return the message of any exception, even if it cannot give one, as text that UTF-8 can hold.
+
+    >>> message_of(FileNotFoundError("caf\udce9.txt"))
+    'caf\\udce9.txt'
+    """
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"(no message, since reading it raised {type(broken).__name__})"
+    return escape_surrogates(message)
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the message of any exception: ``ValueError: no such word``."""
+    return f"{type(error).__name__}: {message_of(error)}"
+
+
+def escape_surrogates(text: str) -> str:
+    """Replace each half of a surrogate pair by its escape, since neither UTF-8 nor JSON can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,6 @@
 """The parts of a run: the steps that a policy yields, and the stages that come back (arXiv 2506.05745, section 3.1)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self
 
 from pydantic import (
@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, f
 from typing_extensions import TypedDict, TypeVar, Unpack
 
 from .dialects.completions import Diagnostic
-from .errors import PolicyError
+from .errors import PolicyError, message_of
 from .usage import CallUsage, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
@@ -101,7 +101,7 @@ class Failure(BaseModel):
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """Record an exception."""
-        return cls(type=type(error).__name__, message=str(error) or type(error).__name__)
+        return cls(type=type(error).__name__, message=message_of(error) or type(error).__name__)
 
 
 class ToolUse(BaseModel):
@@ -158,11 +158,11 @@ class Subtask(BaseModel):
     inputs: tuple[Execution[Any], ...] = Field(default=(), exclude=True, repr=False)
 
 
-Accept = Callable[[Execution[Any]], bool]
-"""Says of a successful execution whether the stage can end with it."""
+Accept = Callable[[Execution[Any]], bool | Awaitable[bool]]
+"""Says of a successful execution whether the stage can end with it; may be async."""
 
-Keep = Callable[[Sequence[Execution[Any]]], Iterable[int]]
-"""Returns the numbers of the executions that join the planner's context."""
+Keep = Callable[[Sequence[Execution[Any]]], Iterable[int] | Awaitable[Iterable[int]]]
+"""Returns the numbers of the executions that join the planner's context; may be async."""
 
 Nested = Callable[[Any], Any]
 """A ``Policy``; a later layer defines that type."""

@@ -22,7 +22,8 @@ AnswerT = TypeVar("AnswerT", default=str)
 class Run(GenericRecord, Generic[AnswerT, ResultT]):
     """The answer of one run, its stages and its usage.
 
-    ``answer`` has the planner's type. In a failed run it is None, whatever its type says, and ``error`` is set.
+    ``answer`` has the planner's type. In a failed run it is None, whatever its type says, and ``error`` is set; only a
+    run that failed after its answer, in the checker, has both.
     ``verified`` is the verdict of a checker; None without one. ``transcript`` is the planner's whole context as text,
     which ``Trajectory.from_text`` reads.
     """

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,17 @@ from .budget import Budget, Ledger, Limits
 from .dialects import DialectName, check_schemas, choose_dialect
 from .dialects.base import Dialect
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, DeadlineExceeded, SprintError, UnsupportedTask
+from .errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    FunctionError,
+    SprintError,
+    UnsupportedTask,
+    describe,
+    escape_surrogates,
+)
 from .events import Event, RunFinished, RunStarted
+from .functions import Threads, as_exception, check_function
 from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy
@@ -44,7 +53,8 @@ class Sprint(Generic[AnswerT, ResultT]):
         budget: what one run may use in all.
         failure: what a failed execution does to the run.
         sampling: how tokens are drawn; the checkpoint's settings by default.
-        checker: decides whether an answer is right, for ``run.verified``; only sprint-nano's own tasks need none.
+        checker: decides whether an answer is right, for ``run.verified``; a function, async or not. Only sprint-nano's
+            own tasks need none.
         dialect: ``"tags"``, ``"json"``, or your own. By default the one that the checkpoint was trained on; without
             such a checkpoint, json for engines that hold conversations and tags for others.
 
@@ -65,10 +75,14 @@ class Sprint(Generic[AnswerT, ResultT]):
         budget: Budget | None = None,
         failure: FailurePolicy | FailureMode = "collect",
         sampling: Sampling | None = None,
-        checker: Callable[[AnswerT], bool] | None = None,
+        checker: Callable[[AnswerT], bool | Awaitable[bool | None] | None] | None = None,
         dialect: Dialect | DialectName | None = None,
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
+        if executor is not None and not isinstance(executor, Executor | Sprint):
+            check_function(executor, what="executor=")
+        if checker is not None:
+            check_function(checker, what="checker=")
         self.planner: Planner[Any] = planner or Planner(str)
         self.executor: Executor[Any] | Sprint[Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
         self._model = cast("Executor[Any]", self.executor) if isinstance(executor, Executor | None) else None
@@ -116,11 +130,16 @@ class Sprint(Generic[AnswerT, ResultT]):
         """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
         Up to ``concurrency`` runs are active at a time, and each is yielded when it finishes. A run that failed is
-        yielded with its ``error`` instead of raising it. ``tasks`` is read as needed.
+        yielded with its ``error`` instead of raising it, so each task has exactly one run. At most ``concurrency``
+        more tasks are taken than runs are read. ``tasks`` is read on the event loop; if it raises, its error is raised
+        after the last run.
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be active")
-        return AsyncStream(lambda put: self._map(iter(tasks), concurrency, put))
+        if isinstance(tasks, str):
+            raise ConfigurationError(f"map takes many tasks and was given the text {tasks[:50]!r}: pass [task]")
+        places = asyncio.Semaphore(concurrency)
+        return AsyncStream(lambda put: self._map(tasks, places, put), taken=places.release)
 
     def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task from code that is not async.
@@ -134,47 +153,78 @@ class Sprint(Generic[AnswerT, ResultT]):
             return asyncio.run(self.run(task, journal=journal))
         raise ConfigurationError("run_sync was called inside a running event loop: use `await sprint.run(task)` there")
 
-    async def _map(self, tasks: Iterable[str], concurrency: int, put: Callable[[Run[AnswerT, ResultT]], None]) -> None:
-        async def worker() -> None:
-            for task in tasks:  # one iterator for all workers
-                put(await self._run_to_record(task))
+    async def _map(
+        self, tasks: Iterable[str], places: asyncio.Semaphore, put: Callable[[Run[AnswerT, ResultT]], None]
+    ) -> None:
+        """Start a run for each task; a run has its place until it is read, so a slow reader holds up the tasks."""
+        owner = asyncio.current_task()
+        assert owner is not None
 
+        async def run(task: str) -> None:
+            try:
+                put(await self._run_to_record(task))
+            except asyncio.CancelledError:
+                if owner.cancelling():
+                    raise
+                put(self._failed(task, FunctionError("cancelled: its own code cancelled its task")))
+
+        failed: Exception | None = None
         async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(worker())
+            try:
+                remaining = iter(tasks)
+                while True:
+                    await places.acquire()
+                    try:
+                        task = next(remaining)
+                    except StopIteration:
+                        break
+                    group.create_task(run(task))
+            except BaseException as error:
+                failed = as_exception(error)
+        if failed is not None:
+            raise failed  # outside the group, which would wrap it, and after what was running
 
     async def _run_to_record(self, task: str) -> Run[AnswerT, ResultT]:
         """Run a task; a failure is returned as a run with its error."""
         try:
             return await self._run(task, [], None)
-        except Exception as error:
-            if isinstance(error, SprintError) and error.run is not None:
-                return error.run  # type: ignore[return-value]
-            return Run(id=secrets.token_hex(8), task=task, policy=self.policy_name, error=Failure.of(error))
+        except BaseException as error:
+            failed = as_exception(error)
+            if isinstance(failed, SprintError) and failed.run is not None:
+                return failed.run  # type: ignore[return-value]
+            return self._failed(task, failed)
+
+    def _failed(self, task: object, error: Exception) -> Run[AnswerT, ResultT]:
+        """Return the record of a run that has no other; ``task`` is whatever was given as one."""
+        text = escape_surrogates(task) if isinstance(task, str) else f"({type(task).__name__})"
+        return Run(id=secrets.token_hex(8), task=text, policy=self.policy_name, error=Failure.of(error))
 
     async def _run(
         self, task: str, listeners: Sequence[Listener], journal: Path | str | None, *, ledger: Ledger | None = None
     ) -> Run[AnswerT, ResultT]:
         prompt, check = read_task(task, self.engine.manifest)
         run_id = secrets.token_hex(8)
-        with ExitStack() as files:
+        with ExitStack() as resources:
             log: Journal | None = None
             if journal is not None:
                 header = JournalHeader(run_id=run_id, task=task, policy=self.policy_name, engine=self.engine.name)
-                log = files.enter_context(Journal(Path(journal), header))
+                log = resources.enter_context(Journal(Path(journal), header))
                 listeners, run_id = [*listeners, log], log.header.run_id
             session = await self._session(listeners, ledger or Ledger(self.budget))
+            resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
             record = _Record(run_id, task, self.policy_name, planning, planner)
             session.emit(RunStarted(run_id=run_id, task=task, policy=self.policy_name))
+            answer: Any = None
             try:
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.write_task(prompt))
-                    answer = await follow(session, self.policy, planning, planner, self._runner(), journal=log)
-                run: Run[AnswerT, ResultT] = record.make(answer.value, verified=self._verify(answer.value, check))
+                    answer = (await follow(session, self.policy, planning, planner, self._runner(), journal=log)).value
+                    verified = await self._verify(session, answer, check)
+                run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
             except Exception as error:
-                failed = record.make(error=Failure.of(error))
+                failed = record.make(answer, error=Failure.of(error))
                 session.emit(RunFinished(run=failed))
                 if isinstance(error, SprintError):
                     error.run = failed
@@ -197,6 +247,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             sampling=self.sampling or Sampling.of(self.engine.manifest),
             listeners=listeners,
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
+            threads=Threads(limits.concurrency),
         )
 
     def _bind_dialect(self) -> Dialect:
@@ -228,10 +279,22 @@ class Sprint(Generic[AnswerT, ResultT]):
         sampling = model.sampling or self.sampling or Sampling.of(engine.manifest)
         return ModelRunner(model, RemoteContexts(engine, sampling=sampling))
 
-    def _verify(self, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
-        if self.checker is not None:
-            return self.checker(answer)
-        return check(str(answer)) if check else None
+    async def _verify(self, session: Session, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
+        """Return the verdict on an answer; None without a checker, or if the checker gives none.
+
+        Raises:
+            FunctionError: the checker raised, or took too long.
+        """
+        if self.checker is None:
+            return check(str(answer)) if check else None
+        try:
+            verdict = await session.call_function(self.checker, answer)
+            return None if verdict is None else bool(verdict)
+        except Exception as error:
+            raise FunctionError(
+                f"checker= failed on the answer, {describe(error)}: it is given the answer "
+                "and says whether it is right; error.run has the answer"
+            ) from error
 
 
 @dataclass(slots=True)
@@ -299,9 +362,13 @@ def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str]
     Only a manifest with ``tasks`` changes the text or brings a check. Any other model gets ``text`` byte for byte.
 
     Raises:
-        UnsupportedTask: ``text`` is empty, or is not a problem that the model was trained on.
+        UnsupportedTask: ``text`` is not text, is empty, or is not a problem that the model was trained on.
         InvalidCheckpoint: the manifest's ``tasks`` are not valid.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a task may come from anywhere
+        raise UnsupportedTask(f"a task is a text, and this one is of type {type(text).__name__}")
+    if text != escape_surrogates(text):
+        raise UnsupportedTask("the task has half of a surrogate pair, which no tokenizer reads: decode the text again")
     if not text.strip():
         raise UnsupportedTask("the task is empty: say what to solve")
     if manifest is None or not manifest.tasks:

@@ -12,7 +12,7 @@ class AsyncStream(Generic[T]):
     """Iterate over the items of a background task; leaving the ``async with`` block cancels the task.
 
     ``produce`` is called with a function that takes the next item. If it raises, the iteration raises the same error
-    after the last item.
+    after the last item. ``taken`` is called when the reader takes an item.
 
     >>> async def count(put):
     ...     for number in range(3):
@@ -24,10 +24,16 @@ class AsyncStream(Generic[T]):
     [0, 1, 2]
     """
 
-    __slots__ = ("_produce", "_queue", "_task")
+    __slots__ = ("_produce", "_queue", "_taken", "_task")
 
-    def __init__(self, produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, object]]) -> None:
+    def __init__(
+        self,
+        produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, object]],
+        *,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
         self._produce = produce
+        self._taken = taken
 
     async def __aenter__(self) -> Self:
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
@@ -49,6 +55,8 @@ class AsyncStream(Generic[T]):
             self._queue.put_nowait(None)  # ends further iterations too
             await self._task
             raise StopAsyncIteration
+        if self._taken is not None:
+            self._taken()
         return item
 
     async def __aexit__(

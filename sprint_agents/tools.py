@@ -4,13 +4,12 @@ The signature of a function gives the schema of its arguments, the docstring its
 the model reads the error. Only a mistake in the function's declaration raises, when the tool is made.
 """
 
-import asyncio
 import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
-from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -20,7 +19,8 @@ from typing_extensions import TypedDict
 
 from .dialects.base import ToolOutcome
 from .engine import ToolBrief
-from .errors import ConfigurationError
+from .errors import ConfigurationError, FunctionError, describe, escape_surrogates
+from .functions import Threads, call_function, check_function
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -58,7 +58,6 @@ class Tool(Generic[P, ReturnT]):
     seconds: float | None
     function: Callable[P, ReturnT]
     _arguments: TypeAdapter[dict[str, Any]]
-    _is_async: bool
 
     @staticmethod
     def of(
@@ -84,6 +83,7 @@ class Tool(Generic[P, ReturnT]):
             raise ConfigurationError(
                 f"tool {name!r} has {seconds:g} seconds for a call: use more, or None for the executor's tool_timeout"
             )
+        check_function(function, what=f"tool {name!r}")
         arguments = _keywords(name, function)
         return Tool(
             name=name,
@@ -92,7 +92,6 @@ class Tool(Generic[P, ReturnT]):
             seconds=seconds,
             function=function,
             _arguments=arguments,
-            _is_async=inspect.iscoroutinefunction(function),
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
@@ -104,41 +103,32 @@ class Tool(Generic[P, ReturnT]):
         """The description of this tool that models read."""
         return ToolBrief(self.name, self.description, self.schema)
 
-    async def use(self, arguments: str, *, seconds: float) -> ToolOutcome:
+    async def use(self, arguments: str, *, seconds: float, threads: Threads | None = None) -> ToolOutcome:
         """Call the function with ``arguments``, a JSON object, for at most ``seconds``; its errors become outcomes.
 
         A sync function that takes too long still runs to its end, since a thread cannot be stopped; its result is
-        dropped.
+        dropped. ``threads`` are those of the run.
         """
+        if threads is None:
+            with Threads() as threads:
+                return await self.use(arguments, seconds=seconds, threads=threads)
         try:
             keywords = validate_json(self._arguments, arguments)
+            value = await call_function(
+                self.function, threads=threads, seconds=self.seconds or seconds, keywords=keywords
+            )
+            return ToolOutcome(self.name, to_json(value).decode())
         except ValidationError as error:
             return self._failed(f"the arguments are wrong: {explain(error)}")
-        seconds = self.seconds or seconds
-        clock = asyncio.timeout(seconds)
-        try:
-            async with clock:
-                value = await self._call(keywords)
-            return ToolOutcome(self.name, to_json(value).decode())
         except PydanticSerializationError as error:
             return self._failed(f"it returned a value that JSON cannot hold: {error}")
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return self._failed(f"it was cancelled: {error}")
+        except FunctionError as error:
+            return self._failed(str(error))
         except Exception as error:
-            if clock.expired():
-                return self._failed(f"it took longer than {seconds:g} s")
-            return self._failed(f"{type(error).__name__}: {error}")
-
-    async def _call(self, keywords: dict[str, Any]) -> object:
-        function = cast("Callable[..., object]", self.function)
-        value = function(**keywords) if self._is_async else await asyncio.to_thread(function, **keywords)
-        return await value if inspect.isawaitable(value) else value
+            return self._failed(describe(error))
 
     def _failed(self, message: str) -> ToolOutcome:
-        return ToolOutcome(self.name, to_json(message).decode(), failed=True)
+        return ToolOutcome(self.name, to_json(escape_surrogates(message)).decode(), failed=True)
 
 
 class _Terse(GenerateJsonSchema):

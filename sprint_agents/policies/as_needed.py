@@ -1,10 +1,10 @@
 """ADaPT (NAACL 2024 Findings, arXiv 2311.05772): try the task first, and plan only if that fails."""
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
-from sprint_agents.plan import Accept, Answer, Execution, Stage, Step
+from sprint_agents.plan import Accept, Answer, Stage, Step
 
+from .combinators import accept_any
 from .policy import Planning, Policy, at_least, factory
 from .sequential import sequential
 
@@ -20,7 +20,7 @@ def as_needed(check: Accept | None = None, *, depth: int = 2, share: float = 1.0
     at_least(0, depth=depth)
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
-        stage = yield planning.attempt(sequential, accept=check or _any)
+        stage = yield planning.attempt(sequential, accept=check or accept_any)
         if stage.accepted is not None:
             yield Answer(value=stage.executions[0].value)
             return
@@ -32,7 +32,3 @@ def as_needed(check: Accept | None = None, *, depth: int = 2, share: float = 1.0
                 return
 
     return policy
-
-
-def _any(tried: Execution[Any]) -> bool:
-    return True

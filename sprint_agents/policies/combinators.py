@@ -1,6 +1,6 @@
 """Policies made of other policies."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from sprint_agents.errors import NoAnswer
@@ -8,8 +8,8 @@ from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
 
 from .policy import Planning, Policy, at_least, factory, steps_of
 
-Check = Callable[[Any], bool]
-"""Says whether an answer, of the planner's declared type, is good."""
+Check = Callable[[Any], bool | Awaitable[bool]]
+"""Says whether an answer, of the planner's declared type, is good; may be async."""
 
 
 @factory
@@ -110,7 +110,12 @@ def no_answer(attempts: Sequence[Execution[Any]]) -> NoAnswer:
 
 
 def _passes(check: Check | None) -> Accept:
-    return lambda attempt: check is None or check(attempt.value)
+    return (lambda attempt: check(attempt.value)) if check else accept_any
+
+
+async def accept_any(_: Execution[Any]) -> bool:
+    """Accept an execution; async, because a sync function would be called in a thread."""
+    return True
 
 
 def _changed(policy: Policy, change: Callable[[Plan | Ask], Step]) -> Policy:

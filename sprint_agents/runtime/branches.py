@@ -15,7 +15,15 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sprint_agents.context import Context
-from sprint_agents.errors import PolicyError, RunError, SprintError, Superseded, WidthExceeded
+from sprint_agents.errors import (
+    FunctionError,
+    PolicyError,
+    RunError,
+    SprintError,
+    Superseded,
+    WidthExceeded,
+    describe,
+)
 from sprint_agents.events import ExecutionFinished
 from sprint_agents.plan import Accept, Execution, Plan, Subtask
 from sprint_agents.state import Fork, State
@@ -106,6 +114,7 @@ class Branches:
     accept: Accept | None = None
     accepted: int | None = None
     _branches: dict[int, _Branch] = field(default_factory=dict[int, _Branch])
+    _verdict: asyncio.Event | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -167,21 +176,34 @@ class Branches:
 
     async def _judge(self, branch: _Branch, work: Coroutine[Any, Any, SubtaskOutcome]) -> SubtaskOutcome:
         """Cancel the other executions if this one is the first that is accepted."""
-        outcome = await work
-        if self.accepted is None and outcome.execution.succeeded and self._accepts(outcome.execution):
-            self.accepted = branch.subtask.number
-            for other in self._branches.values():
-                if other is not branch and other.task is not None:
-                    other.task.cancel()
+        branch.outcome = outcome = await work  # kept, even if another one is accepted meanwhile
+        if self.accepted is None and outcome.execution.succeeded:
+            # Of executions that finish at the same time, the first counts, however long their verdicts take.
+            earlier, self._verdict = self._verdict, asyncio.Event()
+            verdict = self._verdict
+            try:
+                accepted = await self._accepts(outcome.execution)
+                if earlier is not None:
+                    await earlier.wait()
+            finally:
+                verdict.set()
+            if accepted and self.accepted is None:
+                self._accept_only(branch)
         return outcome
 
-    def _accepts(self, execution: Execution[Any]) -> bool:
+    def _accept_only(self, branch: _Branch) -> None:
+        self.accepted = branch.subtask.number
+        for other in self._branches.values():
+            if other is not branch and other.task is not None:
+                other.task.cancel()
+
+    async def _accepts(self, execution: Execution[Any]) -> bool:
         assert self.accept is not None
         try:
-            return bool(self.accept(execution))
+            return bool(await self.session.call_function(self.accept, execution))
         except Exception as error:
             raise PolicyError(
-                f"accept= failed on execution {self._label(execution.number)}, {error!r}: "
+                f"accept= failed on execution {self._label(execution.number)}, {describe(error)}: "
                 "it is given each Execution that succeeded and says whether the stage needs no other"
             ) from error
 
@@ -195,7 +217,12 @@ class Branches:
         tasks = [branch.task for branch in self._branches.values() if branch.task]
         if self.accept is None:
             for task in tasks:
-                await task
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    current = asyncio.current_task()
+                    if not task.cancelled() or current is None or current.cancelling():
+                        raise  # otherwise its own code cancelled the task, which is a failure of this execution
         elif tasks:
             await asyncio.wait(tasks)
         return [self._outcome(branch) for branch in self._branches.values()]
@@ -210,6 +237,8 @@ class Branches:
             return branch.outcome
         assert branch.task is not None
         if branch.task.cancelled():
+            if self.accepted is None and not left:
+                return self._give_up(branch, FunctionError("cancelled: its own code cancelled its task"))
             by = "its run ended first" if self.accepted is None else f"{self._label(self.accepted)} was accepted first"
             return self._give_up(branch, Superseded(f"cancelled: {by}"))
         if left and isinstance(error := branch.task.exception(), Exception):

@@ -183,7 +183,7 @@ class ExecutorConversation:
         loop = asyncio.get_running_loop()
         start = loop.time()
         if name in tools:
-            outcome = await tools[name].use(call.arguments, seconds=self.executor.tool_timeout)
+            outcome = await tools[name].use(call.arguments, seconds=self.executor.tool_timeout, threads=session.threads)
         else:
             choice = f"use one of {', '.join(tools)}" if tools else "there are none, give the result"
             outcome = ToolOutcome(name, to_json(f"there is no tool {name!r}: {choice}").decode(), failed=True)

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from typing import Any, ClassVar
 from sprint_agents.agents import Executor, ExecutorFunction, Planner, as_text
 from sprint_agents.context import Context
 from sprint_agents.engine import Engine, Sampling
-from sprint_agents.errors import ExecutionFailed, InvalidResult, PolicyError
+from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
 from sprint_agents.plan import Execution, Failure, Stage, ToolUse
 from sprint_agents.retries import retry
@@ -96,7 +95,7 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
         raise  # a mistake in the program, not in what the model wrote
     except Exception as error:
         if session.failure.mode == "fail_fast":
-            raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {error}") from error
+            raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {message_of(error)}") from error
         outcome = SubtaskOutcome.failure(assignment, error)
     if session.listening:
         session.emit(ExecutionFinished(stage=stage, execution=outcome.execution))
@@ -150,14 +149,17 @@ class FunctionRunner(Runner):
     function: ExecutorFunction[Any]
 
     async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
-        """Call the function, again after a retryable error under ``retry``."""
+        """Call the function, for at most ``limits.call_seconds``; again after a retryable error under ``retry``."""
         return await run_program(session, assignment, self._call)
 
     async def _call(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
-        value = self.function(assignment.subtask)
-        if inspect.isawaitable(value):
-            value = await value
+        try:
+            value = await session.call_function(self.function, assignment.subtask)
+        except PolicyError as error:  # of a run that the function made
+            raise FunctionError(f"it raised {describe(error)}") from error
         text = as_text(value)
+        if isinstance(value, str):
+            value = text
         return SubtaskOutcome(assignment.record(text, value), None, text)
 
 
@@ -171,7 +173,7 @@ async def run_program(
         session.ledger.note_retry()
         assignment.costs.append(CallUsage(retries=1))
         number = assignment.subtask.number
-        session.emit(ExecutionRetried(stage=assignment.stage, number=number, attempt=attempt, reason=str(error)))
+        session.emit(ExecutionRetried(stage=assignment.stage, number=number, attempt=attempt, reason=message_of(error)))
 
     if failure.mode != "retry":
         return await program(session, assignment)

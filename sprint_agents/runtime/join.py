@@ -3,10 +3,11 @@
 Invariant: executions join in prompt order, whatever order they finished in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from sprint_agents.dialects.base import Dialect, JoinedExecution
-from sprint_agents.errors import PolicyError, Superseded
+from sprint_agents.errors import PolicyError, Superseded, describe
 from sprint_agents.plan import Keep
 from sprint_agents.state import State
 
@@ -34,8 +35,17 @@ async def append_executions(
     await state.append(texts[-1])
 
 
-def select_executions(
-    keep: Keep | None, outcomes: Sequence[SubtaskOutcome], *, stage: int, accepted: int | None
+CallFunction = Callable[[Callable[..., Any], object], Awaitable[Any]]
+"""Calls a function with a value, as ``Session.call_function`` does."""
+
+
+async def select_executions(
+    keep: Keep | None,
+    outcomes: Sequence[SubtaskOutcome],
+    *,
+    stage: int,
+    accepted: int | None,
+    call: CallFunction,
 ) -> Sequence[SubtaskOutcome]:
     """Return the executions that join: those that ``keep`` names, and the accepted one, but none given up for it.
 
@@ -43,20 +53,20 @@ def select_executions(
         PolicyError: ``keep`` fails, or names an execution that does not exist.
     """
     if keep is not None:
-        numbers = _call_keep(keep, outcomes, stage=stage)
+        numbers = await _call_keep(keep, outcomes, stage=stage, call=call)
         outcomes = [item for item in outcomes if item.execution.number in numbers or item.execution.number == accepted]
     if accepted is None:
         return outcomes
     return [item for item in outcomes if not _was_superseded(item)]
 
 
-def _call_keep(keep: Keep, outcomes: Sequence[SubtaskOutcome], *, stage: int) -> set[int]:
+async def _call_keep(keep: Keep, outcomes: Sequence[SubtaskOutcome], *, stage: int, call: CallFunction) -> set[int]:
     try:
-        numbers = {*keep([item.execution for item in outcomes])}
+        numbers = {*await call(keep, [item.execution for item in outcomes])}
     except Exception as error:
         raise PolicyError(
-            f"keep= failed on the executions of stage {stage}, {error!r}: it is given them all, failed ones too, and "
-            "returns the numbers of those to keep"
+            f"keep= failed on the executions of stage {stage}, {describe(error)}: it is given all, failed ones too, "
+            "and returns the numbers of those to keep"
         ) from error
     if strange := numbers - {item.execution.number for item in outcomes}:
         raise PolicyError(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, cast
 
 from sprint_agents.context import Context
-from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
+from sprint_agents.errors import FunctionError, InvalidResult, NoAnswer, PolicyError, SprintError, describe
 from sprint_agents.events import Event, StageFinished
+from sprint_agents.functions import as_exception
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
@@ -75,6 +76,8 @@ async def follow(
                     step = await steps.asend(stage)  # type: ignore[arg-type]
                 except StopAsyncIteration:
                     raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
+                except BaseException as error:
+                    raise _policy_failed(as_exception(error), planning) from error
                 if isinstance(step, Answer):
                     await stages.give_up_pending()
                     return await stages.answer(step.value)
@@ -335,6 +338,15 @@ class PolicyStages:
         self.session.emit(record)
         self.announced_context = self.planner.context
         return stage
+
+
+def _policy_failed(error: Exception, planning: Planning) -> Exception:
+    """Return the error that ends a policy's run, or the attempt or execution that a nested policy has."""
+    if isinstance(error, SprintError) and not isinstance(error, FunctionError):
+        return error
+    if planning.depth:
+        return error  # becomes data, under its own name
+    return PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(error)}")
 
 
 def _check_step(step: object) -> Plan | Ask | Attempts:

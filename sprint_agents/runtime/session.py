@@ -24,6 +24,7 @@ from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import Event
+from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
 from sprint_agents.state import State, Stops
@@ -91,6 +92,7 @@ class Session:
         stops: where the completions of each role end, in the vocabulary of its engine.
         gate: limits how many executions run at the same time.
         planner_gate: what the planner's own requests wait for; only nested planners pass the ``gate``.
+        threads: in which sync functions run.
         enclosing: the execution that a nested policy writes; None for the run itself.
         listening: whether there are listeners; if not, hot paths build no events.
     """
@@ -107,6 +109,7 @@ class Session:
     listeners: Sequence[Listener]
     gate: AbstractAsyncContextManager[Any]
     planner_gate: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
+    threads: Threads = field(default_factory=Threads)
     enclosing: EnclosingExecution | None = None
     listening: bool = field(init=False)
     timer: "CallTimer" = field(init=False)
@@ -127,6 +130,15 @@ class Session:
     def call(self, state: State, role: Role | None, *, max_tokens: int, schema: str | None = None) -> "MeteredCall":
         """Stream a completion of ``state``, ``async with session.call(…) as generation``; a commit has no role."""
         return MeteredCall(self, state, role, max_tokens, schema)
+
+    async def call_function(self, function: Callable[..., Any], value: object) -> Any:
+        """Call a user's function, async or not, within ``limits.call_seconds``.
+
+        Raises:
+            FunctionError: it took longer, or ended in a way that would end more than the call.
+            Exception: whatever else it raised.
+        """
+        return await call_function(function, value, threads=self.threads, seconds=self.limits.call_seconds)
 
     def schema(self, role: Role) -> str | None:
         """Return the JSON schema for the completions of a role; None if they are free text.

@@ -95,7 +95,7 @@ class StageRun:
         outcomes = await self.branches.finish()
         await self.tasks.aclose()
         try:
-            if joining := self._select(outcomes):
+            if joining := await self._select(outcomes):
                 await append_executions(self.session.dialect, self.planner, self.number, joining)
         except BaseException:
             self.planner.context = start
@@ -118,13 +118,16 @@ class StageRun:
         outcomes = await branches.finish()
         await tasks.aclose()
         if plan is not None:
-            await append_executions(self.session.dialect, self.planner, self.number, self._select(outcomes), plan=plan)
+            await append_executions(
+                self.session.dialect, self.planner, self.number, await self._select(outcomes), plan=plan
+            )
         return self._record(outcomes)
 
-    def _select(self, outcomes: Sequence[SubtaskOutcome]) -> Sequence[SubtaskOutcome]:
+    async def _select(self, outcomes: Sequence[SubtaskOutcome]) -> Sequence[SubtaskOutcome]:
         assert self.branches is not None
         keep = None if isinstance(self.step, Attempts) else self.step.keep
-        return select_executions(keep, outcomes, stage=self.number, accepted=self.branches.accepted)
+        accepted, call = self.branches.accepted, self.session.call_function
+        return await select_executions(keep, outcomes, stage=self.number, accepted=accepted, call=call)
 
     async def _request_plan(self, step: Ask, tasks: AsyncExitStack) -> None:
         """Let the model write a plan, or its answer; executions start while it writes."""

@@ -1,0 +1,472 @@
+"""Whatever a function of the user's does becomes data, or one error that holds the run so far."""
+
+import asyncio
+import os
+import sys
+from functools import partial
+
+import pytest
+
+from sprint_agents import Answer, Executor, Plan, Planner, Run, Sprint
+from sprint_agents.errors import ConfigurationError, ExecutionFailed, FunctionError, PolicyError, SprintError
+from sprint_agents.policies import first_success, interleaved, race, until, with_fallback
+from sprint_agents.testing import FakeEngine, run_virtual
+from sprint_agents.tools import Tool
+
+CANCELLED_INSIDE = pytest.mark.reported(
+    "openai/openai-agents-python#2584", "google/adk-python#7172", "radixark/miles#3319"
+)
+IN_MAP = pytest.mark.reported("radixark/miles#3319", "deepset-ai/haystack#12796")
+EXITS = pytest.mark.reported("cuga-project/cuga-agent#625", "BasisResearch/effectful#757")
+STOP_ITERATION = pytest.mark.reported("python/cpython#112182", "agronholm/anyio#475", "langchain-ai/langchain#22997")
+SURROGATES = pytest.mark.reported("agent0ai/agent-zero#1773", "UKGovernmentBEIS/inspect_ai#3802")
+CHECKER = pytest.mark.reported("UKGovernmentBEIS/inspect_ai#820", "UKGovernmentBEIS/inspect_ai#3814")
+ITERABLE = pytest.mark.reported("modelcontextprotocol/python-sdk#2114")
+GENERATORS = pytest.mark.reported("pydantic/pydantic-ai#1560", "wanxingai/LightAgent#107")
+ALWAYS_TRUE = pytest.mark.reported("UKGovernmentBEIS/inspect_ai#820")
+
+
+class Unreadable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class OddText(Exception):
+    def __str__(self):
+        return 5
+
+
+class NotAnException(BaseException):
+    pass
+
+
+async def cancelled_task(value=None):
+    task = asyncio.create_task(asyncio.sleep(9))
+    task.cancel()
+    await task
+
+
+async def cancels_itself(value=None):
+    asyncio.current_task().cancel()
+    await asyncio.sleep(9)
+
+
+def raising(error):
+    def function(value=None):
+        raise error
+
+    return function
+
+
+def async_raising(error):
+    async def function(value=None):
+        raise error
+
+    return function
+
+
+def exits(value=None):
+    sys.exit(2)
+
+
+async def async_exits(value=None):
+    sys.exit(2)
+
+
+def first_of_none(value=None):
+    return next(iter([]))
+
+
+async def async_first_of_none(value=None):
+    return next(iter([]))
+
+
+def odd_file(value=None):
+    raise FileNotFoundError("caf\udce9.txt")
+
+
+def circle(value=None):
+    ring = []
+    ring.append(ring)
+    return ring
+
+
+FAILING = [
+    pytest.param(cancelled_task, "it was cancelled", marks=CANCELLED_INSIDE, id="a task of its own was cancelled"),
+    pytest.param(
+        async_raising(asyncio.CancelledError("no")), "it was cancelled: no", marks=CANCELLED_INSIDE, id="raised"
+    ),
+    pytest.param(
+        raising(asyncio.CancelledError("no")), "it was cancelled: no", marks=CANCELLED_INSIDE, id="in a thread"
+    ),
+    pytest.param(exits, "it raised SystemExit: 2", marks=EXITS, id="sys.exit in a thread"),
+    pytest.param(async_exits, "it raised SystemExit: 2", marks=EXITS, id="sys.exit"),
+    pytest.param(raising(KeyboardInterrupt()), "it raised KeyboardInterrupt", marks=EXITS, id="KeyboardInterrupt"),
+    pytest.param(raising(GeneratorExit()), "it raised GeneratorExit", marks=EXITS, id="GeneratorExit"),
+    pytest.param(raising(NotAnException("odd")), "it raised NotAnException: odd", marks=EXITS, id="BaseException"),
+    pytest.param(async_raising(NotAnException("odd")), "it raised NotAnException: odd", marks=EXITS, id="on the loop"),
+    pytest.param(
+        raising(BaseExceptionGroup("two", [NotAnException()])), "BaseExceptionGroup: two", marks=EXITS, id="group"
+    ),
+    pytest.param(first_of_none, "StopIteration", marks=STOP_ITERATION, id="StopIteration in a thread"),
+    pytest.param(async_first_of_none, "StopIteration", marks=STOP_ITERATION, id="StopIteration"),
+    pytest.param(raising(StopAsyncIteration()), "StopAsyncIteration", marks=STOP_ITERATION, id="StopAsyncIteration"),
+    pytest.param(raising(Unreadable()), "no message, since reading it raised RuntimeError", marks=SURROGATES, id="str"),
+    pytest.param(async_raising(OddText()), "reading it raised TypeError", marks=SURROGATES, id="str gives a number"),
+    pytest.param(odd_file, r"caf\udce9.txt", marks=SURROGATES, id="half of a surrogate pair"),
+    pytest.param(lambda value=None: object(), "Unable to serialize", marks=SURROGATES, id="no JSON"),
+    pytest.param(lambda value=None: b"\xff", "invalid utf-8", marks=SURROGATES, id="bytes"),
+    pytest.param(
+        lambda value=None: ["caf\udce9"], "surrogates not allowed", marks=SURROGATES, id="surrogate in a list"
+    ),
+    pytest.param(circle, "ircular reference", marks=SURROGATES, id="circle"),
+    pytest.param(raising(PolicyError("inner")), "inner", marks=SURROGATES, id="an error of an inner run"),
+]
+
+
+async def both(planning):
+    stage = yield Plan.of("odd", "fine")
+    yield Answer(value=f"{len(stage.results)} of 2")
+
+
+def answers(prompt):
+    return "<Final_answer>\n\\boxed{done}\n</Final_answer>"
+
+
+def assert_survives(run):
+    """Check that a record can be written and read."""
+    assert Run[run.__pydantic_generic_metadata__["args"]].model_validate_json(run.model_dump_json()).id == run.id
+
+
+@pytest.mark.parametrize(("function", "message"), FAILING)
+def test_an_executor_that_fails_is_one_failed_execution(function, message, tmp_path):
+    def executor(subtask):
+        return function(subtask) if subtask.number == 1 else "result"
+
+    run = Sprint(FakeEngine(answers), policy=both, executor=executor).run_sync("task", journal=tmp_path / "journal")
+    odd, fine = run.stages[0].executions
+    assert message in odd.failure.message
+    assert fine.value == "result"
+    assert run.answer == "1 of 2"
+    assert_survives(run)
+
+
+@pytest.mark.parametrize(("function", "message"), FAILING)
+def test_under_fail_fast_it_is_the_error_of_the_run(function, message):
+    sprint = Sprint(FakeEngine(answers), policy=both, executor=function, failure="fail_fast")
+    with pytest.raises(ExecutionFailed, match=r"subtask 1\.\d failed") as caught:
+        sprint.run_sync("task")
+    assert message in str(caught.value)
+    assert caught.value.run.error.type == "ExecutionFailed"
+    assert_survives(caught.value.run)
+
+
+@pytest.mark.parametrize(("function", "message"), [case for case in FAILING if "inner" not in case.values])
+def test_a_tool_that_fails_tells_the_model(function, message):
+    async def on_loop() -> str:
+        return await function()
+
+    def in_thread() -> str:
+        return function()
+
+    tool = Tool.of(on_loop if asyncio.iscoroutinefunction(function) else in_thread, name="tool")
+    outcome = run_virtual(tool.use("{}", seconds=60))
+    assert outcome.failed
+    assert message.replace("\\", "\\\\") in outcome.text
+
+
+@CANCELLED_INSIDE
+def test_an_executor_that_cancels_its_own_task_loses_nothing_else():
+    async def executor(subtask):
+        return await cancels_itself() if subtask.number == 1 else "result"
+
+    run = Sprint(FakeEngine(answers), policy=both, executor=executor).run_sync("task")
+    odd, fine = run.stages[0].executions
+    assert (odd.failure.type, fine.value) == ("FunctionError", "result")
+
+
+@CANCELLED_INSIDE
+@pytest.mark.parametrize("executor", [lambda subtask: asyncio.sleep(3600), None])
+def test_a_real_cancellation_still_ends_the_run(executor):
+    async def hang(subtask):
+        await asyncio.sleep(3600)
+
+    async def main():
+        task = asyncio.create_task(Sprint(FakeEngine(answers), policy=both, executor=executor or hang).run("task"))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled(), len(asyncio.all_tasks())
+
+    assert run_virtual(main()) == (True, 1)
+
+
+@EXITS
+def test_a_keyboard_interrupt_on_the_loop_is_the_users():
+    with pytest.raises(KeyboardInterrupt):
+        Sprint(FakeEngine(answers), policy=both, executor=async_raising(KeyboardInterrupt())).run_sync("task")
+
+
+@SURROGATES
+def test_a_text_with_half_a_surrogate_pair_is_a_result(tmp_path):
+    sprint = Sprint(FakeEngine(answers), policy=both, executor=lambda subtask: os.fsdecode(b"caf\xe9.txt"))
+    run = sprint.run_sync("task", journal=tmp_path / "journal")
+    assert run.stages[0].results == [r"caf\udce9.txt"] * 2
+    assert r"caf\udce9.txt" in run.transcript
+    assert_survives(run)
+
+
+@CHECKER
+@pytest.mark.parametrize(
+    "checker", [lambda answer: 1 / 0, cancelled_task, exits, async_exits, first_of_none, raising(Unreadable())]
+)
+def test_a_checker_that_fails_keeps_the_answer(checker):
+    sprint = Sprint(FakeEngine(answers), checker=checker)
+    with pytest.raises(FunctionError, match="checker= failed on the answer") as caught:
+        sprint.run_sync("task")
+    run = caught.value.run
+    assert (run.answer, run.verified, run.error.type) == ("done", None, "FunctionError")
+    assert_survives(run)
+
+    async def record():
+        async with sprint.map(["task"]) as runs:
+            return [run async for run in runs]
+
+    (run,) = asyncio.run(record())
+    assert (run.answer, run.verified, run.error.type) == ("done", None, "FunctionError")
+
+
+@CHECKER
+@pytest.mark.parametrize(
+    "fail", [lambda: 1 / 0, exits, first_of_none, raising(Unreadable()), raising(asyncio.CancelledError())]
+)
+def test_a_policy_that_fails_gives_the_run_so_far(fail):
+    async def policy(planning):
+        yield Plan.of("a", "b")
+        fail()
+        yield Answer(value="never")
+
+    sprint = Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "result")
+    with pytest.raises(SprintError) as caught:
+        sprint.run_sync("task")
+    assert caught.value.run.stages[0].results == ["result", "result"]
+    assert_survives(caught.value.run)
+
+
+@CHECKER
+@pytest.mark.parametrize("fail", [lambda: 1 / 0, exits, raising(asyncio.CancelledError()), raising(Unreadable())])
+def test_an_attempt_whose_policy_fails_is_data(fail):
+    async def broken(planning):
+        fail()
+        yield
+
+    run = Sprint(FakeEngine(answers), policy=with_fallback(broken, interleaved)).run_sync("task")
+    assert run.answer == "done"
+    assert run.stages[0].failures[0].failure is not None
+
+
+@CHECKER
+@pytest.mark.parametrize("role", ["accept", "keep"])
+@pytest.mark.parametrize("fail", [cancelled_task, exits, async_exits, first_of_none, raising(Unreadable())])
+def test_a_check_of_a_stage_that_fails_gives_the_run_so_far(role, fail):
+    async def policy(planning):
+        yield Plan.of("first")
+        yield Plan.of("a", "b", **{role: fail})
+        yield Answer(value="never")
+
+    sprint = Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "result")
+    with pytest.raises(PolicyError, match=f"{role}= failed on") as caught:
+        sprint.run_sync("task")
+    assert caught.value.run.stages[0].results == ["result"]
+
+
+async def collected(sprint, tasks, concurrency):
+    async with sprint.map(tasks, concurrency=concurrency) as runs:
+        return [run async for run in runs]
+
+
+@IN_MAP
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+@pytest.mark.parametrize("fail", [cancelled_task, cancels_itself, exits, async_exits, first_of_none, odd_file])
+@pytest.mark.parametrize("role", ["executor", "policy", "checker"])
+def test_map_gives_one_run_for_each_task(role, fail, concurrency):
+    calls = 0
+
+    async def once(value=None):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            result = fail()
+            if asyncio.iscoroutine(result):
+                await result
+        return "result"
+
+    async def failing_policy(planning):
+        await once()
+        yield Answer(value="done")
+
+    options = {
+        "executor": {"policy": both, "executor": once},
+        "policy": {"policy": failing_policy},
+        "checker": {"policy": interleaved, "checker": once},
+    }[role]
+    tasks = ["t1", "t2", "t3", "t4"]
+    runs = asyncio.run(collected(Sprint(FakeEngine(answers), **options), tasks, concurrency))
+    assert sorted(run.task for run in runs) == tasks
+    assert sum(run.error is not None for run in runs) == (0 if role == "executor" else 1)
+    for run in runs:
+        assert_survives(run)
+
+
+@IN_MAP
+@pytest.mark.parametrize("odd", [None, 5, b"bytes", ["a"], "", "half \ud83d", object()])
+def test_map_gives_a_failed_run_for_what_is_no_task(odd):
+    runs = asyncio.run(collected(Sprint(FakeEngine(answers)), ["t1", odd, "t3"], 1))
+    assert [run.error.type if run.error else None for run in runs] == [None, "UnsupportedTask", None]
+    for run in runs:
+        assert_survives(run)
+
+
+@ITERABLE
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), ValueError("row 3"), Unreadable(), ExceptionGroup("g", [OSError()])]
+)
+def test_the_error_of_maps_iterable_is_raised_bare_after_what_was_finished(error, concurrency):
+    def tasks():
+        yield "t1"
+        yield "t2"
+        raise error
+
+    async def main():
+        runs = []
+        try:
+            async with Sprint(FakeEngine(answers)).map(tasks(), concurrency=concurrency) as stream:
+                async for run in stream:
+                    runs.append(run.task)  # noqa: PERF401 - kept when the iteration raises
+        except Exception as caught:
+            return sorted(runs), caught
+        return runs, None
+
+    assert asyncio.run(main()) == (["t1", "t2"], error)
+
+
+@ITERABLE
+def test_an_object_that_cannot_be_iterated_is_named():
+    with pytest.raises(ConfigurationError, match="pass \\[task\\]"):
+        Sprint(FakeEngine(answers)).map("one task")
+    with pytest.raises(TypeError, match="not iterable"):
+        asyncio.run(collected(Sprint(FakeEngine(answers)), 5, 1))
+
+
+async def yields():
+    yield 1
+
+
+def sync_yields():
+    yield 1
+
+
+async def yields_for(subtask):
+    yield 1
+
+
+class Yields:
+    __name__ = "yields"
+
+    async def __call__(self):
+        yield 1
+
+
+@GENERATORS
+@pytest.mark.parametrize("function", [yields, sync_yields, Yields()])
+def test_a_generator_is_no_tool(function):
+    with pytest.raises(ConfigurationError, match=r"tool '.*yields' is a generator function"):
+        Tool.of(function)
+
+
+@GENERATORS
+@pytest.mark.parametrize(
+    "executor", [yields_for, partial(yields_for), "a text", Planner(int), 5, [lambda subtask: "x"]]
+)
+def test_what_cannot_be_an_executor_is_refused_when_the_sprint_is_made(executor):
+    with pytest.raises(ConfigurationError, match="executor="):
+        Sprint(FakeEngine(answers), executor=executor)
+
+
+@GENERATORS
+@pytest.mark.parametrize("checker", [yields_for, "yes", 1])
+def test_what_cannot_be_a_checker_is_refused_when_the_sprint_is_made(checker):
+    with pytest.raises(ConfigurationError, match="checker="):
+        Sprint(FakeEngine(answers), checker=checker)
+
+
+class Says:
+    """A callable object whose call is async."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    async def __call__(self, value):
+        await asyncio.sleep(0)
+        return self.verdict
+
+
+def says(verdict):
+    async def check(value):
+        await asyncio.sleep(0)
+        return verdict
+
+    return check
+
+
+KINDS = [says, Says, lambda verdict: partial(Says(verdict)), lambda verdict: lambda value: says(verdict)(value)]
+
+
+@ALWAYS_TRUE
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("verdict", [True, False, None])
+def test_a_checker_may_be_async(kind, verdict):
+    assert Sprint(FakeEngine(answers), checker=kind(verdict)).run_sync("task").verified is verdict
+
+
+@ALWAYS_TRUE
+@pytest.mark.parametrize("kind", KINDS)
+def test_accept_keep_and_checks_may_be_async(kind):
+    async def policy(planning):
+        stage = yield Plan.of("a", "b", accept=kind(False), keep=kind([2]))
+        assert stage.accepted is None
+        stage = yield Plan.of("c", accept=kind(True))
+        assert stage.accepted == 1
+        yield Answer(value="done")
+
+    run = Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: subtask.prompt).run_sync("task")
+    assert "<execution_1.2>\nb" in run.transcript
+    assert "<execution_1.1>" not in run.transcript
+    for check in (race, lambda policy, check: until(policy, check, attempts=2)):
+        sprint = Sprint(FakeEngine(answers), policy=check(interleaved, check=kind(True)))
+        assert sprint.run_sync("task").answer == "done"
+        with pytest.raises(SprintError, match="did not pass"):
+            Sprint(FakeEngine(answers), policy=check(interleaved, check=kind(False))).run_sync("task")
+    run = Sprint(FakeEngine(answers), policy=first_success(both, kind(False)), executor=lambda subtask: "x").run_sync(
+        "task"
+    )
+    assert run.stages[0].accepted is None
+
+
+@ALWAYS_TRUE
+def test_executors_of_every_kind_give_their_value():
+    class Looks:
+        async def __call__(self, subtask):
+            return subtask.prompt
+
+        def method(self, subtask):
+            return subtask.prompt
+
+    for executor in (Looks(), Looks().method, partial(lambda prefix, subtask: subtask.prompt, "p")):
+        run = Sprint(FakeEngine(answers), policy=both, executor=executor).run_sync("task")
+        assert run.stages[0].results == ["odd", "fine"]
+    run = Sprint(FakeEngine(answers), policy=both, executor=Executor(str)).run_sync("task")
+    assert run.stages[0].executions[0].succeeded
