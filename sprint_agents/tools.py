@@ -48,6 +48,7 @@ class Tool(Generic[P, ReturnT]):
     ...     return width * height
     >>> area(2, 3), area.name, area.description
     (6, 'area', 'Return the area of a rectangle.')
+    >>> import asyncio
     >>> asyncio.run(area.use('{"width": "wide"}', seconds=1)).text
     '"the arguments are wrong: width: Input should be a valid number, unable to parse string as a number"'
     """
