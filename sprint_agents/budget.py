@@ -25,8 +25,10 @@ class Limits(BaseModel):
         execution_tokens: the most new tokens of one execution.
         chain_tokens: the most new tokens of one sequential chain of thought.
         answer_tokens: the most new tokens of an answer that the runtime asks for.
-        concurrency: how many executions of a run may be active at once; None for no bound.
-        call_seconds: the most seconds that one request may take, from sending it to its last token.
+        concurrency: how many executions of a run may be active at once, and threads for its functions; None for no
+            bound.
+        call_seconds: the most seconds that one request may take, from sending it to its last token, or that one call
+            of a function may take: an executor, a checker, or a policy's check.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
