@@ -88,10 +88,6 @@ class _Agent(Generic[ResultT]):
         except ValidationError as error:
             raise self._invalid(str(value), error) from error
 
-    def restore(self, value: object) -> ResultT:
-        """Validate the plain JSON value that a journal holds as the declared type."""
-        return self.read(to_json(value).decode(), is_json=True)
-
     def _invalid(self, text: str, error: ValidationError) -> InvalidResult:
         reason = f"is no {self.type_name}: {explain(error)}"
         return InvalidResult(f"{text.strip()[:200]!r} {reason}", text=text, reason=f"it {reason}")

@@ -26,13 +26,15 @@ from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception, check_function
 from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
-from .policies import Planning, Policy, find_policy
+from .policies import Planning, Policy, find_policy, name_of
 from .run import AnswerT, Run
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, JournalHeader
 from .runtime.loop import follow
 from .runtime.nested import SprintRunner
 from .runtime.session import Listener, Session, resolve_stops
+from .runtime.settings import describe_settings
+from .runtime.values import executor_of
 from .state import State
 from .stream import AsyncStream
 from .usage import Usage
@@ -207,8 +209,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         with ExitStack() as resources:
             log: Journal | None = None
             if journal is not None:
-                header = JournalHeader(run_id=run_id, task=task, policy=self.policy_name, engine=self.engine.name)
-                log = resources.enter_context(Journal(Path(journal), header))
+                log = resources.enter_context(await self._open_journal(Path(journal), run_id, task))
                 listeners, run_id = [*listeners, log], log.header.run_id
             session = await self._session(listeners, ledger or Ledger(self.budget))
             resources.callback(session.threads.shutdown)
@@ -231,6 +232,35 @@ class Sprint(Generic[AnswerT, ResultT]):
                 raise
             session.emit(RunFinished(run=run))
             return run
+
+    async def _open_journal(self, path: Path, run_id: str, task: str) -> Journal:
+        """Open the journal of a run, for these settings alone.
+
+        Raises:
+            JournalError: it cannot be used, or has other settings.
+        """
+        for engine in {self.engine, self._executor_engine or self.engine}:
+            await engine.decode([])  # with its first call, an engine may learn the name of its model
+        header = JournalHeader(run_id=run_id, task=task, policy=self.policy_name, settings=self._settings())
+        return Journal(path, header, self._agents())
+
+    def _settings(self) -> dict[str, str]:
+        """Describe what a resumed run must share with the run that began the journal."""
+        settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
+        settings["model"] = self.engine.name
+        if isinstance(self.executor, Sprint):
+            inner = cast("Sprint[Any, Any]", self.executor)
+            return settings | {f"executor's {name}": value for name, value in inner._settings().items()}
+        if self._executor_engine is None:
+            return settings | {"executor function": name_of(self.executor)}
+        return settings | {"executor's model": self._executor_engine.name}
+
+    def _agents(self) -> list[Executor[Any] | Planner[Any]]:
+        """Return the agents that declare the types of results, those of inner sprints included."""
+        if isinstance(self.executor, Sprint):
+            return [*cast("Sprint[Any, Any]", self.executor)._agents(), self.planner]
+        executor = self._model or executor_of(cast("ExecutorFunction[Any]", self.executor))
+        return [executor, self.planner] if executor else [self.planner]
 
     async def _session(self, listeners: Sequence[Listener], ledger: Ledger) -> Session:
         limits = self.limits or Limits.of(self.engine.manifest)

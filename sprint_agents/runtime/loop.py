@@ -22,7 +22,7 @@ from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.state import State
 
 from .executor import Runner, SubtaskOutcome
-from .journal import Journal, check_vocabulary, restore_values
+from .journal import Journal, check_vocabulary
 from .nested import NestedPolicy
 from .session import Assignment, Listener, Session
 from .stage import StageRun
@@ -161,7 +161,7 @@ class PolicyStages:
             while self.planning.pending:
                 await self._join(Join())
             step = Ask(form="answer")
-        if record := self._find_record(number, step):
+        if record := self.journal and self.journal.replay(number):
             stage = await self._replay(record, step)
         else:
             stage = await self._run(step, number)
@@ -212,7 +212,7 @@ class PolicyStages:
         """Let the planner answer again, after a note of what is wrong with its last answer."""
         assert isinstance(error, InvalidResult)
         number, step = len(self.planning.stages) + 1, Ask(form="answer")
-        if record := self._find_record(number, step):
+        if record := self.journal and self.journal.replay(number):
             return await self._replay(record, step)
         self.session.ledger.note_retry()
         dialect, written = self.session.dialect, self.planner.context.own_text
@@ -304,13 +304,6 @@ class PolicyStages:
                 )
             )
             self.announced_context = context
-
-    def _find_record(self, number: int, step: Plan | Ask | Attempts) -> StageFinished | None:
-        """Return what the journal holds of a stage, if anything, its values typed again."""
-        record = self.journal.replay(number) if self.journal else None
-        if record is None:
-            return None
-        return restore_values(record, self.session.planner if isinstance(step, Attempts) else self.runner.agent)
 
     async def _replay(self, record: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
         """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""

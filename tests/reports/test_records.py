@@ -104,7 +104,7 @@ SITUATIONS = [
         (Colour, "red", "langchain-ai/langgraph#9021"),
         (Decimal, "0.10", "langchain-ai/langgraph#9021"),
         (tuple[int, ...], "[1, 2]", "langchain-ai/langgraph#9021"),
-        (frozenset[str], '["a", "b"]', "langchain-ai/langgraph#9021"),
+        (frozenset[int], "[1, 2]", "langchain-ai/langgraph#9021"),
         (Literal["yes", "no"], "yes", "langchain-ai/langgraph#9021"),
         (int | str, "42", "langchain-ai/langgraph#9021"),
         (int | None, "null", "langchain-ai/langgraph#9021"),

@@ -1,0 +1,148 @@
+"""The values of a recorded stage, as what a model wrote for each, from which it is read again.
+
+The JSON form of a value may be lossy: aliases and excluded fields do not come back, secrets are masked. So a journal
+keeps the text that the model wrote, and the agent that read it reads it again.
+
+Invariant: a way to read a value again was tried before it is recorded, and gave an equal value.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json, to_json
+
+from sprint_agents.agents import Executor, ExecutorFunction, Planner
+from sprint_agents.errors import JournalError
+from sprint_agents.plan import Execution, Stage
+
+Agents = Sequence[Executor[Any] | Planner[Any]]
+
+_MASKED = b'"**********"'
+
+
+class ValueRecord(BaseModel):
+    """How to get a value again: the agent with this index reads ``text``, by default the text of the execution.
+
+    Without an agent, ``text`` is plain JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    agent: int | None = None
+    text: str | None = None
+    is_json: bool = False
+
+    def read(self, execution: Execution[Any], agents: Agents) -> Any:
+        """Return the value.
+
+        Raises:
+            InvalidResult: the text does not validate.
+        """
+        text = execution.text if self.text is None else self.text
+        return from_json(text) if self.agent is None else agents[self.agent].read(text, is_json=self.is_json)
+
+
+def executor_of(function: ExecutorFunction[Any]) -> Executor[Any] | None:
+    """Return an executor that reads results of the type that ``function`` declares to return; None if there is none."""
+    called = function if inspect.isroutine(function) else type(function).__call__
+    try:
+        declared = get_type_hints(called, include_extras=True).get("return", Any)
+        return None if declared is Any else Executor(declared)
+    except Exception:  # annotations may name anything
+        return None
+
+
+def record_values(stage: Stage[Any], agents: Agents) -> tuple[Stage[Any], tuple[ValueRecord, ...]]:
+    """Return the stage without its values, and a record of each, nested stages included, in order.
+
+    Raises:
+        JournalError: a result of the stage can only be lost: it is no JSON, and no model wrote it.
+    """
+    records: list[ValueRecord] = []
+
+    def strip(stage: Stage[Any], *, nested: bool) -> Stage[Any]:
+        executions: list[Execution[Any]] = []
+        for execution in stage.executions:
+            if execution.succeeded:
+                records.append(_record(execution, agents) or _as_plain_json(execution, stage.number, nested=nested))
+            stages = tuple(strip(inner, nested=True) for inner in execution.stages)
+            executions.append(execution.model_copy(update={"value": None, "stages": stages}))
+        return stage.model_copy(update={"executions": tuple(executions)})
+
+    return strip(stage, nested=False), tuple(records)
+
+
+def restore_values(stage: Stage[Any], records: Sequence[ValueRecord], agents: Agents) -> Stage[Any]:
+    """Undo ``record_values``.
+
+    Raises:
+        InvalidResult: a text no longer validates.
+    """
+    remaining = iter(records)
+
+    def restore(stage: Stage[Any]) -> Stage[Any]:
+        executions: list[Execution[Any]] = []
+        for execution in stage.executions:
+            value = next(remaining).read(execution, agents) if execution.succeeded else None
+            stages = tuple(restore(inner) for inner in execution.stages)
+            executions.append(execution.model_copy(update={"value": value, "stages": stages}))
+        return stage.model_copy(update={"executions": tuple(executions)})
+
+    return restore(stage)
+
+
+def _record(execution: Execution[Any], agents: Agents) -> ValueRecord | None:
+    """Return the first way to get the value of an execution again that works."""
+    for way in _ways(execution, agents):
+        try:
+            found = way.read(execution, agents)
+        except Exception:  # noqa: S112 - another type; its validators may raise anything
+            continue
+        if _same(found, execution.value):
+            return way
+    return None
+
+
+def _ways(execution: Execution[Any], agents: Agents) -> Iterator[ValueRecord]:
+    """Yield the ways to try: what the executor wrote, what the planner of its own run wrote, the value as JSON."""
+    numbers = range(len(agents))
+    for number in numbers:
+        yield ValueRecord(agent=number)
+        yield ValueRecord(agent=number, is_json=True)
+    if execution.stages and (answer := execution.stages[-1].answer) is not None:
+        for number in numbers:
+            yield ValueRecord(agent=number, text=answer)
+    for by_alias in (False, True):
+        try:
+            text = to_json(execution.value, by_alias=by_alias, round_trip=True).decode()
+        except ValueError:
+            return
+        for number in numbers:
+            yield ValueRecord(agent=number, text=text, is_json=True)
+
+
+def _same(found: object, value: object) -> bool:
+    """Compare two values; NaN, which equals nothing, by what it looks like, unless that hides a secret."""
+    if type(found) is not type(value):
+        return False
+    shown = repr(value)
+    return bool(found == value) or (repr(found) == shown and "*****" not in shown)
+
+
+def _as_plain_json(execution: Execution[Any], stage: int, *, nested: bool) -> ValueRecord:
+    """Keep the JSON form of a value that no agent declares, such as the result of a function."""
+    reason = "it holds a secret, which JSON masks"
+    try:
+        text = to_json(execution.value)
+        if nested or _MASKED not in text:
+            return ValueRecord(text=text.decode())
+    except ValueError as error:
+        if nested:  # only the record of the inner run shows it
+            return ValueRecord(text="null")
+        reason = str(error)
+    raise JournalError(
+        f"the journal cannot hold the result of subtask {stage}.{execution.number}, a "
+        f"{type(execution.value).__name__}: {reason}. Return a value of a plain type, or run without a journal"
+    )
