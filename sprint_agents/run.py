@@ -44,9 +44,10 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
         """Pass the text of a recorded answer to its validator; what a run itself makes has the type ``Any``."""
         if cls.model_fields["answer"].annotation is Any or not isinstance(data, Mapping):
             return data
-        stages, answer = data.get("stages"), data.get("answer")
-        text = _answer_text(stages[-1]) if stages and data.get("error") is None else None
-        return data if text is None else {**data, "answer": _Answer(answer, text)}
+        fields = cast("Mapping[str, Any]", data)
+        stages = fields.get("stages")
+        text = _answer_text(stages[-1]) if stages and fields.get("error") is None else None
+        return fields if text is None else {**fields, "answer": _Answer(fields.get("answer"), text)}
 
     @field_validator("answer", mode="wrap")
     @classmethod

@@ -247,20 +247,21 @@ class Sprint(Generic[AnswerT, ResultT]):
     def _settings(self) -> dict[str, str]:
         """Describe what a resumed run must share with the run that began the journal."""
         settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
-        settings["model"] = self.engine.name
-        if isinstance(self.executor, Sprint):
-            inner = cast("Sprint[Any, Any]", self.executor)
-            return settings | {f"executor's {name}": value for name, value in inner._settings().items()}
+        settings["model"], executor = self.engine.name, self.executor
+        if isinstance(executor, Sprint):
+            inner = cast("Sprint[Any, Any]", executor)._settings()
+            return settings | {f"executor's {name}": value for name, value in inner.items()}
         if self._executor_engine is None:
-            return settings | {"executor function": name_of(self.executor)}
+            return settings | {"executor function": name_of(executor)}
         return settings | {"executor's model": self._executor_engine.name}
 
     def _agents(self) -> list[Executor[Any] | Planner[Any]]:
         """Return the agents that declare the types of results, those of inner sprints included."""
-        if isinstance(self.executor, Sprint):
-            return [*cast("Sprint[Any, Any]", self.executor)._agents(), self.planner]
-        executor = self._model or executor_of(cast("ExecutorFunction[Any]", self.executor))
-        return [executor, self.planner] if executor else [self.planner]
+        executor = self.executor
+        if isinstance(executor, Sprint):
+            return [*cast("Sprint[Any, Any]", executor)._agents(), self.planner]
+        model = self._model or executor_of(cast("ExecutorFunction[Any]", executor))
+        return [model, self.planner] if model else [self.planner]
 
     async def _session(self, listeners: Sequence[Listener], ledger: Ledger) -> Session:
         limits = self.limits or Limits.of(self.engine.manifest)

@@ -6,12 +6,12 @@ processes describe it alike.
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
@@ -116,11 +116,11 @@ class _Description:
         elif isinstance(value, CodeType):
             yield from (value.co_code, value.co_names, [self.of(one) for one in value.co_consts])
         elif isinstance(value, Mapping):
-            yield from ([self.of(key), self.of(item)] for key, item in value.items())
+            yield from ([self.of(key), self.of(item)] for key, item in cast("Mapping[Any, Any]", value).items())
         elif isinstance(value, Set):
-            yield sorted(str(self.of(item)) for item in value)
+            yield sorted(str(self.of(item)) for item in cast("Set[Any]", value))
         elif isinstance(value, list | tuple):
-            yield from map(self.of, value)
+            yield from map(self.of, cast("Sequence[Any]", value))
         elif isinstance(value, type | Enum | ModuleType):
             yield getattr(value, "__name__", value)
         elif isinstance(value, BaseModel) or is_dataclass(value):
