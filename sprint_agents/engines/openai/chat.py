@@ -164,7 +164,7 @@ class ChatReader:
 
     @property
     def notes(self) -> Iterable[str]:
-        """What was odd about the answer."""
+        """Sentences about the oddities of the answer."""
         return self._events.notes
 
     def read(self, data: str) -> Chunk | None:

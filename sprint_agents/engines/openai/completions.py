@@ -90,7 +90,7 @@ class CompletionsReader:
 
     @property
     def notes(self) -> Iterable[str]:
-        """What was odd about the answer."""
+        """Sentences about the oddities of the answer."""
         return self._events.notes
 
     def read(self, data: str) -> Chunk | None:

@@ -221,7 +221,7 @@ class AnswerReader(Protocol):
 
     @property
     def notes(self) -> Iterable[str]:
-        """What was odd about the answer."""
+        """Sentences about the oddities of the answer."""
         ...
 
     def read(self, data: str) -> Chunk | None:

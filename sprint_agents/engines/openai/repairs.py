@@ -1,7 +1,7 @@
 """Events in other forms than OpenAI's, rewritten in that form.
 
-Only an event that is not valid comes here, so the usual stream is not slowed down. What cannot be understood is left
-as it is, and the validation then refuses it.
+Only invalid events come here, so the usual stream is not slowed down. Parts that cannot be understood are left alone,
+and the validation then refuses them.
 """
 
 from collections.abc import Callable
@@ -35,9 +35,9 @@ class EventRepair:
 
     def rewrite(self, event: Json) -> Json:
         """Return ``event`` in OpenAI's form."""
-        choices = event.get("choices")
+        choices: Any = event.get("choices")
         if isinstance(choices, dict):
-            choices = [choices]
+            choices = [_json(choices)]
         if isinstance(choices, list):
             choices = [self._choice(_json(each)) if isinstance(each, dict) else each for each in _list(choices)]
         return {"choices": choices, "usage": self._usage(event.get("usage")), "error": event.get("error")}
@@ -76,7 +76,7 @@ class EventRepair:
 
     def _content(self, content: Any) -> tuple[Any, str]:
         """Return the text in ``content`` and the hidden reasoning in it; a list of parts may have both."""
-        parts = [content] if isinstance(content, dict) else content
+        parts: Any = [_json(content)] if isinstance(content, dict) else content
         if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in _list(parts)):
             return content, ""
         text = hidden = ""
@@ -141,8 +141,10 @@ def _texts(value: Any, depth: int = 3) -> list[str]:
     if depth and isinstance(value, list):
         return [text for part in _list(value) for text in _texts(part, depth - 1)]
     if depth and isinstance(value, dict):
-        keys = ("text", "thinking", "reasoning", "summary", "value", "content")
-        return next((_texts(_json(value)[key], depth - 1) for key in keys if _json(value).get(key)), [])
+        part = _json(value)
+        for key in ("text", "thinking", "reasoning", "summary", "value", "content"):
+            if part.get(key):
+                return _texts(part[key], depth - 1)
     return []
 
 

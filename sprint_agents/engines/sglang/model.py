@@ -84,9 +84,10 @@ def _existing(path: str) -> Path | None:
 
 async def _ask_context_limit(http: HttpClient) -> int | None:
     try:
-        return _ModelCards.model_validate(await http.get("/v1/models")).data[0].max_model_len
+        limit = _ModelCards.model_validate(await http.get("/v1/models")).data[0].max_model_len
     except (EngineRejected, ValidationError):
         return None
+    return limit if limit and limit > 0 else None
 
 
 async def _ask_vocabulary_size(http: HttpClient) -> int | None:

@@ -51,6 +51,16 @@ async def completed(
         return ids, await engine.decode(ids), chunks[-1].finish, server.sent[0]
 
 
+@pytest.mark.parametrize("counts", [(0, 0), (2, 1), None])
+def test_the_ids_are_counted_whatever_the_server_says(checkpoint: Path, counts: tuple[int, int] | None) -> None:
+    ids = ids_of(checkpoint, "two")
+    last = [] if counts is None else [usage(*counts, cached=50)]
+    act = stream(events([tokens("two", ids, finish="weary"), *last]))
+    found, text, finish, _ = asyncio.run(completed(checkpoint, act))
+    assert (found, text) == (ids, "two")
+    assert finish == Finish("stop", ids[-1], 3, 0 if counts is None else 3)
+
+
 def ids_of(checkpoint: Path, text: str) -> list[int]:
     return tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json")).encode(text).ids
 
