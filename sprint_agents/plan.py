@@ -1,6 +1,7 @@
 """The parts of a run: the steps that a policy yields, and the stages that come back (arXiv 2506.05745, section 3.1)."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, Self
 
 from pydantic import (
@@ -9,6 +10,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidatorFunctionWrapHandler,
     field_serializer,
 )
@@ -50,21 +52,38 @@ def dump_value(value: object, dump: SerializerFunctionWrapHandler) -> Any:
         return None
 
 
-def restore_value(value: object, text: str, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Validate the JSON form ``value`` of what was read from ``text``, if possible by reading ``text`` again.
+def restore_value(value: object, text: str, declared: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validate the JSON form ``value`` of a ``declared`` type, if possible by reading ``text`` again, where it is from.
 
     A JSON form may be lossy. If a model wrote ``{"from": "Oslo"}`` for a field with the alias ``from``, the form is
     ``{"from_": "Oslo"}``, which does not validate. A text counts only if its value has the given JSON form.
     """
-    if isinstance(value, dict | list | str | int | float | None):
-        for read in (from_json, str.strip):
-            try:
-                found = validate(read(text))
-                if any(value == _json_form(found, by_alias=by_alias) for by_alias in (False, True)):
-                    return found
-            except ValueError:  # no JSON, or another type
-                continue
-    return validate(value)
+    if not isinstance(value, dict | list | str | int | float | None):
+        return validate(value)
+    adapter = _adapter(declared)
+    for read in (adapter.validate_json, adapter.validate_strings):
+        try:
+            found = read(text.strip())
+            if any(value == _json_form(found, by_alias=by_alias) for by_alias in (False, True)):
+                return found
+        except ValueError:  # no JSON, or another type
+            continue
+    try:
+        return adapter.validate_json(to_json(value))  # in a strict type, a date is a text in JSON alone
+    except ValueError:
+        return validate(value)
+
+
+@lru_cache(maxsize=256)
+def _cached_adapter(declared: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(declared)
+
+
+def _adapter(declared: Any) -> TypeAdapter[Any]:
+    try:
+        return _cached_adapter(declared)
+    except TypeError:  # an unhashable annotation
+        return TypeAdapter(declared)
 
 
 def _json_form(value: object, *, by_alias: bool) -> Any:
@@ -85,7 +104,7 @@ class _ReadFromText:
         def restore(
             value: object, validate: ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo[Any]
         ) -> Any:
-            return restore_value(value, info.data.get("text", ""), validate)
+            return restore_value(value, info.data.get("text", ""), source, validate)
 
         return core_schema.with_info_wrap_validator_function(restore, schema)
 

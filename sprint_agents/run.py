@@ -1,7 +1,7 @@
 """The record of a run, finished or failed."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, cast
+from typing import Annotated, Any, Generic, NamedTuple, cast
 
 from pydantic import (
     Field,
@@ -53,7 +53,9 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
     @classmethod
     def _none_if_failed(cls, answer: Any, of_type: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(answer, _Answer):
-            return restore_value(answer.value, answer.text, of_type)
+            field = cls.model_fields["answer"]
+            declared = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            return restore_value(answer.value, answer.text, declared, of_type)
         return None if answer is None else of_type(answer)
 
     @field_serializer("answer", mode="wrap", when_used="json")

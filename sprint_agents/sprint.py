@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -32,12 +31,12 @@ from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runne
 from .runtime.journal import Journal, JournalHeader
 from .runtime.loop import follow
 from .runtime.nested import SprintRunner
+from .runtime.record import RunRecord
 from .runtime.session import Listener, Session, resolve_stops
 from .runtime.settings import describe_settings
 from .runtime.values import executor_of
 from .state import State
 from .stream import AsyncStream
-from .usage import Usage
 
 
 class Sprint(Generic[AnswerT, ResultT]):
@@ -215,7 +214,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
-            record = _Record(run_id, task, self.policy_name, planning, planner)
+            record = RunRecord(run_id, task, self.policy_name, planning, planner)
             session.emit(RunStarted(run_id=run_id, task=task, policy=self.policy_name))
             answer: Any = None
             try:
@@ -326,53 +325,6 @@ class Sprint(Generic[AnswerT, ResultT]):
                 f"checker= failed on the answer, {describe(error)}: it is given the answer "
                 "and says whether it is right; error.run has the answer"
             ) from error
-
-
-@dataclass(slots=True)
-class _Record:
-    """Makes the record of a run, finished or failed."""
-
-    run_id: str
-    task: str
-    policy: str
-    planning: Planning
-    planner: State
-    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-
-    def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
-        """Return the record of the run so far."""
-        return Run[Any, Any](
-            id=self.run_id,
-            task=self.task,
-            policy=self.policy,
-            answer=answer,
-            verified=verified,
-            stages=tuple(self.planning.stages),
-            usage=self._usage(),
-            error=error,
-            transcript=self.planner.context.text,
-        )
-
-    def _usage(self) -> Usage:
-        stages, ledger = self.planning.stages, self.planning.ledger
-        totals = [stage.usage.total for stage in stages]
-        prompt, cached = sum(cost.prompt_tokens for cost in totals), sum(cost.cached_tokens for cost in totals)
-        return Usage(
-            sequential_tokens=sum(stage.usage.sequential_tokens for stage in stages),
-            sequential_tokens_strict=sum(stage.usage.sequential_tokens_strict for stage in stages),
-            total_tokens=ledger.tokens,
-            prompt_tokens=prompt,
-            cached_tokens=cached,
-            recomputed_tokens=prompt - cached,
-            calls=ledger.calls,
-            stages=len(stages),
-            subtasks=ledger.subtasks,
-            width=max((len(stage.executions) for stage in stages), default=0),
-            retries=ledger.retries,
-            tool_calls=sum(cost.tool_calls for cost in totals),
-            failures=sum(len(stage.failures) for stage in stages),
-            seconds=asyncio.get_running_loop().time() - self.started,
-        )
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 The JSON form of a value may be lossy: aliases and excluded fields do not come back, secrets are masked. So a journal
 keeps the text that the model wrote, and the agent that read it reads it again.
 
-Invariant: a way to read a value again was tried before it is recorded, and gave an equal value.
+Invariant: a way to read a value again was tried before it is recorded, and gave an equal value, or one of the same type
+if that defines no equality.
 """
 
 import inspect
@@ -100,13 +101,14 @@ def _record(execution: Execution[Any], agents: Agents) -> ValueRecord | None:
             found = way.read(execution, agents)
         except Exception:  # noqa: S112 - another type; its validators may raise anything
             continue
-        if _same(found, execution.value):
+        value = execution.value
+        if _same(found, value) or (type(found) is type(value) and way.text is None and _without_equality(value)):
             return way
     return None
 
 
 def _ways(execution: Execution[Any], agents: Agents) -> Iterator[ValueRecord]:
-    """Yield the ways to try: what the executor wrote, what the planner of its own run wrote, the value as JSON."""
+    """Yield the ways to try: what the executor wrote, what the planner of its inner run wrote, the value as JSON."""
     numbers = range(len(agents))
     for number in numbers:
         yield ValueRecord(agent=number)
@@ -127,8 +129,12 @@ def _same(found: object, value: object) -> bool:
     """Compare two values; NaN, which equals nothing, by what it looks like, unless that hides a secret."""
     if type(found) is not type(value):
         return False
-    shown = repr(value)
-    return bool(found == value) or (repr(found) == shown and "*****" not in shown)
+    return bool(found == value) or (repr(found) == repr(value) and "*****" not in repr(value))
+
+
+def _without_equality(value: object) -> bool:
+    """Say whether a value equals nothing but itself; what was read from the same text is then taken for it."""
+    return type(value).__eq__ is object.__eq__
 
 
 def _as_plain_json(execution: Execution[Any], stage: int, *, nested: bool) -> ValueRecord:

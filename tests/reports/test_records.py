@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    computed_field,
     field_serializer,
 )
 from pydantic.alias_generators import to_camel
@@ -63,6 +65,29 @@ class Login(BaseModel):
     password: SecretStr
 
 
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    day: date
+    numbers: tuple[int, ...]
+
+
+class Computed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+
+    @computed_field
+    @property
+    def double(self) -> int:
+        return 2 * self.number
+
+
+class Identified(BaseModel):
+    name: str
+    id: UUID = Field(default_factory=uuid4)
+
+
 class Blob(BaseModel):
     content: Base64Bytes
 
@@ -100,6 +125,10 @@ SITUATIONS = [
         (SecretStr, '"hunter2"', "OpenHands/software-agent-sdk#1671"),
         (Base64Bytes, '"YWJj/w=="', "pydantic/pydantic#7007"),
         (Blob, '{"content": "/w=="}', "pydantic/pydantic#7007"),
+        (Strict, '{"day": "2026-11-30", "numbers": [1]}', "langchain-ai/langgraph#9021"),
+        (Computed, '{"number": 4}', "langchain-ai/langgraph#9021"),
+        (Identified, '{"name": "a"}', "langchain-ai/langgraph#9021"),
+        (dict[int, float], '{"1": NaN}', "pydantic/pydantic#7007"),
         (Doubled, '{"number": 4}', "langchain-ai/langgraph#9021"),
         (Colour, "red", "langchain-ai/langgraph#9021"),
         (Decimal, "0.10", "langchain-ai/langgraph#9021"),

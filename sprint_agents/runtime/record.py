@@ -1,0 +1,58 @@
+"""The record of a run: its stages, and its usage as counted by the stages and by the budget's ledger."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from sprint_agents.plan import Failure
+from sprint_agents.policies import Planning
+from sprint_agents.run import Run
+from sprint_agents.state import State
+from sprint_agents.usage import Usage
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Makes the record of a run, finished or failed."""
+
+    run_id: str
+    task: str
+    policy: str
+    planning: Planning
+    planner: State
+    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
+        """Return the record of the run so far."""
+        return Run[Any, Any](
+            id=self.run_id,
+            task=self.task,
+            policy=self.policy,
+            answer=answer,
+            verified=verified,
+            stages=tuple(self.planning.stages),
+            usage=self._usage(),
+            error=error,
+            transcript=self.planner.context.text,
+        )
+
+    def _usage(self) -> Usage:
+        stages, ledger = self.planning.stages, self.planning.ledger
+        totals = [stage.usage.total for stage in stages]
+        prompt, cached = sum(cost.prompt_tokens for cost in totals), sum(cost.cached_tokens for cost in totals)
+        return Usage(
+            sequential_tokens=sum(stage.usage.sequential_tokens for stage in stages),
+            sequential_tokens_strict=sum(stage.usage.sequential_tokens_strict for stage in stages),
+            total_tokens=ledger.tokens,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            recomputed_tokens=prompt - cached,
+            calls=ledger.calls,
+            stages=len(stages),
+            subtasks=ledger.subtasks,
+            width=max((len(stage.executions) for stage in stages), default=0),
+            retries=ledger.retries,
+            tool_calls=sum(cost.tool_calls for cost in totals),
+            failures=sum(len(stage.failures) for stage in stages),
+            seconds=asyncio.get_running_loop().time() - self.started,
+        )
