@@ -13,7 +13,7 @@ from typing_extensions import TypeForm
 
 from .dialects.base import AgentBrief
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, InvalidResult, escape_surrogates
+from .errors import ConfigurationError, InvalidResult, describe, escape_surrogates
 from .plan import ResultT, Subtask
 from .run import AnswerT
 from .tools import Tool, explain, json_schema, validate_json
@@ -74,6 +74,10 @@ class _Agent(Generic[ResultT]):
                 return self._adapter.validate_strings(text.strip())
             except ValidationError as plain:
                 raise self._invalid(text, plain if self._scalar else error) from error
+            except Exception as broken:
+                raise self._invalid(text, broken) from broken
+        except Exception as error:  # a validator of the type raised an error that pydantic does not collect
+            raise self._invalid(text, error) from error
 
     def accept(self, value: object) -> ResultT:
         """Validate a Python value, such as the result of a function, as the declared type.
@@ -85,11 +89,11 @@ class _Agent(Generic[ResultT]):
             value = str(value)
         try:
             return self._adapter.validate_python(value)
-        except ValidationError as error:
+        except Exception as error:
             raise self._invalid(str(value), error) from error
 
-    def _invalid(self, text: str, error: ValidationError) -> InvalidResult:
-        reason = f"is no {self.type_name}: {explain(error)}"
+    def _invalid(self, text: str, error: Exception) -> InvalidResult:
+        reason = f"is no {self.type_name}: {explain(error) if isinstance(error, ValidationError) else describe(error)}"
         return InvalidResult(f"{text.strip()[:200]!r} {reason}", text=text, reason=f"it {reason}")
 
 

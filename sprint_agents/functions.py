@@ -26,6 +26,9 @@ from .errors import ConfigurationError, FunctionError, describe, message_of
 MOST_THREADS = 256
 """The threads of a run that has no ``Limits.concurrency``."""
 
+_Inbox = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+"""What a thread does next: it calls the function for the future, or ends at None."""
+
 _NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -46,7 +49,7 @@ class Threads(Executor):
     def __init__(self, most: int | None = None) -> None:
         self.free = asyncio.Semaphore(most or MOST_THREADS)
         self._lock = threading.Lock()
-        self._idle: list[SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]] = []
+        self._idle: list[_Inbox] = []
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -55,12 +58,12 @@ class Threads(Executor):
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
-            inbox = SimpleQueue()
+            inbox = _Inbox()
             threading.Thread(target=self._work, args=(inbox,), name="sprint-agents function", daemon=True).start()
         inbox.put((future, partial(fn, *args, **kwargs)))
         return future
 
-    def _work(self, inbox: "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
+    def _work(self, inbox: _Inbox) -> None:
         while job := inbox.get():
             future, work = job
             running = future.set_running_or_notify_cancel()

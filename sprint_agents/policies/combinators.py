@@ -11,6 +11,9 @@ from .policy import Planning, Policy, at_least, factory, steps_of
 Check = Callable[[Any], bool | Awaitable[bool]]
 """Says whether an answer, of the planner's declared type, is good; may be async."""
 
+Feedback = Callable[[Execution[Any]], str | Awaitable[str]]
+"""Writes a note about a failed attempt; may be async."""
+
 
 @factory
 def limit_width(policy: Policy, width: int) -> Policy:
@@ -68,9 +71,7 @@ def with_fallback(*policies: Policy, check: Check | None = None) -> Policy:
 
 
 @factory
-def until(
-    policy: Policy, check: Check, *, attempts: int = 3, feedback: Callable[[Execution[Any]], str] | None = None
-) -> Policy:
+def until(policy: Policy, check: Check, *, attempts: int = 3, feedback: Feedback | None = None) -> Policy:
     """Repeat ``policy``, up to ``attempts`` times, until its answer passes ``check``.
 
     Each attempt works on its own fork. ``feedback`` turns a failed attempt into a note that the next attempts see.
@@ -80,14 +81,12 @@ def until(
     return _in_turn([policy] * attempts, check, feedback)
 
 
-def _in_turn(
-    policies: Sequence[Policy], check: Check | None, feedback: Callable[[Execution[Any]], str] | None = None
-) -> Policy:
+def _in_turn(policies: Sequence[Policy], check: Check | None, feedback: Feedback | None = None) -> Policy:
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         tried: list[Execution[Any]] = []
         for each in policies:
             if tried and feedback is not None:
-                yield Plan.of(text=planning.quote(feedback(tried[-1])))
+                yield Plan.of(text=planning.quote(await planning.call(feedback, tried[-1])))
             stage = yield planning.attempt(each, accept=_passes(check))
             tried += stage.executions
             if stage.accepted is not None:

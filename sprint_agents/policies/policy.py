@@ -1,16 +1,23 @@
 """Policies: the type, their view of a run, and the naming of policies with parameters."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Literal, ParamSpec, Unpack
 
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.errors import ConfigurationError, PolicyError
+from sprint_agents.functions import Threads, call_function
 from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Join, Stage, Step
 
 P = ParamSpec("P")
+
+
+async def call_alone(function: Callable[..., Any], value: Any) -> Any:
+    """Call a function outside of a run, without a time limit."""
+    with Threads() as threads:
+        return await call_function(function, value, threads=threads)
 
 
 @dataclass(slots=True)
@@ -18,7 +25,9 @@ class Planning:
     """The run as a policy sees it: the task, the finished stages, and the account of the budget.
 
     ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``quote`` makes text that a model
-    wrote safe to use in a plan, where it could be read as tags otherwise.
+    wrote safe to use in a plan, where it could be read as tags otherwise. ``await planning.call(function, value)``
+    calls a function that may compute or wait for long, async or not, as the run does, since a policy itself runs on the
+    event loop.
     """
 
     task: str
@@ -27,6 +36,7 @@ class Planning:
     stages: list[Stage[Any]] = field(default_factory=list[Stage[Any]])
     depth: int = 0
     quote: Callable[[str], str] = str
+    call: Callable[[Callable[..., Any], Any], Awaitable[Any]] = call_alone
 
     @property
     def pending(self) -> list[int]:

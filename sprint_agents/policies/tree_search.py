@@ -1,7 +1,7 @@
 """Tree of Thoughts (NeurIPS 2023, arXiv 2305.10601) as a beam search: propose steps, keep the best."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
@@ -15,8 +15,8 @@ _RATE = (
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
-Value = Callable[[Execution[Any]], float]
-"""Returns how promising a proposal is; higher is better."""
+Value = Callable[[Execution[Any]], float | Awaitable[float]]
+"""Returns how promising a proposal is; higher is better. May be async."""
 
 
 @factory
@@ -29,15 +29,15 @@ def tree_search(value: Value | None = None, *, beam: int = 2, proposals: int = 3
     """
     at_least(1, beam=beam, proposals=proposals, depth=depth)
 
-    def best(executions: Sequence[Execution[Any]]) -> list[int]:
-        return _best(executions, value, beam)
-
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
+        async def best(executions: Sequence[Execution[Any]]) -> list[int]:
+            return await _best(executions, value, beam, planning)
+
         thoughts = [""]
         for _ in range(depth):
             plan = _proposals(thoughts, proposals, rated=value is None)
             stage = yield plan.model_copy(update={"keep": best})
-            thoughts = [f"{stage.plan_number}.{number}" for number in best(stage.executions)]
+            thoughts = [f"{stage.plan_number}.{number}" for number in await best(stage.executions)]
             if not thoughts or stage.accepted is not None:
                 break
         stage = yield planning.ask("answer")
@@ -60,14 +60,17 @@ def _proposals(thoughts: Sequence[str], each: int, *, rated: bool) -> Plan:
     return Plan.of(*prompts, *rates, after={count + number: (number,) for number in range(1, count + 1)})
 
 
-def _best(executions: Sequence[Execution[Any]], value: Value | None, beam: int) -> list[int]:
+async def _best(executions: Sequence[Execution[Any]], value: Value | None, beam: int, planning: Planning) -> list[int]:
     """Return the numbers of the best proposals, in prompt order; failed ones are left out."""
     count = len(executions) if value else len(executions) // 2
     proposals = [execution for execution in executions[:count] if execution.succeeded]
-    best = sorted(
-        proposals, key=value or (lambda proposal: _rating(executions[count + proposal.number - 1])), reverse=True
-    )
-    return sorted(proposal.number for proposal in best[:beam])
+    values = {
+        proposal.number: await planning.call(value, proposal)
+        if value
+        else _rating(executions[count + proposal.number - 1])
+        for proposal in proposals
+    }
+    return sorted(sorted(values, key=values.__getitem__, reverse=True)[:beam])
 
 
 def _rating(execution: Execution[Any]) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sprint_agents.context import Context
 from sprint_agents.errors import (
+    ExecutionFailed,
     FunctionError,
     PolicyError,
     RunError,
@@ -25,6 +26,7 @@ from sprint_agents.errors import (
     describe,
 )
 from sprint_agents.events import ExecutionFinished
+from sprint_agents.functions import check_function
 from sprint_agents.plan import Accept, Execution, Plan, Subtask
 from sprint_agents.state import Fork, State
 from sprint_agents.usage import Branch, CallUsage
@@ -200,6 +202,7 @@ class Branches:
     async def _accepts(self, execution: Execution[Any]) -> bool:
         assert self.accept is not None
         try:
+            check_function(self.accept, what="accept=")
             return bool(await self.session.call_function(self.accept, execution))
         except Exception as error:
             raise PolicyError(
@@ -238,7 +241,10 @@ class Branches:
         assert branch.task is not None
         if branch.task.cancelled():
             if self.accepted is None and not left:
-                return self._give_up(branch, FunctionError("cancelled: its own code cancelled its task"))
+                error = FunctionError("cancelled: its own code cancelled its task")
+                if self.session.failure.mode == "fail_fast":
+                    raise ExecutionFailed(f"subtask {self._label(branch.subtask.number)} failed: {error}") from error
+                return self._give_up(branch, error)
             by = "its run ended first" if self.accepted is None else f"{self._label(self.accepted)} was accepted first"
             return self._give_up(branch, Superseded(f"cancelled: {by}"))
         if left and isinstance(error := branch.task.exception(), Exception):

@@ -6,7 +6,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -157,6 +157,8 @@ class FunctionRunner(Runner):
             value = await session.call_function(self.function, assignment.subtask)
         except PolicyError as error:  # of a run that the function made
             raise FunctionError(f"it raised {describe(error)}") from error
+        if isinstance(value, Iterator):
+            raise FunctionError(f"it returned a {type(value).__name__}, which can be read only once: return a list")
         text = as_text(value)
         if isinstance(value, str):
             value = text

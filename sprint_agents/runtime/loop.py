@@ -62,7 +62,7 @@ async def follow(
         NoAnswer: its answer is empty.
         InvalidResult: its answer is not of the declared type.
     """
-    planning.quote = session.dialect.quote
+    planning.quote, planning.call = session.dialect.quote, session.call_function
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(

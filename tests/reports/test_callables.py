@@ -4,12 +4,21 @@ import asyncio
 import os
 import sys
 from functools import partial
+from typing import Annotated
 
 import pytest
+from pydantic import AfterValidator
 
 from sprint_agents import Answer, Executor, Plan, Planner, Run, Sprint
-from sprint_agents.errors import ConfigurationError, ExecutionFailed, FunctionError, PolicyError, SprintError
-from sprint_agents.policies import first_success, interleaved, race, until, with_fallback
+from sprint_agents.errors import (
+    ConfigurationError,
+    ExecutionFailed,
+    FunctionError,
+    InvalidResult,
+    PolicyError,
+    SprintError,
+)
+from sprint_agents.policies import first_success, interleaved, race, skeleton, tree_search, until, with_fallback
 from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.tools import Tool
 
@@ -470,3 +479,59 @@ def test_executors_of_every_kind_give_their_value():
         assert run.stages[0].results == ["odd", "fine"]
     run = Sprint(FakeEngine(answers), policy=both, executor=Executor(str)).run_sync("task")
     assert run.stages[0].executions[0].succeeded
+
+
+@GENERATORS
+def test_a_generator_is_no_result_and_no_verdict():
+    def letters(subtask):
+        return (letter for letter in subtask.prompt)
+
+    run = Sprint(FakeEngine(answers), policy=both, executor=letters).run_sync("task")
+    assert "can be read only once: return a list" in run.stages[0].failures[0].failure.message
+
+    async def policy(planning):
+        yield Plan.of("a", accept=yields_for)
+
+    with pytest.raises(PolicyError, match="accept= is a generator function"):
+        Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "x").run_sync("task")
+
+
+@CANCELLED_INSIDE
+def test_under_fail_fast_an_executor_that_cancels_its_own_task_ends_the_run():
+    with pytest.raises(ExecutionFailed, match=r"subtask 1\.1 failed: cancelled"):
+        Sprint(FakeEngine(answers), policy=both, executor=cancels_itself, failure="fail_fast").run_sync("task")
+
+
+@CHECKER
+@pytest.mark.parametrize("fail", [lambda value: 1 / 0, odd_file, first_of_none, raising(Unreadable())])
+def test_a_validator_that_fails_makes_an_invalid_result(fail):
+    checked = Annotated[str, AfterValidator(fail)]
+    run = Sprint(FakeEngine(answers), policy=both, executor=Executor(checked)).run_sync("task")
+    assert {execution.failure.type for execution in run.stages[0].executions} == {"InvalidResult"}
+    assert_survives(run)
+    with pytest.raises(InvalidResult) as caught:
+        Sprint(FakeEngine(answers), planner=Planner(checked)).run_sync("task")
+    assert caught.value.run.error.type == "InvalidResult"
+
+
+@ALWAYS_TRUE
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policys_own_functions_may_be_async(kind):
+    sprint = Sprint(FakeEngine({"": "<Plan_1><prompt_1.1>a</prompt_1.1></Plan_1>"}), executor=lambda subtask: "x")
+    sprint.policy = skeleton(merge=kind("merged"))
+    assert sprint.run_sync("task").answer == "merged"
+    sprint = Sprint(FakeEngine(answers), policy=tree_search(kind(1.0), depth=1, beam=1), executor=lambda subtask: "x")
+    assert sprint.run_sync("task").answer == "done"
+    policy = until(interleaved, kind(False), attempts=2, feedback=kind("a note about it"))
+    with pytest.raises(SprintError) as caught:
+        Sprint(FakeEngine(answers), policy=policy).run_sync("task")
+    assert "a note about it" in caught.value.run.transcript
+
+
+@SURROGATES
+@pytest.mark.parametrize("fail", [lambda value: 1 / 0, first_of_none, raising(Unreadable())])
+def test_a_policys_own_function_that_fails_gives_the_run_so_far(fail):
+    policy = tree_search(fail, depth=1, beam=1)
+    with pytest.raises(PolicyError) as caught:
+        Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "x").run_sync("task")
+    assert_survives(caught.value.run)
