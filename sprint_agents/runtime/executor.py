@@ -158,7 +158,7 @@ class FunctionRunner(Runner):
         except PolicyError as error:  # of a run that the function made
             raise FunctionError(f"it raised {describe(error)}") from error
         if isinstance(value, Iterator):
-            raise FunctionError(f"it returned a {type(value).__name__}, which can be read only once: return a list")
+            raise FunctionError("it returned an iterator, which can be read only once: return a list")
         text = as_text(value)
         if isinstance(value, str):
             value = text
