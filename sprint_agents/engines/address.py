@@ -8,7 +8,7 @@ Invariants:
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote, unquote
@@ -21,7 +21,21 @@ _MASK = "[secret]"
 _CUT = " …"
 _SHORTEST_SECRET = 4
 """Shorter secrets are placeholders or would be found in any text."""
-_SECRET_FIELDS = ("key", "token", "secret", "sig", "pass", "code", "auth")
+_PLACEHOLDERS = (
+    "dummy",
+    "empty",
+    "fake",
+    "lm-studio",
+    "none",
+    "not-needed",
+    "null",
+    "ollama",
+    "secret",
+    "test",
+    "vllm",
+)
+"""Keys for servers that need none. Masking them would make messages unreadable."""
+_SECRET_FIELDS = ("key", "token", "secret", "sig", "pass", "code", "auth", "cookie")
 
 
 class Secrets:
@@ -37,7 +51,8 @@ class Secrets:
             for form in (secret, secret.strip()):
                 spellings |= {form, quote(form, safe=""), quote(form), json.dumps(form)[1:-1], repr(form)[1:-1]}
         # The longest first, so that a secret which is a part of another one does not cut it in two.
-        self._spellings = sorted((text for text in spellings if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+        kept = (text for text in spellings if len(text) >= _SHORTEST_SECRET and text.lower() not in _PLACEHOLDERS)
+        self._spellings = sorted(kept, key=len, reverse=True)
 
     def mask(self, text: str) -> str:
         """Return ``text`` without the secrets, also without the beginning of one where the text was shortened."""
@@ -127,12 +142,13 @@ class ServerAddress:
         words = f"{self._parsed.username}:{self._parsed.password}".encode()
         return f"Basic {base64.b64encode(words).decode()}"
 
-    def secrets(self, authorization: str | None) -> Secrets:
-        """Return everything about a connection that must not be shown; ``authorization`` is its header."""
+    def secrets(self, headers: Mapping[str, str]) -> Secrets:
+        """Return everything about a connection that must not be shown; ``headers`` are sent with its requests."""
         found = [self._parsed.password or self._parsed.username]
         found += [value for name, value in self._parsed.params.items() if _may_be_secret(name)]
-        if authorization:
-            found.append(authorization.partition(" ")[2])
+        for name, value in headers.items():
+            if _may_be_secret(name):
+                found += [value, value.rpartition(" ")[2]]
         raw = self._parsed.userinfo.decode("ascii").partition(":")[2]
         with suppress(ValueError):
             found += [raw, unquote(raw)]

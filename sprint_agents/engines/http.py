@@ -33,6 +33,7 @@ from sprint_agents.errors import (
 from .address import ServerAddress, redirect_target, shown_url
 
 _LONGEST_EVENT = 64 * 1024 * 1024
+_LONGEST_REFUSAL = 1024 * 1024
 _LONGEST_MESSAGE = 2000
 _SHOWN = 300
 _MOST_REDIRECTS = 5
@@ -65,9 +66,9 @@ class HttpClient:
         self._address = ServerAddress(url)
         self.url = self._address.shown
         authorization = self._address.authorization(api_key)
-        self._secrets = self._address.secrets(authorization)
         self._own_client = client
         self._headers = {"Authorization": authorization} if authorization else {}
+        self._secrets = self._address.secrets({**(client.headers if client else {}), **self._headers})
         self._max_connections = max_connections
         self._timeout = httpx2.Timeout(read_timeout, connect=connect_timeout, pool=None)
         self._kept: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
@@ -119,7 +120,7 @@ class HttpClient:
             try:
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
-                    content = await response.aread()
+                    content = await _body(response, most=_LONGEST_EVENT)
                     if not any(mark in content for mark in _WHOLE_ANSWERS):
                         text = _plain(content.decode(errors="replace"))
                         raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
@@ -271,11 +272,23 @@ async def _accept(response: httpx2.Response) -> None:
     if response.status_code == HTTPStatus.OK:
         return
     headers = response.headers
-    text = (await response.aread()).decode(errors="replace")
+    text = (await _body(response, most=_LONGEST_REFUSAL)).decode(errors="replace")
     retry_after = _milliseconds(headers.get("retry-after-ms"))
     if retry_after is None:
         retry_after = _seconds(headers.get("retry-after"))
     raise failure(response.status_code, message_of(text), retry_after=retry_after)
+
+
+async def _body(response: httpx2.Response, *, most: int) -> bytes:
+    """Read an answer, but not much more than ``most`` bytes of it: a server may never end it."""
+    if response.is_stream_consumed:
+        return response.content
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > most:
+            break
+    return bytes(content)
 
 
 def message_of(text: str) -> str:

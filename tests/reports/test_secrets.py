@@ -191,6 +191,20 @@ class TestSecretsThatAServerRepeats:
         assert "hunter2" not in shown
         assert header not in shown
 
+    @pytest.mark.parametrize("headers", [{"api-key": KEY}, {"X-Auth-Token": KEY}, {"Authorization": f"Bearer {KEY}"}])
+    def test_a_key_in_the_headers_of_ones_own_client(self, headers: dict[str, str]) -> None:
+        async def main() -> str:
+            async with ScriptedServer([repeats(KEY)[0]]) as server, httpx2.AsyncClient(headers=headers) as own:
+                with pytest.raises(EngineError) as raised:
+                    await complete(OpenAIEngine(server.base, model="tiny", client=own))
+                return str(raised.value)
+
+        assert asyncio.run(main()) == "Incorrect API key provided: [secret]."
+
+    @pytest.mark.parametrize("key", ["ollama", "EMPTY", "none"])
+    def test_a_placeholder_is_no_secret(self, key: str) -> None:
+        assert Secrets([key]).mask(f"{key} has no such model") == f"{key} has no such model"
+
     def test_a_key_in_the_query(self) -> None:
         async def main() -> str:
             async with ScriptedServer() as server:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from sprint_agents import Budget, Sprint
-from sprint_agents.engine import Chunk, Finish
+from sprint_agents.engine import Chunk, Finish, ToolBrief
 from sprint_agents.engines.http import HttpClient, failure, message_of
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang.generate import GenerateReader
@@ -401,6 +401,29 @@ class TestDeepNesting:
                 await http.aclose()
 
         asyncio.run(main())
+
+    @pytest.mark.parametrize("status", [400, 503])
+    def test_a_body_that_never_ends(self, status: int) -> None:
+        async def act(exchange: Exchange) -> None:
+            exchange.head(status, content_type="text/plain")
+            while True:
+                await exchange.send(b"no " * 100_000)
+
+        async def scene(engine: OpenAIEngine, _: ScriptedServer) -> None:
+            with pytest.raises(EngineError, match="no no"):
+                await complete(engine)
+
+        play([act], scene, attempts=1)
+
+    @pytest.mark.parametrize("depth", [100, 199, 201, 900, 985, 200_000])
+    def test_in_the_arguments_of_a_call(self, depth: int) -> None:
+        arguments = ['"' + "[" * depth + "]" * depth + '"', "[" * depth + "]" * depth]
+        asked = request(tools=(ToolBrief(name="f", description="", schema="{}"),), may_call=True)
+        for written in arguments:
+            call = f'{{"index": 0, "function": {{"name": "f", "arguments": {written}}}}}'
+            sent = wire(f'{{"choices": [{{"delta": {{"tool_calls": [{call}, {call}]}}}}]}}', chunk(finish="tool_calls"))
+            with suppress(EngineError):
+                heard(sent, asked, tools="native", attempts=1)
 
     def test_a_long_message_is_shortened(self) -> None:
         assert len(message_of(json.dumps({"error": {"message": "x" * 10**6}}))) < 2100

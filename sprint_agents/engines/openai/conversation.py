@@ -267,5 +267,5 @@ def _is_object(arguments: str) -> bool:
     """Say whether the arguments of a call are a complete JSON object."""
     try:
         return isinstance(json.loads(arguments), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
