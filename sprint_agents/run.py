@@ -46,7 +46,7 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
             return data
         fields = cast("Mapping[str, Any]", data)
         stages = fields.get("stages")
-        text = _answer_text(stages[-1]) if stages and fields.get("error") is None else None
+        text = _answer_text(stages) if fields.get("error") is None else None
         return fields if text is None else {**fields, "answer": _Answer(fields.get("answer"), text)}
 
     @field_validator("answer", mode="wrap")
@@ -70,5 +70,8 @@ class _Answer(NamedTuple):
     text: str
 
 
-def _answer_text(stage: Any) -> str | None:
-    return stage.answer if isinstance(stage, Stage) else stage.get("answer")
+def _answer_text(stages: Any) -> str | None:
+    """Return the answer of the last stage, which may be a record or its JSON form, valid or not."""
+    last = stages[-1] if isinstance(stages, list | tuple) and stages else None
+    text = cast("Any", last.get("answer") if isinstance(last, dict) else getattr(last, "answer", None))
+    return text if isinstance(text, str) else None

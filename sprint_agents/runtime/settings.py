@@ -20,6 +20,10 @@ from sprint_agents.agents import Executor, Planner
 from sprint_agents.dialects.base import AgentBrief, Dialect
 from sprint_agents.policies import Policy
 
+_DEEPEST = 100
+_MOST = 100_000
+"""Bounds on a description; data beyond them, such as a large table that a policy reads, is not compared."""
+
 _digests: WeakKeyDictionary[Policy, str] = WeakKeyDictionary()
 
 
@@ -93,7 +97,8 @@ class _Description:
 
     def __init__(self, policy: object) -> None:
         self._packages = {"sprint_agents", _package(policy)}
-        self._seen: list[object] = []  # also keeps them alive, so that no two of them are the same object
+        self._seen: dict[int, object] = {}  # by their ids, which are theirs as long as they are kept here
+        self._depth = 0
 
     def of(self, value: object) -> object:
         """Describe a value by its type and parts."""
@@ -101,10 +106,15 @@ class _Description:
             return repr(value)
         kind = type(value).__qualname__
         if not isinstance(value, tuple | frozenset):
-            if any(value is other for other in self._seen):
+            if id(value) in self._seen:
                 return kind
-            self._seen.append(value)
-        return [kind, *self._parts(value)]
+            self._seen[id(value)] = value
+        if self._depth == _DEEPEST or len(self._seen) > _MOST:
+            return kind
+        self._depth += 1
+        parts = [kind, *self._parts(value)]
+        self._depth -= 1
+        return parts
 
     def _parts(self, value: Any) -> Iterator[object]:
         if isinstance(value, FunctionType):

@@ -417,3 +417,24 @@ def test_another_process_describes_policies_alike(tmp_path: Path) -> None:
         headers = [(tmp_path / where / name).read_text().splitlines()[0] for where in ("there", "here")]
         there, here = (json.loads(header)["record"]["settings"] for header in headers)
         assert there == here
+
+
+def test_large_and_cyclic_values_in_a_policy_cost_little(tmp_path: Path) -> None:
+    table: list[Any] = [[number] for number in range(200_000)]
+    table.append(table)
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    engine = FakeEngine("<Final_answer>6</Final_answer>")
+    for _ in range(2):
+        assert run(Sprint(engine, policy=policy_for(table, deep)), tmp_path / "run.jsonl").answer == "6"
+
+
+def policy_for(table: list[Any], deep: list[Any]) -> Any:
+    async def policy(planning):
+        stage = yield planning.ask()
+        assert table
+        assert deep
+        yield Answer(value=stage.answer)
+
+    return policy

@@ -1,6 +1,7 @@
 """Records of runs survive: as JSON, by pickle and in journals, whatever the types of results and answers are."""
 
 import copy
+import json
 import multiprocessing
 import pickle
 import re
@@ -21,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationError,
     computed_field,
     field_serializer,
 )
@@ -217,3 +219,10 @@ def test_an_error_survives_copies(error: errors.SprintError, copied: Any) -> Non
     back = copied(error)
     assert type(back) is type(error)
     assert (str(back), back.args, vars(back)) == (str(error), error.args, vars(error))
+
+
+@pytest.mark.parametrize("stages", ["abc", [1], [{}], [{"answer": 1}], None, {"a": 1}])
+def test_what_is_no_run_is_a_validation_error(stages: object) -> None:
+    content = run_of(int, "4").model_dump(mode="json") | {"stages": stages}
+    with pytest.raises(ValidationError):
+        Run[int, int].model_validate_json(json.dumps(content))
