@@ -1,6 +1,6 @@
 """The record of a run, finished or failed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, NamedTuple, cast
 
 from pydantic import (
@@ -72,6 +72,8 @@ class _Answer(NamedTuple):
 
 def _answer_text(stages: Any) -> str | None:
     """Return the answer of the last stage, which may be a record or its JSON form, valid or not."""
-    last = stages[-1] if isinstance(stages, list | tuple) and stages else None
-    text = cast("Any", last.get("answer") if isinstance(last, dict) else getattr(last, "answer", None))
+    last = cast("Sequence[Any]", stages)[-1] if isinstance(stages, list | tuple) and stages else None
+    text: object = getattr(last, "answer", None)
+    if isinstance(last, Mapping):
+        text = cast("Mapping[str, object]", last).get("answer")
     return text if isinstance(text, str) else None
