@@ -19,8 +19,12 @@ def error_line(error: SprintError) -> str:
     >>> error_line(SprintError("bad \x1b]52;c;aGk=\x07 request"))
     'error: SprintError: bad ]52;c;aGk= request'
     """
-    words = " ".join(str(error).split())
-    return f"error: {type(error).__name__}: {''.join(sign for sign in words if sign.isprintable())}"
+    return f"error: {type(error).__name__}: {printable(' '.join(str(error).split()))}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without control characters, which a terminal may obey; so it is one line."""
+    return "".join(sign for sign in text if sign.isprintable())
 
 
 class Commands(TyperGroup):

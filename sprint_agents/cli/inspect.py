@@ -16,7 +16,7 @@ from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.trajectory import Trajectory
 
-from .commands import error_line
+from .commands import error_line, printable
 from .display import plain
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -149,7 +149,7 @@ def inspect_files(files: Sequence[Path], *, console: Console, as_json: bool) -> 
 
 
 def _write(inspection: Inspection, console: Console) -> None:
-    console.print(Text(inspection.file, style="bold"), soft_wrap=True)
+    console.print(Text(printable(inspection.file), style="bold"), soft_wrap=True)
     if inspection.stages:
         console.print(_stages(inspection))
     answer = "none" if inspection.answer is None else plain(inspection.answer)
@@ -164,7 +164,7 @@ def _write(inspection: Inspection, console: Console) -> None:
         *(f"{item.kind} at {item.position}: {item.message}" for item in inspection.diagnostics),
     ]
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
     console.print()
 
 

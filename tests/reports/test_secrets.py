@@ -293,6 +293,14 @@ class TestEscapeSequences:
         text = answers(f"bad {escape} thing", status, content_type="text/html", retry_after="0")
         play([text, answers({"error": {"message": f"bad {escape} thing"}}, status)], scene, attempts=1)
 
+    @pytest.mark.parametrize("escape", ["\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m"])
+    def test_from_an_inspected_file_reach_no_terminal(self, escape: str, tmp_path: Path) -> None:
+        file = tmp_path / f"run{escape}.txt"
+        file.write_text(f"a {escape} <Plan_1>{escape}<Plan_2></prompt_1.1>{escape}<Final_answer>{escape}", "utf-8")
+        result = CliRunner().invoke(app, ["inspect", str(file)])
+        assert result.exit_code == 0
+        assert result.stdout.replace("\n", "").isprintable()
+
     @given(st.text())
     def test_are_in_no_error_line(self, text: str) -> None:
         assert error_line(SprintError(text)).isprintable()

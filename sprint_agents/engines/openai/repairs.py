@@ -78,7 +78,7 @@ class EventRepair:
         """Return the text in ``content`` and the hidden reasoning in it; a list of parts may have both."""
         parts: Any = [_json(content)] if isinstance(content, dict) else content
         if not isinstance(parts, list) or not all(isinstance(part, dict | str) for part in _list(parts)):
-            return content, ""
+            return cast(Any, content), ""
         text = hidden = ""
         for part in _list(parts):
             kind = "text" if isinstance(part, str) else str(_json(part).get("type", "text"))
