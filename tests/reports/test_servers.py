@@ -175,7 +175,6 @@ class TestUsage:
 
 
 class TestContent:
-    @pytest.mark.reported("vercel/ai#1832")
     @pytest.mark.parametrize("done", [True, False])
     def test_one_message_instead_of_deltas(self, done: bool) -> None:
         whole = raw({"index": 0, "message": {"role": "assistant", "content": "4 of them"}, "finish_reason": "stop"})
