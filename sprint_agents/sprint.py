@@ -137,8 +137,10 @@ class Sprint(Generic[AnswerT, ResultT]):
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be active")
-        if isinstance(tasks, str):
-            raise ConfigurationError(f"map takes many tasks and was given the text {tasks[:50]!r}: pass [task]")
+        if isinstance(tasks, str) or not (isinstance(tasks, Iterable) or hasattr(tasks, "__getitem__")):
+            raise ConfigurationError(
+                f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
+            )
         places = asyncio.Semaphore(concurrency)
         return AsyncStream(lambda put: self._map(tasks, places, put), taken=places.release)
 

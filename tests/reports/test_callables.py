@@ -338,6 +338,10 @@ def test_map_gives_a_failed_run_for_what_is_no_task(odd):
         assert_survives(run)
 
 
+async def yields():
+    yield 1
+
+
 @ITERABLE
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
 @pytest.mark.parametrize(
@@ -363,15 +367,10 @@ def test_the_error_of_maps_iterable_is_raised_bare_after_what_was_finished(error
 
 
 @ITERABLE
-def test_an_object_that_cannot_be_iterated_is_named():
-    with pytest.raises(ConfigurationError, match="pass \\[task\\]"):
-        Sprint(FakeEngine(answers)).map("one task")
-    with pytest.raises(TypeError, match="not iterable"):
-        asyncio.run(collected(Sprint(FakeEngine(answers)), 5, 1))
-
-
-async def yields():
-    yield 1
+@pytest.mark.parametrize("tasks", ["one task", 5, None, yields(), lambda: ["task"]])
+def test_what_map_cannot_iterate_over_is_refused_at_once(tasks):
+    with pytest.raises(ConfigurationError, match=r"map takes an iterable of tasks, not .*: pass \[task\]"):
+        Sprint(FakeEngine(answers)).map(tasks)
 
 
 def sync_yields():

@@ -222,6 +222,33 @@ print(Sprint(FakeEngine("x"), policy=policy, executor=hang, limits=Limits(call_s
     assert done.stderr == ""
 
 
+@DEADLINE
+def test_ctrl_c_ends_a_run_whose_threads_hang():
+    program = """
+import signal, threading, os
+from sprint_agents import Answer, Plan, Sprint
+from sprint_agents.testing import FakeEngine
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
+
+async def policy(planning):
+    yield Plan.of("a", "b")
+    yield Answer(value="never")
+
+def hang(subtask):
+    if subtask.number == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(600)
+
+try:
+    Sprint(FakeEngine("x"), policy=policy, executor=hang).run_sync("t")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 @SYNC_IN_PARALLEL
 def test_no_thread_is_left_after_a_run():
     before = set(threading.enumerate())
