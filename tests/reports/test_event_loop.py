@@ -237,6 +237,7 @@ async def policy(planning):
 
 def hang(subtask):
     if subtask.number == 2:
+        threading.Event().wait(0.5)  # the loop waits by then: a signal right before that would be seen only later
         os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(600)
 
