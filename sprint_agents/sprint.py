@@ -137,7 +137,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         """
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be active")
-        if isinstance(tasks, str) or not (isinstance(tasks, Iterable) or hasattr(tasks, "__getitem__")):
+        if isinstance(tasks, str) or not (hasattr(tasks, "__iter__") or hasattr(tasks, "__getitem__")):
             raise ConfigurationError(
                 f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
             )
