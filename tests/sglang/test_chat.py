@@ -121,7 +121,8 @@ def test_a_run_asks_for_the_same_prompts_by_both_apis(make: Make) -> None:
             await application(watched).run("How many doors?")
             for request in watched.asked[:6]:
                 messages = messages_of(request.context.text)
-                turns = chat.turns
+                turns = chat.capabilities.chat
+                assert turns is not None
                 text = turns.write([(m["role"], m["content"]) for m in messages]) + turns.open("assistant")  # type: ignore[arg-type]
                 context = Context().extend(await chat.encode(text), text)
                 answer = await complete(chat, request_of(context, max_tokens=1))

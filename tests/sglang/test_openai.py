@@ -5,7 +5,7 @@ Its chat template adds nothing to a user's turn, so a chat of one turn is the sa
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from sprint_agents.context import Context
-from sprint_agents.engine import ChatTurns, Engine
+from sprint_agents.engine import Chunk, Engine
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import ContextOverflow, EngineUnavailable
@@ -31,6 +31,11 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt and messages | length > 1 %}[assistant]{% endif %}"
 )
 Api = Literal["chat", "completions"]
+
+
+async def drain(stream: AsyncIterator[Chunk]) -> None:
+    async for _ in stream:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +145,11 @@ def test_the_same_words_by_every_way_into_the_server(make: Make, server: SGLangS
     asyncio.run(main())
 
 
-def test_an_open_turn_is_gone_on_with(make: Make) -> None:
+def test_an_open_turn_is_continued(make: Make) -> None:
     async def main() -> None:
         async with make("chat") as chat, make("completions") as completions:
-            turns: ChatTurns = chat.turns
+            turns = chat.capabilities.chat
+            assert turns is not None
             said = f"{turns.open('system')}be brief{turns.close('system')}"
             said += f"{turns.open('user')}{PROMPT}{turns.close('user')}{turns.open('assistant')}"
             rendered = f"[system]be brief{PROMPT}[assistant]"
@@ -226,8 +232,8 @@ def test_nothing_runs_on_when_a_request_is_left(
             await anext(aborted)
             await engine.abort("aborted")
             with pytest.raises(EngineUnavailable, match="aborted"):
-                await contract.drain(aborted)
-            cancelled = asyncio.create_task(contract.drain(started("cancelled")))
+                await drain(aborted)
+            cancelled = asyncio.create_task(drain(started("cancelled")))
             left = started("left")
             await anext(left)
             cancelled.cancel()
