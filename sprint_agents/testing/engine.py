@@ -155,7 +155,7 @@ class FakeEngine(Engine):
         """Return the text of ``ids``.
 
         Raises:
-            InvalidRequest: this engine never returned one of the ids.
+            InvalidRequest: an id is not that of a token.
 
         """
         return self._tokenizer.decode(ids)
@@ -187,7 +187,7 @@ class FakeEngine(Engine):
                 node = node.extend(ids)
                 live.generated_tokens = sent = stop
                 finish = self._finish(live, completion) if fault is None and sent == total else None
-                yield Chunk(ids, self._tokenizer.text(ids), finish)
+                yield Chunk(ids, self._tokenizer.decode(ids), finish)
                 if finish is not None:
                     return
             await self._fail(live, fault)

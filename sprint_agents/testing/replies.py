@@ -184,7 +184,7 @@ def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: Wor
         if matched in stop_ids or matched == END_ID:
             break
     if request.stop_texts:
-        words = [tokenizer.text((token,)) for token in ended[:length]]
+        words = [tokenizer.decode((token,)) for token in ended[:length]]
         text = "".join(words)
         for stop in request.stop_texts:
             at = text.find(stop)

@@ -1,8 +1,11 @@
 """The tokenizer of the fake engine: it encodes any text exactly and needs no files.
 
 A token is a part of one of the dialect's tags, a word with one space before it, a run of white space, or one other
-character. Every character belongs to one of these, so the joined tokens of a text are the text. Ids are assigned in the
-order in which tokens first occur.
+character; words and runs are split after 32 characters. Every character belongs to one of these, so the joined tokens
+of a text are the text.
+
+Invariant: an id is the token's own UTF-8 bytes, read as a number. So no two tokens share an id, every process has the
+same ids, and an id can be decoded by an engine that has not seen its text.
 """
 
 import re
@@ -13,65 +16,82 @@ from sprint_agents.errors import InvalidRequest
 END_ID = 0
 """The id of the end token."""
 
+_MARK = b"\x01"
+"""Precedes the bytes of a token, so that leading zero bytes count."""
 
-class _Vocabulary(dict[str, int]):
-    """Maps words to ids; looking up an unknown word assigns it the next id."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
+class _Ids(dict[str, int]):
+    """Maps tokens to ids; remembers those that it has made."""
 
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self.words)
-        self.words.append(word)
+    def __missing__(self, token: str) -> int:
+        number = self[token] = int.from_bytes(_MARK + token.encode("utf-8", "surrogatepass"), "big")
         return number
 
 
+class _Words(dict[int, str]):
+    """Maps ids to tokens; remembers those that it has decoded."""
+
+    def __init__(self, split: re.Pattern[str]) -> None:
+        super().__init__()
+        self._split = split
+
+    def __missing__(self, number: int) -> str:
+        word = _decode(number)
+        if word is None or self._split.fullmatch(word) is None:
+            raise InvalidRequest(
+                f"token id {number} is outside the vocabulary: "
+                "build contexts from the ids that this engine's encode and completions returned"
+            )
+        self[number] = word
+        return word
+
+
+def _decode(number: int) -> str | None:
+    """Return the text whose bytes are ``number``; None if there is none."""
+    if number <= 0:
+        return None
+    content = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    try:
+        return content[1:].decode("utf-8", "surrogatepass") if content.startswith(_MARK) else None
+    except UnicodeDecodeError:
+        return None
+
+
 class WordTokenizer:
-    """Encodes and decodes with a growing vocabulary; ``end`` and each text in ``special`` are single tokens.
+    """Encodes and decodes any text; ``end`` and each text in ``special`` are single tokens.
 
     >>> tokenizer = WordTokenizer(special=("</Plan_",), end="")
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("two words</Plan_1>")]
     ['two', ' words', '</Plan_', '1', '>']
+    >>> tokenizer.encode("a") == WordTokenizer(special=(), end="").encode("a") == [0x0161]
+    True
     """
 
-    __slots__ = ("_split", "_vocabulary")
+    __slots__ = ("_ids", "_split", "_words")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
-        self._vocabulary = _Vocabulary()
         # Longest first: of two special texts that begin alike, the longer one matches.
         texts = sorted(filter(None, (end, *special)), key=len, reverse=True)
-        self._split = re.compile("|".join([*map(re.escape, texts), r" ?\w+", r"\s+", r"[^\w\s]"])).findall
-        for text in (end, *special):
-            self._vocabulary[text]
-
-    def __len__(self) -> int:
-        """Count the assigned ids, which are 0 up to here."""
-        return len(self._vocabulary)
+        split = re.compile("|".join([*map(re.escape, texts), r" ?\w{1,32}", r"\s{1,32}", r"[^\w\s]"]))
+        self._split = split.findall
+        self._ids = _Ids({end: END_ID})
+        self._words = _Words(split)
+        self._words[END_ID] = end
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, in time linear in its length."""
-        return list(map(self._vocabulary.__getitem__, self._split(text)))
+        return list(map(self._ids.__getitem__, self._split(text)))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``.
 
         Raises:
-            InvalidRequest: an id was never assigned.
+            InvalidRequest: an id is not that of a token.
 
         """
-        self.check(ids)
-        return self.text(ids)
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Return the text of ids that are known to be valid."""
-        return "".join(map(self._vocabulary.words.__getitem__, ids))
+        return "".join(map(self._words.__getitem__, ids))
 
     def check(self, ids: Sequence[int]) -> None:
-        """Raise InvalidRequest if one of ``ids`` was never assigned."""
-        if ids and (max(ids) >= len(self) or min(ids) < 0):
-            wrong = next(token for token in ids if not 0 <= token < len(self))
-            raise InvalidRequest(
-                f"token id {wrong} is outside the vocabulary of {len(self)} tokens: "
-                "build contexts from the ids that this engine's encode and completions returned"
-            )
+        """Raise InvalidRequest if one of ``ids`` is not that of a token."""
+        if not all(map(self._words.__contains__, ids)):
+            self.decode(ids)

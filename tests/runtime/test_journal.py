@@ -65,10 +65,20 @@ def test_a_finished_run_is_not_run_again(model, tmp_path):
     assert engine.account().started == before
 
 
+class Shifted(FakeEngine):
+    """An engine with another vocabulary."""
+
+    async def encode(self, text):
+        return [token + 1 for token in await super().encode(text)]
+
+    async def decode(self, ids):
+        return await super().decode([token - 1 for token in ids])
+
+
 def test_a_journal_of_another_tokenizer_is_refused(model, tmp_path):
     run(FakeEngine(model(["a"])), tmp_path / "run.jsonl")
     with pytest.raises(JournalError, match="another tokenizer"):
-        run(FakeEngine(model(["a"])), tmp_path / "run.jsonl")
+        run(Shifted(model(["a"])), tmp_path / "run.jsonl")
 
 
 def test_a_journal_of_another_task_is_refused(model, tmp_path):

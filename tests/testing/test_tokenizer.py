@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.errors import InvalidRequest
@@ -57,7 +58,32 @@ def test_ids_do_not_depend_on_what_other_engines_read() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("ids", [[-1], [10**6], [1, 2, 10**6]])
-def test_ids_that_were_never_given_are_refused(ids: list[int]) -> None:
-    with pytest.raises(InvalidRequest, match=f"{ids[-1]} is outside the vocabulary"):
-        asyncio.run(FakeEngine("").decode(ids))
+def number(text: str) -> int:
+    return int.from_bytes(b"\x01" + text.encode(), "big")
+
+
+@pytest.mark.parametrize("wrong", [-1, 1, 10**6, 0x01FF, number("two words"), number("a" * 33)])
+def test_ids_that_are_no_tokens_are_refused(wrong: int) -> None:
+    async def main() -> None:
+        engine = FakeEngine("")
+        known = await engine.encode("some text")
+        with pytest.raises(InvalidRequest, match=f"{wrong} is outside the vocabulary"):
+            await engine.decode([*known, wrong])
+
+    asyncio.run(main())
+
+
+@given(any_text)
+def test_an_engine_decodes_the_ids_of_another_one(text: str) -> None:
+    async def main() -> None:
+        assert await FakeEngine("").decode(await FakeEngine("").encode(text)) == text
+
+    asyncio.run(main())
+
+
+def test_a_long_word_has_ids_that_json_can_hold() -> None:
+    async def main() -> None:
+        ids = await FakeEngine("").encode("\U0001d518" * 10_000 + " " * 10_000)
+        assert TypeAdapter(list[int]).validate_json(TypeAdapter(list[int]).dump_json(ids)) == ids
+
+    asyncio.run(main())
