@@ -80,7 +80,7 @@ class HttpClient:
         """Whether the server runs on this machine."""
         return self._address.local
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Keep connections between the requests of the running loop until ``aclose``."""
         if self._own_client is None and self._kept is None:
             self._kept = asyncio.get_running_loop(), self._client(keep=self._max_connections)

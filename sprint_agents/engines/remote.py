@@ -1,4 +1,4 @@
-"""The part that all engines on HTTP servers share: requests in progress, retries, and closing.
+"""The part that all engines on servers share: requests in progress, retries, and closing.
 
 Invariants:
 
@@ -13,16 +13,28 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from sprint_agents.engine import Chunk, Engine, Request
 from sprint_agents.errors import EngineOverloaded, EngineUnavailable, InvalidRequest
 from sprint_agents.manifest import Manifest
 from sprint_agents.retries import retry
 
-from .http import HttpClient
-
 T = TypeVar("T")
+
+
+class Connections(Protocol):
+    """What an engine closes at the end: its connections; ``closed`` once it has."""
+
+    closed: bool
+
+    async def open(self) -> None:
+        """Keep connections between the requests of the running loop until ``aclose``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
 
 
 @dataclass(slots=True)
@@ -36,14 +48,14 @@ RunningT = TypeVar("RunningT", bound=RunningRequest)
 
 
 class RemoteEngine(Engine, Generic[RunningT]):
-    """The base of engines that talk to a server over HTTP.
+    """The base of engines that talk to a server over ``connections``.
 
     A subclass keeps what it must know to end a request in its own kind of ``RunningRequest``. ``attempts`` and
     ``longest_wait`` are documented by the subclasses.
     """
 
-    def __init__(self, http: HttpClient, *, attempts: int, longest_wait: float) -> None:
-        self._http = http
+    def __init__(self, connections: Connections, *, attempts: int, longest_wait: float) -> None:
+        self._connections = connections
         self._attempts = attempts
         self._longest_wait = longest_wait
         self._manifest: Manifest | None = None
@@ -56,7 +68,7 @@ class RemoteEngine(Engine, Generic[RunningT]):
 
     async def __aenter__(self) -> Self:
         """Keep connections open between requests from now on."""
-        self._http.open()
+        await self._connections.open()
         return self
 
     async def __aexit__(
@@ -72,14 +84,14 @@ class RemoteEngine(Engine, Generic[RunningT]):
 
     async def aclose(self) -> None:
         """Abort every running request and close the connections; safe to call twice."""
-        if self._http.closed:
+        if self._connections.closed:
             return
         try:
             async with asyncio.TaskGroup() as endings:
                 for running in self._running.values():
                     endings.create_task(self._end_at_close(running))
         finally:
-            await self._http.aclose()
+            await self._connections.aclose()
 
     @abstractmethod
     async def _end(self, running: RunningT) -> None:
@@ -108,7 +120,7 @@ class RemoteEngine(Engine, Generic[RunningT]):
         """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""
 
         def may_pass(error: BaseException) -> bool:
-            if self._http.closed or (running and running.aborted):
+            if self._connections.closed or (running and running.aborted):
                 return False
             if isinstance(error, EngineOverloaded):
                 return (error.retry_after or 0) <= self._longest_wait

@@ -25,6 +25,13 @@ from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, To
 from .server import Body, PreparedRequest, Target
 
 
+def names_of_stops(request: Request) -> dict[str, int | str]:
+    """Return the text of each stop with its name in a ``Finish``. No model writes a mark, so a mark cannot stop it."""
+    names: dict[str, int | str] = {decode([stop]): stop for stop in sorted(request.stop_ids)}
+    names |= {text: text for text in request.stop_texts if text}
+    return {text: name for text, name in names.items() if not MARKS & set(text)}
+
+
 @dataclass(frozen=True, slots=True)
 class _Stops:
     """All stop texts with their names in a ``Finish``, those sent to the server, and whether it says which it met."""
@@ -35,11 +42,7 @@ class _Stops:
 
     @classmethod
     def of(cls, request: Request, target: Target) -> "_Stops":
-        server = target.server
-        names: dict[str, int | str] = {decode([stop]): stop for stop in sorted(request.stop_ids)}
-        names |= {text: text for text in request.stop_texts if text}
-        # No model writes a mark, so a mark cannot stop it.
-        names = {text: name for text, name in names.items() if not MARKS & set(text)}
+        server, names = target.server, names_of_stops(request)
         sent = tuple(names) if server.tells_stop or len(names) == 1 else ()
         return cls(names, sent[: server.most_stops], server.tells_stop)
 

@@ -62,6 +62,8 @@ class Conversation:
     """The length of the whole context."""
     unanswered: list[JsonValue] = field(default_factory=list[JsonValue])
     """The ids of the calls in the last turn that have no answer yet."""
+    ends: dict[int, int] = field(default_factory=dict[int, int])
+    """By the index of each message of the assistant, the offset in the context where its turn ends."""
 
 
 def encode(text: str) -> list[int]:
@@ -100,6 +102,8 @@ def conversation_of(text: str) -> Conversation:
     start, speaker = 0, None
     for mark in _MARK.finditer(text):
         _add(found, speaker, text[start : mark.start()], closed=mark.group() == _END)
+        if speaker == "assistant":
+            found.ends[len(found.messages) - 1] = mark.start()
         start, speaker = mark.end(), _SPEAKERS.get(mark.group())
     last = text[start:]
     _add(found, speaker, last, closed=False)

@@ -28,15 +28,16 @@ from sprint_agents.manifest import Manifest
 from .chat import ChatApi
 from .completions import CompletionsApi
 from .conversation import CALLING_TURNS, TURNS
-from .events import DONE, AnswerReader, error_of_event, refine, room_left
+from .events import DONE, AnswerReader, error_of_event
+from .rejections import refine, refused_field, room_left, with_hint
 from .schema import parse_schema
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 
 _log = structlog.get_logger(__name__)
 
 _MOST_NOTES = 100
-_SMALLER_LIMITS = 2
-"""How often a limit is lowered: a server may name the model's bound on completions first, then the context's end."""
+_CORRECTIONS = 4
+"""How often a refused request is corrected: the name of the limit, a field, the model's bound, the context's end."""
 _PATIENCE_AFTER_DONE = 0.2
 """Seconds for a server to end its stream after the last event, so that the connection can be kept."""
 
@@ -102,7 +103,9 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             read_timeout=read_timeout,
         )
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
+        self._http = http
         self._logged: set[str] = set()
+        self._refused: dict[str, str | None] = {}
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
         schemas = self._target.server.schemas != "none"
@@ -185,18 +188,39 @@ class OpenAIEngine(RemoteEngine[_Connection]):
     async def _begin(
         self, request: Request, running: _Connection, prepared: PreparedRequest
     ) -> tuple[AsyncGenerator[Chunk], Chunk]:
-        """Send a request and wait for its first chunk; ask for fewer tokens if the context ends before them."""
-        limit = self._target.server.limit
-        body, room = prepared.body, request.max_tokens
-        for _ in range(_SMALLER_LIMITS):
+        """Send a request and wait for its first chunk; correct the request if the server says what was wrong."""
+        body = prepared.body
+        for field in self._refused.keys() & body.keys():
+            body = self._without(field, body)
+        for _ in range(_CORRECTIONS):
             try:
                 return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
             except EngineRejected as error:
-                left = room_left(error)
-                if left is None or not 0 < left < room:
-                    raise
-                body, room = {**body, limit: left}, left
+                body = self._corrected(body, error)
         return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
+
+    def _corrected(self, body: Body, error: EngineRejected) -> Body:
+        """Return the body without the field that the server refused, or with a limit that leaves room for the context.
+
+        Raises:
+            EngineRejected: the message does not say how to change the request.
+        """
+        if refused := refused_field(error, body):
+            field, instead = refused
+            self._refused[field] = instead
+            self._log_once([f"the server refuses {field!r}: " + (f"{instead!r} is sent" if instead else "left out")])
+            return self._without(field, body)
+        limit, left = self._refused.get("max_tokens") or self._target.server.limit, room_left(error)
+        room = body.get(limit)
+        if left is None or not isinstance(room, int) or not 0 < left < room:
+            raise with_hint(error, self._http.url) from error.__cause__
+        return {**body, limit: left}
+
+    def _without(self, field: str, body: Body) -> Body:
+        """Return the body without a field, whose value moves to the field that the server wants instead, if any."""
+        instead, value = self._refused[field], body[field]
+        rest: Body = {name: kept for name, kept in body.items() if name != field}
+        return rest | {instead: value} if instead else rest
 
     async def _attempt(
         self, request_id: str, running: _Connection, body: Body, reader: AnswerReader

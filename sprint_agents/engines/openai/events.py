@@ -1,10 +1,9 @@
 """The events that servers stream and the errors they send: OpenAI, vLLM (since 0.6), SGLang, llama.cpp and Ollama.
 
-Only the fields that are read are declared. Refusals are recognised by their messages.
+Only the fields that are read are declared.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, cast
@@ -13,15 +12,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from sprint_agents.engine import Chunk
 from sprint_agents.engines.http import failure, message_of
-from sprint_agents.errors import (
-    ContextOverflow,
-    EngineError,
-    EngineOverloaded,
-    EngineProtocolError,
-    EngineRejected,
-    EngineUnavailable,
-)
+from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
+from .rejections import refine
 from .repairs import EventRepair
 
 DONE = "[DONE]"
@@ -32,19 +25,6 @@ _DIGITS_OF_STATUS = 3
 _MOST_NOTES = 8
 _NO_ERROR = ("None", "0", "200", "")
 _STATUS_OF = (("rate_limit", 429), ("overloaded", 503), ("invalid", 400), ("badrequest", 400), ("not_found", 404))
-
-_LIMIT = re.compile(
-    r"(?:maximum context length (?:is|of)|context length \(|configured limit of|available context size \("
-    r"|maximum allowed length \() ?(?P<count>\d{1,9})"
-)
-_PROMPT = re.compile(
-    r"(?P<before>\d{1,9}) (?:in the (?:messages|prompt)|input tokens|tokens from the input)"
-    r"|(?:messages resulted in|[Ii]nput(?: length)? \(|request \() ?(?P<after>\d{1,9})"
-)
-# A bound on the completion alone, not the end of the context.
-_COMPLETION = re.compile(r"supports at most (?P<count>\d{1,9}) completion tokens")
-_NO_CREDIT = re.compile(r"exceeded your current quota|insufficient[_ ]quota", re.IGNORECASE)
-_NO_ROUTE = re.compile(r"^(?!.*\bmodel\b).*\bnot found\b", re.IGNORECASE | re.DOTALL)
 
 
 class FunctionDelta(BaseModel):
@@ -325,36 +305,3 @@ def _failure_of(error: object) -> EngineError:
         status = next((status for word, status in _STATUS_OF if word in words), status)
         status = int(code) if code.isdecimal() and len(code) == _DIGITS_OF_STATUS and int(code) >= 400 else status
     return failure(status, message_of(json.dumps({"error": error})))
-
-
-def refine(error: EngineError) -> EngineError:
-    """Return the more specific error that a refusal's message tells, or ``error`` itself."""
-    message = str(error)
-    if isinstance(error, EngineOverloaded) and _NO_CREDIT.search(message):
-        # OpenAI sends 429 for this too, but waiting does not help.
-        return EngineRejected(message)
-    if not isinstance(error, EngineRejected):
-        return error
-    if (sizes := _sizes(message)) and sizes[0] >= sizes[1]:
-        return ContextOverflow(tokens=sizes[0], limit=sizes[1])
-    if _NO_ROUTE.search(message):
-        return EngineRejected(f"{message}: is the URL right? It usually ends with /v1")
-    return error
-
-
-def room_left(error: EngineRejected) -> int | None:
-    """Return how many tokens a completion may have, if the request was refused because it asked for more.
-
-    A refusal such as "maximum context length is 4096 … 4000 in the messages" leaves room for 96.
-    """
-    message = str(error)
-    if match := _COMPLETION.search(message):
-        return int(match["count"])
-    sizes = _sizes(message)
-    return sizes[1] - sizes[0] if sizes else None
-
-
-def _sizes(message: str) -> tuple[int, int] | None:
-    """Return the numbers of tokens in the prompt and in the whole context, if a refusal names both."""
-    limit, prompt = _LIMIT.search(message), _PROMPT.search(message)
-    return (int(prompt["before"] or prompt["after"]), int(limit["count"])) if limit and prompt else None

@@ -98,6 +98,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             read_timeout=read_timeout,
         )
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
+        self._http = http
         self._abort_timeout = abort_timeout
         self._directory = Path(tokenizer) if tokenizer is not None else None
         self._tokenizer: CheckpointTokenizer | ServerTokenizer
@@ -130,7 +131,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         Raises:
             EngineError: the server is not ready.
         """
-        self._http.open()
+        await self._http.open()
         try:
             await self.model()
         except BaseException:

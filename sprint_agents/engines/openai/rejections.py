@@ -1,0 +1,155 @@
+"""Reads from a server's refusal how the request must change, or which error it is.
+
+Servers have one status for every mistake, so a refusal is recognised by its message. Each pattern names its server.
+"""
+
+import re
+from collections.abc import Mapping
+
+import httpx2
+
+from sprint_agents.errors import ContextOverflow, EngineError, EngineOverloaded, EngineRejected
+
+_N = r"\d{1,9}"
+
+# The tokens of the prompt and of the whole context. Some messages have them in one sentence …
+_BOTH = re.compile(
+    rf"exceed context limit: ({_N}) \+ {_N} > ({_N})"  # Anthropic
+    rf"|prompt is too long: ({_N}) tokens > ({_N})"  # Anthropic
+    rf"|input token count \(({_N})\) exceeds the maximum number of tokens allowed \(({_N})\)"  # Gemini
+    rf"|[Pp]rompt contains ({_N}) tokens.{{0,40}}too large for model with ({_N})"  # Mistral
+)
+# … others apart.
+_LIMIT = re.compile(
+    r"(?:(?:maximum|model's) context length (?:is only|is|of)|context length \(|configured limit of"
+    rf"|available context size \(|maximum allowed length \() ?(?P<count>{_N})"
+)
+_PROMPT = re.compile(
+    rf"(?P<before>{_N}) (?:in the (?:messages|prompt)|input tokens|tokens from the input)"
+    rf"|(?:messages resulted in|[Ii]nput(?: length)? \(|request \() ?(?P<after>{_N})"
+)
+# A bound on the completion alone, not the end of the context.
+_COMPLETION = re.compile(
+    rf"supports at most ({_N}) completion tokens"  # OpenAI
+    rf"|max_tokens: {_N} > ({_N})"  # Anthropic
+    rf"|max_(?:completion_)?tokens`?.{{0,120}}? must be less than or equal to `?({_N})"  # Groq
+    rf"|range of max_tokens (?:is|should be) \[{_N}, ?({_N})\]"  # DeepSeek, Qwen
+    rf"|supported range is from {_N} \(inclusive\) to (?P<beyond>{_N}) \(exclusive\)"  # Gemini
+    rf"|exceeds model's maximum output tokens \(({_N})\)"  # Ollama's cloud
+    rf"|maximum tokens you requested exceeds? the model limit of ({_N})",  # Bedrock
+    re.IGNORECASE | re.DOTALL,
+)
+_NO_CREDIT = re.compile(r"exceeded your current quota|insufficient[_ ]quota", re.IGNORECASE)
+_NO_ROUTE = re.compile(r"^(?!.*\bmodel\b).*\bnot found\b", re.IGNORECASE | re.DOTALL)
+_NO_ACCESS = re.compile(r"^the server refuses access|\bAPI.key\b", re.IGNORECASE)
+_FIELD = re.compile(
+    r"Unsupported (?:parameter|value): '(\w+)'"  # OpenAI
+    r"|property '(\w+)' is unsupported"  # Groq
+    r"|`?temperature`? and `?(top_p)`? cannot both be specified"  # Anthropic
+)
+_OPTIONAL = frozenset(
+    (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "repeat_penalty",
+    )
+)
+"""The fields that a request can do without: they only say how a token is drawn."""
+
+_HOSTED: Mapping[str, str] = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "google",
+    "aiplatform.googleapis.com": "google-cloud",
+    "api.deepseek.com": "deepseek",
+    "api.mistral.ai": "mistral",
+    "api.groq.com": "groq",
+    "api.x.ai": "xai",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.moonshot.ai": "moonshotai",
+    "openrouter.ai": "openrouter",
+    "amazonaws.com": "bedrock",
+}
+"""The hosts of hosted models, and the names of their providers in pydantic-ai."""
+
+
+def refine(error: EngineError) -> EngineError:
+    """Return the more specific error that a refusal's message tells, or ``error`` itself."""
+    message = str(error)
+    if isinstance(error, EngineOverloaded) and _NO_CREDIT.search(message):
+        # OpenAI sends 429 for this too, but waiting does not help.
+        return EngineRejected(message)
+    if not isinstance(error, EngineRejected):
+        return error
+    if (sizes := _sizes(message)) and sizes[0] >= sizes[1]:
+        return ContextOverflow(tokens=sizes[0], limit=sizes[1])
+    if _NO_ROUTE.search(message):
+        return EngineRejected(f"{message}: is the URL right? It usually ends with /v1")
+    return error
+
+
+def room_left(error: EngineRejected) -> int | None:
+    """Return how many tokens a completion may have, if the request was refused because it asked for more.
+
+    A refusal such as "maximum context length is 4096 … 4000 in the messages" leaves room for 96.
+
+    >>> room_left(EngineRejected("max_tokens: 100000 > 64000, which is the maximum allowed number of output tokens"))
+    64000
+    """
+    message = str(error)
+    if match := _COMPLETION.search(message):
+        count = int(next(group for group in match.groups() if group))
+        return count - 1 if match["beyond"] else count
+    sizes = _sizes(message)
+    return sizes[1] - sizes[0] if sizes else None
+
+
+def refused_field(error: EngineRejected, body: Mapping[str, object]) -> tuple[str, str | None] | None:
+    """Return the field that the server refused and that the request can do without, and what to send instead, if any.
+
+    >>> refused_field(EngineRejected("Unsupported parameter: 'max_tokens' is not supported"), {"max_tokens": 9})
+    ('max_tokens', 'max_completion_tokens')
+    >>> refused_field(EngineRejected("Unsupported value: 'temperature' does not support 0.6"), {"temperature": 0.6})
+    ('temperature', None)
+    """
+    if not (match := _FIELD.search(str(error))):
+        return None
+    field = next(group for group in match.groups() if group)
+    if body.get(field) is None:
+        return None
+    if field == "max_tokens":
+        return field, "max_completion_tokens"
+    return (field, None) if field in _OPTIONAL else None
+
+
+def with_hint(error: EngineError, url: str) -> EngineError:
+    """Point to the engine for hosted models, if one of them refused a request; otherwise return ``error`` itself."""
+    host = httpx2.URL(url).host
+    provider = next((name for end, name in _HOSTED.items() if host == end or host.endswith(f".{end}")), None)
+    if type(error) is not EngineRejected or provider is None or _NO_ACCESS.search(str(error)):
+        return error
+    return EngineRejected(
+        f"{error}\n{host} is a hosted API, and its parameters are not those of the servers that OpenAIEngine knows. "
+        f"PydanticAIEngine knows them: from sprint_integrations.pydantic_ai import PydanticAIEngine; "
+        f"PydanticAIEngine('{provider}:…'); pip install 'sprint-agents[pydantic-ai]'"
+    )
+
+
+def _sizes(message: str) -> tuple[int, int] | None:
+    """Return the numbers of tokens in the prompt and in the whole context, if a refusal names both."""
+    if match := _BOTH.search(message):
+        prompt, limit = (int(group) for group in match.groups() if group)
+        return prompt, limit
+    limit, prompt = _LIMIT.search(message), _PROMPT.search(message)
+    return (int(prompt["before"] or prompt["after"]), int(limit["count"])) if limit and prompt else None
