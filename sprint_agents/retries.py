@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import EngineError, EngineOverloaded, InvalidResult
+from .logs import log
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -55,7 +56,7 @@ async def retry(
 
     def announce(state: "RetryCallState") -> None:
         error = _error(state)
-        _log_retry(state, error)
+        log("warning", "trying again", error=error, attempt=state.attempt_number + 1, wait=state.upcoming_sleep)
         if before_retry and error:
             before_retry(state.attempt_number + 1, error)
 
@@ -75,10 +76,3 @@ async def retry(
 
 def _error(state: "RetryCallState") -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _log_retry(state: "RetryCallState", error: BaseException | None) -> None:
-    import structlog  # loads rich where that is installed, so `import sprint_agents` does without it
-
-    log: structlog.stdlib.BoundLogger = structlog.get_logger("sprint_agents")
-    log.warning("trying again", attempt=state.attempt_number + 1, error=repr(error), wait=state.upcoming_sleep)

@@ -23,6 +23,7 @@ from .errors import (
 )
 from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception, check_function
+from .logs import run_in_logs
 from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy, name_of
@@ -212,6 +213,8 @@ class Sprint(Generic[AnswerT, ResultT]):
             if journal is not None:
                 log = resources.enter_context(await self._open_journal(Path(journal), run_id, task))
                 listeners, run_id = [*listeners, log], log.header.run_id
+            if ledger is None:  # otherwise the messages are about the run that this one is a part of
+                resources.enter_context(run_in_logs(run_id))
             session = await self._session(listeners, ledger or Ledger(self.budget))
             resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)

@@ -1,28 +1,19 @@
 """The commands and their options."""
 
 import asyncio
-import logging
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
-
-from sprint_agents.errors import ConfigurationError
 
 from . import server
 from .batch import solve_file
 from .commands import Commands, VersionFlag
 from .inspect import inspect_files
+from .logs import LOG_LEVEL, configure_logs
 from .options import SolveOptions, with_options
 from .run import demonstrate, run_as_json, watch
-
-LOG_LEVEL = "SPRINT_LOG_LEVEL"
-"""The environment variable for the lowest level that is logged to stderr, such as ``debug`` or ``warning``."""
-
 
 app = typer.Typer(
     name="sprint",
@@ -44,15 +35,7 @@ def _configure(  # pyright: ignore[reportUnusedFunction]
     version: VersionFlag = False,
 ) -> None:
     del version
-    name = os.environ.get(LOG_LEVEL, "warning")
-    level = logging.getLevelNamesMapping().get(name.upper())
-    if level is None:
-        raise ConfigurationError(f"${LOG_LEVEL} is {name!r}: use debug, info, warning or error")
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Looked up at each use, because stderr may have been replaced.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )
+    configure_logs()
 
 
 @app.command()

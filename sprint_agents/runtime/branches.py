@@ -27,6 +27,7 @@ from sprint_agents.errors import (
 )
 from sprint_agents.events import ExecutionFinished
 from sprint_agents.functions import check_function
+from sprint_agents.logs import branch_in_logs
 from sprint_agents.plan import Accept, Execution, Plan, Subtask
 from sprint_agents.state import Fork, State
 from sprint_agents.usage import Branch, CallUsage
@@ -141,7 +142,8 @@ class Branches:
             work = self._wait_and_execute(branch, len(context))
         else:
             work = execute(self.session, self.runner, branch)
-        branch.task = self.fork.start(work if self.accept is None else self._judge(branch, work))
+        with branch_in_logs(subtask.number):  # the task keeps it
+            branch.task = self.fork.start(work if self.accept is None else self._judge(branch, work))
 
     def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:
         """Set how many tokens the planner had written up to the end of a prompt, without tags and with them.

@@ -16,6 +16,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
+from sprint_agents.logs import log
 from sprint_agents.plan import Execution, Failure, Stage, ToolUse
 from sprint_agents.retries import retry
 from sprint_agents.state import State, unique_ids
@@ -97,6 +98,8 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
         if session.failure.mode == "fail_fast":
             raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {message_of(error)}") from error
         outcome = SubtaskOutcome.failure(assignment, error)
+    if outcome.execution.failure is not None:
+        log("warning", "execution.failed", error=outcome.execution.failure)
     if session.listening:
         session.emit(ExecutionFinished(stage=stage, execution=outcome.execution))
     return outcome

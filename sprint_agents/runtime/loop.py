@@ -16,6 +16,7 @@ from sprint_agents.errors import FunctionError, InvalidResult, NoAnswer, PolicyE
 from sprint_agents.events import Event, StageFinished
 from sprint_agents.functions import as_exception
 from sprint_agents.generation import Generation
+from sprint_agents.logs import log, stage_in_logs
 from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
 from sprint_agents.retries import may_be_corrected, retry
@@ -193,13 +194,14 @@ class PolicyStages:
             async def correct() -> Any:
                 return self._read((await self._request_correction(errors.pop())).answer)
 
-            value = await retry(
-                correct,
-                attempts=self.session.planner.attempts,
-                when=may_be_corrected,
-                before_retry=lambda _, error: errors.append(error),
-                after=invalid,
-            )
+            with stage_in_logs(len(self.planning.stages)):
+                value = await retry(
+                    correct,
+                    attempts=self.session.planner.attempts,
+                    when=may_be_corrected,
+                    before_retry=lambda _, error: errors.append(error),
+                    after=invalid,
+                )
             return PolicyAnswer(value)
 
     def _read(self, answer: object) -> Any:
@@ -238,7 +240,10 @@ class PolicyStages:
             session.ledger.note_retry()
 
         retrying = failure.mode == "retry"
-        stage = await (retry(work, attempts=failure.attempts, before_retry=count) if retrying else work())
+        with stage_in_logs(number):
+            stage = await (retry(work, attempts=failure.attempts, before_retry=count) if retrying else work())
+            for diagnostic in stage.diagnostics:
+                log("info", "plan.odd", kind=diagnostic.kind, position=diagnostic.position)
         stage, run = _numbered(stage, number), self.last
         assert run is not None
         if run.tasks is not None:

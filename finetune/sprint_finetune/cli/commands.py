@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sprint_agents.cli.commands import Commands, VersionFlag
+from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
 from sprint_finetune.nano.splits import Family, Split
 
 from .curate import By, CurateOptions, draw_graph, run_curation
@@ -16,6 +17,7 @@ app = typer.Typer(
     name="sprint-finetune",
     cls=Commands,
     help="From reasoning traces to models that plan and execute in parallel.",
+    epilog=f"Logs go to stderr; ${LOG_LEVEL} is the lowest level that is shown (default: warning).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +31,7 @@ def _configure(  # pyright: ignore[reportUnusedFunction]
     version: VersionFlag = False,
 ) -> None:
     del version
+    configure_logs()
 
 
 @app.command()

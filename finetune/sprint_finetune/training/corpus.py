@@ -5,19 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.logs import log
 
 from .calls import Call, as_one_text, calls_of
 from .encoding import encode_calls
 from .settings import Settings, Way
 from .trie import Flattened, Shared, flatten
 
-_log = structlog.get_logger()
 _NAMED = 3
 """How many samples an error message names."""
 
@@ -91,7 +90,7 @@ def build_tries(
                 f"{len(overlong)} of {len(samples)} samples are too long: {named}. "
                 'Raise the limit, or set overlong = "skip" to train without them'
             )
-        _log.warning("samples left out", count=len(overlong), of=len(samples), why=named)
+        log("warning", "samples left out", logger=__name__, count=len(overlong), of=len(samples), why=named)
     return made
 
 

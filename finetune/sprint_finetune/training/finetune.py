@@ -277,6 +277,9 @@ def main() -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, as in TOML"
     )
     options = parser.parse_args()
+    from sprint_agents.cli.logs import configure_logs
+
+    configure_logs()
     changes: dict[str, object] = {}
     for change in options.set:
         try:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
-import structlog
 from pydantic import JsonValue
 
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
+from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
 from .chat import ChatApi
@@ -32,8 +32,6 @@ from .events import DONE, AnswerReader, error_of_event
 from .rejections import refine, refused_field, room_left, with_hint
 from .schema import parse_schema
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
-
-_log = structlog.get_logger(__name__)
 
 _MOST_NOTES = 100
 _CORRECTIONS = 4
@@ -260,7 +258,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         for note in notes:
             if note not in self._logged and len(self._logged) < _MOST_NOTES:
                 self._logged.add(note)
-                _log.warning("engine.odd_answer", engine=self.name, url=self._http.url, note=self._http.mask(note))
+                note = self._http.mask(note)
+                log("warning", "engine.odd_answer", logger=__name__, engine=self.name, url=self._http.url, note=note)
 
     async def _send(
         self, stack: AsyncExitStack, running: _Connection, body: Body

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Self, cast
 
 import httpx2
-import structlog
 
 from sprint_agents.dialects.conversation import turns_of
 from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Request
@@ -35,12 +34,11 @@ from sprint_agents.engines.checkpoint import (
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
+from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import Renderings, ServedModel, ServerTokenizer, ask_model
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -218,7 +216,8 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         may_resume = running.broke and not (running.aborted or self._http.closed) and done.parts < self._attempts
         if not (may_resume and (remainder := await done.remainder(self.decode))):
             raise error
-        _log.warning("engine.resumed", url=self._http.url, rid=running.rid, tokens=len(done.ids), error=str(error))
+        url, rid, tokens = self._http.url, running.rid, len(done.ids)
+        log("warning", "engine.resumed", logger=__name__, error=error, url=url, rid=rid, tokens=tokens)
         return body_of(remainder, await self.model())
 
     async def _attempt(self, running: _Attempt, body: dict[str, object]) -> AsyncGenerator[Chunk]:
@@ -287,7 +286,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             async with asyncio.timeout(self._abort_timeout):
                 await self._abort(rid)
         except (EngineError, TimeoutError) as error:
-            _log.warning("engine.abort_failed", url=self._http.url, rid=rid, error=str(error) or "timed out")
+            log("warning", "engine.abort_failed", logger=__name__, error=error, url=self._http.url, rid=rid)
 
 
 def server_id(request_id: str) -> str:

@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from sprint_agents.dialects.conversation import PROBES, Probe
 from sprint_agents.engines.checkpoint import vocabulary_size
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected
+from sprint_agents.logs import log
 
-_log = structlog.get_logger(__name__)
 _BEYOND = 2**31 - 1
 _RANGE = re.compile(r"logit_bias must has keys in \[0, (?P<last>\d+)\]")
 _CACHED_TEXTS = 4096
@@ -72,7 +71,7 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
     directory = directory or (_existing(info.model_path) if http.local else None)
     size = vocabulary_size(directory) if directory else None
     if size is None and (size := await _ask_vocabulary_size(http)) is None:
-        _log.warning("engine.vocabulary_unknown", url=http.url, model=info.model_path)
+        log("warning", "engine.vocabulary_unknown", logger=__name__, url=http.url, model=info.model_path)
     name = Path(info.served_model_name or info.model_path).name
     return ServedModel(name, directory, size, await _ask_context_limit(http))
 

@@ -1,0 +1,123 @@
+"""Log messages: silent until the application configures structlog, and each with the run that it is about.
+
+Invariants:
+
+- Without ``structlog.configure``, nothing is written: structlog's defaults would print to the application's output.
+- structlog is never imported here: an application that has configured it has imported it.
+- No message above debug holds the text of a task, a model, a server or a function. An error is named by its type, and a
+  message at debug has its text.
+- Every message of a run has its place: ``run``, ``stage`` and ``branch``, if they are known. Context variables hold it,
+  so the tasks and threads of a branch have it too.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from .errors import message_of
+
+_LIBRARY = "sprint_agents"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """What a message is about.
+
+    ``run`` is the id of the run that the application started. ``branch`` is the path to an execution: ``1.2/2.1`` is
+    execution 1 of stage 2 of the nested policy or sprint that carries out execution 2 of stage 1.
+    """
+
+    run: str | None = None
+    stage: int | None = None
+    branch: str | None = None
+
+    def fields(self) -> dict[str, str | int]:
+        """Return what is known.
+
+        >>> LogPlace(run="5e1f", stage=2).fields()
+        {'run': '5e1f', 'stage': 2}
+        """
+        known = {"run": self.run, "stage": self.stage, "branch": self.branch}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+_place: ContextVar[LogPlace] = ContextVar("sprint_agents_log_place", default=LogPlace())  # noqa: B039 - it is frozen
+
+
+class _Recorded(Protocol):
+    """An error as data, such as a ``Failure``."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+@contextmanager
+def run_in_logs(run: str) -> Iterator[None]:
+    """Give the messages of the block, and of the tasks that it starts, a run."""
+    with _set(LogPlace(run)):
+        yield
+
+
+@contextmanager
+def stage_in_logs(number: int) -> Iterator[None]:
+    """Give the messages of the block a stage, in the run and the branch that they have."""
+    with _set(replace(_place.get(), stage=number)):
+        yield
+
+
+@contextmanager
+def branch_in_logs(number: int) -> Iterator[None]:
+    """Give the messages of the block an execution of their stage, by its ``number``."""
+    place = _place.get()
+    inner = f"{place.stage}.{number}"
+    with _set(replace(place, branch=f"{place.branch}/{inner}" if place.branch else inner)):
+        yield
+
+
+@contextmanager
+def _set(place: LogPlace) -> Iterator[None]:
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        # A coroutine that is never finished is closed in another context, where there is nothing to restore.
+        with suppress(ValueError):
+            _place.reset(token)
+
+
+def log(
+    level: Literal["debug", "info", "warning"],
+    event: str,
+    /,
+    *,
+    logger: str = _LIBRARY,
+    error: BaseException | _Recorded | None = None,
+    **fields: object,
+) -> None:
+    """Write a message, if the application has configured structlog.
+
+    Args:
+        level: the level of the message.
+        event: what happened, in words that never change.
+        logger: the name of the logger, for applications that pass messages to the standard library's logging.
+        error: the cause. The field ``error`` is its type; its text is in a second message, at debug.
+        fields: further fields.
+    """
+    structlog: Any = sys.modules.get("structlog")
+    if structlog is None or not structlog.is_configured():
+        return
+    write = structlog.get_logger(logger)
+    fields = {**_place.get().fields(), **fields}
+    if error is None:
+        getattr(write, level)(event, **fields)
+        return
+    is_exception = isinstance(error, BaseException)
+    fields["error"] = type(error).__name__ if is_exception else error.type
+    getattr(write, level)(event, **fields)
+    write.debug(f"{event}: cause", **fields, message=message_of(error) if is_exception else error.message)
