@@ -9,27 +9,21 @@ Hidden reasoning (``reasoning_content``) is counted and not kept, because no ser
 Tool calls are the last text of a completion, after ``CALLS`` (see ``conversation``).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 
 from pydantic import JsonValue
 
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engine import Chunk, Request
 from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineRejected
 
-from .conversation import CALLS, MARKS, StreamedCalls, conversation_of, decode, describe_tools, encode, join_neighbours
-from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts, believable
+from .conversation import CALLS, StreamedCalls, conversation_of, decode, describe_tools, encode, join_neighbours
+from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts
 from .server import Body, PreparedRequest, Target
-
-
-def names_of_stops(request: Request) -> dict[str, int | str]:
-    """Return the text of each stop with its name in a ``Finish``. No model writes a mark, so a mark cannot stop it."""
-    names: dict[str, int | str] = {decode([stop]): stop for stop in sorted(request.stop_ids)}
-    names |= {text: text for text in request.stop_texts if text}
-    return {text: name for text, name in names.items() if not MARKS & set(text)}
+from .streamed import StreamedText, names_of_stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,39 +104,6 @@ class ChatApi:
         return self.target.server.continues
 
 
-class StopWatch:
-    """Finds the first of several stop texts in a text that arrives in pieces.
-
-    The engine needs it for servers that do not accept a stop, or do not say which one they met.
-
-    >>> watch = StopWatch(["</a>"])
-    >>> watch.feed("one </"), watch.feed("a> two"), watch.found
-    ('one </', 'a>', '</a>')
-    """
-
-    __slots__ = ("_longest", "_stops", "_tail", "found")
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._longest = max(map(len, stops), default=0)
-        self._tail = ""
-        self.found: str | None = None
-
-    def feed(self, text: str) -> str:
-        """Return ``text`` up to the end of the first stop in it; all of it if there is none."""
-        if not self._longest or not text:
-            return text
-        # A stop may begin in an earlier piece: with the tail "one </" and the new text "a> two", "</a>" ends 2
-        # characters into the new text.
-        window = self._tail + text
-        ends = [(at + len(stop), -len(stop), stop) for stop in self._stops if (at := window.find(stop)) >= 0]
-        if ends:
-            end, _, self.found = min(ends)
-            return text[: end - len(self._tail)]
-        self._tail = window[len(window) - self._longest + 1 :] if len(window) >= self._longest else window
-        return text
-
-
 @dataclass(slots=True)
 class ChatReader:
     """Reads the answer to one request; the estimate ``prompt_tokens`` is used if the server does not count."""
@@ -154,16 +115,14 @@ class ChatReader:
     over: bool = False
     _events: EventReader = field(default_factory=EventReader)
     _calls: StreamedCalls = field(default_factory=StreamedCalls)
-    _watch: StopWatch = field(init=False)
+    _text: StreamedText = field(init=False)
     _ending: Ending | None = None
     _usage: TokenCounts | None = None
-    _tokens: int = 0
-    _characters: int = 0
     _message: str = ""
     _refusal: str = ""
 
     def __post_init__(self) -> None:
-        self._watch = StopWatch(tuple(self.stops.names))
+        self._text = StreamedText(self.stops.names, self.max_tokens, self.prompt_tokens, self._events.note)
 
     @property
     def notes(self) -> Iterable[str]:
@@ -183,7 +142,7 @@ class ChatReader:
             return None
         delta = choice.delta if choice.delta and not choice.message else self._delta_of(choice)
         chunk = self._added(delta) if delta else None
-        if ending := Ending.of(choice, may_call=self.may_call, any_text=self._characters > 0):
+        if ending := Ending.of(choice, may_call=self.may_call, any_text=self._text.characters > 0):
             self._ending = ending.after(self._ending)
             if not ending.known:
                 self._events.note(
@@ -199,20 +158,20 @@ class ChatReader:
         """
         if self._refusal:
             raise EngineRejected(f"the model refused: {self._refusal}")
-        if self._watch.found is not None:
-            return self._last("", Ending("stop", self._watch.found))
+        if self._text.stop is not None:
+            return self._text.last("", "stop", self._text.stop, usage=self._usage)
         if self._ending is None:
             return None
         if self._calls:
-            return self._last(f"{CALLS}{self._calls.write()}", Ending(self._ending.reason))
+            return self._text.last(f"{CALLS}{self._calls.write()}", self._ending.reason, usage=self._usage)
         stop = self._stop_of(self._ending)
-        return self._last(stop or "", Ending(self._ending.reason, stop))
+        return self._text.last(stop or "", self._ending.reason, stop, usage=self._usage)
 
     def _delta_of(self, choice: Choice) -> Delta | None:
         """Return what a choice adds that is not a plain delta: a whole message, or a text."""
         if choice.message is None:
             return Delta(content=choice.text) if choice.text else None
-        if self._characters and not self._message:
+        if self._text.characters and not self._message:
             return choice.delta  # the deltas have had the text of the message
         # The next message may be the next part of the text, or repeat all of it so far.
         content = choice.message.content or ""
@@ -227,24 +186,17 @@ class ChatReader:
             for call in delta.tool_calls:
                 self._calls.add(call)
         text = delta.content or ""
-        if self._watch.found is not None:
+        if self._text.stop is not None:
             # The server continues after a stop that it was sent, so it does not support stops.
             self.over = self.over or bool(text)
             return None
         if not text:
             unseen = delta.reasoning_content or delta.reasoning or delta.tool_calls
-            return Chunk((), "", tokens=self._estimate(_hidden_characters(delta))) if unseen else None
-        text = self._watch.feed(text)
-        if self._watch.found is not None and self._watch.found not in self.stops.sent:
+            return self._text.hide(_hidden_characters(delta)) if unseen else None
+        chunk = self._text.add(text)
+        if self._text.stop is not None and self._text.stop not in self.stops.sent:
             self.over = True
-        return Chunk(encode(text), text, tokens=self._estimate(len(text)))
-
-    def _estimate(self, characters: int) -> int:
-        """Estimate the tokens of some characters, and add them to the count, but never beyond the limit."""
-        self._characters += characters
-        tokens = min(max(1, characters // CHARACTERS_PER_TOKEN), self.max_tokens - self._tokens)
-        self._tokens += tokens
-        return tokens
+        return chunk
 
     def _stop_of(self, ending: Ending) -> str | None:
         """Return the stop text that ended a completion and that the server trimmed from it."""
@@ -253,20 +205,6 @@ class ChatReader:
         if not self.stops.tells:
             return self.stops.sent[0]
         return ending.matched if ending.matched in self.stops.names and isinstance(ending.matched, str) else None
-
-    def _last(self, text: str, ending: Ending) -> Chunk:
-        matched = None if ending.matched is None else self.stops.names[str(ending.matched)]
-        usage, tokens, prompt = self._usage or TokenCounts(), self._tokens, self.prompt_tokens
-        # A server may count nothing, or less than it sent. Then our own estimates count, so that budgets hold.
-        if usage.completion_tokens is not None:
-            if believable(usage.completion_tokens, self._characters):
-                tokens = usage.completion_tokens
-            else:
-                self._events.note("the usage counts fewer tokens than can have arrived, so they were estimated")
-        if usage.prompt_tokens and believable(usage.prompt_tokens, prompt * CHARACTERS_PER_TOKEN):
-            prompt = usage.prompt_tokens
-        finish = Finish(ending.reason, matched, prompt, min(usage.cached_tokens, prompt), tokens)
-        return Chunk(encode(text), text, finish)
 
 
 def _hidden_characters(delta: Delta) -> int:

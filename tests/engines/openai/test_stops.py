@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.engines.openai.chat import StopWatch
+from sprint_agents.engines.openai.streamed import StopWatch
 
 letters = st.text("ab<", min_size=1, max_size=4)
 
