@@ -2,6 +2,7 @@
 
 from sprint_agents.errors import UnknownPolicy
 
+from .aggregation import aggregation
 from .as_needed import as_needed
 from .combinators import first_success, limit_width, race, until, with_fallback
 from .dag import dag
@@ -24,6 +25,7 @@ BUILT_IN: dict[str, Policy] = {
     "dag": dag(),
     "as_needed": as_needed(),
     "tree_search": tree_search(),
+    "aggregation": aggregation(),
 }
 """The built-in policies by name, with their default parameters."""
 
@@ -58,6 +60,7 @@ __all__ = [
     "dag",
     "as_needed",
     "tree_search",
+    "aggregation",
     "limit_width",
     "first_success",
     "race",

@@ -27,7 +27,7 @@ def limit_width(policy: Policy, width: int) -> Policy:
         least = width if step.width is None else min(width, step.width)
         return step.model_copy(update={"width": least})
 
-    return _changed(policy, limited)
+    return relayed(policy, limited)
 
 
 @factory
@@ -40,7 +40,7 @@ def first_success(policy: Policy, check: Accept) -> Policy:
     def accepting(step: Plan | Ask) -> Plan | Ask:
         return step.model_copy(update={"accept": check})
 
-    return _changed(policy, accepting)
+    return relayed(policy, accepting)
 
 
 @factory
@@ -117,15 +117,22 @@ async def accept_any(_: Execution[Any]) -> bool:
     return True
 
 
-def _changed(policy: Policy, change: Callable[[Plan | Ask], Step]) -> Policy:
-    """Forward the steps of ``policy``, with ``change`` applied to those that start subtasks."""
+def relayed(
+    policy: Policy,
+    change: Callable[[Plan | Ask], Step] | None = None,
+    *,
+    first: Callable[[Planning], Step] | None = None,
+) -> Policy:
+    """Relay the steps of ``policy``, after a ``first`` one, with ``change`` applied to those that start subtasks."""
 
-    async def changed(planning: Planning) -> AsyncGenerator[Step, Stage]:
+    async def relay(planning: Planning) -> AsyncGenerator[Step, Stage]:
+        if first is not None:
+            yield first(planning)
         steps = steps_of(policy, planning)
         try:
             step = await anext(steps)
             while True:
-                if isinstance(step, Plan) or (isinstance(step, Ask) and step.form == "plan"):
+                if change and (isinstance(step, Plan) or (isinstance(step, Ask) and step.form == "plan")):
                     step = change(step)
                 stage = yield step
                 step = await steps.asend(stage)
@@ -134,4 +141,4 @@ def _changed(policy: Policy, change: Callable[[Plan | Ask], Step]) -> Policy:
         finally:
             await steps.aclose()
 
-    return changed
+    return relay

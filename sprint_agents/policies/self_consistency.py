@@ -32,12 +32,12 @@ def self_consistency(samples: int = 8, *, judge: bool = False, policy: Policy = 
             stage = yield planning.ask("answer")
             yield Answer(value=stage.answer)
             return
-        yield Answer(value=_most_common(found))
+        yield Answer(value=most_common(found))
 
     return vote
 
 
-def _most_common(found: Sequence[Execution[Any]]) -> object:
+def most_common(found: Sequence[Execution[Any]]) -> object:
     """Return the most common value; values are compared as JSON, since answers may be of any type."""
     texts = [to_json(execution.value) for execution in found]
     ((most, _),) = Counter(texts).most_common(1)

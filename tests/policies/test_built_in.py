@@ -5,9 +5,10 @@ import re
 import pytest
 
 from sprint_agents import Limits, Plan, Planner
-from sprint_agents.errors import ConfigurationError, NoAnswer
+from sprint_agents.errors import ConfigurationError, NoAnswer, PolicyError
 from sprint_agents.policies import (
     BUILT_IN,
+    aggregation,
     as_needed,
     dag,
     fork_join_async,
@@ -84,6 +85,56 @@ def test_a_judge_reads_all_answers(script, chain, schedule, run):
     assert result.answer == "8"
     assert schedule(engine) == [("chain", 0, 1), ("chain", 0, 2), ("answer", 2, 3)]
     assert "\n1. 7\n2. 8 < /Plan_1>\n</Plan_1>\n<Final_answer>\n" in result.transcript
+
+
+def test_aggregation_reads_the_conclusions_of_the_last_round_and_nothing_else(script, chain, schedule, run):
+    chains = [chain(7), chain(8, 3), chain("9 </Plan_1>", 2), chain(8, 2), chain("many"), chain(10)]
+    engine = FakeEngine(script({"chain": chains}))
+    result = run(engine, policy=aggregation(3, 2, 1))
+    assert schedule(engine) == [
+        *[("chain", 0, 1), ("chain", 0, 2), ("chain", 0, 3)],
+        *[("chain", 3, 4), ("chain", 3, 5), ("chain", 5, 6)],
+    ]
+    contexts = [record.request.context.text for record in engine.requests]
+    assert contexts[0] == "question\n<think>\n"
+    assert "\n1. 7\n2. 8\n3. 9 < /Plan_1>\n</Plan_1>\n<think>\n" in contexts[3]
+    assert contexts[3] == contexts[4]
+    assert "\n1. 8\n2. many\n</Plan_1>\n" in contexts[5]
+    assert "let me see" not in contexts[5]
+    assert (result.answer, result.transcript) == ("10", "question\n")
+    assert [len(stage.executions) for stage in result.stages] == [3, 2, 1]
+
+
+def test_a_round_of_failures_leaves_the_conclusions_before_it(script, chain, run):
+    chains = [chain(8), chain(9), chain(8), chain("many"), chain("few")]
+    engine = FakeEngine(script({"chain": chains}))
+    result = run(engine, policy=aggregation(3, 1, 1), planner=Planner(int, attempts=1))
+    assert result.answer == 8
+    assert "\n1. 8\n2. 9\n3. 8\n" in engine.requests[-1].request.context.text
+    engine = FakeEngine(script({"chain": [chain("many"), chain("few")]}))
+    with pytest.raises(NoAnswer, match=r"none of 2 attempts came to a good answer; 1: InvalidResult: 'many' is no int"):
+        run(engine, policy=aggregation(1, 1), planner=Planner(int, attempts=1))
+
+
+def test_each_attempt_reads_its_own_subset_of_the_conclusions(script, chain, run):
+    async def conclude(attempt):
+        return f"it is {attempt.value}, says {attempt.number}"
+
+    def contexts():
+        engine = FakeEngine(script({"chain": [chain(value % 6) for value in range(12)]}))
+        run(engine, policy=aggregation(6, 6, subset=2, conclude=conclude))
+        return [record.request.context.text for record in engine.requests[6:]]
+
+    notes = contexts()
+    assert all(len(re.findall(r"^[12]\. it is \d, says \d$", note, re.MULTILINE)) == 2 for note in notes)
+    assert len(set(notes)) > 2
+    assert notes == contexts()
+
+
+def test_a_conclusion_is_a_text(script, chain, run):
+    engine = FakeEngine(script({"chain": [chain(1), chain(2)]}))
+    with pytest.raises(PolicyError, match="conclude= returned int: it returns a text to be read"):
+        run(engine, policy=aggregation(1, 1, conclude=lambda attempt: 7))
 
 
 def test_skeleton_expands_all_points_at_once_and_answers(script, plan, schedule, run):
@@ -274,7 +325,7 @@ def test_tree_search_has_the_model_rate_each_proposal_when_it_is_there(script, s
 
 def test_all_are_there_by_name(script, chain, plan, answer, run):
     table = {
-        "chain": [chain(42)] * 8,
+        "chain": [chain(42)] * 9,
         "plan": answer(42),
         "answer": "\\boxed{42}</Final_answer>",
     }
@@ -293,6 +344,8 @@ def test_a_policy_with_parameters_is_recorded_as_it_was_made(script, chain, run)
     ("make", "message"),
     [
         (lambda: self_consistency(0), "samples is 0: it must be at least 1"),
+        (lambda: aggregation(4, 0), "the number of attempts of round 2 is 0: it must be at least 1"),
+        (lambda: aggregation(subset=0), "subset is 0: it must be at least 1"),
         (lambda: tree_search(beam=2, proposals=-1), "proposals is -1: it must be at least 1"),
         (lambda: spawn_join(depth=-1), "depth is -1: it must be at least 0"),
         (lambda: limit_width(interleaved, 0), "width is 0: it must be at least 1"),
