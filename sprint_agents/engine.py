@@ -59,9 +59,10 @@ class Request:
 
     ``id`` is unique among all requests of a server, and no id is a prefix of another (servers abort by prefix).
     The completion ends after ``max_tokens`` tokens, after a token of ``stop_ids`` or the model's own end token, or when
-    its text contains one of ``stop_texts``. ``schema`` is a JSON schema, as text, that the completion must satisfy; the
-    engine needs ``Capabilities.schemas`` for it. ``tools`` are the tools of the run, which the completion may call if
-    ``may_call``; the engine needs ``Capabilities.native_tools`` for them.
+    its text contains one of ``stop_texts``. ``schema`` is a JSON schema, as text, that the completion must satisfy, as
+    far as the engine's grammar can enforce it; the engine needs ``Capabilities.schemas`` for it. ``tools`` are the
+    tools of the run, which the completion may call if ``may_call``; the engine needs ``Capabilities.native_tools`` for
+    them.
     """
 
     id: str

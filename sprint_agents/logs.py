@@ -24,7 +24,7 @@ _LIBRARY = "sprint_agents"
 
 @dataclass(frozen=True, slots=True)
 class LogPlace:
-    """What a message is about.
+    """The part of a run that a message is about.
 
     ``run`` is the id of the run that the application started. ``branch`` is the path to an execution: ``1.2/2.1`` is
     execution 1 of stage 2 of the nested policy or sprint that carries out execution 2 of stage 1.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .checkpoint import ChatTemplate
     from .local import LocalEngine, LocalStatistics
     from .openai import OpenAIEngine
+    from .schemas import portable_schema, weaken
     from .sglang import SGLangEngine, SGLangServer
 
 _HOMES = {
@@ -19,6 +20,8 @@ _HOMES = {
     "OpenAIEngine": ".openai",
     "SGLangEngine": ".sglang",
     "SGLangServer": ".sglang",
+    "portable_schema": ".schemas",
+    "weaken": ".schemas",
 }
 
 
@@ -28,4 +31,13 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
-__all__ = ["ChatTemplate", "LocalEngine", "LocalStatistics", "OpenAIEngine", "SGLangEngine", "SGLangServer"]
+__all__ = [
+    "ChatTemplate",
+    "LocalEngine",
+    "LocalStatistics",
+    "OpenAIEngine",
+    "SGLangEngine",
+    "SGLangServer",
+    "portable_schema",
+    "weaken",
+]

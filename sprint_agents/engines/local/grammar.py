@@ -1,13 +1,18 @@
 """Constrained decoding: completions that satisfy a JSON schema, by llguidance.
 
+Keywords that llguidance does not support are left out of the grammar (``engines.schemas``).
+
 The JSON is formatted as ``json.dumps`` does it: one space after commas and colons and no other white space, with
 properties in the order of the schema. After a complete value the model can only end the completion.
 """
 
+import json
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from sprint_agents.engines.schemas import JsonSchema, parse_schema, weaken
 from sprint_agents.errors import InvalidRequest, MissingExtra
 
 if TYPE_CHECKING:
@@ -69,30 +74,53 @@ class GrammarCompiler:
 
 @lru_cache(maxsize=_COMPILED_SCHEMAS)
 def check_schema(schema: str, *, what: str = "the completion") -> None:
-    """Check that llguidance can enforce a schema; ``what`` names its owner in the error.
+    """Check that llguidance can enforce a schema, without the keywords that it does not support.
+
+    ``what`` names the owner of the schema in the error.
 
     Raises:
-        InvalidRequest: it is not a JSON schema, or uses something that llguidance does not support.
+        InvalidRequest: it is not a JSON schema, or is too large or too deep.
         MissingExtra: llguidance is not installed.
     """
+    if find_spec("llguidance") is None:
+        raise MissingExtra("local", "llguidance")
     try:
-        from llguidance import LLMatcher
-    except ImportError as error:
-        raise MissingExtra("local", "llguidance") from error
-    try:
-        error = LLMatcher.validate_grammar(_rules(schema))
-    except ValueError as wrong:
+        error = _fault(_rules(schema))
+    except InvalidRequest as wrong:
         error = str(wrong)
-    if error and not error.startswith("WARNING"):
+    if error:
         raise InvalidRequest(
-            f"this engine cannot hold a model to the schema of {what}: {error.splitlines()[0]}. Declare the type with "
+            f"this engine cannot hold a model to the schema of {what}: {error}. Declare the type with "
             "pydantic models, dataclasses and plain types such as int or list[str]"
         )
 
 
+@lru_cache(maxsize=_COMPILED_SCHEMAS)
 def _rules(schema: str) -> str:
+    """Return the rules for a schema, without the keywords that llguidance does not support."""
+    whole = parse_schema(schema)
+    rules = _rules_of(whole)
+    return _rules_of(weaken(whole, _is_supported)) if _fault(rules) else rules
+
+
+def _is_supported(schema: JsonSchema) -> bool:
+    return not _fault(_rules_of(schema))
+
+
+def _fault(rules: str) -> str:
+    """Return why llguidance refuses rules; nothing if it does not."""
+    from llguidance import LLMatcher
+
+    try:
+        error = LLMatcher.validate_grammar(rules)
+    except ValueError as wrong:
+        error = str(wrong)
+    return "" if not error or error.startswith("WARNING") else error.splitlines()[0]
+
+
+def _rules_of(schema: JsonSchema) -> str:
     from llguidance import LLMatcher
 
     return LLMatcher.grammar_from_json_schema(
-        schema, overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        json.dumps(schema), overrides={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     )

@@ -24,7 +24,6 @@ from sprint_agents.errors import InvalidRequest
 
 from .events import CallDelta, FunctionDelta
 from .repairs import join_halves
-from .schema import parse_schema
 from .server import Body, Target
 
 _SPEAKERS: Mapping[str, Speaker] = {"\ufdd0": "system", "\ufdd1": "user", "\ufdd2": "assistant", "\ufdd5": "tool"}
@@ -229,7 +228,7 @@ def describe_tools(tools: Sequence[ToolBrief], target: Target, *, may_call: bool
     """
     functions: list[JsonValue] = []
     for tool in tools:
-        schema, held = target.express(parse_schema(tool.schema), what=f"tool {tool.name!r}")
+        schema, held = target.express(tool.schema, what=f"tool {tool.name!r}")
         function: Body = {"name": tool.name, "description": tool.description, "parameters": schema, "strict": held}
         functions.append({"type": "function", "function": function})
     return {"tools": functions, "tool_choice": "auto" if may_call else "none"}

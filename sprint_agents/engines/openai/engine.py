@@ -30,7 +30,6 @@ from .completions import CompletionsApi
 from .conversation import CALLING_TURNS, TURNS
 from .events import DONE, AnswerReader, error_of_event
 from .rejections import refine, refused_field, room_left, with_hint
-from .schema import parse_schema
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 
 _MOST_NOTES = 100
@@ -135,7 +134,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         Raises:
             ConfigurationError: it cannot.
         """
-        self._target.express(parse_schema(schema), what=what)
+        self._target.express(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``: code points, or token ids with special tokens recognised and none added."""

@@ -6,12 +6,9 @@ objects becomes one object whose parts are nullable. Bounds that strict mode doe
 caller validates the value anyway. Open maps, tuples and values of any type cannot be expressed.
 """
 
-import json
 from typing import Any, cast
 
-from sprint_agents.errors import InvalidRequest
-
-JsonSchema = dict[str, Any]
+from sprint_agents.engines.schemas import JsonSchema
 
 _KEPT = frozenset(
     {
@@ -49,21 +46,6 @@ _NULL: JsonSchema = {"type": "null"}
 
 class NotStrict(ValueError):
     """Strict mode cannot express a schema; the message names the place and the reason."""
-
-
-def parse_schema(schema: str) -> JsonSchema:
-    """Read a schema from its text.
-
-    Raises:
-        InvalidRequest: it is not a JSON object.
-    """
-    try:
-        value = json.loads(schema)
-    except ValueError as error:
-        raise InvalidRequest(f"the schema of a request is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"the schema of a request is not a JSON object but {schema[:80]!r}")
-    return cast(JsonSchema, value)
 
 
 def make_strict(schema: JsonSchema) -> JsonSchema:

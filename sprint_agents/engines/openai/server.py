@@ -12,10 +12,11 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from sprint_agents.engine import Request, Sampling
+from sprint_agents.engines.schemas import JsonSchema, parse_schema, portable_schema
 from sprint_agents.errors import ConfigurationError
 
 from .events import AnswerReader
-from .schema import JsonSchema, NotStrict, make_strict, merge_choices, parse_schema
+from .schema import NotStrict, make_strict, merge_choices
 
 Body = dict[str, JsonValue]
 
@@ -179,19 +180,21 @@ class Target:
             raise ConfigurationError(
                 "this server takes no JSON schema: ask only where Engine.capabilities.schemas is True"
             )
-        content, held = self.express(parse_schema(schema), what="a completion")
+        content, held = self.express(schema, what="a completion")
         if content.get("type") != "object" and not held:
             return {"type": "json_object"}  # JSON at least; the caller validates it anyway
         return {"type": "json_schema", "json_schema": {"name": "completion", "schema": content, "strict": held}}
 
-    def express(self, schema: JsonSchema, *, what: str) -> tuple[JsonSchema, bool]:
-        """Return a schema in the form for this server, and whether the server enforces it.
+    def express(self, text: str, *, what: str) -> tuple[JsonSchema, bool]:
+        """Return a schema, given as text, in the form for this server, and whether the server enforces it.
 
         Raises:
             ConfigurationError: strict mode cannot express it, and ``strict`` is True.
+            InvalidRequest: it is not a JSON object.
         """
         if self.server.schemas != "strict":
-            return schema, True
+            return parse_schema(portable_schema(text)), True
+        schema = parse_schema(text)
         if self.strict is not False:
             try:
                 return make_strict(schema), True

@@ -20,6 +20,7 @@ from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.engines.checkpoint import check_ids
 from sprint_agents.engines.http import failure, message_of
 from sprint_agents.engines.remote import check_request
+from sprint_agents.engines.schemas import portable_schema
 from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
 from .model import ServedModel
@@ -78,7 +79,7 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
         "sampling_seed": sampling.seed,
     }
     if request.schema is not None:
-        parameters["json_schema"] = request.schema
+        parameters["json_schema"] = portable_schema(request.schema)
     return {"input_ids": ids, "sampling_params": parameters, "stream": True}
 
 

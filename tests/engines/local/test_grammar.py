@@ -104,7 +104,7 @@ def test_it_says_that_it_can(make_engine: Make) -> None:
     engine.check_schema(SCHEMA, what="a plan")
 
 
-@pytest.mark.parametrize("schema", ["[", '{"type": "animal"}', '{"type": "object", "properties": {"a": {"not": {}}}}'])
+@pytest.mark.parametrize("schema", ["[", '{"type": "animal"}', '{"type": "object", "properties": {"a": {"type": 3}}}'])
 def test_a_schema_that_nobody_can_be_held_to(schema: str, make_engine: Make) -> None:
     with pytest.raises(InvalidRequest, match="cannot hold a model to the schema of the completion: "):
         answers(make_engine, request("x", schema=schema))

@@ -361,6 +361,15 @@ class TestAStreamThatBrokeOff:
 
         play([breaks("aba", b"aba")], scene)
 
+    def test_a_schema_without_what_the_server_might_refuse(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineUnavailable, match="broke"):
+                await complete(engine, replace(request(), schema='{"type":"array","uniqueItems":true}'))
+            (body,) = server.bodies("/generate")
+            assert body["sampling_params"]["json_schema"] == '{"type":"array"}'
+
+        play([breaks("a", b"a")], scene)
+
     def test_not_inside_a_schema(self) -> None:
         async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
             with pytest.raises(EngineUnavailable, match="broke"):
