@@ -3,6 +3,7 @@
 Invariants:
 
 - An async function runs on the event loop, any other in a thread, so that none of them stops the other tasks.
+- An async function runs in a task that belongs to the call. If it cancels its own task, only the call has ended.
 - The time limit of a call counts from its start, not from the wait for a thread.
 - No run and no interpreter waits for a thread that hangs: threads are daemons, and the result of a late one is dropped.
 - Whatever a function raises is an ``Exception`` for its caller. Only two things pass through: the cancellation of the
@@ -13,7 +14,7 @@ Invariants:
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from functools import partial
@@ -134,12 +135,12 @@ async def call_function(
     try:
         async with clock:
             if on_loop:
-                return await function(*values, **keywords)
+                return await _own_task(partial(function, *values, **keywords))
             try:
                 value = await threads.run(partial(function, *values, **keywords))
             finally:
                 threads.free.release()
-            return await value if inspect.isawaitable(value) else value
+            return await _own_task(lambda: value) if inspect.isawaitable(value) else value
     except BaseException as error:
         contained = as_exception(error)
         if clock.expired():
@@ -147,6 +148,22 @@ async def call_function(
         if contained is error:
             raise
         raise contained from error
+
+
+async def _own_task(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Call and await in a task that ends with this call, and is cancelled with the task that called."""
+
+    async def run() -> Any:
+        try:
+            return await call()
+        except BaseException as error:
+            # An asyncio task that ends with SystemExit ends its event loop.
+            contained = as_exception(error)
+            if contained is error:
+                raise
+            raise contained from error
+
+    return await asyncio.create_task(run())
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -195,5 +212,6 @@ def _contained(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         return error
     if isinstance(error, asyncio.CancelledError):
-        return FunctionError(f"it was cancelled: {message_of(error)}")
+        message = message_of(error)
+        return FunctionError(f"it was cancelled: {message}" if message else "it was cancelled")
     return FunctionError(f"it raised {describe(error)}")

@@ -9,9 +9,10 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator
 
-from sprint_agents import Answer, Executor, Plan, Planner, Run, Sprint
+from sprint_agents import Answer, Budget, Executor, Plan, Planner, Run, Sprint
 from sprint_agents.errors import (
     ConfigurationError,
+    DeadlineExceeded,
     ExecutionFailed,
     FunctionError,
     InvalidResult,
@@ -497,7 +498,7 @@ def test_a_generator_is_no_result_and_no_verdict():
 
 @CANCELLED_INSIDE
 def test_under_fail_fast_an_executor_that_cancels_its_own_task_ends_the_run():
-    with pytest.raises(ExecutionFailed, match=r"subtask 1\.1 failed: cancelled"):
+    with pytest.raises(ExecutionFailed, match=r"subtask 1\.1 failed: it was cancelled"):
         Sprint(FakeEngine(answers), policy=both, executor=cancels_itself, failure="fail_fast").run_sync("task")
 
 
@@ -534,3 +535,75 @@ def test_a_policys_own_function_that_fails_gives_the_run_so_far(fail):
     with pytest.raises(PolicyError) as caught:
         Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "x").run_sync("task")
     assert_survives(caught.value.run)
+
+
+async def swallows_its_cancellation(value=None):
+    asyncio.current_task().cancel()
+    try:
+        await asyncio.sleep(9)
+    except asyncio.CancelledError:
+        return "carried on"
+
+
+async def leaves_itself_cancelled(value=None):
+    asyncio.current_task().cancel()
+    return "done"
+
+
+@CANCELLED_INSIDE
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_tool_that_cancels_its_own_task_tells_the_model(calls):
+    async def tool() -> str:
+        """Cancel the task that runs the tool."""
+        return await cancels_itself()
+
+    call = ", ".join(['{"tool": "tool", "arguments": {}}'] * calls)
+    engine = FakeEngine(
+        ['{"subtasks": [{"prompt": "go"}]}', f'{{"call": [{call}]}}', '{"result": "done"}', '{"answer": "done"}']
+    )
+    run = Sprint(engine, executor=Executor(str, tools=[tool]), dialect="json").run_sync("task")
+    (execution,) = run.stages[0].executions
+    assert execution.value == "done"
+    assert [(use.failed, use.text) for use in execution.tool_uses] == [(True, '"it was cancelled"')] * calls
+
+
+@CANCELLED_INSIDE
+@pytest.mark.parametrize(
+    ("function", "result"), [(swallows_its_cancellation, "carried on"), (leaves_itself_cancelled, None)]
+)
+def test_a_cancellation_of_itself_ends_no_more_than_the_call(function, result):
+    async def policy(planning):
+        stage = yield Plan.of("one", accept=accepts)
+        yield Answer(value=await planning.call(function, stage.executions[0].value))
+
+    async def accepts(execution):
+        asyncio.current_task().cancel()
+        return True
+
+    sprint = Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "x")
+    with pytest.raises(PolicyError, match=r"accept= failed on execution 1\.1, FunctionError: it was cancelled"):
+        sprint.run_sync("task")
+
+    run = Sprint(FakeEngine(answers), policy=both, executor=function).run_sync("task")
+    assert [execution.value for execution in run.stages[0].executions] == [result] * 2
+    assert {execution.failure and execution.failure.type for execution in run.stages[0].executions} == {
+        None if result else "FunctionError"
+    }
+
+
+@CANCELLED_INSIDE
+def test_what_a_call_has_started_ends_with_its_run():
+    ended = []
+
+    async def executor(subtask):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(subtask.number)
+
+    async def main():
+        with pytest.raises(DeadlineExceeded):
+            await Sprint(FakeEngine(answers), policy=both, executor=executor, budget=Budget(seconds=1)).run("task")
+        return sorted(ended), len(asyncio.all_tasks())
+
+    assert run_virtual(main()) == ([1, 2], 1)
