@@ -9,7 +9,7 @@ Invariants:
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,10 +17,13 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from sprint_agents.engine import Chunk, Engine, Request
 from sprint_agents.errors import EngineOverloaded, EngineUnavailable, InvalidRequest
+from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 from sprint_agents.retries import retry
 
 T = TypeVar("T")
+
+_MOST_NOTES = 100
 
 
 class Connections(Protocol):
@@ -60,6 +63,7 @@ class RemoteEngine(Engine, Generic[RunningT]):
         self._longest_wait = longest_wait
         self._manifest: Manifest | None = None
         self._running: dict[str, RunningT] = {}
+        self._logged: set[str] = set()
 
     @property
     def manifest(self) -> Manifest | None:
@@ -115,6 +119,13 @@ class RemoteEngine(Engine, Generic[RunningT]):
             yield
         finally:
             del self._running[request.id]
+
+    def _log_once(self, notes: Iterable[str], **fields: str) -> None:
+        """Log what was odd about an answer; most servers that are odd are so in every answer."""
+        for note in notes:
+            if note not in self._logged and len(self._logged) < _MOST_NOTES:
+                self._logged.add(note)
+                log("warning", "engine.odd_answer", logger=__name__, engine=self.name, **fields, note=note)
 
     async def _retry(self, work: Callable[[], Awaitable[T]], *, running: RunningRequest | None = None) -> T:
         """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""

@@ -217,7 +217,7 @@ def _is_another(last: _StreamedCall, delta: CallDelta, function: FunctionDelta) 
     """
     if function.name != last.name:
         return True
-    return _is_object(last.arguments) and (delta.id != last.id if delta.id else bool(function.arguments))
+    return is_object(last.arguments) and (delta.id != last.id if delta.id else bool(function.arguments))
 
 
 def describe_tools(tools: Sequence[ToolBrief], target: Target, *, may_call: bool) -> Body:
@@ -262,11 +262,11 @@ class _Message(BaseModel):
 
 
 def _send_back(call: _Call) -> JsonValue:
-    arguments = call.function.arguments if _is_object(call.function.arguments) else "{}"
+    arguments = call.function.arguments if is_object(call.function.arguments) else "{}"
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 
 
-def _is_object(arguments: str) -> bool:
+def is_object(arguments: str) -> bool:
     """Say whether the arguments of a call are a complete JSON object."""
     try:
         return isinstance(json.loads(arguments), dict)

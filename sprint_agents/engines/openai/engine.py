@@ -8,7 +8,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from os import PathLike
@@ -22,7 +22,6 @@ from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
-from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
 from .chat import ChatApi
@@ -32,7 +31,6 @@ from .events import DONE, AnswerReader, error_of_event
 from .rejections import refine, refused_field, room_left, with_hint
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 
-_MOST_NOTES = 100
 _CORRECTIONS = 4
 """How often a refused request is corrected: the name of the limit, a field, the model's bound, the context's end."""
 _PATIENCE_AFTER_DONE = 0.2
@@ -101,7 +99,6 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         )
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
         self._http = http
-        self._logged: set[str] = set()
         self._refused: dict[str, str | None] = {}
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
@@ -205,7 +202,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         if refused := refused_field(error, body):
             field, instead = refused
             self._refused[field] = instead
-            self._log_once([f"the server refuses {field!r}: " + (f"{instead!r} is sent" if instead else "left out")])
+            done = f"{instead!r} is sent instead" if instead else "it is left out"
+            self._log_once([f"the server refuses {field!r}, so {done}"], url=self._http.url)
             return self._without(field, body)
         limit, left = self._refused.get("max_tokens") or self._target.server.limit, room_left(error)
         room = body.get(limit)
@@ -245,20 +243,12 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             raise EngineUnavailable(f"request {request_id} was aborted")
         with self._http.masked():  # a refusal repeats the model's words, which may be the server's
             last = await reader.end()
-        self._log_once(reader.notes)
+        self._log_once(map(self._http.mask, reader.notes), url=self._http.url)
         if last is None:
             raise EngineUnavailable(
                 f"{self._http.url} ended the stream of {request_id} before the request was finished"
             )
         yield last
-
-    def _log_once(self, notes: Iterable[str]) -> None:
-        """Log what was odd about an answer; most servers that are odd are so in every answer."""
-        for note in notes:
-            if note not in self._logged and len(self._logged) < _MOST_NOTES:
-                self._logged.add(note)
-                note = self._http.mask(note)
-                log("warning", "engine.odd_answer", logger=__name__, engine=self.name, url=self._http.url, note=note)
 
     async def _send(
         self, stack: AsyncExitStack, running: _Connection, body: Body
