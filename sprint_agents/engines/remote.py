@@ -120,12 +120,12 @@ class RemoteEngine(Engine, Generic[RunningT]):
         finally:
             del self._running[request.id]
 
-    def _log_once(self, notes: Iterable[str], **fields: str) -> None:
+    def _log_once(self, notes: Iterable[str], *, url: str) -> None:
         """Log what was odd about an answer; most servers that are odd are so in every answer."""
         for note in notes:
             if note not in self._logged and len(self._logged) < _MOST_NOTES:
                 self._logged.add(note)
-                log("warning", "engine.odd_answer", logger=__name__, engine=self.name, **fields, note=note)
+                log("warning", "engine.odd_answer", logger=__name__, engine=self.name, url=url, note=note)
 
     async def _retry(self, work: Callable[[], Awaitable[T]], *, running: RunningRequest | None = None) -> T:
         """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""

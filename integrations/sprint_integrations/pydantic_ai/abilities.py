@@ -1,4 +1,4 @@
-"""What a model accepts, from its profile, and the settings and parameters of a request to it.
+"""The settings and parameters of a request, as far as the model accepts them by its profile.
 
 Invariants:
 
@@ -21,7 +21,8 @@ from pydantic_ai.tools import ToolDefinition
 
 from sprint_agents.engine import Request, Sampling, ToolBrief
 from sprint_agents.engines.openai.conversation import Message
-from sprint_agents.engines.openai.schema import NotStrict, make_strict, merge_choices, parse_schema
+from sprint_agents.engines.openai.schema import NotStrict, make_strict, merge_choices
+from sprint_agents.engines.schemas import parse_schema, portable_schema
 
 Preference = Literal["schemas", "cache"]
 """What matters more, since providers cache a prompt under its schema: schemas that are enforced, or a shared cache."""
@@ -32,7 +33,7 @@ _KEY_LENGTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model accepts; ``leaves`` are the models that it asks, usually itself.
+    """The abilities of a model; ``leaves`` are the models that it asks, usually itself.
 
     Attributes:
         settings: the caller's, which take precedence over the model's own and the engine's.
@@ -67,18 +68,19 @@ class Abilities:
         found |= self._cache_key(messages)
         if request.tools and not request.may_call and prefer == "schemas":
             found["tool_choice"] = "none"
-        return cast(ModelSettings, found | self.settings)
+        return cast(ModelSettings, found | dict(self.settings))
 
     def parameters_of(self, request: Request) -> ModelRequestParameters:
         """Return the tools of a request, and its schema in a form that all providers understand."""
         tools = [_definition(tool) for tool in request.tools]
         if request.schema is None or (request.tools and not self._schemas_beside_tools(may_call=request.may_call)):
             return ModelRequestParameters(function_tools=tools)
-        schema = parse_schema(request.schema)
         try:
-            output = OutputObjectDefinition(json_schema=make_strict(schema), name="completion", strict=True)
+            strict = make_strict(parse_schema(request.schema))
+            output = OutputObjectDefinition(json_schema=strict, name="completion", strict=True)
         except NotStrict:
-            output = OutputObjectDefinition(json_schema=merge_choices(schema), name="completion")
+            loose = merge_choices(parse_schema(portable_schema(request.schema)))
+            output = OutputObjectDefinition(json_schema=loose, name="completion")
         return ModelRequestParameters(function_tools=tools, output_mode="native", output_object=output)
 
     def _sampling(self, sampling: Sampling) -> Mapping[str, object]:

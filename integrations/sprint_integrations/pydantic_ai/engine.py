@@ -8,11 +8,11 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import UserError
@@ -258,8 +258,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
                 await stack.enter_async_context(self._model)
                 response = await running.wait(stack.enter_async_context(_stream(self._model, prepared)))
                 events = aiter(response)
-                if isinstance(events, AsyncGenerator):
-                    stack.push_async_callback(events.aclose)
+                stack.push_async_callback(_close, events)
                 while (event := await running.wait(anext(events, None))) is not None:
                     if chunk := reader.take(event):
                         yield chunk
@@ -268,7 +267,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
                 last = reader.leave(response.usage) if reader.over else reader.end(response.get())
             if not reader.over:
                 self._memory.keep(prepared.context + reader.text, response.get())
-        self._log_once(reader.notes)
+        self._log_once(reader.notes, url=self._model.base_url or self.name)
         yield last
 
     async def _end(self, running: _Reading) -> None:
@@ -279,6 +278,12 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
     async def _end_at_close(self, running: _Reading) -> None:
         running.aborted = True
         await self._end(running)
+
+
+async def _close(events: AsyncIterator[object]) -> None:
+    """Close an iterator of events now: otherwise the event loop does so at some later time."""
+    if isinstance(events, AsyncGenerator):
+        await cast("AsyncGenerator[object]", events).aclose()
 
 
 def _stream(model: Model, prepared: _Prepared) -> AbstractAsyncContextManager[StreamedResponse]:
