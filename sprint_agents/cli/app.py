@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from . import server
-from .batch import solve_file
+from .batch import BatchOptions, solve_batch
 from .commands import Commands, VersionFlag
 from .inspect import inspect_files
 from .logs import LOG_LEVEL, configure_logs
@@ -73,8 +73,15 @@ def batch(
     *,
     options: SolveOptions,
     tasks: Annotated[
-        Path, typer.Argument(metavar="TASKS.jsonl", help='JSON lines: {"task": "…", "id": "…"}; the id is optional.')
-    ],
+        Path | None,
+        typer.Argument(metavar="TASKS.jsonl", help='JSON lines: {"task": "…", "id": "…"}; the id is optional.'),
+    ] = None,
+    gym: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,…", help="Instead of a file: generators of reasoning-gym, which score the answers."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Tasks that each generator makes.")] = 20,
+    gym_seed: Annotated[int, typer.Option(help="The seed of the generators.")] = 0,
     out: Annotated[
         Path,
         typer.Option(metavar="RUNS.jsonl", help="The file to which each finished run is appended as one JSON line."),
@@ -88,7 +95,16 @@ def batch(
 
     Exits 0 if every task has a line in RUNS.jsonl; a failed one has an error there.
     """
-    solve_file(options, tasks, out, console=Console(), concurrency=concurrency, retry_failed=retry_failed)
+    batch = BatchOptions(
+        tasks=tasks,
+        gym=gym,
+        count=count,
+        gym_seed=gym_seed,
+        out=out,
+        concurrency=concurrency,
+        retry_failed=retry_failed,
+    )
+    asyncio.run(solve_batch(options, batch, console=Console()))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``sprint batch``: many tasks from one JSONL file, and their runs in another.
+"""``sprint batch``: many tasks, from a JSONL file or from reasoning-gym, and their runs in a file.
 
 Invariants:
 
@@ -7,14 +7,13 @@ Invariants:
 - Each line is written and flushed as soon as its run finishes.
 """
 
-import asyncio
 import hashlib
 import os
 import shutil
 import time
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, Self
@@ -25,9 +24,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sprint_agents import Run
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.gym import Gym
 from sprint_agents.plan import Failure
 
 from .options import SolveOptions
+
+Check = Callable[[str, str], Awaitable[bool | None]]
+"""Says of the task with an id whether an answer is right; None if that cannot be decided."""
 
 
 class TaskLine(BaseModel):
@@ -177,28 +180,60 @@ class _Tally:
         )
 
 
-def solve_file(
-    options: SolveOptions, tasks_file: Path, out: Path, *, console: Console, concurrency: int, retry_failed: bool
-) -> None:
-    """Solve the tasks of ``tasks_file`` that have no line in ``out`` yet, and print a summary to ``console``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """What a batch solves, and how; ``gym`` are generators of reasoning-gym, separated by commas."""
+
+    tasks: Path | None
+    gym: str | None
+    count: int
+    gym_seed: int
+    out: Path
+    concurrency: int
+    retry_failed: bool
+
+
+async def solve_batch(options: SolveOptions, batch: BatchOptions, *, console: Console) -> None:
+    """Solve the tasks that have no line in the file of runs yet, and print a summary to ``console``.
 
     Raises:
-        ConfigurationError: a file or one of its lines is not valid, or the engine cannot be opened.
+        ConfigurationError: a file or one of its lines is not valid, there is no such generator, or the engine cannot be
+            opened.
     """
-    tasks = read_tasks(tasks_file)
-    with RunLines(out, tasks, retry_failed=retry_failed) as runs:
+    async with AsyncExitStack() as opened:
+        if (batch.tasks is None) == (batch.gym is None):
+            raise ConfigurationError("a batch has a file of tasks, or --gym: give one of them")
+        check: Check | None = None
+        if batch.tasks is not None:
+            tasks = read_tasks(batch.tasks)
+        else:
+            gym = await opened.enter_async_context(Gym())
+            names = [name.strip() for name in str(batch.gym).split(",")]
+            made = {task.id: task for task in await gym.tasks(names, count=batch.count, seed=batch.gym_seed)}
+            tasks = {name: task.task for name, task in made.items()}
+
+            async def check(name: str, answer: str) -> bool | None:
+                return await gym.is_right(made[name], answer)
+
+        runs = opened.enter_context(RunLines(batch.out, tasks, retry_failed=batch.retry_failed))
         rest = {name: task for name, task in tasks.items() if name not in runs.done}
         tally = _Tally(skipped=len(tasks) - len(rest))
         try:
             if rest:
-                asyncio.run(_solve(options, rest, runs, tally, concurrency=concurrency))
+                await _solve(options, rest, runs, tally, check=check, concurrency=batch.concurrency)
         finally:
             if tally.done or not rest:
                 console.print(str(tally), markup=False, highlight=False, soft_wrap=True)
 
 
 async def _solve(
-    options: SolveOptions, tasks: Mapping[str, str], runs: RunLines, tally: _Tally, *, concurrency: int
+    options: SolveOptions,
+    tasks: Mapping[str, str],
+    runs: RunLines,
+    tally: _Tally,
+    *,
+    check: Check | None,
+    concurrency: int,
 ) -> None:
     # Runs arrive as they finish and know only their task; equal tasks may swap their runs.
     names: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -208,7 +243,10 @@ async def _solve(
         whole = bar.add_task("", total=len(tasks), right=0, failed=0)
         async with options.sprint() as sprint, sprint.map(tasks.values(), concurrency=concurrency) as finished:
             async for run in finished:
-                runs.append(run.model_copy(update={"id": names[run.task].popleft()}))
+                run = run.model_copy(update={"id": names[run.task].popleft()})
+                if check is not None and run.error is None:
+                    run = run.model_copy(update={"verified": await check(run.id, str(run.answer))})
+                runs.append(run)
                 tally.add(run)
                 bar.update(whole, advance=1, right=tally.right, failed=tally.failed)
 

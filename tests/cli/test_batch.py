@@ -211,3 +211,29 @@ def test_files_that_cannot_be_used_are_named(call, tasks: Path, out: Path, tmp_p
     assert result.exit_code == 2
     assert f"{nowhere} cannot be written: No such file" in result.stderr
     assert call("batch", tasks, "--out", tmp_path, "--engine", "fake").exit_code == 2
+
+
+def test_tasks_of_reasoning_gym_are_made_scored_and_resumed(call, out: Path, use_engine) -> None:
+    use_engine(FakeEngine(lambda prompt: "<Final_answer>\\boxed{292}</Final_answer>"))
+    arguments = ("batch", "--gym", "leg_counting", "--gym-seed", "1", "--out", out, "--engine", "fake")
+    result = call(*arguments, "--count", "1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [(line["id"], line["verified"]) for line in lines_of(out)] == [("leg_counting-1", True)]
+    result = call(*arguments, "--count", "2")
+    assert result.stdout.startswith("1 done, 1 skipped, 0 failed; verified 0 of 1 checked (0%); ")
+    assert {line["id"]: line["verified"] for line in lines_of(out)} == {"leg_counting-1": True, "leg_counting-2": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "a batch has a file of tasks, or --gym: give one of them"),
+        (("tasks.jsonl", "--gym", "products"), "a batch has a file of tasks, or --gym: give one of them"),
+        (("--gym", "product"), "reasoning-gym has no generator 'product': use some of ab, acre"),
+    ],
+)
+def test_a_batch_has_one_source_of_tasks(call, out: Path, arguments, words) -> None:
+    result = call("batch", *arguments, "--out", out, "--engine", "fake")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not out.exists()

@@ -134,7 +134,10 @@ def dag(
 def evaluate(
     cases: Annotated[
         str,
-        typer.Argument(metavar="CASES", help="countdown, arithmetic, multiplication, or a file: MATH-500, GPQA, …"),
+        typer.Argument(
+            metavar="CASES",
+            help="countdown, arithmetic, multiplication; gym:NAME,… of reasoning-gym; or a file: MATH-500, GPQA, …",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for outcomes, table and plot.")],
@@ -149,7 +152,7 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions of each case.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")] = 0.0,
-    count: Annotated[int, typer.Option(min=1, help="Maximum number of cases.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of cases; of reasoning-gym, for each name.")] = 100,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Number of runs at once; wall times are kept only with 1.")
     ] = 1,

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sprint_agents import Sampling
 from sprint_agents.engines import LocalEngine
+from sprint_agents.gym import Gym
 from sprint_agents.nano import nano_path
 from sprint_agents.nano.tasks import Task
 from sprint_finetune.curation.answers import MathVerifier
@@ -24,6 +25,9 @@ from sprint_finetune.nano.splits import Family
 
 TWIN = "sequential"
 """The method that all others are compared with: a single chain, on the twin's checkpoint if there is one."""
+
+_GYM = "gym:"
+"""What precedes the names of reasoning-gym's generators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +51,8 @@ def run_evaluation(options: EvaluateOptions) -> None:
     Raises:
         ConfigurationError: there are no such cases, model or policy.
     """
-    cases = _cases(options)
     with OutcomeFile(options.out / "outcomes.jsonl") as outcomes:
-        asyncio.run(_compare(options, cases, outcomes))
+        cases = asyncio.run(_evaluate(options, outcomes))
         rows = summarise(outcomes, twin=TWIN)
     table = markdown(rows)
     (options.out / "table.md").write_text(table, encoding="utf-8")
@@ -58,7 +61,20 @@ def run_evaluation(options: EvaluateOptions) -> None:
     Console(soft_wrap=True, highlight=False).print(table, markup=False)
 
 
-def _cases(options: EvaluateOptions) -> list[Case]:
+async def _evaluate(options: EvaluateOptions, outcomes: OutcomeFile) -> list[Case]:
+    """Add the missing outcomes, and return the cases."""
+    async with AsyncExitStack() as opened:
+        gym = await opened.enter_async_context(Gym()) if options.cases.startswith(_GYM) else None
+        cases = await _cases(options, gym)
+        await _compare(options, cases, outcomes, gym)
+        return cases
+
+
+async def _cases(options: EvaluateOptions, gym: Gym | None) -> list[Case]:
+    if gym is not None:
+        names = [name.strip() for name in options.cases.removeprefix(_GYM).split(",")]
+        tasks = await gym.tasks(names, count=options.count)
+        return [Case(id=task.id, task=task.task, gym=task) for task in tasks]
     if options.cases in get_args(Family):
         return held_out(_held_out(options.cases), name=options.cases, count=options.count)
     return load_cases(Path(options.cases), limit=options.count)
@@ -72,7 +88,7 @@ def _held_out(family: str) -> Iterator[Task]:
     return (solved.task for solved in drawn(seed=0, split="held_out"))
 
 
-async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: OutcomeFile) -> None:
+async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: OutcomeFile, gym: Gym | None) -> None:
     async with AsyncExitStack() as opened:
         model = await opened.enter_async_context(LocalEngine(options.model or nano_path()))
         twin = await opened.enter_async_context(LocalEngine(options.twin)) if options.twin else model
@@ -88,6 +104,8 @@ async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: Ou
         verifier = await opened.enter_async_context(MathVerifier())
 
         async def check(case: Case, answer: str) -> bool | None:
+            if case.gym is not None and gym is not None:
+                return await gym.is_right(case.gym, answer)
             known = case.check(answer)
             if known is not None or case.answer is None:
                 return known

@@ -4,10 +4,7 @@ math-verify (and sympy, on which it builds) may hang or exhaust memory on a mode
 processes, which are killed after a timeout.
 """
 
-import asyncio
-import json
 import re
-import sys
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,12 +12,12 @@ from typing import Protocol, Self
 from sprint_agents.dialects.completions import boxed
 from sprint_agents.errors import MissingExtra
 from sprint_agents.nano.tasks import recognise
+from sprint_agents.subprocesses import Subprocesses
 
 from .lines import in_words, lines_of
 from .records import Rejection, Trace, Verdict
 
 _STATED = re.compile(r"\banswer(?:\s+is|\s*[:=])\s*[:=]?(?=\s*[^\s.])", re.IGNORECASE)
-_WORKER = "sprint_finetune.curation.math_worker"
 
 
 class Verifier(Protocol):
@@ -76,14 +73,12 @@ async def check_answer(trace: Trace, verifier: Verifier) -> Verdict | Rejection:
 class MathVerifier:
     """A ``Verifier`` that runs math-verify in up to ``processes`` processes, with ``seconds`` for each comparison.
 
-    Use it as an async context manager. A process starts when it is first needed. One that exceeds its time or dies is
-    replaced.
+    Use it as an async context manager.
     """
 
     def __init__(self, *, processes: int = 2, seconds: float = 10.0) -> None:
         self._seconds = seconds
-        self._free = asyncio.Semaphore(processes)
-        self._idle: list[asyncio.subprocess.Process] = []
+        self._processes = Subprocesses("sprint_finetune.curation.math_worker", processes=processes)
 
     async def equal(self, reference: str, stated: str) -> bool | None:
         """Tell whether two answers are equal, or return None if math-verify took too long or failed.
@@ -91,65 +86,18 @@ class MathVerifier:
         Raises:
             MissingExtra: math-verify is not installed.
         """
-        question = json.dumps({"reference": reference, "stated": stated}).encode() + b"\n"
-        async with self._free:
-            process = self._idle.pop() if self._idle else await _start(self._seconds)
-            reply = b""
-            try:
-                reply = await _ask(process, question, seconds=self._seconds)
-            finally:
-                # A process that has not answered may still do so later, so it must not get another question.
-                if reply.endswith(b"\n"):
-                    self._idle.append(process)
-                else:
-                    await _end(process)
-            return json.loads(reply) if reply.endswith(b"\n") else None
+        if find_spec("math_verify") is None:
+            raise MissingExtra("finetune", "math-verify")
+        return await self._processes.ask({"reference": reference, "stated": stated}, seconds=self._seconds)
 
     async def __aenter__(self) -> Self:
+        await self._processes.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._idle:
-            await _end(self._idle.pop())
-
-
-async def _start(seconds: float) -> asyncio.subprocess.Process:
-    if find_spec("math_verify") is None:
-        raise MissingExtra("finetune", "math-verify")
-    pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", _WORKER, str(seconds))
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    try:
-        await _read(process)  # wait for "ready": importing sympy must not count towards the timeout
-    except BaseException:
-        await _end(process)
-        raise
-    return process
-
-
-async def _ask(process: asyncio.subprocess.Process, question: bytes, *, seconds: float) -> bytes:
-    """Return the line that a process answers, or nothing if it timed out or died."""
-    assert process.stdin is not None
-    try:
-        async with asyncio.timeout(seconds):
-            process.stdin.write(question)
-            await process.stdin.drain()
-            return await _read(process)
-    except (TimeoutError, OSError):
-        return b""
-
-
-async def _read(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None
-    return await process.stdout.readline()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
+        await self._processes.__aexit__(kind, error, trace)
 
 
 def _normal(answer: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.gym import GymTask
 from sprint_agents.nano.tasks import Task, recognise
 
 _CHOICES = "ABCD"
@@ -19,6 +20,8 @@ _CHOICES = "ABCD"
 
 class Case(BaseModel):
     """One problem: the ``task`` as a model gets it, and the reference ``answer`` if no program can check the task.
+
+    A problem of reasoning-gym is its ``gym`` task, whose answers only a ``Gym`` can check.
 
     >>> Case(id="1", task="Use 50, 25, 7, 3 to make 79.").check("50+25+(7-3)")
     True
@@ -29,6 +32,7 @@ class Case(BaseModel):
     id: str
     task: str
     answer: str | None = None
+    gym: GymTask | None = None
 
     def check(self, answer: str) -> bool | None:
         """Return whether ``answer`` is correct, or None if that cannot be decided by a program or by comparing text."""

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from sprint_agents.errors import MissingExtra
+from sprint_agents.subprocesses import Subprocesses
 from sprint_finetune.curation import Rejection, Trace
 from sprint_finetune.curation import answers as answers_module
 from sprint_finetune.curation.answers import MathVerifier, check_answer, stated_answer
@@ -96,11 +97,12 @@ def test_without_math_verify_the_error_says_what_to_install(monkeypatch: pytest.
 
 
 def test_a_process_that_dies_is_an_undecided_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers_module, "_WORKER", "sprint_finetune.no_such_module")
     monkeypatch.setattr(answers_module, "find_spec", lambda name: object())
 
     async def compare() -> bool | None:
-        async with MathVerifier(processes=1) as verifier:
+        verifier = MathVerifier(processes=1)
+        monkeypatch.setattr(verifier, "_processes", Subprocesses("sprint_finetune.no_such_module"))
+        async with verifier:
             return await verifier.equal("1", "2")
 
     assert asyncio.run(compare()) is None
