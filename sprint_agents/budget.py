@@ -1,11 +1,15 @@
 """Limits on the parts of a run, and a budget for the whole run.
 
-Invariant: tokens, calls and subtasks are reserved before a request is sent, and never more than is left. So a budget
-holds at any width. A finished request returns the tokens that it did not use.
+Invariants:
+
+- Tokens, calls and subtasks are reserved before a request is sent, and never more than is left. So a budget holds at
+  any width. A finished request returns the tokens that it did not use.
+- A request waits only while another one holds tokens. Running requests hold them, and all of these end.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,6 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from .errors import BudgetExceeded
 from .manifest import Manifest
 from .plan import Stage
+
+LEAST_SHARE = 32
+"""The fewest tokens worth a request, unless fewer are left: a continued completion costs another request."""
+
+_LEAST_UNKNOWN = 8
+"""How many further subtasks are expected, at least, of a plan that is being written."""
 
 
 class Limits(BaseModel):
@@ -54,7 +64,7 @@ class Budget(BaseModel):
 
     Attributes:
         tokens: generated tokens of all roles, retries included.
-        calls: requests sent to the engine.
+        calls: requests sent to the engine, including those that continue a completion.
         subtasks: executions started.
         seconds: wall time of the run.
     """
@@ -79,6 +89,9 @@ class Ledger:
     >>> half = ledger.share(0.5)
     >>> asyncio.run(half.reserve_tokens(8)), ledger.tokens_left
     (3, 4)
+
+    ``_requests`` holds the number of reservations, ``_executions`` of executions that have not ended, and ``_plans`` of
+    plans that are being written.
     """
 
     budget: Budget
@@ -87,7 +100,11 @@ class Ledger:
     calls: int = 0
     subtasks: int = 0
     retries: int = 0
+    waits: int = 0
     _reserved: int = 0
+    _requests: int = 0
+    _executions: int = 0
+    _plans: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
 
     def share(self, fraction: float) -> "Ledger":
@@ -141,6 +158,11 @@ class Ledger:
         if self.whole is not None:
             self.whole.note_retry()
 
+    def note_wait(self) -> bool:
+        """Count a request that waits for tokens; return whether it is the first of the run."""
+        self.waits += 1
+        return self.waits == 1 if self.whole is None else self.whole.note_wait()
+
     def charge(self, stage: Stage[Any]) -> None:
         """Book a stage that an earlier process of the same run has paid for."""
         self.tokens += stage.usage.total.generated_tokens
@@ -148,24 +170,61 @@ class Ledger:
         self.subtasks += len(stage.executions)
         self.retries += stage.usage.total.retries
 
-    async def reserve_tokens(self, wanted: int) -> int:
+    @property
+    def may_continue(self) -> bool:
+        """Whether the calls left suffice to take all tokens left in the smallest shares."""
+        calls, tokens = self.budget.calls, self.budget.tokens
+        if calls is not None and (tokens is None or calls - self.calls <= (tokens - self.tokens) // LEAST_SHARE):
+            return False
+        return self.whole is None or self.whole.may_continue
+
+    def follow(self, execution: asyncio.Task[Any]) -> None:
+        """Count an execution among those that share what is left, until its task is done."""
+        self._expect(executions=1)
+        execution.add_done_callback(lambda _: self._expect(executions=-1))
+
+    def begin_plan(self) -> None:
+        """Keep tokens for the subtasks of a plan that is going to be written, until ``end_plan``."""
+        self._expect(plans=1)
+
+    def end_plan(self) -> None:
+        """Record that all subtasks of a plan are known."""
+        self._expect(plans=-1)
+
+    def _expect(self, *, executions: int = 0, plans: int = 0) -> None:
+        self._executions += executions
+        self._plans += plans
+        if self.whole is not None:
+            self.whole._expect(executions=executions, plans=plans)
+
+    async def reserve_tokens(
+        self,
+        wanted: int,
+        *,
+        least: int | None = None,
+        written: int = 0,
+        waits: Callable[[], object] | None = None,
+    ) -> int:
         """Reserve up to ``wanted`` tokens for one request and return how many it may generate.
 
-        If fewer are left, waits for active requests to return unused tokens. Only the last request of a budget gets
-        less than it wants.
+        By default it waits until ``wanted`` are left, or no active request can return any. A request that can be
+        continued says how few tokens are ``least`` worth having: it gets its share of what is left, or as many as its
+        completion has ``written``, if that is more. ``waits`` is called once if it must wait.
 
         Raises:
             BudgetExceeded: no tokens are left.
         """
-        own = await self._reserve(wanted)
+        own = await self._reserve(wanted, least, written, waits)
         if self.whole is None:
             return own
+        least = None if least is None else min(least, own)
         try:
-            granted = await self.whole.reserve_tokens(own)
+            granted = await self.whole.reserve_tokens(own, least=least, written=written, waits=waits)
         except BaseException:
             self._settle(reserved=own, used=0)
             raise
-        self._settle(reserved=own - granted, used=0)
+        if granted < own:
+            self._release(own - granted)
         return granted
 
     def settle(self, *, reserved: int, used: int) -> None:
@@ -174,7 +233,7 @@ class Ledger:
         if self.whole is not None:
             self.whole.settle(reserved=reserved, used=used)
 
-    async def _reserve(self, wanted: int) -> int:
+    async def _reserve(self, wanted: int, least: int | None, written: int, waits: Callable[[], object] | None) -> int:
         if self.budget.tokens is None:
             return wanted
         # Example: of 100 tokens, A holds 80. B wants 50, finds 20 and waits, because A may use less than it reserved.
@@ -182,7 +241,11 @@ class Ledger:
         # any more, so no tokens could come back: B would take the remaining 20.
         # settle() wakes all waiters, and each checks again in the order in which it came; one that was cancelled holds
         # no tokens and blocks no other.
-        while (left := self.budget.tokens - self.tokens - self._reserved) < wanted and self._reserved:
+        needed = wanted if least is None else min(least, wanted)
+        while (left := self.budget.tokens - self.tokens - self._reserved) < needed and self._reserved:
+            if waits is not None:
+                waits()
+                waits = None
             settled = asyncio.get_running_loop().create_future()
             self._waiting.append(settled)
             await settled
@@ -190,15 +253,34 @@ class Ledger:
             raise BudgetExceeded(
                 f"the budget of {self.budget.tokens} generated tokens is spent: raise Budget(tokens=…)"
             )
-        granted = min(wanted, left)
+        share = wanted if least is None else max(needed, left // self._sharers, written)
+        granted = min(wanted, share, left)
         self._reserved += granted
+        self._requests += 1
         return granted
+
+    @property
+    def _sharers(self) -> int:
+        """How many requests may want a part of what is left, including the one that asks.
+
+        Requests that run count as well, because they may continue. So of 64 that start together, the first gets 1/64 of
+        what is left and the last about 1/172; a good third remains for those that need more.
+        """
+        known = max(self._executions + self._plans, self._requests + len(self._waiting) + 1)
+        # A plan that is being written is expected to have twice as many subtasks in the end.
+        return known + (max(_LEAST_UNKNOWN, self._executions) if self._plans else 0)
 
     def _settle(self, *, reserved: int, used: int) -> None:
         self.tokens += used
+        if self.budget.tokens is not None:
+            self._requests -= 1
+            self._release(reserved)
+
+    def _release(self, tokens: int) -> None:
+        """Return reserved tokens, and wake the requests that wait for some."""
         if self.budget.tokens is None:
             return
-        self._reserved -= reserved
+        self._reserved -= tokens
         while self._waiting:
             if not (settled := self._waiting.popleft()).done():
                 settled.set_result(None)

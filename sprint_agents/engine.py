@@ -5,6 +5,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 - The ids of a completion are the model's own, in order, including the stop token. ``text`` is their text, never
   trimmed at a stop. The concatenated chunks are the completion; only the last chunk has a ``finish``.
 - ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
+- With ``Capabilities.continues``, a request that continues a completion generates what one longer request would have.
 - Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
 - Concurrent requests are independent. Shared prefixes are computed once if the engine can do so.
 - An engine is not tied to an event loop: it works on the loop that calls it.
@@ -63,6 +64,9 @@ class Request:
     far as the engine's grammar can enforce it; the engine needs ``Capabilities.schemas`` for it. ``tools`` are the
     tools of the run, which the completion may call if ``may_call``; the engine needs ``Capabilities.native_tools`` for
     them.
+
+    ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
+    request's context were generated before. The engine needs ``Capabilities.continues``.
     """
 
     id: str
@@ -74,6 +78,12 @@ class Request:
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
     may_call: bool = False
+    continues: "Request | None" = None
+
+    @property
+    def written(self) -> int:
+        """How many ids at the end of the context belong to the completion, because earlier requests generated them."""
+        return 0 if self.continues is None else len(self.context) - len(self.continues.context)
 
 
 @dataclass(slots=True)
@@ -175,15 +185,19 @@ class Capabilities:
         caches_running: whether a request finds in the cache what another request, still running, has generated so
             far. If not, the runtime sends a request for no tokens (``max_tokens=0``) to compute what branches share
             before it starts them.
+        continues: whether another request may continue a completion that reached its ``max_tokens``; its context ends
+            with what was generated so far (``Request.continues``). The engine's ids must be tokens. If not, a request
+            under a budget reserves all the tokens that it may need, so fewer requests run at the same time.
 
     >>> Capabilities(schemas=True)
-    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True)
+    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, continues=False)
     """
 
     chat: ChatTurns | None = None
     chat_error: SprintError | None = None
     schemas: bool = False
     caches_running: bool = True
+    continues: bool = False
 
     @property
     def native_tools(self) -> bool:

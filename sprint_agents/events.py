@@ -98,6 +98,19 @@ class ExecutionFinished(_Event):
     execution: Execution[Any]
 
 
+class BudgetAwaited(_Event):
+    """A request waits until others have returned tokens to the run's budget; ``number`` is None for the planner's.
+
+    It wants up to ``wanted`` tokens, and ``left`` are left. It is sent, or continued, as soon as enough are.
+    """
+
+    kind: Literal["budget_awaited"] = "budget_awaited"
+    stage: int
+    number: int | None
+    wanted: int
+    left: int
+
+
 class InnerEvent(_Event):
     """An event in the run of a ``Sprint`` that carries out a subtask."""
 
@@ -139,6 +152,7 @@ Event = Annotated[
     | ToolFinished
     | ExecutionRetried
     | ExecutionFinished
+    | BudgetAwaited
     | InnerEvent
     | StageFinished
     | RunFinished,

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from .context import Context
+from .continuation import Continuation
 from .engine import Chunk, Engine, Finish
 from .errors import EngineProtocolError
 
@@ -14,12 +15,14 @@ class Generation:
     """A completion: an async context manager and an async iterator over its chunks.
 
     ``finished`` receives the extended context once the last chunk is read. ``cut`` returns the context at any character
-    of the text so far, so a branch can start before the completion ends.
+    of the text so far, so a branch can start before the completion ends. A ``continuation`` is the source of ``chunks``
+    if the completion may take several requests; ``finish`` is then that of the last one.
     """
 
     __slots__ = (
         "_chunk_ends",
         "_chunks",
+        "_continuation",
         "_cut_ids",
         "_cut_text",
         "_ended",
@@ -42,8 +45,10 @@ class Generation:
         chunks: AsyncIterator[Chunk],
         *,
         finished: Callable[[Context], object],
+        continuation: Continuation | None = None,
     ) -> None:
         self._engine = engine
+        self._continuation = continuation
         self._chunks = chunks
         self._finished = finished
         self._ended = False
@@ -72,6 +77,25 @@ class Generation:
     def tokens(self) -> int:
         """The number of generated tokens so far; where ids are not tokens, an estimate until the end."""
         return len(self.ids) if self._tokens is None else self._tokens
+
+    @property
+    def requests(self) -> int:
+        """How many requests the completion took so far: one, unless it was continued."""
+        return 1 if self._continuation is None else self._continuation.requests
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The context lengths of the requests that have ended, added up."""
+        if self._continuation is not None:
+            return self._continuation.prompt_tokens
+        return 0 if self.finish is None else self.finish.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the ``prompt_tokens`` were read from the cache."""
+        if self._continuation is not None:
+            return self._continuation.cached_tokens
+        return 0 if self.finish is None else self.finish.cached_tokens
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .context import Context
+from .continuation import Continuation, Extend
 from .engine import Engine, Request, Sampling, ToolBrief
 from .generation import Generation
 
@@ -98,12 +99,14 @@ class State:
         schema: str | None = None,
         tools: tuple[ToolBrief, ...] = (),
         may_call: bool = False,
+        extend: Extend | None = None,
     ) -> Generation:
         """Start a completion; it joins the context once its last chunk is read.
 
         ``schema`` is the JSON schema that constrains it, for engines with ``Capabilities.schemas``. ``tools`` are the
         tools that the request describes, for engines with ``Capabilities.native_tools``; ``may_call`` allows the model
-        to call them.
+        to call them. With ``extend``, for engines with ``Capabilities.continues``, a completion that reaches
+        ``max_tokens`` is continued for as many tokens as that returns, by another request; 0 ends it.
         """
         stops = stops or _NO_STOPS
         request = Request(
@@ -117,7 +120,16 @@ class State:
             tools=tools,
             may_call=may_call,
         )
-        return Generation(self.engine, self.context, self.engine.complete(request), finished=self._extended)
+        if extend is None:
+            return Generation(self.engine, self.context, self.engine.complete(request), finished=self._extended)
+        continuation = Continuation(self.engine, request, request_ids=self._request_ids, extend=extend)
+        return Generation(
+            self.engine,
+            self.context,
+            continuation.chunks(),
+            finished=self._extended,
+            continuation=continuation,
+        )
 
     def _extended(self, context: Context) -> None:
         self.context = context

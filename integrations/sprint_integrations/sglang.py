@@ -28,7 +28,7 @@ from sprint_agents.usage import CallUsage
 
 T = TypeVar("T")
 
-_CAPABILITIES = Capabilities(schemas=True, caches_running=False)
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
 
 
 class OfflineEngine(Protocol):

@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.events import Event, ExecutionFinished, RunFinished, RunStarted, StageFinished
+from sprint_agents.events import BudgetAwaited, Event, ExecutionFinished, RunFinished, RunStarted, StageFinished
 from sprint_agents.run import Run
 
 from .progress import BranchProgress, RunProgress, StageProgress
@@ -65,7 +65,7 @@ class LiveTree:
 
 
 class Lines:
-    """Writes a line for the start of the run and for each execution, stage and run that ends."""
+    """Writes a line for the start of the run, each wait for the budget, and each execution, stage and run that ends."""
 
     def __init__(self, console: Console, *, engine: str) -> None:
         self._progress = RunProgress()
@@ -78,6 +78,9 @@ class Lines:
         match event:
             case RunStarted():
                 self._write(f"{event.task}  {event.policy} on {self._engine}")
+            case BudgetAwaited():
+                part = "planner" if event.number is None else f"{event.stage}.{event.number}"
+                self._write(f"  {part}: waits for the budget  ({event.left:,} tokens left)")
             case ExecutionFinished():
                 branch = self._progress.stages[event.stage].branches[event.execution.number]
                 result = "".join(last_lines(branch.text))
@@ -133,6 +136,8 @@ def _add_stage(root: Tree, stage: StageProgress, *, around: int | None) -> None:
     head = Text.assemble((f"stage {stage.number}", "bold cyan"), (f"  planner {stage.tokens} tokens", "dim"))
     if stage.branches:
         head.append(f" · {_states(stage)}", style="dim")
+    if stage.waiting:
+        head.append(" · waits for the budget", style="yellow")
     if stage.replayed:
         head.append(" · from the journal", style="dim")
     node = root.add(head)
@@ -169,6 +174,8 @@ class _BranchGrid:
         head = Text.assemble((f"{mark} {self._stage.number}.{branch.number} ", style), plain(branch.prompt))
         if branch.attempt > 1:
             head.append(f" (try {branch.attempt})", style="yellow")
+        if branch.waiting:
+            head.append(" (waits for budget)", style="yellow")
         tail = last_lines(branch.text, count=_TAIL)
         if self._stage.finished and tail:
             head.append(f" → {tail[-1]}", style="dim")

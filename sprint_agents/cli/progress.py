@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sprint_agents.events import (
+    BudgetAwaited,
     Event,
     ExecutionFinished,
     ExecutionRetried,
@@ -29,7 +30,10 @@ Outcome = Literal["running", "finished", "failed", "stopped"]
 
 @dataclass(slots=True)
 class BranchProgress:
-    """One subtask; ``text`` is the end of its executor's text, or the reason why it failed."""
+    """One subtask; ``text`` is the end of its executor's text, or the reason why it failed.
+
+    ``waiting`` is True while its request waits for the budget.
+    """
 
     number: int
     prompt: str
@@ -37,9 +41,11 @@ class BranchProgress:
     tokens: int = 0
     attempt: int = 1
     outcome: Outcome = "running"
+    waiting: bool = False
 
     def finish(self, execution: Execution[object]) -> None:
         """Apply the finished execution."""
+        self.waiting = False
         self.tokens = execution.usage.generated_tokens
         if execution.failure is None:
             self.outcome, self.text = "finished", execution.text or str(execution.value)
@@ -49,7 +55,10 @@ class BranchProgress:
 
 @dataclass(slots=True)
 class StageProgress:
-    """One stage; ``text`` is the end of the planner's text, and ``finished`` the record of a stage that was joined."""
+    """One stage; ``text`` is the end of the planner's text, and ``finished`` the record of a stage that was joined.
+
+    ``waiting`` is True while the planner's request waits for the budget.
+    """
 
     number: int
     text: str = ""
@@ -57,6 +66,7 @@ class StageProgress:
     branches: dict[int, BranchProgress] = field(default_factory=dict[int, BranchProgress])
     finished: Stage[object] | None = None
     replayed: bool = False
+    waiting: bool = False
 
     def count(self, outcome: Outcome) -> int:
         """Count the branches with this outcome."""
@@ -88,15 +98,20 @@ class RunProgress:
                 self.stages[event.stage] = StageProgress(event.stage)  # a retried stage starts again
             case PlannerWrote():
                 stage = self.stages[event.stage]
+                stage.waiting = False
                 stage.text, stage.tokens = (stage.text + event.text)[-_KEPT:], event.tokens
             case SubtaskStarted():
                 self._branches(event.stage)[event.number] = BranchProgress(event.number, event.prompt)
             case ExecutorWrote():
                 branch = self._branches(event.stage)[event.number]
+                branch.waiting = False
                 branch.text, branch.tokens = (branch.text + event.text)[-_KEPT:], event.tokens
             case ExecutionRetried():
                 branch = self._branches(event.stage)[event.number]
                 branch.text, branch.attempt = "", event.attempt
+            case BudgetAwaited():
+                stage = self.stages[event.stage]
+                (stage if event.number is None else stage.branches[event.number]).waiting = True
             case ExecutionFinished():
                 self._finish_branch(event.stage, event.execution)
             case StageFinished():
@@ -120,7 +135,7 @@ class RunProgress:
         """Apply a finished stage; a stage from a journal has no other events."""
         number = event.stage.number
         stage = self.stages.setdefault(number, StageProgress(number))
-        stage.finished, stage.replayed = event.stage, event.replayed
+        stage.finished, stage.replayed, stage.waiting = event.stage, event.replayed, False
         if event.replayed:
             stage.text = event.stage.plan or event.text
             for execution in event.stage.executions:

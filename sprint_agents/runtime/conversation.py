@@ -96,7 +96,10 @@ class ExecutorConversation:
         session = self.session
         max_tokens = self.executor.max_tokens or session.limits.execution_tokens
         schema = session.schema("execution")
-        call = session.call(self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema)
+        stage, number = self.assignment.stage, self.assignment.subtask.number
+        call = session.call(
+            self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema, stage=stage, number=number
+        )
         generation: Generation | None = None
         try:
             async with call as generation:

@@ -62,11 +62,15 @@ class SubtaskOutcome:
 
 
 class Runner(ABC):
-    """Carries out subtasks; ``gated`` runners count towards the executions that may run at the same time."""
+    """Carries out subtasks; ``gated`` runners count towards the executions that may run at the same time.
+
+    Those with ``uses_tokens`` share the run's budget of tokens.
+    """
 
     __slots__ = ()
 
     gated: ClassVar[bool] = True
+    uses_tokens: ClassVar[bool] = True
 
     @property
     def agent(self) -> Executor[Any] | Planner[Any] | None:
@@ -148,6 +152,8 @@ class ModelRunner(Runner):
 @dataclass(frozen=True, slots=True)
 class FunctionRunner(Runner):
     """Has a function carry out subtasks; it declares no type."""
+
+    uses_tokens: ClassVar[bool] = False
 
     function: ExecutorFunction[Any]
 

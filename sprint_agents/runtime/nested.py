@@ -21,7 +21,7 @@ from sprint_agents.context import Context
 from sprint_agents.dialects.base import Role
 from sprint_agents.engine import Sampling
 from sprint_agents.errors import NoAnswer, PolicyError, SprintError
-from sprint_agents.events import Event, ExecutorWrote, InnerEvent, PlannerWrote
+from sprint_agents.events import BudgetAwaited, Event, ExecutorWrote, InnerEvent, PlannerWrote
 from sprint_agents.generation import Generation
 from sprint_agents.policies import Planning
 from sprint_agents.run import Run
@@ -202,7 +202,7 @@ def _with_seed_offset(sampling: Sampling, offset: int) -> Sampling:
 
 
 def _relay(session: Session, stage: int, number: int) -> Listener:
-    """Emit what a nested policy's agents write as the text of the execution that it carries out."""
+    """Emit what a nested policy's agents write, and wait for, as part of the execution that it carries out."""
     tokens = 0
 
     def relay(event: Event) -> None:
@@ -210,6 +210,8 @@ def _relay(session: Session, stage: int, number: int) -> Listener:
         if isinstance(event, PlannerWrote | ExecutorWrote):
             tokens += 1
             session.emit(ExecutorWrote(stage=stage, number=number, text=event.text, tokens=tokens))
+        elif isinstance(event, BudgetAwaited):
+            session.emit(event.model_copy(update={"stage": stage, "number": number}))
 
     return relay
 

@@ -6,6 +6,7 @@ call, but in a fan-out of thousands of quick calls those timers are a tenth of t
 Invariants:
 
 - A call reserves its tokens before its request is sent, and settles what it used when its block is left.
+- Where tokens are scarce, a call reserves a share and continues when that is used. It holds none while it waits.
 - All calls have the same time limit, so they are due in the order in which they began.
 - No timer is left when no call is running, and a finished call is never cancelled.
 """
@@ -18,12 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from sprint_agents.agents import Planner
-from sprint_agents.budget import Ledger, Limits
+from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
-from sprint_agents.events import Event
+from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
@@ -127,9 +128,21 @@ class Session:
         for listener in self.listeners:
             listener(event)
 
-    def call(self, state: State, role: Role | None, *, max_tokens: int, schema: str | None = None) -> "MeteredCall":
-        """Stream a completion of ``state``, ``async with session.call(…) as generation``; a commit has no role."""
-        return MeteredCall(self, state, role, max_tokens, schema)
+    def call(
+        self,
+        state: State,
+        role: Role | None,
+        *,
+        max_tokens: int,
+        schema: str | None = None,
+        stage: int = 0,
+        number: int | None = None,
+    ) -> "MeteredCall":
+        """Stream a completion of ``state``, ``async with session.call(…) as generation``; a commit has no role.
+
+        ``stage`` and ``number`` say which part of the run it belongs to.
+        """
+        return MeteredCall(self, state, role, max_tokens, schema, stage, number)
 
     async def call_function(self, function: Callable[..., Any], value: object) -> Any:
         """Call a user's function, async or not, within ``limits.call_seconds``.
@@ -177,6 +190,7 @@ class CallTimer:
         call.task, call.cancelling = task, task.cancelling()
         call.due = loop.time() + self._seconds
         call.expired = False
+        call.alarm = None
         self._calls[call] = None
         if self._handle is None:
             self._handle = loop.call_at(call.due, self._ring)
@@ -186,11 +200,28 @@ class CallTimer:
 
         As with ``asyncio.timeout``, a task that was cancelled from outside as well stays cancelled.
         """
+        self._remove(call)
+        return call.expired and call.task.uncancel() <= call.cancelling and kind is asyncio.CancelledError
+
+    def pause(self, call: "TimedCall") -> None:
+        """Stop the time of a call while it waits for something that is not the engine."""
+        self._remove(call)
+        call.due -= asyncio.get_running_loop().time()
+
+    def resume(self, call: "TimedCall") -> None:
+        """Let the time of a paused call continue, with a timer of its own, because it is due out of order."""
+        loop = asyncio.get_running_loop()
+        call.due += loop.time()
+        call.alarm = loop.call_at(call.due, self._expire, call)
+
+    def _remove(self, call: "TimedCall") -> None:
+        if call.alarm is not None:
+            call.alarm.cancel()
+            return
         del self._calls[call]
         if not self._calls and self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        return call.expired and call.task.uncancel() <= call.cancelling and kind is asyncio.CancelledError
 
     def _ring(self) -> None:
         # Calls are in the order in which they are due, so the first one that is due later sets the next alarm. With
@@ -202,16 +233,23 @@ class CallTimer:
             if call.due > now:
                 self._handle = loop.call_at(call.due, self._ring)
                 return
-            if not call.expired:
-                call.expired = True
-                call.task.cancel()
+            self._expire(call)
+
+    def _expire(self, call: "TimedCall") -> None:
+        if not call.expired:
+            call.expired = True
+            call.task.cancel()
 
 
 class TimedCall:
-    """A call under a ``CallTimer``: the task that makes it, and the loop time at which it is due."""
+    """A call under a ``CallTimer``: the task that makes it, and the loop time at which it is due.
 
-    __slots__ = ("cancelling", "due", "expired", "task")
+    ``alarm`` is the timer of a call that was paused; while it is paused, ``due`` is how many seconds it has left.
+    """
 
+    __slots__ = ("alarm", "cancelling", "due", "expired", "task")
+
+    alarm: asyncio.TimerHandle | None
     task: asyncio.Task[Any]
     cancelling: int
     due: float
@@ -228,34 +266,58 @@ class MeteredCall(TimedCall):
         EngineTimeout: the call took longer than ``limits.call_seconds``.
     """
 
-    __slots__ = ("_generation", "_max_tokens", "_reserved", "_role", "_schema", "_session", "_state")
+    __slots__ = (
+        "_booked",
+        "_generation",
+        "_max_tokens",
+        "_number",
+        "_planning",
+        "_reserved",
+        "_role",
+        "_schema",
+        "_session",
+        "_stage",
+        "_state",
+    )
 
     _generation: Generation
-    _reserved: int
 
-    def __init__(self, session: Session, state: State, role: Role | None, max_tokens: int, schema: str | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        state: State,
+        role: Role | None,
+        max_tokens: int,
+        schema: str | None,
+        stage: int,
+        number: int | None,
+    ) -> None:
         self._session = session
         self._state = state
         self._role: Role | None = role
         self._max_tokens = max_tokens
         self._schema = schema
+        self._stage = stage
+        self._number = number
+        # What the active request reserved, None while the call waits; and how many tokens were settled before.
+        self._reserved: int | None = None
+        self._booked = 0
+        self._planning = False
 
     async def __aenter__(self) -> Generation:
-        session, ledger = self._session, self._session.ledger
-        unbound = ledger.tokens_left is None
-        self._reserved = reserved = self._max_tokens if unbound else await ledger.reserve_tokens(self._max_tokens)
-        try:
-            ledger.take_call()
-        except BudgetExceeded:
-            ledger.settle(reserved=reserved, used=0)
-            raise
+        session, limit = self._session, self._max_tokens
+        if session.ledger.tokens_left is None:
+            self._take_call(limit)
+        else:
+            limit = await self._begin_within_budget()
         session.timer.start(self)
         self._generation = self._state.stream(
-            max_tokens=reserved,
+            max_tokens=limit,
             stops=session.stops[self._role] if self._role else None,
             schema=self._schema,
             tools=session.tools,
             may_call=self._role == "execution",
+            extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
         )
         return self._generation
 
@@ -269,21 +331,88 @@ class MeteredCall(TimedCall):
             kind, error = type(cancelled), cancelled
             raise
         finally:
-            session.ledger.settle(reserved=self._reserved, used=generation.tokens)
+            self._settle(generation.tokens)
+            if self._planning:
+                session.ledger.end_plan()
             if session.timer.stop(self, kind):
                 raise EngineTimeout(
                     f"{self._state.engine.name} did not finish a request in {session.limits.call_seconds:g} s: "
                     "raise Limits(call_seconds=…)"
                 ) from error
 
+    async def _begin_within_budget(self) -> int:
+        if self._role == "plan":
+            self._planning = True
+            self._session.ledger.begin_plan()
+        try:
+            limit = await self._reserve(self._max_tokens, written=0)
+            self._take_call(limit)
+        except BaseException:
+            if self._planning:
+                self._session.ledger.end_plan()
+            raise
+        return limit
+
+    async def _extend(self) -> int:
+        """Reserve more tokens for a completion that has used its share; return 0 if the budget has none."""
+        timer, tokens = self._session.timer, self._generation.tokens
+        self._settle(tokens)
+        if tokens >= self._max_tokens:
+            return 0
+        timer.pause(self)
+        try:
+            granted = await self._reserve(self._max_tokens - tokens, written=tokens)
+            self._take_call(granted)
+        except BudgetExceeded:
+            return 0
+        finally:
+            timer.resume(self)
+        return granted
+
+    async def _reserve(self, wanted: int, *, written: int) -> int:
+        """Reserve a share where the engine can continue the completion, and otherwise all that it may need."""
+        ledger = self._session.ledger
+        may_continue = wanted > 0 and self._state.engine.capabilities.continues and ledger.may_continue
+        least = LEAST_SHARE if may_continue else None
+        return await ledger.reserve_tokens(wanted, least=least, written=written, waits=lambda: self._announce(wanted))
+
+    def _take_call(self, reserved: int) -> None:
+        ledger = self._session.ledger
+        try:
+            ledger.take_call()
+        except BudgetExceeded:
+            ledger.settle(reserved=reserved, used=0)
+            raise
+        self._reserved = reserved
+
+    def _settle(self, tokens: int) -> None:
+        """Settle what the completion has used since the last time, of which there are ``tokens`` so far."""
+        if self._reserved is not None:
+            self._session.ledger.settle(reserved=self._reserved, used=tokens - self._booked)
+            self._reserved, self._booked = None, tokens
+
+    def _announce(self, wanted: int) -> None:
+        """Report that the call waits until others have returned tokens."""
+        session, left = self._session, self._session.ledger.tokens_left or 0
+        if session.ledger.note_wait():
+            _log_wait(stage=self._stage, subtask=self._number, wanted=wanted, left=left)
+        if session.listening:
+            session.emit(BudgetAwaited(stage=self._stage, number=self._number, wanted=wanted, left=left))
+
+
+def _log_wait(**fields: int | None) -> None:
+    import structlog  # loads rich where that is installed, so `import sprint_agents` does without it
+
+    log: structlog.stdlib.BoundLogger = structlog.get_logger("sprint_agents")
+    log.warning("a request waits for the budget: raise Budget(tokens=…), or lower Limits(execution_tokens=…)", **fields)
+
 
 def usage_of(generation: Generation, tag_tokens: int, *, retries: int = 0) -> CallUsage:
     """Return the cost of one completion, finished or interrupted; ``retries`` is 1 if it repeats a failed one."""
-    finish = generation.finish
     return CallUsage(
-        calls=1,
-        prompt_tokens=finish.prompt_tokens if finish else 0,
-        cached_tokens=finish.cached_tokens if finish else 0,
+        calls=generation.requests,
+        prompt_tokens=generation.prompt_tokens,
+        cached_tokens=generation.cached_tokens,
         generated_tokens=generation.tokens,
         tag_tokens=tag_tokens,
         retries=retries,

@@ -151,7 +151,7 @@ class StageRun:
                 await branches.start(subtask, context, rest=prompt.rest)
 
         max_tokens = session.planner.max_tokens or session.limits.plan_tokens
-        call = session.call(planner, "plan", max_tokens=max_tokens, schema=session.schema("plan"))
+        call = session.call(planner, "plan", max_tokens=max_tokens, schema=session.schema("plan"), stage=number)
         async with session.planner_gate, call as generation:
             async for chunk in generation:
                 self._emit(generation, chunk.text)
@@ -209,7 +209,7 @@ class StageRun:
         opening = self._opening(form)
         await planner.append(opening)
         schema = None if form == "chain" else session.schema("answer")
-        call = session.call(planner, "answer", max_tokens=max_tokens, schema=schema)
+        call = session.call(planner, "answer", max_tokens=max_tokens, schema=schema, stage=self.number)
         async with session.planner_gate, call as generation:
             async for chunk in generation:
                 self._emit(generation, chunk.text)

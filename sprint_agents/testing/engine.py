@@ -63,7 +63,8 @@ class FakeEngine(Engine):
     Without ``latency`` a completion arrives as one chunk, otherwise token by token; ``chunk_tokens`` changes that.
     ``faults`` happen to the requests with these numbers, from 1 in order of arrival, whatever their replies. Contexts
     must be shorter than ``context_limit`` tokens, and completions end when they reach it. With other ``capabilities``
-    than the default, your replies have to satisfy the schemas of the requests. Use it from one event loop at a time.
+    than the default, your replies have to satisfy the schemas of the requests. A request that continues a completion
+    gets the rest of its reply, and the script is not asked again. Use it from one event loop at a time.
 
     >>> from sprint_agents.context import Context
     >>> from sprint_agents.engine import Request, Sampling
@@ -103,12 +104,14 @@ class FakeEngine(Engine):
         self._faults = dict(faults or {})
         self._context_limit = context_limit
         self._manifest = manifest
-        self._capabilities = capabilities or Capabilities()
+        self._capabilities = capabilities or Capabilities(continues=True)
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
         # The replies of a script are often used many times.
         self._encode_reply = lru_cache(maxsize=256)(self._tokenizer.encode)
         self._trie = TokenTrie(self._tokenizer.check)
+        # The replies of completions that reached their limit, by the id of their first request.
+        self._unfinished: dict[str, Sequence[int]] = {}
         self._log = RequestLog()
         self._aborts: list[str] = []
         self._closed = False
@@ -242,16 +245,24 @@ class FakeEngine(Engine):
             if (needed := prompt_tokens + min(max_tokens, 1)) > limit:
                 raise ContextOverflow(tokens=needed, limit=limit)
             max_tokens = min(max_tokens, limit - prompt_tokens)
-        reply = await self._reply(live) if max_tokens else Reply("")
-        fault = self._faults.get(live.number, reply.fault)
-        ids = self._encode_reply(reply.text)
-        if fault is not None and fault.kind == "garbage":
-            ids = ids[: fault.after] + self._tokenizer.encode(fault.noise())
-            fault = None
-        return cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer), fault, reply.delay
+        first = request.continues or request
+        if (ids := self._unfinished.pop(first.id, None)) is not None and request.continues is not None:
+            fault, delay = self._faults.get(live.number), 0.0
+        else:
+            reply = await self._reply(live, first) if max_tokens else Reply("")
+            fault, delay = self._faults.get(live.number, reply.fault), reply.delay
+            ids = self._encode_reply(reply.text)
+            if fault is not None and fault.kind == "garbage":
+                ids = ids[: fault.after] + self._tokenizer.encode(fault.noise())
+                fault = None
+        completion = cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer)
+        if completion.reason == "length" and max_tokens:
+            self._unfinished[first.id] = ids
+        return completion, fault, delay
 
-    async def _reply(self, live: LiveRequest) -> Reply:
-        prompt = Prompt(live.request, number=live.number, tokenizer=self._tokenizer)
+    async def _reply(self, live: LiveRequest, first: Request) -> Reply:
+        """Ask the script, which sees the ``first`` request of a completion."""
+        prompt = Prompt(first, number=live.number, tokenizer=self._tokenizer)
         answer = cast("object", self._respond(prompt))
         if not isinstance(answer, str | Reply) and isawaitable(answer):
             answer = await self._wait(live, asyncio.ensure_future(answer))

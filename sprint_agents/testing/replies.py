@@ -175,7 +175,7 @@ def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: Wor
     """End ``ids`` after the first stop of ``request``, the end token at the latest, or after ``max_tokens`` tokens.
 
     Stops are kept, a stop text with all of the token that completes it. If a stop id and a stop text end together,
-    ``matched`` is the id.
+    ``matched`` is the id. If the request continues a completion, what was written before is left out.
     """
     stop_ids = request.stop_ids
     ended = (*ids, END_ID)
@@ -190,9 +190,10 @@ def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: Wor
             at = text.find(stop)
             if at >= 0 and (count := _tokens_over(words, at + len(stop))) < length:
                 length, matched = count, stop
-    if length > max_tokens:
-        return ScriptedCompletion(ended[:max_tokens], "length", None)
-    return ScriptedCompletion(ended[:length], "stop", matched)
+    written = request.written
+    if length > written + max_tokens:
+        return ScriptedCompletion(ended[written : written + max_tokens], "length", None)
+    return ScriptedCompletion(ended[written:length], "stop", matched)
 
 
 def _tokens_over(words: Sequence[str], characters: int) -> int:

@@ -121,7 +121,7 @@ class LocalEngine(Engine):
     def capabilities(self) -> Capabilities:
         """Conversations as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
         if self._capabilities is None:
-            known = Capabilities(schemas=find_spec("llguidance") is not None)
+            known = Capabilities(schemas=find_spec("llguidance") is not None, continues=True)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
         return self._capabilities

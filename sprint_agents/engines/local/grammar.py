@@ -7,7 +7,7 @@ properties in the order of the schema. After a complete value the model can only
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -45,6 +45,10 @@ class Grammar:
         if self._matcher.is_accepting():
             allowed[self._end_ids] = True
         logits.masked_fill_(~allowed.to(logits.device), float("-inf"))
+
+    def advance(self, tokens: Sequence[int]) -> bool:
+        """Advance by all ``tokens``, which were generated earlier; return False if the schema forbids them."""
+        return not tokens or self._matcher.consume_tokens(list(tokens))
 
     def accept(self, token: int) -> None:
         """Advance by a sampled token. Do not call it for a token that ends the completion."""

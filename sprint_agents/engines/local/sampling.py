@@ -18,14 +18,17 @@ _GREEDY = 1e-5
 
 
 class Sampler:
-    """The sampling settings of one sequence, and the state of its random numbers."""
+    """The sampling settings of one sequence, and its random numbers, after the first ``drawn``."""
 
     __slots__ = ("_random", "greedy", "sampling")
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, *, drawn: int = 0) -> None:
         self.sampling = sampling
         self.greedy = sampling.temperature < _GREEDY or sampling.top_k == 1
         self._random = Random(sampling.seed)  # noqa: S311 - not a secret; the same in all versions of Python
+        if sampling.seed is not None:
+            for _ in range(drawn):
+                self._random.random()
 
     def uniform(self) -> float:
         """Draw a random number in [0, 1)."""

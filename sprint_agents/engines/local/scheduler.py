@@ -108,20 +108,22 @@ class Scheduler:
             max_tokens=request.max_tokens,
             length_limit=min(len(ids) + request.max_tokens, self.context_limit),
             stop_ids=request.stop_ids | self._model.end_ids,
-            sampler=Sampler(request.sampling),
+            sampler=Sampler(request.sampling, drawn=request.written),
             detokenizer=Detokenizer(self._tokenizer, ids, request.stop_texts),
-            grammar=self._grammar(request),
+            grammar=self._grammar(request, ids[len(ids) - request.written :]),
         )
         self.waiting.append(sequence)
         return sequence
 
-    def _grammar(self, request: Request) -> Grammar | None:
+    def _grammar(self, request: Request, written: list[int]) -> Grammar | None:
         if request.schema is None:
             return None
         if self._grammars is None:
             end_ids = self._model.end_ids or request.stop_ids
             self._grammars = GrammarCompiler(self._tokenizer, vocabulary=self.vocabulary, end_ids=end_ids)
-        return self._grammars.compile(request.schema, end_ids=request.stop_ids | self._model.end_ids)
+        grammar = self._grammars.compile(request.schema, end_ids=request.stop_ids | self._model.end_ids)
+        # What was written without the grammar may not fit it; then it cannot hold the rest either.
+        return grammar if grammar.advance(written) else None
 
     @torch.inference_mode()
     def remove(self, sequence: TokenSequence) -> None:

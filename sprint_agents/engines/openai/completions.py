@@ -4,7 +4,7 @@ The ids are the truth: text that the server trimmed, or has not sent yet, is dec
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sprint_agents.engine import Chunk, Finish, Request
@@ -68,11 +68,24 @@ class CompletionsApi:
             "stop": list(request.stop_texts),
             "stop_token_ids": [*sorted(request.stop_ids)],
         }
-        body = self._target.body(request, fields)
+        body = self._target.body(_rest(request), fields)
         return PreparedRequest(body, len(ids), lambda: CompletionsReader(self._tokenizer, prompt_tokens=len(ids)))
 
     def _check(self, ids: list[int]) -> None:
         check_ids(ids, size=self._size, model=self._target.model)
+
+
+def _rest(request: Request) -> Request:
+    """Return what a server must know of a request that continues a completion.
+
+    A server starts a grammar only with the completion. With the same seed again, it would repeat its random numbers.
+    """
+    if not request.written:
+        return request
+    sampling = request.sampling
+    if sampling.seed is not None:
+        sampling = sampling.model_copy(update={"seed": sampling.seed + request.written})
+    return replace(request, schema=None, sampling=sampling)
 
 
 @dataclass(slots=True)

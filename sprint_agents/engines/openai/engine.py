@@ -112,7 +112,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
         else:
             self._api = CompletionsApi(self._target, Path(tokenizer))
-            self._capabilities = Capabilities(schemas=schemas)
+            self._capabilities = Capabilities(schemas=schemas, continues=True)
             self._manifest = Manifest.load(Path(tokenizer))
 
     @property

@@ -40,6 +40,8 @@ from sprint_agents.manifest import Manifest
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import Renderings, ServedModel, ServerTokenizer, ask_model
 
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
+
 
 @dataclass(slots=True)
 class _Attempt(RunningRequest):
@@ -120,7 +122,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         SGLang's radix cache gets what a request generated when the request ends, so ``caches_running`` is False.
         """
         if self._capabilities is None:
-            self._capabilities = with_chat(Capabilities(schemas=True, caches_running=False), self._turns)
+            self._capabilities = with_chat(_CAPABILITIES, self._turns)
         return self._capabilities
 
     async def __aenter__(self) -> Self:

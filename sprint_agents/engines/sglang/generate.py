@@ -78,7 +78,7 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
         "spaces_between_special_tokens": False,
         "sampling_seed": sampling.seed,
     }
-    if request.schema is not None:
+    if request.schema is not None and not request.written:  # a server starts a grammar only with the completion
         parameters["json_schema"] = portable_schema(request.schema)
     return {"input_ids": ids, "sampling_params": parameters, "stream": True}
 
