@@ -139,6 +139,7 @@ class _Border:
     __slots__ = (
         "_after",
         "_before",
+        "_border",
         "_context",
         "_decoded",
         "_engine",
@@ -156,9 +157,10 @@ class _Border:
         # How far a stop text that crosses the border can reach to either side of it.
         self._reach = max(map(len, request.stop_texts), default=1) - 1
         self._ids: list[int] = []
-        # The last characters of the completion; those before the border, until no stop text can cross it any more; and
-        # the text after the border.
+        # The last characters of the completion; those before the border; and the text after it.
         self._recent = self._before = self._after = ""
+        # A stop text crosses the border if it begins before this character of the two; 0 once none can.
+        self._border = 0
         # An incomplete character at the end of a request, which the next request may complete.
         self._held = ""
         # How many characters of the completion were passed on; None where the engine's own text is right.
@@ -169,7 +171,7 @@ class _Border:
         self._ids += chunk.ids
         if self._decoded is not None:
             chunk = replace(chunk, text=await self._decode(chunk, self._decoded))
-        if self._before and chunk.text:
+        if self._border and chunk.text:
             chunk = await self._find_stop(chunk)
         if chunk.finish is not None and chunk.text.endswith(_INCOMPLETE):
             text = chunk.text.rstrip(_INCOMPLETE)
@@ -182,6 +184,7 @@ class _Border:
         """Prepare for the next request, which continues ``context``."""
         self._context = context
         self._before, self._after = self._recent, ""
+        self._border = len(self._before) + (1 if self._held and self._stops else 0)
         self._decoded = None
         if self._held:
             self._decoded = len((await self._engine.decode(self._ids)).rstrip(_INCOMPLETE))
@@ -202,16 +205,16 @@ class _Border:
         return whole[passed:]
 
     async def _find_stop(self, chunk: Chunk) -> Chunk:
-        start, border = len(self._after), len(self._before)
+        start = len(self._before) + len(self._after)
         self._after += chunk.text
         window = self._before + self._after
-        found = [(at + len(stop), -len(stop), stop) for stop in self._stops if 0 <= (at := window.find(stop)) < border]
+        places = [(window.find(stop), stop) for stop in self._stops]
+        found = [(at + len(stop), -len(stop), stop) for at, stop in places if 0 <= at < self._border]
         if found:
             end, _, stop = min(found)
-            self._before = ""
-            return await self._end_at(chunk, end - border - start, stop)
-        if len(self._after) >= self._reach:
-            self._before = ""
+            return await self._end_at(chunk, end - start, stop)
+        if len(window) >= self._border + self._reach:
+            self._border = 0
         return chunk
 
     async def _end_at(self, chunk: Chunk, characters: int, stop: str) -> Chunk:
@@ -227,6 +230,6 @@ class _Border:
             # The engine would continue, so it is not asked for its counts. The request before this one has computed all
             # of the context but its last token.
             finish = Finish("stop", stop, len(self._context), max(0, len(self._context) - 1))
-        elif finish.reason != "stop":
+        elif not isinstance(finish.matched, int):  # a stop id, or the end token, counts before a stop text
             finish = replace(finish, reason="stop", matched=stop)
         return replace(chunk, finish=finish)
