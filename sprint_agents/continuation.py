@@ -8,7 +8,7 @@ Invariants:
 - Closing the stream closes the request that is active.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
@@ -187,12 +187,16 @@ class _Border:
         self._border = len(self._before) + (1 if self._held and self._stops else 0)
         self._decoded = None
         if self._held:
-            self._decoded = len((await self._engine.decode(self._ids)).rstrip(_INCOMPLETE))
+            self._decoded = await self._count(self._ids)
 
     def release(self) -> str:
         """Return the incomplete character at the very end of the completion."""
         held, self._held = self._held, ""
         return held
+
+    async def _count(self, ids: Sequence[int]) -> int:
+        """Count the whole characters of ``ids``."""
+        return len((await self._engine.decode(ids)).rstrip(_INCOMPLETE))
 
     async def _decode(self, chunk: Chunk, passed: int) -> str:
         """Decode a text that begins inside a character from the ids, until the engine's own text is right again."""
@@ -219,13 +223,13 @@ class _Border:
 
     async def _end_at(self, chunk: Chunk, characters: int, stop: str) -> Chunk:
         """End ``chunk`` with the token that completes its first ``characters``, the last of which complete ``stop``."""
-        count = 1
-        while count < len(chunk.ids) and len(await self._engine.decode(chunk.ids[:count])) < characters:
+        before, count, finish = self._ids[: len(self._ids) - len(chunk.ids)], 1, chunk.finish
+        while count < len(chunk.ids):
+            length = await self._count([*before, *chunk.ids[:count]]) - await self._count(before)
+            if length >= characters:
+                chunk, finish = replace(chunk, ids=chunk.ids[:count], text=chunk.text[:length]), None
+                break
             count += 1
-        finish = chunk.finish
-        if count < len(chunk.ids):
-            text = await self._engine.decode(chunk.ids[:count])
-            chunk, finish = replace(chunk, ids=chunk.ids[:count], text=chunk.text[: max(characters, len(text))]), None
         if finish is None:
             # The engine would continue, so it is not asked for its counts. The request before this one has computed all
             # of the context but its last token.

@@ -400,11 +400,18 @@ class MeteredCall(TimedCall):
             session.emit(BudgetAwaited(stage=self._stage, number=self._number, wanted=wanted, left=left))
 
 
-def _log_wait(**fields: int | None) -> None:
+def _log_wait(*, stage: int, subtask: int | None, wanted: int, left: int) -> None:
     import structlog  # loads rich where that is installed, so `import sprint_agents` does without it
 
     log: structlog.stdlib.BoundLogger = structlog.get_logger("sprint_agents")
-    log.warning("a request waits for the budget: raise Budget(tokens=…), or lower Limits(execution_tokens=…)", **fields)
+    log.warning(
+        "waiting for budget",
+        stage=stage,
+        subtask=subtask,
+        wanted=wanted,
+        left=left,
+        advice="raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time",
+    )
 
 
 def usage_of(generation: Generation, tag_tokens: int, *, retries: int = 0) -> CallUsage:

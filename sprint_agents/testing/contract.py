@@ -16,7 +16,7 @@ Without pytest, call ``MyContract().run_all()``.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -208,6 +208,22 @@ class EngineContract:
         before = await engine.decode(completion.ids[:-1])
         _expect(stop not in before, f"the completion continues after the stop text {stop!r}: {completion.text!r}")
         _equal((completion.finish.reason, completion.finish.matched), ("stop", stop), "the finish")
+
+    @_promise
+    async def test_a_completion_can_be_continued(self, engine: Engine) -> None:
+        """With ``Capabilities.continues``, a request that continues a completion generates the rest of it."""
+        if not engine.capabilities.continues:
+            return
+        context = await self.make_context(engine)
+        whole = (await complete(engine, request_of(context))).ids
+        for written in (1, COMPLETION_TOKENS - 1):
+            first = request_of(context, max_tokens=written)
+            begun = await complete(engine, first)
+            longer = context.extend(begun.ids, begun.text)
+            rest = replace(request_of(longer, max_tokens=COMPLETION_TOKENS - written), continues=first)
+            completion = await complete(engine, rest)
+            _equal(begun.ids + completion.ids, whole, f"the ids of a completion that was continued after {written}")
+            _equal(completion.finish.prompt_tokens, len(longer), "finish.prompt_tokens of what continues it")
 
     @_promise
     async def test_concurrent_requests_are_independent(self, engine: Engine) -> None:

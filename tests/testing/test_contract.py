@@ -79,6 +79,13 @@ class IgnoresStopTexts(FakeEngine):
         return super().complete(replace(request, stop_texts=()))
 
 
+class BeginsAgain(FakeEngine):
+    """Does not see that a request continues a completion."""
+
+    def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        return super().complete(replace(request, continues=None))
+
+
 class Mixes(FakeEngine):
     """Gives a request another completion while others run."""
 
@@ -137,6 +144,7 @@ class StaysOpen(FakeEngine):
         (Forgets, "decoding_restores_encoded_text", "the decoded text"),
         (IgnoresStops, "a_stop_id_ends_it_and_is_included", "the ids up to"),
         (IgnoresStopTexts, "a_stop_text_ends_it_and_is_not_trimmed", "continues after"),
+        (BeginsAgain, "a_completion_can_be_continued", "continued after 1"),
         (Mixes, "concurrent_requests_are_independent", "the ids of concurrent"),
         (KeepsRunning, "closing_the_stream_ends_the_request", "in use"),
         (NeverAborts, "abort_ends_the_stream_of_another_reader", "EngineUnavailable should be raised"),

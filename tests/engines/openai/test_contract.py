@@ -58,7 +58,7 @@ def in_tokens() -> Iterator[str]:
     vocabulary = [(token, tokenizer.decode([token], skip_special_tokens=False)) for token in ids]
 
     def answer(body: Any) -> list[tuple[int, str]]:
-        start = sum(body["prompt"]) % len(vocabulary)
+        start = (body["prompt"][0] + len(body["prompt"])) % len(vocabulary)  # the next token depends on those before
         return list(islice(cycle(vocabulary), start, start + body["max_tokens"]))
 
     with served(writes(answer, keeps_stops=True, stop_key="stop_reason", chat=False)) as server:
