@@ -94,7 +94,7 @@ class Continuation:
 
 
 class _Piece:
-    """What one request of a completion has generated."""
+    """The part of a completion that one request has generated."""
 
     __slots__ = ("_limit", "_texts", "finish", "ids")
 

@@ -1,14 +1,9 @@
 """The state that all parts of one run share, and the one way in which a run calls its engine.
 
-One timer ends the engine calls of a run that take too long. ``asyncio.timeout`` would do the same with a timer for each
-call, but in a fan-out of thousands of quick calls those timers are a tenth of the library's overhead.
-
 Invariants:
 
 - A call reserves its tokens before its request is sent, and settles what it used when its block is left.
 - Where tokens are scarce, a call reserves a share and continues when that is used. It holds none while it waits.
-- All calls have the same time limit, so they are due in the order in which they began.
-- No timer is left when no call is running, and a finished call is never cancelled.
 """
 
 import asyncio
@@ -30,6 +25,8 @@ from sprint_agents.generation import Generation
 from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
+
+from .timer import CallTimer, TimedCall
 
 Listener = Callable[[Event], object]
 """A function that receives each event of a run."""
@@ -113,7 +110,7 @@ class Session:
     threads: Threads = field(default_factory=Threads)
     enclosing: EnclosingExecution | None = None
     listening: bool = field(init=False)
-    timer: "CallTimer" = field(init=False)
+    timer: CallTimer = field(init=False)
     tools: tuple[ToolBrief, ...] = field(init=False)
     _execution_schema: str | None = field(init=False, repr=False)
 
@@ -170,90 +167,6 @@ async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engin
     """Resolve where the completions of each role end, in the vocabulary of its engine."""
     engines: dict[Role, Engine] = {"plan": engine, "execution": executor_engine or engine, "answer": engine}
     return {role: await Stops.resolve(engine, dialect.constraints(role).stops) for role, engine in engines.items()}
-
-
-class CallTimer:
-    """Cancels the task of every call that takes longer than ``seconds``."""
-
-    __slots__ = ("_calls", "_handle", "_seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._handle: asyncio.TimerHandle | None = None
-        self._calls: dict[TimedCall, None] = {}
-
-    def start(self, call: "TimedCall") -> None:
-        """Start the time of a call that the current task makes."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        assert task is not None
-        call.task, call.cancelling = task, task.cancelling()
-        call.due = loop.time() + self._seconds
-        call.expired = False
-        call.alarm = None
-        self._calls[call] = None
-        if self._handle is None:
-            self._handle = loop.call_at(call.due, self._ring)
-
-    def stop(self, call: "TimedCall", kind: type[BaseException] | None) -> bool:
-        """End the time of a call that leaves its block by an exception of ``kind``; return whether it took too long.
-
-        As with ``asyncio.timeout``, a task that was cancelled from outside as well stays cancelled.
-        """
-        self._remove(call)
-        return call.expired and call.task.uncancel() <= call.cancelling and kind is asyncio.CancelledError
-
-    def pause(self, call: "TimedCall") -> None:
-        """Stop the time of a call while it waits for something that is not the engine."""
-        self._remove(call)
-        call.due -= asyncio.get_running_loop().time()
-
-    def resume(self, call: "TimedCall") -> None:
-        """Let the time of a paused call continue, with a timer of its own, because it is due out of order."""
-        loop = asyncio.get_running_loop()
-        call.due += loop.time()
-        call.alarm = loop.call_at(call.due, self._expire, call)
-
-    def _remove(self, call: "TimedCall") -> None:
-        if call.alarm is not None:
-            call.alarm.cancel()
-            return
-        del self._calls[call]
-        if not self._calls and self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _ring(self) -> None:
-        # Calls are in the order in which they are due, so the first one that is due later sets the next alarm. With
-        # 10 s each, calls that began at 0, 4 and 5 s: at 10 s the first is cancelled and the alarm set to 14 s.
-        self._handle = None
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for call in self._calls:
-            if call.due > now:
-                self._handle = loop.call_at(call.due, self._ring)
-                return
-            self._expire(call)
-
-    def _expire(self, call: "TimedCall") -> None:
-        if not call.expired:
-            call.expired = True
-            call.task.cancel()
-
-
-class TimedCall:
-    """A call under a ``CallTimer``: the task that makes it, and the loop time at which it is due.
-
-    ``alarm`` is the timer of a call that was paused; while it is paused, ``due`` is how many seconds it has left.
-    """
-
-    __slots__ = ("alarm", "cancelling", "due", "expired", "task")
-
-    alarm: asyncio.TimerHandle | None
-    task: asyncio.Task[Any]
-    cancelling: int
-    due: float
-    expired: bool
 
 
 class MeteredCall(TimedCall):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.runtime.session import CallTimer, TimedCall
+from sprint_agents.runtime.timer import CallTimer, TimedCall
 from sprint_agents.testing import run_virtual
 
 
@@ -65,3 +65,26 @@ def test_a_task_that_others_cancel_at_the_same_time_stays_cancelled():
         assert task.cancelled()
 
     run_virtual(main())
+
+
+def test_a_call_that_waits_has_more_time():
+    async def main() -> tuple[float, float]:
+        timer, times = CallTimer(10), []
+        for seconds in (3, 9):
+            timed = TimedCall()
+            timer.start(timed)
+            await asyncio.sleep(4)
+            timer.pause(timed)
+            await asyncio.sleep(100)
+            timer.resume(timed)
+            kind = None
+            start = asyncio.get_running_loop().time()
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError as error:
+                kind = type(error)
+            assert timer.stop(timed, kind) == (seconds == 9)
+            times.append(asyncio.get_running_loop().time() - start)
+        return times[0], times[1]
+
+    assert run_virtual(main()) == (3, 6)
