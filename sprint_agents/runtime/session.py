@@ -22,11 +22,14 @@ from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
+from sprint_agents.logs import log
 from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage
 
 from .timer import CallTimer, TimedCall
+
+_MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
 
 Listener = Callable[[Event], object]
 """A function that receives each event of a run."""
@@ -308,23 +311,9 @@ class MeteredCall(TimedCall):
         """Report that the call waits until others have returned tokens."""
         session, left = self._session, self._session.ledger.tokens_left or 0
         if session.ledger.note_wait():
-            _log_wait(stage=self._stage, subtask=self._number, wanted=wanted, left=left)
+            log("warning", "waiting for budget", wanted=wanted, left=left, advice=_MORE_AT_ONCE)
         if session.listening:
             session.emit(BudgetAwaited(stage=self._stage, number=self._number, wanted=wanted, left=left))
-
-
-def _log_wait(*, stage: int, subtask: int | None, wanted: int, left: int) -> None:
-    import structlog  # loads rich where that is installed, so `import sprint_agents` does without it
-
-    log: structlog.stdlib.BoundLogger = structlog.get_logger("sprint_agents")
-    log.warning(
-        "waiting for budget",
-        stage=stage,
-        subtask=subtask,
-        wanted=wanted,
-        left=left,
-        advice="raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time",
-    )
 
 
 def usage_of(generation: Generation, tag_tokens: int, *, retries: int = 0) -> CallUsage:

@@ -168,7 +168,7 @@ def test_a_request_that_waits_is_reported_with_what_to_do():
     assert waits[0] == BudgetAwaited(stage=1, number=4, wanted=8000, left=0)
     lines = [line for line in logs if line["event"] == "waiting for budget"]
     assert len(lines) == 1
-    assert lines[0]["subtask"] == 4
+    assert lines[0]["branch"] == "1.4"
     assert "Budget(tokens=" in lines[0]["advice"]
 
 
