@@ -8,7 +8,10 @@ Invariants:
 - ``flatten`` walks the tree once, without recursion; an engine calls it at most once per request.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from .markup import PromptText, compose
 
 
 class Context:
@@ -33,7 +36,10 @@ class Context:
         self._length = 0
 
     def extend(self, ids: Iterable[int], text: str) -> "Context":
-        """Return a child with ``ids`` appended, whose text is ``text``; the same context if both are empty."""
+        """Return a child with ``ids`` appended, whose text is ``text``; the same context if both are empty.
+
+        The text is a ``PromptText`` unless a model generated it.
+        """
         own = tuple(ids)
         if not own and not text:
             return self
@@ -72,6 +78,14 @@ class Context:
         """Return the text added after ``ancestor``, which must be on the path to the root (None: all)."""
         return "".join(node.own_text for node in reversed(self._path(ancestor)))
 
+    def marked_text_since(self, ancestor: "Context | None", mark: Callable[[str], str]) -> PromptText:
+        """Return the text added after ``ancestor`` with its markup; ``mark`` finds that of what a model wrote."""
+        texts: list[str] = []
+        for written, nodes in groupby(reversed(self._path(ancestor)), lambda node: _was_generated(node.own_text)):
+            own = [node.own_text for node in nodes]
+            texts += [mark("".join(own))] if written else own  # a completion that was cut is in several nodes
+        return compose(texts)
+
     def _path(self, ancestor: "Context | None") -> Sequence["Context"]:
         """List the nodes from this one up to ``ancestor``, which is not included."""
         path: list[Context] = []
@@ -82,3 +96,7 @@ class Context:
         if node is not ancestor:
             raise ValueError("that context is not an ancestor of this one: pass one that this one extends")
         return path
+
+
+def _was_generated(text: str) -> bool:
+    return not isinstance(text, PromptText)

@@ -4,6 +4,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 
 - The ids of a completion are the model's own, in order, including the stop token. ``text`` is their text, never
   trimmed at a stop. The concatenated chunks are the completion; only the last chunk has a ``finish``.
+- Control tokens, such as those that begin a turn, come from markup and from the model, and from no other text.
 - ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
 - With ``Capabilities.continues``, a request that continues a completion generates what one longer request would have.
 - Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .context import Context
 from .errors import SprintError
 from .manifest import Manifest
+from .markup import PromptText, compose, markup
 
 Speaker = Literal["system", "user", "assistant", "tool"]
 """The speaker of a turn. A turn of ``tool`` holds what one tool call returned."""
@@ -148,26 +150,27 @@ class ChatTurns(BaseModel):
     alternate: bool = False
     calls: str | None = None
 
-    def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> str:
-        """Return the text that opens a turn; ``after`` says what precedes a user's turn, if not another turn."""
+    def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> PromptText:
+        """Return what opens a turn, as markup; ``after`` says what precedes a user's turn, if not another turn."""
         if speaker == "user" and after == "system" and self.user_after_system is not None:
-            return self.user_after_system
+            return markup(self.user_after_system)
         if speaker == "user" and after == "nothing" and self.user_first is not None:
-            return self.user_first
-        return self.opens[speaker]
+            return markup(self.user_first)
+        return markup(self.opens[speaker])
 
-    def close(self, speaker: Speaker) -> str:
-        """Return the text that closes a turn. The model may write the beginning of the assistant's itself."""
-        return self.closes[speaker]
+    def close(self, speaker: Speaker) -> PromptText:
+        """Return what closes a turn, as markup. The model may write the beginning of the assistant's itself."""
+        return markup(self.closes[speaker])
 
-    def write(self, said: Sequence[tuple[Speaker, str]]) -> str:
-        """Write a conversation, given as each turn's speaker and words."""
-        text, before = "", None
+    def write(self, said: Sequence[tuple[Speaker, str]]) -> PromptText:
+        """Write a conversation, given as each turn's speaker and words, which are not markup."""
+        texts: list[str] = []
+        before: Speaker | None = None
         for speaker, words in said:
             after = "nothing" if before is None else "system" if before == "system" else None
-            text += f"{self.open(speaker, after=after)}{words}{self.close(speaker)}"
+            texts += [self.open(speaker, after=after), words, self.close(speaker)]
             before = speaker
-        return text
+        return compose(texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,11 +242,14 @@ class Engine(Protocol):
         return
 
     async def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``, special tokens recognised, none added."""
+        """Return the token ids of ``text``; control tokens are recognised in its markup only, and none are added.
+
+        A plain ``str`` has no markup. See ``sprint_agents.markup``.
+        """
         ...
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``, special tokens shown."""
+        """Return the text of ``ids``, control tokens shown."""
         ...
 
     def complete(self, request: Request) -> AsyncIterator[Chunk]:

@@ -124,13 +124,15 @@ class StageFinished(_Event):
     """A stage is joined; if ``cut`` is True, a journal can resume from here.
 
     ``token_ids`` were added to the planner's context since the last such event; ``replayed`` if a journal supplied
-    them. ``cut`` is False while executions of other stages have not joined.
+    them. ``markup`` are the offsets of the markup in ``text``, as start and end. ``cut`` is False while executions of
+    other stages have not joined.
     """
 
     kind: Literal["stage_finished"] = "stage_finished"
     stage: Stage[Any]
     token_ids: tuple[int, ...]
     text: str
+    markup: tuple[tuple[int, int], ...] = ()
     replayed: bool = False
     cut: bool = True
 

@@ -20,6 +20,7 @@ from .context import Context
 from .continuation import Continuation, Extend
 from .engine import Engine, Request, Sampling, ToolBrief
 from .generation import Generation
+from .markup import compose, markup
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Stops:
     @classmethod
     async def resolve(cls, engine: Engine, texts: Sequence[str]) -> Self:
         """Replace each text that is a single token of the engine's vocabulary by its id."""
-        encoded = {text: await engine.encode(text) for text in texts}
+        encoded = {text: await engine.encode(markup(text)) for text in texts}
         return cls(
             frozenset(ids[0] for ids in encoded.values() if len(ids) == 1),
             tuple(text for text, ids in encoded.items() if len(ids) != 1),
@@ -87,9 +88,9 @@ class State:
         self._request_ids = request_ids or unique_ids()
 
     async def append(self, text: str) -> None:
-        """Extend the context by ``text``, which the engine encodes."""
+        """Extend the context by ``text``, which the engine encodes; control tokens are recognised in its ``markup``."""
         if text:
-            self.context = self.context.extend(await self.engine.encode(text), text)
+            self.context = self.context.extend(await self.engine.encode(text), compose([text]))
 
     def stream(
         self,

@@ -80,7 +80,7 @@ class InProcessEngine(Engine):
         await self.aclose()
 
     async def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``; special tokens are recognised, none are added."""
+        """Return the token ids of ``text``; control tokens are recognised in its markup, none are added."""
         return await self._tokenizer.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:

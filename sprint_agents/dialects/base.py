@@ -14,6 +14,11 @@ An executor reads the same context up to the end of its prompt, then::
     write_feedback [result or tool calls]           for each turn that calls tools or is invalid
 
 If its subtask waits for others, ``write_join(…, inputs=True)`` with their executions precedes the header.
+
+Only what a dialect marks as markup may hold control tokens (see ``sprint_agents.markup``). Everything else is outside
+text: tasks, prompts, results, messages of errors, instructions, what tools return. A dialect whose markup is ordinary
+text may return plain texts. In any case it quotes outside text that would read as its markup, so that the text of a
+context has the same parts as the run.
 """
 
 from collections.abc import Sequence
@@ -56,7 +61,7 @@ class JoinedExecution(NamedTuple):
 
     Attributes:
         text: the completion of a model, stop included; otherwise the result of a function, or why there is none.
-        generated: a model wrote the text, so the context receives the model's own token ids.
+        generated: a model wrote the text, which is not written by ``write_join``.
         failed: ``text`` is an error message.
     """
 
@@ -83,7 +88,7 @@ class Constraints:
 
 
 class PromptWriter(Protocol):
-    """Writes everything in a context that no model wrote."""
+    """Writes everything in a context that no model wrote; outside text in it is not markup, whatever it contains."""
 
     def write_task(self, task: str) -> str:
         """Write the beginning of a run's context: the agents, if the model is told of them, and the task."""
@@ -108,14 +113,19 @@ class PromptWriter(Protocol):
 
         ``after`` lists for each prompt the numbers of the subtasks that it waits for; a dialect without a notation for
         dependencies ignores it.
-
-        Raises:
-            PolicyError: a text would be read as markup.
         """
         ...
 
-    def quote(self, text: str) -> str:
-        """Return a model's ``text`` in a form that is safe in ``write_plan``: no part of it is read as markup."""
+    def write_completion(self, stage: int, number: int, written: str) -> str:
+        """Write an executor's completion again, for a context that cannot have its token ids.
+
+        Its stop is markup, and everything that would read as another turn is quoted. So a completion may join by its
+        own ids if this changes nothing in it.
+        """
+        ...
+
+    def mark(self, written: str) -> str:
+        """Mark the markup that a planner wrote, in the same text."""
         ...
 
     def write_join(

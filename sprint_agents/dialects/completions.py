@@ -88,7 +88,7 @@ class PromptClosed:
     Attributes:
         number: the subtask's number within its stage, from 1.
         prompt: what the executor is asked to do.
-        rest: text to append at ``end`` where the model forgot to close the prompt.
+        rest: text to append at ``end`` where the model forgot to close the prompt; see ``sprint_agents.markup``.
         after: the numbers of the subtasks that this one waits for.
     """
 

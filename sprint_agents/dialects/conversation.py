@@ -8,7 +8,7 @@ that grows by appending cannot match it.
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from sprint_agents.engine import ChatTurns, Speaker
@@ -184,11 +184,22 @@ def _common_start(left: str, right: str) -> str:
 # DeepSeek's special tokens have full-width bars.
 _SPECIAL = r"<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>|</?s>|<(?:start|end)_of_turn>"
 _END = re.compile(_SPECIAL)
+_TOKEN = re.compile(rf"{_SPECIAL}|\[/?INST\]")
 _MARK = re.compile(rf"(?:{_SPECIAL})(?:(?:system|user|assistant|model|tool)\b)?|\[/?INST\]")
 _ASSISTANT = re.compile(
     r"<\|im_start\|>assistant\b|<[|\uff5c](?:Assistant|assistant)[|\uff5c]>|\[/INST\]|<start_of_turn>model\b"
     r"|<\|start_header_id\|>assistant<\|end_header_id\|>"
 )
+
+
+def marks_in(texts: Iterable[str]) -> tuple[str, ...]:
+    r"""Return the marks in the texts between turns, longest first: their special tokens, or else a whole text.
+
+    >>> marks_in(["<|im_start|>user\n", "<|im_end|>\n", "Human: "])
+    ('<|im_start|>', '<|im_end|>', 'Human:')
+    """
+    found = {mark for text in texts for mark in _TOKEN.findall(text) or [text.strip()] if mark}
+    return tuple(sorted(found, key=lambda mark: (-len(mark), mark)))
 
 
 def without_marks(text: str) -> str:

@@ -58,7 +58,7 @@ def check_directory(directory: Path) -> None:
 
 
 def load_tokenizer(directory: Path) -> "Tokenizer":
-    """Read ``tokenizer.json``, and turn off truncation and padding, which training may have stored in it.
+    """Read ``tokenizer.json``.
 
     Raises:
         InvalidCheckpoint: the file is damaged.
@@ -68,12 +68,9 @@ def load_tokenizer(directory: Path) -> "Tokenizer":
 
     path = directory / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower type
         raise InvalidCheckpoint(f"{path} cannot be read: {error}. Copy it again from its source") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 _FILE = "chat_template.jinja"
@@ -81,7 +78,7 @@ _CONFIG = "tokenizer_config.json"
 
 
 class CheckpointTokenizer:
-    """The ``tokenizer.json`` of a checkpoint directory. Special tokens are recognised and shown; none are added.
+    """The ``tokenizer.json`` of a checkpoint directory. Control tokens are recognised in markup; none are added.
 
     Raises:
         InvalidCheckpoint: the file does not exist or is not a tokenizer.
@@ -91,6 +88,8 @@ class CheckpointTokenizer:
     def __init__(self, directory: Path) -> None:
         try:
             import tokenizers
+
+            from .encoding import TextEncoder
         except ImportError as error:
             raise MissingExtra("sglang", "tokenizers") from error
         path = directory / "tokenizer.json"
@@ -100,11 +99,12 @@ class CheckpointTokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises bare Exceptions
             raise InvalidCheckpoint(f"{path} is not a tokenizer: {error}") from error
+        self._encoder = TextEncoder(self._tokenizer)
         self.size: int = self._tokenizer.get_vocab_size()
 
     async def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoder.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``."""

@@ -86,7 +86,7 @@ def _in_turn(policies: Sequence[Policy], check: Check | None, feedback: Feedback
         tried: list[Execution[Any]] = []
         for each in policies:
             if tried and feedback is not None:
-                yield Plan.of(text=planning.quote(await planning.call(feedback, tried[-1])))
+                yield Plan.of(text=await planning.call(feedback, tried[-1]))
             stage = yield planning.attempt(each, accept=_passes(check))
             tried += stage.executions
             if stage.accepted is not None:

@@ -24,10 +24,9 @@ async def call_alone(function: Callable[..., Any], value: Any) -> Any:
 class Planning:
     """The run as a policy sees it: the task, the finished stages, and the account of the budget.
 
-    ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``quote`` makes text that a model
-    wrote safe to use in a plan, where it could be read as tags otherwise. ``await planning.call(function, value)``
-    calls a function that may compute or wait for long, async or not, as the run does, since a policy itself runs on the
-    event loop.
+    ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``await planning.call(function,
+    value)`` calls a function that may compute or wait for long, async or not, as the run does, since a policy itself
+    runs on the event loop.
     """
 
     task: str
@@ -35,7 +34,6 @@ class Planning:
     ledger: Ledger
     stages: list[Stage[Any]] = field(default_factory=list[Stage[Any]])
     depth: int = 0
-    quote: Callable[[str], str] = str
     call: Callable[[Callable[..., Any], Any], Awaitable[Any]] = call_alone
 
     @property

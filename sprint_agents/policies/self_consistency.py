@@ -28,7 +28,7 @@ def self_consistency(samples: int = 8, *, judge: bool = False, policy: Policy = 
         if not found:
             raise no_answer(stage.executions)
         if judge:
-            yield Plan.of(text=planning.quote(_candidates(found)))
+            yield Plan.of(text=_candidates(found))
             stage = yield planning.ask("answer")
             yield Answer(value=stage.answer)
             return

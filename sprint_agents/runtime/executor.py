@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from sprint_agents.agents import Executor, ExecutorFunction, Planner, as_text
 from sprint_agents.context import Context
+from sprint_agents.dialects.base import Dialect
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
@@ -125,7 +126,7 @@ class ModelRunner(Runner):
         """Converse with the model until it gives a valid result."""
         subtask, branch = assignment.subtask, assignment.branch
         if self.remote is not None:
-            assignment.branch = branch = await self.remote.branch(branch.context)
+            assignment.branch = branch = await self.remote.branch(branch.context, session.dialect)
         else:
             branch.sampling = self.executor.sampling or session.sampling
         conversation = ExecutorConversation(session, self.executor, assignment, branch.context)
@@ -145,6 +146,7 @@ class ModelRunner(Runner):
         execution = assignment.record(conversation.text, value, tool_uses=uses, transcript=transcript)
         text, ids = conversation.turn_text, conversation.completion.ids
         if self.remote is not None:  # the ids are in another vocabulary
+            text = session.dialect.write_completion(assignment.stage, subtask.number, text)
             ids = await session.engine.encode(text)
         return SubtaskOutcome(execution, ids, text, conversation.content_tokens, execution.usage.generated_tokens)
 
@@ -207,19 +209,18 @@ class RemoteContexts:
         self._lock = asyncio.Lock()
         self._request_ids = unique_ids()
 
-    async def branch(self, context: Context) -> State:
+    async def branch(self, context: Context, dialect: Dialect) -> State:
         """Return a state on the executors' engine that continues ``context`` of the planner."""
         async with self._lock:
-            encoded = await self._encode(context)
+            encoded = await self._encode(context, dialect)
         return State(self._engine, encoded, sampling=self._sampling, request_ids=self._request_ids)
 
-    async def _encode(self, context: Context) -> Context:
+    async def _encode(self, context: Context, dialect: Dialect) -> Context:
         known: Context | None = context
         while known is not None and known not in self._encoded:
             known = known.parent
         start = Context() if known is None else self._encoded[known]
-        text = context.text_since(known)
-        if text:
+        if text := context.marked_text_since(known, dialect.mark):
             start = start.extend(await self._engine.encode(text), text)
         self._encoded[context] = start
         return start

@@ -1,6 +1,10 @@
 """The join: append finished executions to a context, as the ids that the executors generated.
 
-Invariant: executions join in prompt order, whatever order they finished in.
+Invariants:
+
+- Executions join in prompt order, whatever order they finished in.
+- An execution is one execution to the planner. If a part of what its model wrote would read as another turn, the
+  dialect writes it again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,6 +12,7 @@ from typing import Any
 
 from sprint_agents.dialects.base import Dialect, JoinedExecution
 from sprint_agents.errors import PolicyError, Superseded, describe
+from sprint_agents.markup import compose
 from sprint_agents.plan import Keep
 from sprint_agents.state import State
 
@@ -24,14 +29,18 @@ async def append_executions(
     inputs: bool = False,
 ) -> None:
     """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``."""
-    executions = [
-        JoinedExecution(item.execution.number, item.text, item.ids is not None, not item.execution.succeeded)
-        for item in outcomes
-    ]
+    executions: list[JoinedExecution] = []
+    completions: list[tuple[Sequence[int], str]] = []
+    for item in outcomes:
+        number, text = item.execution.number, item.text
+        if item.ids is not None:
+            text = dialect.write_completion(stage, number, item.text)
+            completions.append((item.ids if text == item.text else await state.engine.encode(text), text))
+        failed = not item.execution.succeeded
+        executions.append(JoinedExecution(number, text, generated=item.ids is not None, failed=failed))
     texts = dialect.write_join(stage, executions, plan=plan, inputs=inputs)
-    completions = [(item.ids, item.text) for item in outcomes if item.ids is not None]
     for before, (ids, text) in zip(texts, completions, strict=False):
-        state.context = state.context.extend((*await state.engine.encode(before), *ids), before + text)
+        state.context = state.context.extend((*await state.engine.encode(before), *ids), compose([before, text]))
     await state.append(texts[-1])
 
 

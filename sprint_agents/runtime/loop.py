@@ -17,6 +17,7 @@ from sprint_agents.events import Event, StageFinished
 from sprint_agents.functions import as_exception
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log, stage_in_logs
+from sprint_agents.markup import PromptText
 from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
 from sprint_agents.retries import may_be_corrected, retry
@@ -63,7 +64,7 @@ async def follow(
         NoAnswer: its answer is empty.
         InvalidResult: its answer is not of the declared type.
     """
-    planning.quote, planning.call = session.dialect.quote, session.call_function
+    planning.call = session.call_function
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(
@@ -299,12 +300,14 @@ class PolicyStages:
 
     def _announce(self, stage: Stage[Any]) -> None:
         if self.session.listening:
-            context = self.planner.context
+            context, before = self.planner.context, self.announced_context
+            text = context.marked_text_since(before, self.session.dialect.mark)
             self.session.emit(
                 StageFinished(
                     stage=stage,
-                    token_ids=tuple(context.ids_since(self.announced_context)),
-                    text=context.text_since(self.announced_context),
+                    token_ids=tuple(context.ids_since(before)),
+                    text=str(text),
+                    markup=text.spans,
                     cut=not self.planning.pending,
                 )
             )
@@ -330,7 +333,8 @@ class PolicyStages:
         """
         await check_vocabulary(record, self.session.engine)
         stage = record.stage
-        self.planner.context = self.planner.context.extend(record.token_ids, record.text)
+        text = PromptText(record.text, record.markup)
+        self.planner.context = self.planner.context.extend(record.token_ids, text)
         self.planning.stages[stage.number - 1] = stage
         self.session.ledger.charge(stage)
         self.session.emit(record)

@@ -21,8 +21,10 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from sprint_agents.context import Context
+from sprint_agents.dialects.conversation import marks_in
 from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
 from sprint_agents.errors import EngineUnavailable, InvalidRequest, SprintError
+from sprint_agents.markup import compose, markup
 
 __all__ = ["EngineContract", "Completion", "complete", "request_of", "COMPLETION_TOKENS"]
 
@@ -137,6 +139,8 @@ class EngineContract:
     """The context of most requests."""
     foreign_id: int = 10**7
     """A token id outside the vocabulary."""
+    controls: tuple[str, ...] = ()
+    """Texts that are one control token each; the marks of ``capabilities.chat`` are tried in any case."""
     long_tokens: int = 400
     """A completion of this many tokens takes long enough to be aborted."""
 
@@ -164,7 +168,7 @@ class EngineContract:
 
     async def make_context(self, engine: Engine, text: str | None = None) -> Context:
         """Encode ``text``, by default ``prompt``."""
-        text = self.prompt if text is None else text
+        text = compose([self.prompt if text is None else text])
         return Context().extend(await engine.encode(text), text)
 
     @_promise
@@ -184,6 +188,22 @@ class EngineContract:
     async def test_decoding_restores_encoded_text(self, engine: Engine) -> None:
         """``decode`` is the inverse of ``encode``."""
         _equal(await engine.decode(await engine.encode(self.prompt)), self.prompt, "the decoded text")
+
+    @_promise
+    async def test_control_tokens_come_from_markup_alone(self, engine: Engine) -> None:
+        """In outside text, the text of a control token becomes other tokens; around it, markup is as it was."""
+        chat = engine.capabilities.chat
+        marks = marks_in([*chat.opens.values(), *chat.closes.values()] if chat else ())
+        for mark in dict.fromkeys((*self.controls, *marks)):
+            control, *others = await engine.encode(markup(mark))
+            if others:  # the vocabulary has no token for it
+                _expect(mark not in self.controls, f"the control token {mark!r} has {1 + len(others)} ids as markup")
+                continue
+            outside = await engine.encode(f"a {mark}{mark} b")
+            _expect(control not in outside, f"the outside text {mark!r} became the control token {control}")
+            mixed = await engine.encode(compose([f"a {mark}", markup(mark), f"{mark[:1]}", f"{mark[1:]} b"]))
+            _equal(mixed.count(control), 1, f"the number of tokens {control} in a text whose markup has {mark!r} once")
+            _equal(await engine.decode(outside), f"a {mark}{mark} b", "the decoded text")
 
     @_promise
     async def test_no_tokens_may_be_requested(self, engine: Engine) -> None:

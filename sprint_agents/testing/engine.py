@@ -24,6 +24,7 @@ from sprint_agents.errors import (
     InvalidRequest,
 )
 from sprint_agents.manifest import Manifest
+from sprint_agents.markup import markup
 
 from .account import Account, LiveRequest, Outcome, RequestLog, RequestRecord
 from .replies import Fault, Prompt, Replies, Reply, ScriptedCompletion, cut, responder
@@ -107,8 +108,8 @@ class FakeEngine(Engine):
         self._capabilities = capabilities or Capabilities(continues=True)
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
-        # The replies of a script are often used many times.
-        self._encode_reply = lru_cache(maxsize=256)(self._tokenizer.encode)
+        # The replies of a script are often used many times. A model may write any token.
+        self._encode_reply = lru_cache(maxsize=256)(lambda text: self._tokenizer.encode(markup(text)))
         self._trie = TokenTrie(self._tokenizer.check)
         # The replies of completions that reached their limit, by the id of their first request.
         self._unfinished: dict[str, Sequence[int]] = {}
@@ -151,7 +152,7 @@ class FakeEngine(Engine):
         return self._log.account()
 
     async def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``: parts of tags, words, runs of white space, other characters."""
+        """Return the token ids of ``text``: parts of tags in markup, words, runs of white space, other characters."""
         return self._tokenizer.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
@@ -253,7 +254,7 @@ class FakeEngine(Engine):
             fault, delay = self._faults.get(live.number, reply.fault), reply.delay
             ids = self._encode_reply(reply.text)
             if fault is not None and fault.kind == "garbage":
-                ids = ids[: fault.after] + self._tokenizer.encode(fault.noise())
+                ids = ids[: fault.after] + self._tokenizer.encode(markup(fault.noise()))
                 fault = None
         completion = cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer)
         if completion.reason == "length" and max_tokens:

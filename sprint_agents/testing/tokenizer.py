@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from sprint_agents.errors import InvalidRequest
+from sprint_agents.markup import spans_of
 
 END_ID = 0
 """The id of the end token."""
@@ -58,29 +59,35 @@ def _decode(number: int) -> str | None:
 
 
 class WordTokenizer:
-    """Encodes and decodes any text; ``end`` and each text in ``special`` are single tokens.
+    """Encodes and decodes any text; in markup, ``end`` and each text in ``special`` are single tokens.
 
     >>> tokenizer = WordTokenizer(special=("</Plan_",), end="")
-    >>> [tokenizer.decode([token]) for token in tokenizer.encode("two words</Plan_1>")]
+    >>> [tokenizer.decode([token]) for token in tokenizer.encode("two words" + markup("</Plan_1>"))]
     ['two', ' words', '</Plan_', '1', '>']
     >>> tokenizer.encode("a") == WordTokenizer(special=(), end="").encode("a") == [0x0161]
     True
     """
 
-    __slots__ = ("_ids", "_split", "_words")
+    __slots__ = ("_ids", "_special", "_split", "_words")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         # Longest first: of two special texts that begin alike, the longer one matches.
         texts = sorted(filter(None, (end, *special)), key=len, reverse=True)
-        split = re.compile("|".join([*map(re.escape, texts), r" ?\w{1,32}", r"\s{1,32}", r"[^\w\s]"]))
-        self._split = split.findall
+        plain = r" ?\w{1,32}|\s{1,32}|[^\w\s]"
+        self._special = re.compile("|".join(map(re.escape, texts)) or "(?!)")
+        self._split = re.compile(plain).findall
         self._ids = _Ids({end: END_ID})
-        self._words = _Words(split)
+        self._words = _Words(re.compile("|".join([*map(re.escape, texts), plain])))
         self._words[END_ID] = end
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, in time linear in its length."""
-        return list(map(self._ids.__getitem__, self._split(text)))
+        plain, words, position = str(text), list[str](), 0
+        for start, end in spans_of(text):
+            for special in self._special.finditer(plain, start, end):
+                words += [*self._split(plain[position : special.start()]), special.group()]
+                position = special.end()
+        return list(map(self._ids.__getitem__, words + self._split(plain[position:])))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``.

@@ -71,7 +71,7 @@ def test_invalid_results_are_corrected() -> None:
 
 def test_a_policys_plan_with_dependencies_and_functions() -> None:
     async def halves(planning: Any) -> Any:
-        stage = yield Plan.of("3 + 7", "12 + 20", after={2: [1]}, text=planning.quote("two\nhalves"))
+        stage = yield Plan.of("3 + 7", "12 + 20", after={2: [1]}, text="two halves")
         yield Answer(value=str(sum(stage.results)))
 
     run, engine = solve(REPLIES, policy=halves, executor=Executor(int))

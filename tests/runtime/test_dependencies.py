@@ -12,6 +12,7 @@ from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.plans import TagPlanReader
 from sprint_agents.errors import ExecutionFailed, PolicyError
+from sprint_agents.markup import markup
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 from sprint_agents.usage import sequential_tokens_strict
 
@@ -38,7 +39,7 @@ def test_a_dependent_reads_what_it_waited_for_as_the_ids_that_were_generated(mod
         "<execution_1.2>\nvalue 2\n</execution_1.2>\n"
         "<execution_1.3>\n"
     )
-    assert run_virtual(engine.encode(dependent.text)) == dependent.flatten()
+    assert run_virtual(engine.encode(markup(dependent.text))) == dependent.flatten()
     assert "</prompt_1.3>\n<execution_1.1>" in contexts(engine)["<execution_1.3>"].text
     assert contexts(engine)["<execution_1.1>"].text.endswith("<prompt_1.1>a</prompt_1.1>\n<execution_1.1>\n")
 

@@ -231,10 +231,6 @@ async def too_many(planning):
         yield Plan.of("a")
 
 
-async def tags_inside(planning):
-    yield Plan.of("end it </prompt_1.1> here")
-
-
 def not_a_generator(planning):
     return Answer(value=1)
 
@@ -245,7 +241,6 @@ def not_a_generator(planning):
         (no_step, "not 'a string'"),
         (no_answer, "ended without an answer"),
         (too_many, "wants stage 13 of at most 12"),
-        (tags_inside, "holds the tag '</prompt_'"),
         (not_a_generator, "a policy is an async generator function"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sprint_agents import Answer, Budget, Executor, Limits, Plan, Planner, Sprint
 from sprint_agents.errors import PolicyError
 from sprint_agents.events import ExecutionFinished, ExecutorWrote, StageFinished, StageStarted, SubtaskStarted
+from sprint_agents.markup import markup
 from sprint_agents.policies import interleaved, sequential
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
@@ -75,7 +76,7 @@ def test_a_result_that_the_model_wrote_joins_as_its_ids(model):
     result = run(engine, once(lambda planning: planning.ask(nested=interleaved)))
     assert result.stages[0].executions[0].value == "odd  ids ,joined"
     assert result.stages[0].executions[0].stages[0].diagnostics == ()
-    encoded = run_virtual(engine.encode("odd  ids ,joined\n</execution_"))
+    encoded = run_virtual(engine.encode(markup("odd  ids ,joined\n</execution_")))
     planner = engine.requests[0].request.context
     assert engine.requests[1].request.context.text.startswith(planner.text)
     assert result.transcript.endswith("<execution_1.1>\nodd  ids ,joined\n</execution_1.1>\n</Execution_1>\n")

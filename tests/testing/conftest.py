@@ -7,6 +7,7 @@ import pytest
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Engine, Request, Sampling
+from sprint_agents.markup import markup
 from sprint_agents.testing.contract import Completion, complete
 
 
@@ -25,7 +26,7 @@ def make_request() -> Callable[..., Awaitable[Request]]:
     ) -> Request:
         if isinstance(prompt, str):
             prompt = Context().extend(await engine.encode(prompt), prompt)
-        tokens = [token for stop in stop_ids for token in await engine.encode(stop)]
+        tokens = [token for stop in stop_ids for token in await engine.encode(markup(stop))]
         assert len(tokens) == len(stop_ids)
         return Request(
             id=request_id or f"request-{next(numbers):04d}",

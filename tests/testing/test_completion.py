@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
+from sprint_agents.markup import markup
 from sprint_agents.testing import FakeEngine
 
 
@@ -27,7 +28,7 @@ def test_an_end_token_may_have_a_text_that_replies_can_write(ask, end: str) -> N
         assert (await ask(engine, "go")).text == f"one{end}"
         answer = await ask(engine, "go")
         assert answer.text == f"two{end}"
-        assert await engine.encode(end) == [answer.finish.matched] == [engine.end_id]
+        assert await engine.encode(markup(end)) == [answer.finish.matched] == [engine.end_id]
 
     asyncio.run(main())
 
@@ -38,7 +39,7 @@ def test_a_stop_id_ends_the_completion_and_is_kept(ask) -> None:
         answer = await ask(engine, "go", stop_ids=("</Plan_", "</execution_"))
         assert answer.text == "one</execution_"
         assert answer.finish.reason == "stop"
-        assert answer.finish.matched == answer.ids[-1] == (await engine.encode("</execution_"))[0]
+        assert answer.finish.matched == answer.ids[-1] == (await engine.encode(markup("</execution_")))[0]
 
     asyncio.run(main())
 
@@ -83,8 +84,8 @@ def test_length_and_stop_agree_with_cutting_by_hand(words, stops, max_tokens, ch
 
     async def main() -> None:
         engine = FakeEngine(text, chunk_tokens=chunk_tokens)
-        stop_ids = {(await engine.encode(stop))[0] for stop in stops}
-        expected = [*await engine.encode(text), engine.end_id]
+        stop_ids = {(await engine.encode(markup(stop)))[0] for stop in stops}
+        expected = [*await engine.encode(markup(text)), engine.end_id]
         end = next(i for i, token in enumerate(expected) if token in stop_ids or token == engine.end_id) + 1
         request = Request(
             id="1",

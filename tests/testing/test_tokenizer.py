@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.errors import InvalidRequest
+from sprint_agents.markup import markup
 from sprint_agents.testing import FakeEngine
 
 SPECIAL = load_tags().special_tokens
@@ -14,7 +15,7 @@ any_text = st.lists(st.text() | st.sampled_from(SPECIAL) | st.sampled_from(["<",
 
 
 async def words(engine: FakeEngine, text: str) -> list[str]:
-    return [await engine.decode([token]) for token in await engine.encode(text)]
+    return [await engine.decode([token]) for token in await engine.encode(markup(text))]
 
 
 @given(any_text, any_text)

@@ -14,13 +14,15 @@ from sprint_agents.dialects.base import JoinedExecution
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.outline import Outline, PlanPart, outline
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.markup import compose, markup
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a call that the runtime encodes by itself.
 
-    ``learned`` is its weight in training, from 0 (context only) to 1.
+    Its markup is the only part of ``text`` with control tokens (see ``sprint_agents.markup``). ``learned`` is its
+    weight in training, from 0 (context only) to 1.
     """
 
     text: str
@@ -57,11 +59,11 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
     """
     dialect = dialect or TagDialect.of(None)
     found = outline(text, dialect.tags)
-    question = Piece(dialect.write_task(_task(found, problem)), False)
+    question = Piece(dialect.write_task(_task(found, problem, dialect)), False)
     if found.chain is not None and not found.plans:
         opening = dialect.write_opening(1, "chain")
         thought = found.chain.removeprefix("\n")  # the opening already ends with this line break
-        written = f"{thought}{dialect.tags.chain.close}\n{_answer(found, dialect)}"
+        written = compose([thought, markup(f"{dialect.tags.chain.close}\n"), _answer(found, dialect)])
         return [Call("chain", (question, Piece(opening, False), Piece(written, True)))]
     pieces = [question]
     executors: list[Call] = []
@@ -72,9 +74,11 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
         plan += part.text.removesuffix(dialect.tags.plan.of(part.number).close) + dialect.tags.stops.plan[0]
         before = tuple(Piece(piece.text, False) for piece in pieces)
         for index, end in ends.items():
-            context = (*before, Piece(plan[:end], False), Piece(dialect.write_header(part.number, index), False))
-            executors.append(Call("executor", (*context, Piece(_execution(part, index, dialect), True))))
-        pieces += [Piece(plan, True), *_joined(part, plan, dialect)]
+            header = dialect.write_header(part.number, index)
+            written = dialect.mark(_execution(part, index, dialect))
+            context = (*before, Piece(dialect.mark(plan[:end]), False), Piece(header, False))
+            executors.append(Call("executor", (*context, Piece(written, True))))
+        pieces += [Piece(dialect.mark(plan), True), *_joined(part, plan, dialect)]
     pieces.append(Piece(_answer(found, dialect), True))
     return [Call("planner", tuple(pieces)), *executors]
 
@@ -88,7 +92,7 @@ def as_one_text(call: Call) -> Call:
     return Call(call.role, (first, *(Piece(piece.text, True) for piece in rest)))
 
 
-def _task(found: Outline, problem: str | None) -> str:
+def _task(found: Outline, problem: str | None, dialect: TagDialect) -> str:
     """Return the problem of a trajectory, or raise if the trajectory is malformed."""
     if found.diagnostics:
         raise ConfigurationError(
@@ -98,7 +102,7 @@ def _task(found: Outline, problem: str | None) -> str:
     asked = found.question.strip()
     if problem is None and not asked:
         raise ConfigurationError("the trajectory does not start with a question: pass its problem")
-    if problem is not None and asked not in ("", problem.strip()):
+    if problem is not None and asked not in ("", problem.strip(), dialect.quote(problem.strip())):
         raise ConfigurationError(
             f"the trajectory starts with {asked[:80]!r}, which differs from its problem {problem[:80]!r}"
         )
@@ -113,7 +117,7 @@ def _lead(found: Outline, dialect: TagDialect) -> str:
 
 def _answer(found: Outline, dialect: TagDialect) -> str:
     pair = dialect.tags.answer
-    return f"{pair.open}{found.answer}{pair.close}"
+    return compose([markup(pair.open), found.answer or "", markup(pair.close)])
 
 
 def _execution(part: PlanPart, index: int, dialect: TagDialect) -> str:
@@ -122,7 +126,10 @@ def _execution(part: PlanPart, index: int, dialect: TagDialect) -> str:
 
 def _joined(part: PlanPart, plan: str, dialect: TagDialect) -> Iterator[Piece]:
     """Return what the planner reads after its plan, in the pieces in which the runtime appends it."""
-    joined = [JoinedExecution(index, _execution(part, index, dialect), generated=True) for index in part.reader.prompts]
+    joined: list[JoinedExecution] = []
+    for index in part.reader.prompts:
+        written = dialect.write_completion(part.number, index, _execution(part, index, dialect))
+        joined.append(JoinedExecution(index, written, generated=True))
     *before, end = dialect.write_join(part.number, joined, plan=plan)
     for text, execution in zip(before, joined, strict=True):
         yield Piece(text, False)

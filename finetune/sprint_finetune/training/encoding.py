@@ -7,10 +7,15 @@ from itertools import chain
 
 from transformers import PreTrainedTokenizerBase
 
+from sprint_agents.engines.encoding import EncodedText, TextEncoder
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.markup import PromptText, spans_of
 
 from .calls import Call
 from .trie import TokenPath
+
+_Key = tuple[str, tuple[tuple[int, int], ...]]
+"""A text and its markup: texts that are equal may have different ids."""
 
 
 def encode_calls(calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase) -> list[TokenPath]:
@@ -29,25 +34,18 @@ def encode_calls(calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase) -> l
             f"{type(tokenizer).__name__} does not report the offsets of its tokens: use the checkpoint's fast "
             "tokenizer (tokenizer.json)"
         )
-    encoded = _encode((piece.text for call in calls for piece in call.pieces), tokenizer)
+    encoder = TextEncoder(tokenizer.backend_tokenizer)
+    encoded = _encode((piece.text for call in calls for piece in call.pieces), encoder)
     cuts = [_cut(call, calls[0], encoded) for call in calls]
-    rests = _encode((cut.rest for cut in cuts if cut is not None), tokenizer)
+    rests = _encode((cut.rest for cut in cuts if cut is not None), encoder)
     paths: list[TokenPath] = []
     for call, cut in zip(calls, cuts, strict=True):
-        parts = [encoded[piece.text].ids for piece in call.pieces]
+        parts = [encoded[_key(piece.text)].ids for piece in call.pieces]
         if cut is not None:
-            parts[cut.piece] = [*cut.ids, *rests[cut.rest].ids]
+            parts[cut.piece] = [*cut.ids, *rests[_key(cut.rest)].ids]
         learned = [piece.learned for piece, part in zip(call.pieces, parts, strict=True) for _ in part]
         paths.append(TokenPath([*chain.from_iterable(parts)], learned))
     return paths
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The ids of a text, and the character offset at which each token ends."""
-
-    ids: list[int]
-    ends: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +57,21 @@ class _Cut:
     rest: str
 
 
-def _cut(call: Call, planner: Call, encoded: Mapping[str, _Encoded]) -> _Cut | None:
+def _cut(call: Call, planner: Call, encoded: Mapping[_Key, EncodedText]) -> _Cut | None:
     for index, (piece, whole) in enumerate(zip(call.pieces, planner.pieces, strict=False)):
         if piece.text != whole.text:
             if not whole.text.startswith(piece.text):
                 return None
-            trunk = encoded[whole.text]
+            trunk = encoded[_key(whole.text)]
             kept = bisect_right(trunk.ends, len(piece.text))
             return _Cut(index, trunk.ids[:kept], piece.text[trunk.ends[kept - 1] if kept else 0 :])
     return None
 
 
-def _encode(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, _Encoded]:
-    unique = [*dict.fromkeys(texts)]
-    if not unique:
-        return {}
-    found = tokenizer(unique, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return {
-        text: _Encoded(ids, [end for _, end in offsets])
-        for text, ids, offsets in zip(unique, found["input_ids"], found["offset_mapping"], strict=True)
-    }
+def _key(text: str) -> _Key:
+    return str(text), spans_of(text)
+
+
+def _encode(texts: Iterable[str], encoder: TextEncoder) -> dict[_Key, EncodedText]:
+    unique = list({_key(text): PromptText(text, spans_of(text)) for text in texts}.items())
+    return dict(zip((key for key, _ in unique), encoder.encode_all(text for _, text in unique), strict=True))

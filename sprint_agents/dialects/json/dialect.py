@@ -17,13 +17,16 @@ An executor reads the planner's turn up to the end of its subtask's object, and 
 this subtask. Only this suffix depends on the role, so all requests share the prefix.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from pydantic_core import from_json
 
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Turn
+from sprint_agents.dialects.conversation import marks_in
 from sprint_agents.engine import ChatTurns, Speaker
+from sprint_agents.markup import compose, markup
 
 from .plans import JsonPlanReader
 from .results import read_turn
@@ -68,10 +71,10 @@ class JsonDialect:
         self._close = turns.close("assistant")
         self._stop = self._close.strip()
         self._stops = (self._stop,) if self._stop else ()
-        texts = {text.strip() for text in (*turns.opens.values(), *turns.closes.values(), turns.calls or "")}
+        marks = marks_in([*turns.opens.values(), *turns.closes.values(), turns.calls or ""])
         # Marks that begin like special tokens are always escaped, see ``without_marks``.
-        marks = (text for text in texts if text and not text.startswith("<|"))
-        self._marks = tuple(sorted(marks, key=len, reverse=True))
+        self._marks = tuple(mark for mark in marks if not mark.startswith("<|"))
+        self._any_mark = re.compile("|".join(map(re.escape, ("<|", *self._marks))))
         self._user = (turns.open("user"), turns.close("user"))
         self._assistant = turns.open("assistant")
         keys = self.words.keys
@@ -101,9 +104,9 @@ class JsonDialect:
     def write_task(self, task: str) -> str:
         """Describe both roles in the system's turn, and write the task into the user's."""
         turns = self.turns
-        system = f"{turns.open('system')}{self._system}{turns.close('system')}"
-        asked = f"{system}{turns.open('user', after='system')}{task}{turns.close('user')}"
-        return f"{asked}{self._ready()}" if turns.alternate else asked
+        system = [turns.open("system"), self._system, turns.close("system")]
+        asked = [turns.open("user", after="system"), task, turns.close("user")]
+        return compose([*system, *asked, self._ready() if turns.alternate else ""])
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
@@ -122,34 +125,41 @@ class JsonDialect:
         """Write a policy's plan as a turn of the planner; JSON can express any text."""
         keys = self.words.keys
         thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
-        pending = f"{self.write_opening(stage, 'plan')}{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        pending = self.write_opening(stage, "plan") + f"{{{thoughts}{self._written(keys.subtasks[0])}: ["
         key, waits = self._written(keys.prompt[0]), self._written(keys.after[0])
         pieces: list[str] = []
         for index, prompt in enumerate(prompts):
             others = after[index] if index < len(after) else ()
             dependencies = f", {waits}: {[*others]}" if others else ""
-            pieces.append(f"{pending}{{{key}: {self._written(prompt)}{dependencies}}}")
+            pieces.append(pending + f"{{{key}: {self._written(prompt)}{dependencies}}}")
             pending = ", "
-        return [*pieces, "]}" if pieces else f"{pending}]}}"]
+        return [*pieces, "]}" if pieces else pending + "]}"]
 
-    def quote(self, text: str) -> str:
-        """Return the text unchanged: no JSON string is read as markup."""
-        return text
+    def write_completion(self, stage: int, number: int, written: str) -> str:
+        """Mark the end of the turn, and escape all other marks of turns."""
+        content = written.removesuffix(self._stop)
+        stop = markup(written[len(content) :])
+        return compose([without_marks(content, self._marks) if self._any_mark.search(content) else content, stop])
+
+    def mark(self, written: str) -> str:
+        """Mark the end of the turn."""
+        content = written.removesuffix(self._stop)
+        return compose([content, markup(written[len(content) :])])
 
     def write_join(
         self, stage: int, executions: Sequence[JoinedExecution], *, plan: str | None = None, inputs: bool = False
     ) -> list[str]:
         """End the planner's turn, and write each execution as a question and a turn of the model."""
-        pending = self._closing(plan) if plan is not None else self._close if inputs else ""
+        pending = [self._closing(plan) if plan is not None else self._close if inputs else ""]
         texts: list[str] = []
         for number, text, generated, failed in executions:
-            pending += self._asked(fill(self.words.turns.execution, stage=stage, number=number))
+            pending.append(self._asked(fill(self.words.turns.execution, stage=stage, number=number)))
             if generated:
-                texts.append(pending)
-                pending = self._closing(text)
+                texts.append(compose(pending))
+                pending = [self._closing(text)]
             else:
-                pending += self._result_turn(text, failed=failed) + self._close
-        return [*texts, pending]
+                pending += [self._result_turn(text, failed=failed), self._close]
+        return [*texts, compose(pending)]
 
     def write_end(self, form: Form, written: str) -> str:
         """End the model's turn."""
@@ -191,8 +201,7 @@ class JsonDialect:
     def _tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
         """Write what the tools returned: in turns of the tools if the model called them natively."""
         if self._calls is not None and self._calls in written:
-            returned = "".join(self._tool_turn(outcome) for outcome in outcomes)
-            return f"{returned}{self._assistant}"
+            return compose([*map(self._tool_turn, outcomes), self._assistant])
         results = [
             f"{{{self._tool}: {self._written(outcome.tool)}, "
             f"{self._failed if outcome.failed else self._result}: {without_marks(outcome.text, self._marks)}}}"
@@ -232,21 +241,22 @@ class JsonDialect:
         return write(text, marks=self._marks)
 
     def _said(self, words: str) -> str:
-        return f"{self._user[0]}{words}{self._user[1]}"
+        return compose([self._user[0], words, self._user[1]])
 
     def _ready(self) -> str:
         """Write a filler turn of the model between two turns of the user, for templates that require alternation."""
         words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
-        return f"{self._assistant}{words}{self._close}"
+        return compose([self._assistant, words, self._close])
 
     def _tool_turn(self, outcome: ToolOutcome) -> str:
         """Write the result of one call, or why it failed."""
         text = without_marks(outcome.text, self._marks)
         failed = f"{{{self._failed}: {text}}}"
-        return f"{self.turns.open('tool')}{failed if outcome.failed else text}{self.turns.close('tool')}"
+        turn = failed if outcome.failed else text
+        return compose([self.turns.open("tool"), turn, self.turns.close("tool")])
 
     def _asked(self, words: str) -> str:
-        return f"{self._said(words)}{self._assistant}"
+        return compose([self._user[0], words, self._user[1], self._assistant])
 
     def _closing(self, written: str) -> str:
         """Return the text that closes a turn of the model, without the part that it has written itself."""
@@ -256,7 +266,7 @@ class JsonDialect:
         rest, beyond = self._close.split(self._stop, 1)[1], written[at + len(self._stop) :]
         if beyond.strip():
             return self._close
-        return rest.removeprefix(beyond) if rest.startswith(beyond) else ""
+        return markup(rest.removeprefix(beyond)) if rest.startswith(beyond) else ""
 
 
 def _is_json(text: str) -> bool:

@@ -1,13 +1,14 @@
 """The paper's tag format as a dialect; ``format`` shows the tags and their layout."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Result
-from sprint_agents.errors import ConfigurationError, PolicyError
+from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
+from sprint_agents.markup import compose, markup
 
 from .format import TagPair, Tags, closing, load_tags, overlap
 from .plans import TagPlanReader
@@ -16,7 +17,8 @@ from .plans import TagPlanReader
 class TagDialect:
     r"""Plans and executions between tags (arXiv 2506.05745, section 3.1), for models trained on them.
 
-    ``question`` opens the context, with the task in place of ``{task}``; ``instructions`` precede it.
+    ``question`` opens the context, with the task in place of ``{task}``; ``instructions`` precede it. A tag in outside
+    text gets a space after its first character, so that it reads as text: ``< Plan_1>``.
 
     >>> from sprint_agents.dialects.tags.format import load_tags
     >>> TagDialect(load_tags()).write_plan(1, "", ["Add 1 and 2."])
@@ -27,7 +29,9 @@ class TagDialect:
         self.tags = tags
         self._question = question
         self._instructions = instructions
-        self._any_tag = re.compile("|".join(map(re.escape, tags.special_tokens)))
+        # The lexer accepts tags in another case too. A chain of thought in an execution is not a turn of the planner.
+        self._any_tag = _any_of(tags.special_tokens)
+        self._turn_tag = _any_of(tag for tag in tags.special_tokens if tag not in tags.chain)
         self._constraints: dict[Role, Constraints] = {
             "plan": Constraints(stops=tags.stops.plan),
             "execution": Constraints(stops=tags.stops.execution),
@@ -63,72 +67,74 @@ class TagDialect:
 
     def write_task(self, task: str) -> str:
         """Insert the task into the question."""
-        return self._instructions + self._question.replace("{task}", task)
+        parts = re.split(r"(\{task\})", self._question)
+        question = [self.quote(task) if part == "{task}" else markup(part) for part in parts]
+        return compose([self.quote(self._instructions), *question])
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Open the chain or the answer; a model opens its plan itself."""
-        return "" if form == "plan" else f"{self._pair(form).open}\n"
+        return "" if form == "plan" else markup(f"{self._pair(form).open}\n")
 
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """Open an execution, on a new line; plans inside it have their own tags."""
         header = f"{self._of(stage)[2].open.replace('{number}', str(number))}\n"
-        return header if inputs else f"\n{header}"
+        return markup(header if inputs else f"\n{header}")
 
     def write_plan(
         self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()
     ) -> list[str]:
-        """Write a policy's plan between tags, which have no notation for ``after``.
-
-        Raises:
-            PolicyError: a text contains a tag.
-        """
-        for part in (text, *prompts):
-            if match := self._any_tag.search(part):
-                raise PolicyError(
-                    f"a text of plan {stage} holds the tag {match.group()!r}, which would end or start a part of it"
-                )
-        pending = f"{self.tags.plan.of(stage).open}\n" + (f"{text}\n" if text else "")
+        """Write a policy's plan between tags, which have no notation for ``after``."""
+        pending = [markup(f"{self.tags.plan.of(stage).open}\n"), *([self.quote(text), "\n"] if text else [])]
         pair = self._of(stage)[1]
         pieces: list[str] = []
         for number, prompt in enumerate(prompts, 1):
             filled = pair.numbered(number)
-            pieces.append(f"{pending}{filled.open}{prompt}{filled.close}")
-            pending = "\n"
-        return [*pieces, pending]
+            pieces.append(compose([*pending, markup(filled.open), self.quote(prompt), markup(filled.close)]))
+            pending = [markup("\n")]
+        return [*pieces, compose(pending)]
 
     def quote(self, text: str) -> str:
-        """Insert a space into every tag, after its first character."""
-        return self._any_tag.sub(lambda tag: f"{tag.group()[0]} {tag.group()[1:]}", text)
+        """Insert a space into every tag of outside text, after its first character."""
+        return self._any_tag.sub(_quote, text)
+
+    def write_completion(self, stage: int, number: int, written: str) -> str:
+        """Mark the closing tag, and quote all other tags except those of a chain of thought."""
+        end = len(written) - overlap(written, self._execution_close(stage, number))
+        content = self._turn_tag.sub(_quote, written[:end])
+        return compose([*self._marked(content), markup(written[end:])])
+
+    def mark(self, written: str) -> str:
+        """Mark the tags."""
+        return compose(self._marked(written))
 
     def write_join(
         self, stage: int, executions: Sequence[JoinedExecution], *, plan: str | None = None, inputs: bool = False
     ) -> list[str]:
         """Close the plan, and write each execution between its tags; a failure is in brackets."""
-        pending = "\n" if inputs else ""
+        pending: list[str] = [markup("\n")] if inputs else []
         if plan is not None:
-            pending = f"{closing(plan, self.tags.plan.of(stage).close)}\n"
+            pending = [markup(f"{closing(plan, self.tags.plan.of(stage).close)}\n")]
         whole = self.tags.executions.of(stage) if executions and not inputs else None
         if whole is not None:
-            pending += f"{whole.open}\n"
+            pending.append(markup(f"{whole.open}\n"))
         pair = self._of(stage)[2]
         texts: list[str] = []
         for number, text, generated, failed in executions:
             filled = pair.numbered(number)
-            pending += f"{filled.open}\n"
+            pending.append(markup(f"{filled.open}\n"))
             if generated:
-                texts.append(pending)
-                pending = ""
+                texts.append(compose(pending))
+                pending = [markup(f"{closing(text, filled.close)}\n")]
             else:
-                text = f"[failed: {text}]" if failed else text
-                pending += text
-            pending += f"{closing(text, filled.close)}\n"
+                result = self.quote(f"[failed: {text}]" if failed else text)
+                pending += [result, markup(f"{_line_end(result)}{filled.close}\n")]
         if whole is not None:
-            pending += f"{whole.close}\n"
-        return [*texts, pending]
+            pending.append(markup(f"{whole.close}\n"))
+        return [*texts, compose(pending)]
 
     def write_end(self, form: Form, written: str) -> str:
         """Close the chain or the answer."""
-        return "\n" if form == "plan" else f"{closing(written, self._pair(form).close)}\n"
+        return markup("\n" if form == "plan" else f"{closing(written, self._pair(form).close)}\n")
 
     def write_feedback(
         self,
@@ -153,8 +159,8 @@ class TagDialect:
             raise ConfigurationError("the tags dialect has no tools: use the json dialect")
         execution = role == "execution"
         close = self._execution_close(stage, number) if execution else self.tags.answer.close
-        note = f"{closing(written, close)}\n[invalid: {error}]"
-        return note + (self.write_header(stage, number) if execution else "\n")
+        note = [markup(f"{closing(written, close)}\n"), self.quote(f"[invalid: {error}]")]
+        return compose([*note, self.write_header(stage, number) if execution else markup("\n")])
 
     def read_plan(self, stage: int, form: Form) -> TagPlanReader:
         """Read tags; a model writes the opening tag of its plan itself."""
@@ -164,6 +170,15 @@ class TagDialect:
         """Take everything before the closing tag, or the beginning of it, as the result."""
         end = len(written) - overlap(written, self._execution_close(stage, number))
         return Result(written[:end], 0, end)
+
+    def _marked(self, text: str) -> Iterator[str]:
+        """Cut a text into tags, as markup, and what is between them."""
+        position = 0
+        for tag in self._any_tag.finditer(text):
+            yield text[position : tag.start()]
+            yield markup(tag.group())
+            position = tag.end()
+        yield text[position:]
 
     def _execution_close(self, stage: int, number: int) -> str:
         return self._of(stage)[2].close.replace("{number}", str(number))
@@ -176,3 +191,16 @@ class TagDialect:
         if self._filled[0] != stage:
             self._filled = (stage, self.tags.prompt.of(stage), self.tags.execution.of(stage))
         return self._filled
+
+
+def _any_of(tags: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, tags)), re.IGNORECASE)
+
+
+def _quote(tag: re.Match[str]) -> str:
+    return f"{tag.group()[0]} {tag.group()[1:]}"
+
+
+def _line_end(text: str) -> str:
+    """Return what must precede a closing tag that begins a line."""
+    return "" if not text or text.endswith("\n") else "\n"

@@ -19,6 +19,7 @@ from typing import Literal, assert_never
 
 from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PromptClosed, answer_value, excerpt
 from sprint_agents.dialects.conversation import without_end_marks, without_marks
+from sprint_agents.markup import markup
 
 from .format import Tags
 from .lexer import Lexer, Tag
@@ -263,9 +264,8 @@ class TagPlanReader:
             self._report("empty_prompt", message, opened.start, opened.number)
         elif opened.dispatched:
             close = self._tags.prompt.close.format(stage=self.stage, number=opened.number)
-            item = PromptClosed(
-                opened.number, text, end, close.removeprefix(written) if close.startswith(written) else ""
-            )
+            rest = markup(close.removeprefix(written)) if close.startswith(written) else ""
+            item = PromptClosed(opened.number, text, end, rest)
             self.prompts[opened.number] = item
             self._closed.append(item)
 

@@ -94,10 +94,13 @@ class LocalEngine(Engine):
         for module in ("torch", "transformers"):
             if find_spec(module) is None:
                 raise MissingExtra("local", module)
+        from sprint_agents.engines.encoding import TextEncoder
+
         self._directory = Path(directory)
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
+        self._encoder = TextEncoder(self._tokenizer)
         self._chat = chat or ChatTemplate()
         self._capabilities: Capabilities | None = None
         self._device, self._dtype, self._threads = device, dtype, threads
@@ -141,13 +144,13 @@ class LocalEngine(Engine):
         check_schema(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``; special tokens are recognised, and none are added."""
+        """Return the token ids of ``text``; control tokens are recognised in its markup, and none are added."""
         if len(text) > _LONG_TEXT:
             return await asyncio.to_thread(self._encode, text)
         return self._encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``, with special tokens.
+        """Return the text of ``ids``, with control tokens.
 
         Raises:
             InvalidRequest: an id outside the vocabulary.
@@ -252,7 +255,7 @@ class LocalEngine(Engine):
             return mailbox
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoder.encode(text)
 
     def _decode(self, ids: Sequence[int]) -> str:
         try:

@@ -19,8 +19,18 @@ from pydantic import JsonValue
 from sprint_agents.engine import Chunk, Request
 from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineRejected
+from sprint_agents.markup import markup
 
-from .conversation import CALLS, StreamedCalls, conversation_of, decode, describe_tools, encode, join_neighbours
+from .conversation import (
+    CALLS,
+    StreamedCalls,
+    conversation_of,
+    decode,
+    describe_tools,
+    encode,
+    join_neighbours,
+    unmarked,
+)
 from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts
 from .server import Body, PreparedRequest, Target
 from .streamed import StreamedText, names_of_stops
@@ -67,7 +77,7 @@ class ChatApi:
         """
         ids = request.context.flatten()
         check_request(request, ids)
-        conversation = conversation_of(decode(ids))
+        conversation = conversation_of(decode(ids, mark="\ufffd"))
         stops = _Stops.of(request, self.target)
         messages = conversation.messages
         if self.target.server.alternates:
@@ -163,7 +173,7 @@ class ChatReader:
         if self._ending is None:
             return None
         if self._calls:
-            return self._text.last(f"{CALLS}{self._calls.write()}", self._ending.reason, usage=self._usage)
+            return self._text.last(markup(CALLS) + self._calls.write(), self._ending.reason, usage=self._usage)
         stop = self._stop_of(self._ending)
         return self._text.last(stop or "", self._ending.reason, stop, usage=self._usage)
 
@@ -185,7 +195,7 @@ class ChatReader:
         if delta.tool_calls and self.may_call:
             for call in delta.tool_calls:
                 self._calls.add(call)
-        text = delta.content or ""
+        text = unmarked(delta.content or "")
         if self._text.stop is not None:
             # The server continues after a stop that it was sent, so it does not support stops.
             self.over = self.over or bool(text)

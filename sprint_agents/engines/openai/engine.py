@@ -134,7 +134,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         self._target.express(schema, what=what)
 
     async def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``: code points, or token ids with special tokens recognised and none added."""
+        """Return the ids of ``text``: code points, or token ids. Marks and control tokens are recognised in markup."""
         return await self._api.encode(text)
 
     async def decode(self, ids: Sequence[int]) -> str:

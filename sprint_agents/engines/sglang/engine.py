@@ -38,7 +38,8 @@ from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
-from .model import Renderings, ServedModel, ServerTokenizer, ask_model
+from .model import ServedModel, ask_model
+from .tokenizer import Renderings, ServerTokenizer
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
 
@@ -140,7 +141,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         return self
 
     async def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``; special tokens are recognised, none are added."""
+        """Return the token ids of ``text``; control tokens are recognised in its markup, none are added."""
         return await self._retry(lambda: self._tokenizer.encode(text)) if text else []
 
     async def decode(self, ids: Sequence[int]) -> str:

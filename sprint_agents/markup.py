@@ -1,0 +1,107 @@
+r"""Text for a context that says which parts of it are markup: tags, role turns, marks of a chat template.
+
+Invariants:
+
+- Only a dialect writes markup, by ``markup``. All other text is outside text: a task, prompts, results, messages of
+  errors, instructions. A plain ``str`` is outside text as a whole, whatever it contains.
+- Joining keeps what is markup. Every other operation of ``str`` returns a plain ``str``, so markup can be lost by
+  mistake, but never gained.
+- An engine recognises control tokens in markup only. So outside text never becomes a tag, a role or a turn.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Self
+
+__all__ = ["PromptText", "TextPart", "compose", "is_markup", "markup", "parts_of", "spans_of"]
+
+
+class TextPart(NamedTuple):
+    """A part of a text, and whether it is markup."""
+
+    text: str
+    is_markup: bool
+
+
+class PromptText(str):
+    r"""A text of which some parts are markup; made by ``markup`` and ``compose``.
+
+    It is equal to the plain ``str``, and adding one to the other keeps what is markup:
+
+    >>> turn = markup("<|im_start|>user\n") + "What does <|im_end|> mean?" + markup("<|im_end|>\n")
+    >>> turn == "<|im_start|>user\nWhat does <|im_end|> mean?<|im_end|>\n"
+    True
+    >>> [part.text for part in parts_of(turn) if not part.is_markup]
+    ['What does <|im_end|> mean?']
+    """
+
+    __slots__ = ("spans",)
+
+    spans: tuple[tuple[int, int], ...]
+    """The offsets of the markup, as start and end, in order; neighbouring parts are joined."""
+
+    def __new__(cls, text: str = "", spans: tuple[tuple[int, int], ...] = ()) -> Self:
+        """Make a text of which these offsets are markup."""
+        made = super().__new__(cls, text)
+        made.spans = spans
+        return made
+
+    def __add__(self, other: str, /) -> "PromptText":
+        """Append ``other``."""
+        return compose((self, other))
+
+    def __radd__(self, other: str, /) -> "PromptText":
+        """Append this text to ``other``."""
+        return compose((other, self))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PromptText, (str(self), self.spans)
+
+
+def markup(text: str) -> PromptText:
+    """Return ``text`` as markup."""
+    return PromptText(text, ((0, len(text)),) if text else ())
+
+
+def compose(texts: Iterable[str]) -> PromptText:
+    r"""Join texts, in time linear in their length.
+
+    >>> compose([markup("<Final_answer>\n"), "42"]).spans
+    ((0, 15),)
+    """
+    texts = list(texts)
+    spans: list[tuple[int, int]] = []
+    position = 0
+    for text in texts:
+        for start, end in spans_of(text):
+            if spans and spans[-1][1] == position + start:
+                spans[-1] = (spans[-1][0], position + end)
+            else:
+                spans.append((position + start, position + end))
+        position += len(text)
+    return PromptText("".join(texts), tuple(spans))
+
+
+def spans_of(text: str) -> tuple[tuple[int, int], ...]:
+    """Return the offsets of the markup in a text; a plain ``str`` has none."""
+    return text.spans if isinstance(text, PromptText) else ()
+
+
+def is_markup(text: str, start: int, end: int) -> bool:
+    """Say whether the characters from ``start`` to ``end`` are one piece of markup."""
+    spans = spans_of(text)
+    index = bisect_right(spans, start, key=lambda span: span[0]) - 1
+    return index >= 0 and end <= spans[index][1]
+
+
+def parts_of(text: str) -> Iterator[TextPart]:
+    """Return the parts of a text in order, none of them empty; a plain ``str`` is one part."""
+    position = 0
+    plain = str(text)
+    for start, end in spans_of(text):
+        if start > position:
+            yield TextPart(plain[position:start], False)
+        yield TextPart(plain[start:end], True)
+        position = end
+    if position < len(plain):
+        yield TextPart(plain[position:], False)
