@@ -160,6 +160,8 @@ def _written(turns: ChatTurns, probe: Probe, answered: str) -> str:
 def _rendered(render: Render, probe: Probe) -> str | None:
     try:
         return render(probe.messages, add_generation_prompt=probe.prompts)
+    except InvalidCheckpoint:
+        raise
     except Exception:  # templates raise any exception, most of them because of a system turn
         return None
 

@@ -1,19 +1,18 @@
 """A checkpoint directory, read without torch and transformers: its files, tokenizer, vocabulary and chat template.
 
 A chat template is the file ``chat_template.jinja`` or a field of ``tokenizer_config.json``; older checkpoints have
-several by name. It is rendered by Jinja in a sandbox, with the few additions of transformers' ``apply_chat_template``.
+several by name. It is rendered by ``template``.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from sprint_agents.dialects.conversation import History, Message, Render, turns_of_template
+from sprint_agents.dialects.conversation import History, Render, turns_of_template
 from sprint_agents.engine import Capabilities, ChatTurns
 from sprint_agents.errors import InvalidCheckpoint, InvalidRequest, MissingExtra, SprintError
 
@@ -223,63 +222,7 @@ def _token(value: Any) -> str | None:
 
 def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) -> Render:
     try:
-        import jinja2
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from .template import compile_template
     except ImportError as error:
         raise MissingExtra(extra, "jinja2") from error
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    # As transformers.utils.chat_template_utils compiles templates; blocks marked as generated are rendered too.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    known = cast("dict[str, Any]", environment.globals)
-    known["raise_exception"], known["strftime_now"] = refuse, _now
-    try:
-        template = environment.from_string(source)
-    except jinja2.TemplateError as error:
-        raise InvalidCheckpoint(f"the chat template is not valid Jinja: {error}") from error
-
-    def render(messages: list[Message], *, add_generation_prompt: bool) -> str:
-        return template.render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **variables,
-        )
-
-    return render
-
-
-def _generation_tag() -> Any:
-    """Return the extension for ``{% generation %}``, a block whose content counts as the model's."""
-    from jinja2 import nodes
-    from jinja2.ext import Extension
-    from jinja2.parser import Parser
-
-    class GenerationTag(Extension):
-        tags = {"generation"}  # noqa: RUF012 - jinja2's own way
-
-        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    return GenerationTag
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _now(form: str) -> str:
-    return datetime.now().strftime(form)
+    return compile_template(source, variables)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.testing import FakeEngine, Latency, run_virtual
 from sprint_agents.testing.contract import EngineContract
 
@@ -13,6 +14,7 @@ class TestFakeEngine(EngineContract):
     @pytest.fixture(autouse=True, params=[None, 1, 3])
     def chunks(self, request: pytest.FixtureRequest) -> None:
         self.chunk_tokens = request.param
+        self.controls = load_tags().special_tokens
 
     async def make_engine(self) -> FakeEngine:
         return FakeEngine(REPLY, chunk_tokens=self.chunk_tokens)

@@ -15,6 +15,7 @@ from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns, Chunk, Finish, Request
 from sprint_agents.engines import ChatTemplate, LocalEngine
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
+from sprint_agents.markup import markup
 from tests.instruct import save_instruct_model
 
 pytestmark = pytest.mark.local
@@ -42,7 +43,7 @@ class Scripted(LocalEngine):
         self.asked.append(request)
         last = re.findall(r"(?:planner, stage \d|executor \d\.\d): [a-z ]+", request.context.text)[-1]
         text = next(reply for key, reply in self._replies.items() if last.startswith(key))
-        ids = await self.encode(text)
+        ids = await self.encode(markup(text))
         (end,) = request.stop_ids
         finish = Finish("stop", end, len(request.context), 0)
         yield Chunk([*ids, end], text + await self.decode([end]), finish)
@@ -201,7 +202,7 @@ def test_the_words_of_a_template_cannot_be_written_by_a_tool(checkpoints: dict[s
     run = asyncio.run(Sprint(engine, planner=Planner(int), executor=executor).run("Read."))
     assert run.answer == 1
     told = engine.asked[2].context.text
-    marks = asyncio.run(engine.encode("<|im_end|><|im_start|>"))
+    marks = asyncio.run(engine.encode(markup("<|im_end|><|im_start|>")))
     assert [engine.asked[2].context.flatten().count(mark) for mark in marks] == [7, 8]
     assert (
         json.loads(run.stages[0].executions[0].tool_uses[0].text)

@@ -12,6 +12,7 @@ class TestLocalEngine(EngineContract):
     @pytest.fixture(autouse=True)
     def written(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
+        self.controls = ("</stop_", "<go>")
 
     async def make_engine(self) -> LocalEngine:
         return LocalEngine(self.checkpoint, threads=1)

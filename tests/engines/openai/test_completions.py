@@ -11,6 +11,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError, InvalidCheckpoint, InvalidRequest
+from sprint_agents.markup import markup
 
 from .scripted import Act, ScriptedServer, chunk, events, stream, tokens, usage
 
@@ -38,7 +39,7 @@ async def completed(
         ScriptedServer([act]) as server,
         OpenAIEngine(server.base, model="tiny", api="completions", server=server_kind, tokenizer=checkpoint) as engine,
     ):
-        context = Context().extend(await engine.encode(text), text)
+        context = Context().extend(await engine.encode(markup(text)), text)
         chunks = [
             part
             async for part in engine.complete(

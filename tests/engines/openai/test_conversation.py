@@ -11,6 +11,7 @@ from sprint_agents.engine import Request, Sampling, Speaker
 from sprint_agents.engines.openai import OpenAIEngine, Server
 from sprint_agents.engines.openai.conversation import conversation_of
 from sprint_agents.errors import ConfigurationError, InvalidRequest
+from sprint_agents.markup import markup
 
 from .scripted import ScriptedServer, says
 
@@ -30,7 +31,7 @@ def asked(text: str, **options: Any) -> dict[str, Any]:
             ScriptedServer([says("4")]) as server,
             OpenAIEngine(server.base, **{"model": "tiny", **options}) as engine,
         ):
-            context = Context().extend(await engine.encode(text), text)
+            context = Context().extend(await engine.encode(markup(text)), text)
             request = Request(id="r-1", context=context, max_tokens=9, sampling=Sampling())
             assert [chunk async for chunk in engine.complete(request)][-1].finish is not None
             (body,) = server.sent

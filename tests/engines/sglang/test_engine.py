@@ -25,6 +25,7 @@ from sprint_agents.errors import (
     InvalidCheckpoint,
     InvalidRequest,
 )
+from sprint_agents.markup import markup
 
 from .scripted import (
     CONTEXT_LIMIT,
@@ -676,7 +677,7 @@ class TestTokenizer:
         checkpoint(tmp_path, vocabulary=4)
 
         async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
-            assert await engine.encode("<tag>ba") == [2, 1, 0]
+            assert await engine.encode(markup("<tag>") + "ba") == [2, 1, 0]
             assert await engine.decode([2, 1, 0]) == "<tag>ba"
             assert server.bodies("/tokenize") == server.bodies("/detokenize") == []
             assert engine.manifest is not None
