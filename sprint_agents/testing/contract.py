@@ -191,7 +191,7 @@ class EngineContract:
 
     @_promise
     async def test_control_tokens_come_from_markup_alone(self, engine: Engine) -> None:
-        """In outside text, the text of a control token becomes other tokens; around it, markup is as it was."""
+        """In outside text, the text of a control token becomes other tokens; markup beside it keeps its own."""
         chat = engine.capabilities.chat
         marks = marks_in([*chat.opens.values(), *chat.closes.values()] if chat else ())
         for mark in dict.fromkeys((*self.controls, *marks)):
