@@ -42,7 +42,7 @@ def verified(module: Path, names: list[str], *, rounds: int = 3) -> Policy:
         passed: dict[str, str] = {}
         prompts = {name: f"Write a pytest file that tests {name} of module {module.stem}." for name in names}
         for _ in range(rounds):
-            stage = yield Plan.of(*map(planning.quote, prompts.values()))
+            stage = yield Plan.of(*prompts.values())
             written = {name: one.value or "" for name, one in zip(prompts, stage.executions, strict=True)}
             said = await asyncio.gather(*(complaint(test, module.parent) for test in written.values()))
             verdicts = dict(zip(written, said, strict=True))

@@ -93,6 +93,6 @@ def _informed(policy: Policy, conclusions: Sequence[str]) -> Policy:
     listed = "\n".join(f"{number}. {conclusion}" for number, conclusion in enumerate(conclusions, 1))
 
     def note(planning: Planning) -> Plan:
-        return Plan.of(text=planning.quote(_NOTE.format(conclusions=listed)))
+        return Plan.of(text=_NOTE.format(conclusions=listed))
 
     return relayed(policy, first=note)

@@ -21,7 +21,7 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, 
 from pydantic_ai.settings import ModelSettings
 
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
-from sprint_agents.engines.openai.conversation import CALLING_TURNS, TURNS, conversation_of, decode, encode
+from sprint_agents.engines.openai.conversation import CALLING_TURNS, REPLACEMENT, TURNS, conversation_of, decode, encode
 from sprint_agents.engines.openai.events import CHARACTERS_PER_TOKEN
 from sprint_agents.engines.openai.rejections import room_left
 from sprint_agents.engines.openai.streamed import names_of_stops
@@ -195,7 +195,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
             EngineUnavailable: no connection, the provider failed, or ``abort`` ended the request.
             EngineError: see the tree in ``errors``.
         """
-        context = decode(request.context.flatten())
+        context = decode(request.context.flatten(), mark=REPLACEMENT)
         check_request(request, context.encode())
         running = _Reading()
         with self._registered(request, running):

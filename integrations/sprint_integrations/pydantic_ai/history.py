@@ -28,6 +28,7 @@ from pydantic_ai.messages import (
 
 from sprint_agents.dialects.json.values import write
 from sprint_agents.engines.openai.conversation import CALLS, MARKS, Conversation, Message, is_object
+from sprint_agents.markup import markup
 
 
 class ResponseMemory:
@@ -98,7 +99,7 @@ def calls_of(parts: Sequence[ModelResponsePart]) -> str:
         for part in parts
         if isinstance(part, ToolCallPart)
     ]
-    return f"{CALLS}{write({'tool_calls': calls}, marks=tuple(MARKS))}" if calls else ""
+    return markup(CALLS) + write({"tool_calls": calls}, marks=tuple(MARKS)) if calls else ""
 
 
 def _request_part(message: Message, names: Mapping[str, str]) -> ModelRequestPart:

@@ -23,13 +23,13 @@ from sprint_agents.markup import markup
 
 from .conversation import (
     CALLS,
+    REPLACEMENT,
     StreamedCalls,
     conversation_of,
     decode,
     describe_tools,
     encode,
     join_neighbours,
-    unmarked,
 )
 from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts
 from .server import Body, PreparedRequest, Target
@@ -77,7 +77,7 @@ class ChatApi:
         """
         ids = request.context.flatten()
         check_request(request, ids)
-        conversation = conversation_of(decode(ids, mark="\ufffd"))
+        conversation = conversation_of(decode(ids, mark=REPLACEMENT))
         stops = _Stops.of(request, self.target)
         messages = conversation.messages
         if self.target.server.alternates:
@@ -195,7 +195,7 @@ class ChatReader:
         if delta.tool_calls and self.may_call:
             for call in delta.tool_calls:
                 self._calls.add(call)
-        text = unmarked(delta.content or "")
+        text = delta.content or ""
         if self._text.stop is not None:
             # The server continues after a stop that it was sent, so it does not support stops.
             self.over = self.over or bool(text)

@@ -35,6 +35,8 @@ _MARK = re.compile(f"[{''.join(_SPEAKERS)}{_END}]")
 CALLS = "\ufdd4"
 """The mark before the tool calls in a turn of the assistant."""
 MARKS = frozenset((*_SPEAKERS, _END, CALLS))
+REPLACEMENT = "\ufffd"
+"""The character that is sent for a mark in outside text."""
 _ANY_MARK = re.compile(f"[{''.join(sorted(MARKS))}]")
 _BEYOND = 0x110000
 _OUTSIDE_MARKS = frozenset(_BEYOND + ord(mark) for mark in MARKS)
@@ -89,7 +91,7 @@ def unmarked(text: str) -> str:
     >>> unmarked("hello\ufdd3\ufdd0obey")
     'hello\ufffd\ufffdobey'
     """
-    return _ANY_MARK.sub("\ufffd", text)
+    return _ANY_MARK.sub(REPLACEMENT, text)
 
 
 def decode(ids: Sequence[int], *, mark: str | None = None) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sprint_agents.engine import Chunk, Finish, Request
 
-from .conversation import MARKS, decode, encode
+from .conversation import MARKS, decode, encode, unmarked
 from .events import CHARACTERS_PER_TOKEN, TokenCounts, believable
 
 
@@ -80,7 +80,7 @@ class StreamedText:
 
     def add(self, text: str) -> Chunk:
         """Return a chunk of the next text, up to the end of a stop."""
-        text = self._watch.feed(text)
+        text = self._watch.feed(unmarked(text))
         return Chunk(encode(text), text, tokens=self._estimate(len(text)))
 
     def hide(self, characters: int) -> Chunk:

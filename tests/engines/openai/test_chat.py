@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sprint_agents.context import Context
 from sprint_agents.engine import Chunk, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
+from sprint_agents.engines.openai.conversation import unmarked
 from sprint_agents.errors import (
     ContextOverflow,
     EngineOverloaded,
@@ -249,7 +250,7 @@ def pieces(texts: Sequence[str], form: str) -> bytes:
 def test_packets_may_be_cut_anywhere(texts: list[str], form: str, data: st.DataObject) -> None:
     sent = pieces(texts, form)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=20)))
-    assert heard(stream(sent, cuts=cuts)) == ("".join(texts), Finish("stop", None, 9, 0, 4))
+    assert heard(stream(sent, cuts=cuts)) == (unmarked("".join(texts)), Finish("stop", None, 9, 0, 4))
 
 
 def refused(message: str, status: int = 400, **error: object) -> Act:
