@@ -7,6 +7,7 @@ several by name. It is rendered by ``template``.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -222,7 +223,9 @@ def _token(value: Any) -> str | None:
 
 def _renderer(source: str, variables: Mapping[str, JsonValue], *, extra: str) -> Render:
     try:
-        from .template import compile_template
+        import_module("jinja2")
     except ImportError as error:
         raise MissingExtra(extra, "jinja2") from error
+    from .template import compile_template
+
     return compile_template(source, variables)
