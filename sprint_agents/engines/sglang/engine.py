@@ -39,7 +39,7 @@ from sprint_agents.manifest import Manifest
 
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
-from .tokenizer import Renderings, ServerTokenizer
+from .server_tokenizer import Renderings, ServerTokenizer
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
 
