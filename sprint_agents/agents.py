@@ -7,16 +7,16 @@ from types import MappingProxyType
 from typing import Annotated, Any, Generic, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypeForm
 
+from .arguments import at_least, checked, more_than_zero
 from .dialects.base import AgentBrief
 from .engine import Engine, Sampling
 from .errors import ConfigurationError, InvalidResult, describe, escape_surrogates
 from .plan import ResultT, Subtask
 from .run import AnswerT
-from .tools import Tool, explain, json_schema, validate_json
+from .tools import Tool, explain, json_schema, make_adapter, validate_json
 
 ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
 """A plain function as executor, async or not: its return value is the result, without a model."""
@@ -24,6 +24,7 @@ ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
 _SCALARS = {"boolean", "integer", "number", "string"}
 
 
+@checked
 class _Agent(Generic[ResultT]):
     """A declared type with its reader, and the settings of the model's requests."""
 
@@ -40,8 +41,7 @@ class _Agent(Generic[ResultT]):
         sampling: Sampling | None = None,
         engine: Engine | None = None,
     ) -> None:
-        if attempts < 1:
-            raise ConfigurationError(f"attempts is {attempts}: the first attempt counts, so use 1 or more")
+        at_least(1, attempts=attempts, max_tokens=max_tokens)
         self.type_name = _name(declared)
         self.instructions = inspect.cleandoc(instructions)
         self.attempts = attempts
@@ -97,6 +97,7 @@ class _Agent(Generic[ResultT]):
         return InvalidResult(f"{text.strip()[:200]!r} {reason}", text=text, reason=f"it {reason}")
 
 
+@checked
 class Executor(_Agent[ResultT]):
     """The agent that carries out one subtask, over a fork of the planner's context.
 
@@ -137,11 +138,8 @@ class Executor(_Agent[ResultT]):
             sampling=sampling,
             engine=engine,
         )
-        if tool_timeout <= 0 or tool_turns < 1:
-            raise ConfigurationError(
-                f"tool_timeout is {tool_timeout:g} s and tool_turns is {tool_turns}: a call needs time and a turn: "
-                "use more, or leave out tools= for an executor without tools"
-            )
+        at_least(1, tool_turns=tool_turns)
+        more_than_zero(tool_timeout=tool_timeout)
         self.tools = _by_name(tools)
         self.tool_timeout = tool_timeout
         self.tool_turns = tool_turns
@@ -182,13 +180,13 @@ def _reader(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
 
 @lru_cache(maxsize=256)
 def _make_reader(declared: Any) -> tuple[TypeAdapter[Any], str | None]:
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(declared)
-    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+    if inspect.isroutine(declared):
         raise ConfigurationError(
-            f"{_name(declared)} cannot be a result, since pydantic has no schema for it: {str(error).split('. ')[0]}. "
-            "Use a pydantic model, a dataclass or a plain type such as int or list[str]"
-        ) from error
+            f"{_name(declared)} cannot be a result, since it is a function: to have it carry out subtasks, pass it to "
+            "Sprint as executor="
+        )
+    what = f"{_name(declared)} cannot be a result, since pydantic has no schema for it"
+    adapter = make_adapter(declared, what=what)
     return adapter, None if declared is str else json_schema(adapter, what=f"the result {_name(declared)}")
 
 
@@ -209,4 +207,6 @@ def _name(declared: object) -> str:
     arguments = get_args(declared)
     if get_origin(declared) is Annotated:
         return _name(arguments[0])
-    return declared.__name__ if isinstance(declared, type) and not arguments else inspect.formatannotation(declared)
+    if inspect.isroutine(declared) or (isinstance(declared, type) and not arguments):
+        return declared.__name__
+    return inspect.formatannotation(declared)

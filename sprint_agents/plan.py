@@ -242,9 +242,12 @@ class Plan(_Branching):
         """Make a plan with one subtask per prompt; ``after`` maps a subtask to those that it waits for.
 
         Raises:
-            PolicyError: ``after`` names a subtask that the plan does not have.
+            PolicyError: ``after`` names a subtask that the plan does not have, or is no such mapping.
         """
-        waits = {number: tuple(others) for number, others in (after or {}).items()}
+        try:
+            waits = {number: tuple(others) for number, others in (after or {}).items()}
+        except (AttributeError, TypeError) as error:
+            raise PolicyError("after= maps a subtask's number to a list of those it waits for: {3: [1, 2]}") from error
         if strange := waits.keys() - range(1, len(prompts) + 1):
             raise PolicyError(
                 f"after= has subtask {min(strange)} wait, and the plan has {len(prompts)}: number them from 1"

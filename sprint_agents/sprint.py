@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, cast
 
 from .agents import Executor, ExecutorFunction, Planner
+from .arguments import at_least, check_argument, checked
 from .budget import Budget, Ledger, Limits
 from .dialects import DialectName, check_schemas, choose_dialect
 from .dialects.base import Dialect
@@ -22,7 +23,7 @@ from .errors import (
     escape_surrogates,
 )
 from .events import Event, RunFinished, RunStarted
-from .functions import Threads, as_exception, check_function
+from .functions import Threads, as_exception
 from .logs import run_in_logs
 from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT
@@ -40,6 +41,7 @@ from .state import State
 from .stream import AsyncStream
 
 
+@checked
 class Sprint(Generic[AnswerT, ResultT]):
     r"""Solve tasks in stages of planning and parallel execution.
 
@@ -81,10 +83,9 @@ class Sprint(Generic[AnswerT, ResultT]):
         dialect: Dialect | DialectName | None = None,
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
-        if executor is not None and not isinstance(executor, Executor | Sprint):
-            check_function(executor, what="executor=")
-        if checker is not None:
-            check_function(checker, what="checker=")
+        if isinstance(executor, type):
+            kind = executor.__name__
+            raise ConfigurationError(f"executor= is the class {kind}: for results of that type, pass Executor({kind})")
         self.planner: Planner[Any] = planner or Planner(str)
         self.executor: Executor[Any] | Sprint[Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
         self._model = cast("Executor[Any]", self.executor) if isinstance(executor, Executor | None) else None
@@ -136,8 +137,8 @@ class Sprint(Generic[AnswerT, ResultT]):
         more tasks are taken than runs are read. ``tasks`` is read on the event loop; if it raises, its error is raised
         after the last run.
         """
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency is {concurrency}: at least one run must be active")
+        check_argument("concurrency=", concurrency, int)
+        at_least(1, concurrency=concurrency)
         if isinstance(tasks, str) or not (hasattr(tasks, "__iter__") or hasattr(tasks, "__getitem__")):
             raise ConfigurationError(
                 f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
@@ -210,6 +211,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         run_id = secrets.token_hex(8)
         with ExitStack() as resources:
             log: Journal | None = None
+            check_argument("journal=", journal, Path | str | None)
             if journal is not None:
                 log = resources.enter_context(await self._open_journal(Path(journal), run_id, task))
                 listeners, run_id = [*listeners, log], log.header.run_id

@@ -5,11 +5,15 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from .errors import ConfigurationError
+
 T = TypeVar("T")
 
 
 class AsyncStream(Generic[T]):
     """Iterate over the items of a background task; leaving the ``async with`` block cancels the task.
+
+    A block can be entered once, and the items are read inside it. Each item goes to one reader.
 
     ``produce`` is called with a function that takes the next item. If it raises, the iteration raises the same error
     after the last item. ``taken`` is called when the reader takes an item.
@@ -24,7 +28,7 @@ class AsyncStream(Generic[T]):
     [0, 1, 2]
     """
 
-    __slots__ = ("_produce", "_queue", "_taken", "_task")
+    __slots__ = ("_ended", "_produce", "_queue", "_taken", "_task")
 
     def __init__(
         self,
@@ -34,9 +38,13 @@ class AsyncStream(Generic[T]):
     ) -> None:
         self._produce = produce
         self._taken = taken
+        self._queue: asyncio.Queue[T | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._queue: asyncio.Queue[T | None] = asyncio.Queue()
+        if self._task is not None:
+            raise ConfigurationError("the block of a stream can be entered once: call the method again for a new one")
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -50,6 +58,12 @@ class AsyncStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._task is None or self._ended:
+            fault = "its block has ended" if self._ended else "it has no block"
+            raise ConfigurationError(
+                f"a stream is read inside its block, and {fault}: `async with sprint.stream(…) as events: "
+                "async for event in events: …`, and so with sprint.map"
+            )
         item = await self._queue.get()
         if item is None:
             self._queue.put_nowait(None)  # ends further iterations too
@@ -62,6 +76,8 @@ class AsyncStream(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self._task is not None
+        self._ended = True
         self._task.cancel()
         # A bare await would raise the task's error or cancellation and hide the error of the block.
         await asyncio.gather(self._task, return_exceptions=True)

@@ -8,18 +8,19 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MethodType
-from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, get_type_hints
+from functools import partial
+from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
+from .arguments import checked, more_than_zero
 from .dialects.base import ToolOutcome
 from .engine import ToolBrief
-from .errors import ConfigurationError, FunctionError, describe, escape_surrogates
+from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, message_of
 from .functions import Threads, call_function, check_function
 
 P = ParamSpec("P")
@@ -61,6 +62,7 @@ class Tool(Generic[P, ReturnT]):
     _arguments: TypeAdapter[dict[str, Any]]
 
     @staticmethod
+    @checked
     def of(
         function: Callable[Q, T],
         *,
@@ -80,10 +82,9 @@ class Tool(Generic[P, ReturnT]):
             raise ConfigurationError(
                 f"{name or function!r} is no name for a tool: use letters, digits and _, as in Tool.of(f, name='find')"
             )
-        if seconds is not None and seconds <= 0:
-            raise ConfigurationError(
-                f"tool {name!r} has {seconds:g} seconds for a call: use more, or None for the executor's tool_timeout"
-            )
+        if isinstance(function, type):
+            raise ConfigurationError(f"{name} is a class, and a tool is a function: write one that returns it")
+        more_than_zero(seconds=seconds)
         check_function(function, what=f"tool {name!r}")
         arguments = _keywords(name, function)
         return Tool(
@@ -139,6 +140,31 @@ class _Terse(GenerateJsonSchema):
         return False
 
 
+def make_adapter(declared: Any, *, what: str) -> TypeAdapter[Any]:
+    """Return the reader of a type.
+
+    Raises:
+        ConfigurationError: pydantic has no schema for the type, or it has a constraint that cannot be checked, such as
+            a pattern with lookaround; the message begins with ``what``.
+    """
+    try:
+        return TypeAdapter(declared)
+    except Exception as error:  # pydantic's own, SchemaError, TypeError, and whatever the code of the type raises
+        raise ConfigurationError(f"{what}: {_reason(error)}. {_remedy(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error of pydantic; of one about a pattern, only what is wrong with it."""
+    text = " ".join((error.message if isinstance(error, PydanticUserError) else message_of(error)).split())
+    return text.rpartition("regex parse error: ")[2].split(". ")[0].rstrip(".") or type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if "regex parse error" in str(error):
+        return 'Patterns with lookaround need a pydantic model with ConfigDict(regex_engine="python-re")'
+    return "Use a pydantic model, a dataclass or a plain type such as int or list[str]"
+
+
 def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
     """Return the JSON schema of a type, as JSON text.
 
@@ -147,9 +173,9 @@ def json_schema(adapter: TypeAdapter[Any], *, what: str) -> str:
     """
     try:
         schema = adapter.json_schema(schema_generator=_Terse)
-    except PydanticUserError as error:
+    except Exception as error:  # as above
         raise ConfigurationError(
-            f"{what} holds what JSON cannot: {error.message.rstrip('.')}. Models read and write JSON: "
+            f"{what} holds what JSON cannot: {_reason(error)}. Models read and write JSON: "
             "use pydantic models, dataclasses, and plain types such as int or list[str]"
         ) from error
     schema.pop("title", None)
@@ -224,13 +250,7 @@ def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[st
         fields[parameter.name] = _field(hints[parameter.name], parameter.default)
     keywords: Any = TypedDict(name, fields)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues] - made at run time
     keywords.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    try:
-        return TypeAdapter(keywords)
-    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
-        raise ConfigurationError(
-            f"a parameter of tool {name!r} has a type that models cannot write: {str(error).split('. ')[0]}. "
-            "Use pydantic models, dataclasses, and plain types such as int or list[str]"
-        ) from error
+    return make_adapter(keywords, what=f"a parameter of tool {name!r} has a type that models cannot write")
 
 
 def _field(annotation: Any, default: object) -> Any:
@@ -245,10 +265,16 @@ def _field(annotation: Any, default: object) -> Any:
 
 
 def _signature(name: str, function: Callable[..., object]) -> tuple[inspect.Signature, dict[str, Any]]:
-    called = function if inspect.isfunction(function) or isinstance(function, MethodType) else type(function).__call__
     try:
-        return inspect.signature(function), get_type_hints(called, include_extras=True)
+        return inspect.signature(function), get_type_hints(_annotated(function), include_extras=True)
     except (NameError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the signature of tool {name!r} cannot be read ({error}): wrap it in a function with plain annotations"
         ) from error
+
+
+def _annotated(function: Callable[..., object]) -> Callable[..., object]:
+    """Return the function or method that has the annotations of a callable."""
+    if isinstance(function, partial):
+        return _annotated(cast("partial[object]", function).func)
+    return function if inspect.isroutine(function) else type(function).__call__

@@ -98,7 +98,7 @@ def test_a_type_that_json_cannot_hold_is_found_at_once(declared: Any, message: s
 
 
 def test_wrong_numbers_are_found_at_once():
-    with pytest.raises(ConfigurationError, match="attempts is 0: the first attempt counts"):
+    with pytest.raises(ConfigurationError, match="attempts is 0: it must be at least 1"):
         Planner(int, attempts=0)
     with pytest.raises(ConfigurationError, match="tool_turns is 0"):
         Executor(int, tool_turns=0)

@@ -107,7 +107,7 @@ def unknown(query: "Nowhere") -> None: ...  # noqa: F821 # pyright: ignore[repor
         (any_number, r"parameter 'queries' of tool 'any_number' is variadic positional.*declare each on its own"),
         (any_name, r"parameter 'queries' of tool 'any_name' is variadic keyword"),
         (by_place, r"parameter 'query' of tool 'by_place' is positional-only, and models pass arguments by name"),
-        (a_lock, r"a parameter of tool 'a_lock' has a type that models cannot write: .*Thread.*Use pydantic models"),
+        (a_lock, r"a parameter of tool 'a_lock' has a type that models cannot write: .*Thread.*Use a pydantic model"),
         (a_function, r"tool 'a_function' holds what JSON cannot: .*such as int or list"),
         (unknown, r"the signature of tool 'unknown' cannot be read \(name 'Nowhere' is not defined\)"),
         (lambda: 1, r"'<lambda>' is no name for a tool: .*Tool\.of\(f, name='find'\)"),

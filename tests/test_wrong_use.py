@@ -53,8 +53,11 @@ async def waits_in_a_circle(planning):
         (yields_prompts, r"a policy yields a Plan.*not \['look left', 'look right'\]"),
         (yields_nothing, r"a policy yields a Plan.*not None"),
         (forgets_to_answer, r"ended without an answer: yield Answer\(value=…\) last"),
-        (does_not_yield, r"async generator function.*returned coroutine: write it as `async def policy.*yield"),
-        (is_not_async, r"async generator function.*returned generator"),
+        (
+            lambda planning: does_not_yield(planning),
+            r"async generator function.*returned coroutine: write",
+        ),
+        (lambda planning: is_not_async(planning), r"async generator function.*returned generator"),
         (waits_for_nobody, r"subtask 1\.2 waits for 1\.3, which the plan does not have: .* 1 to 2"),
         (waits_in_a_circle, r"wait for each other, 1\.\d for 1\.\d for 1\.\d: take one of these out of after="),
     ],
@@ -145,7 +148,9 @@ def test_tools_between_tags() -> None:
 
 
 def test_an_unknown_dialect() -> None:
-    with pytest.raises(ConfigurationError, match="no dialect 'yaml': use 'tags', 'json'"):
+    with pytest.raises(
+        ConfigurationError, match="dialect= of Sprint is 'yaml': pass a Dialect, 'tags', 'json' or None"
+    ):
         Sprint(FakeEngine(""), dialect="yaml").run_sync("Look.")  # type: ignore[arg-type]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 
+from sprint_agents.arguments import at_least, more_than_zero
 from sprint_agents.errors import (
     ConfigurationError,
     EngineError,
@@ -63,6 +64,8 @@ class HttpClient:
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
+        at_least(1, max_connections=max_connections)
+        more_than_zero(connect_timeout=connect_timeout, read_timeout=read_timeout)
         self._address = ServerAddress(url)
         self.url = self._address.shown
         authorization = self._address.authorization(api_key)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from sprint_agents.arguments import at_least
 from sprint_agents.engine import Chunk, Engine, Request
 from sprint_agents.errors import EngineOverloaded, EngineUnavailable, InvalidRequest
 from sprint_agents.logs import log
@@ -58,6 +59,8 @@ class RemoteEngine(Engine, Generic[RunningT]):
     """
 
     def __init__(self, connections: Connections, *, attempts: int, longest_wait: float) -> None:
+        at_least(1, attempts=attempts)
+        at_least(0, longest_wait=longest_wait)
         self._connections = connections
         self._attempts = attempts
         self._longest_wait = longest_wait

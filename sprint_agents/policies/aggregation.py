@@ -9,11 +9,12 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
+from sprint_agents.arguments import at_least
 from sprint_agents.errors import PolicyError
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
 from .combinators import no_answer, relayed
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 from .self_consistency import most_common
 from .sequential import sequential
 

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncGenerator
 
+from sprint_agents.arguments import at_least, at_most_one
 from sprint_agents.plan import Accept, Answer, Stage, Step
 
 from .combinators import accept_any
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 from .sequential import sequential
 
 
@@ -18,6 +19,7 @@ def as_needed(check: Accept | None = None, *, depth: int = 2, share: float = 1.0
     subtasks ``depth`` levels down. A subtask may use at most ``share`` of the budget that is left when it starts.
     """
     at_least(0, depth=depth)
+    at_most_one(share=share)
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         stage = yield planning.attempt(sequential, accept=check or accept_any)

@@ -1,12 +1,13 @@
 """Policies made of other policies."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from sprint_agents.arguments import at_least
 from sprint_agents.errors import NoAnswer
 from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
 
-from .policy import Planning, Policy, at_least, factory, steps_of
+from .policy import Planning, Policy, factory, steps_of
 
 Check = Callable[[Any], bool | Awaitable[bool]]
 """Says whether an answer, of the planner's declared type, is good; may be async."""
@@ -67,7 +68,7 @@ def with_fallback(*policies: Policy, check: Check | None = None) -> Policy:
     Each policy works on its own fork, so it sees nothing of the failed ones. Without a ``check``, any answer passes.
     """
     at_least(1, policies=len(policies))
-    return _in_turn(policies, check)
+    return _in_turn(lambda: policies, check)
 
 
 @factory
@@ -78,13 +79,13 @@ def until(policy: Policy, check: Check, *, attempts: int = 3, feedback: Feedback
     Without it they see nothing of the failed ones, and give another answer only at a temperature above 0.
     """
     at_least(1, attempts=attempts)
-    return _in_turn([policy] * attempts, check, feedback)
+    return _in_turn(lambda: (policy for _ in range(attempts)), check, feedback)
 
 
-def _in_turn(policies: Sequence[Policy], check: Check | None, feedback: Feedback | None = None) -> Policy:
+def _in_turn(policies: Callable[[], Iterable[Policy]], check: Check | None, feedback: Feedback | None = None) -> Policy:
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         tried: list[Execution[Any]] = []
-        for each in policies:
+        for each in policies():
             if tried and feedback is not None:
                 yield Plan.of(text=await planning.call(feedback, tried[-1]))
             stage = yield planning.attempt(each, accept=_passes(check))

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Callable
 
+from sprint_agents.arguments import at_least
 from sprint_agents.plan import Answer, Plan, Stage, Step
 
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 
 
 @factory

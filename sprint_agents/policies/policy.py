@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Literal, ParamSpec, Unpack
 
+from sprint_agents.arguments import checked
 from sprint_agents.budget import Ledger, Limits
-from sprint_agents.errors import ConfigurationError, PolicyError
+from sprint_agents.errors import PolicyError
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Join, Stage, Step
 
@@ -94,26 +95,17 @@ def factory(make: Callable[P, Policy]) -> Callable[P, Policy]:
     >>> name_of(parts()), name_of(parts(count=3))
     ('parts', 'parts(count=3)')
     """
+    checked_make = checked(make)
 
     @wraps(make)
     def named(*values: P.args, **options: P.kwargs) -> Policy:
-        policy = make(*values, **options)
+        policy = checked_make(*values, **options)
         arguments = [_text(value) for value in values] + [f"{name}={_text(value)}" for name, value in options.items()]
         policy.__name__ = f"{name_of(make)}({', '.join(arguments)})" if arguments else name_of(make)
         return policy
 
+    named.makes_policies = True  # type: ignore[attr-defined] - tells a policy from a function that makes some
     return named
-
-
-def at_least(least: int, **numbers: int) -> None:
-    """Check numbers against their lower bound.
-
-    Raises:
-        ConfigurationError: one of them is less than ``least``.
-    """
-    for name, number in numbers.items():
-        if number < least:
-            raise ConfigurationError(f"{name} is {number}: it must be at least {least}")
 
 
 def _text(value: object) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from sprint_agents.arguments import at_least
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
 from .combinators import no_answer
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 from .sequential import sequential
 
 

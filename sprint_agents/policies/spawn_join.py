@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator
 
+from sprint_agents.arguments import at_least, at_most_one
 from sprint_agents.plan import Answer, Stage, Step
 
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 
 
 @factory
@@ -15,6 +16,7 @@ def spawn_join(*, depth: int = 2, share: float = 1.0) -> Policy:
     when it starts. A model that was not trained to spawn from a child writes the child's result directly.
     """
     at_least(0, depth=depth)
+    at_most_one(share=share)
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
         child = policy if planning.depth < depth else None

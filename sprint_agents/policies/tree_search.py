@@ -4,9 +4,10 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
+from sprint_agents.arguments import at_least
 from sprint_agents.plan import Answer, Execution, Plan, Stage, Step
 
-from .policy import Planning, Policy, at_least, factory
+from .policy import Planning, Policy, factory
 
 _FIRST = "Propose one first step towards the solution, and only that step. This is proposal {number} of {count}."
 _NEXT = "Go on from execution {thought}: propose one next step, and only that. This is proposal {number} of {count}."

@@ -14,6 +14,7 @@ from typing import Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sprint_agents.arguments import at_least, checked
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
 from sprint_agents.errors import (
@@ -48,6 +49,7 @@ class Latency(BaseModel):
     token: float = Field(default=0.0, ge=0)
 
 
+@checked
 class FakeEngine(Engine):
     """An ``Engine`` that completes requests from scripted ``replies``.
 
@@ -95,10 +97,7 @@ class FakeEngine(Engine):
         manifest: Manifest | None = None,
         capabilities: Capabilities | None = None,
     ) -> None:
-        if chunk_tokens is not None and chunk_tokens < 1:
-            raise ConfigurationError(
-                f"chunk_tokens is {chunk_tokens}: a chunk has at least one token; leave it out for the default"
-            )
+        at_least(1, chunk_tokens=chunk_tokens, context_limit=context_limit)
         self._respond = responder(replies)
         self._latency = latency or Latency()
         self._chunk_tokens = chunk_tokens or (1 if self._latency.token else None)

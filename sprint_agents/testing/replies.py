@@ -3,14 +3,15 @@
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sprint_agents.arguments import at_least, check_argument
 from sprint_agents.context import Context
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Request
-from sprint_agents.errors import EngineError, EngineRejected
+from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected
 
 from .tokenizer import END_ID, WordTokenizer
 
@@ -74,6 +75,12 @@ class Reply:
     delay: float = 0.0
     fault: Fault | None = None
 
+    def __post_init__(self) -> None:
+        check_argument("text of a Reply", self.text, str)
+        check_argument("delay= of a Reply", self.delay, float)
+        check_argument("fault= of a Reply", self.fault, Fault | None)
+        at_least(0, delay=self.delay)
+
 
 class Prompt:
     """The argument of a reply function: the ``request``, and its ``number`` from 1 in order of arrival.
@@ -121,14 +128,23 @@ Replies: TypeAlias = "str | Reply | Sequence[Replies] | Mapping[str, Replies] | 
 
 
 def responder(replies: Replies) -> Respond:
-    """Turn replies of any form into a function."""
+    """Turn replies of any form into a function.
+
+    Raises:
+        ConfigurationError: they are of no such form.
+    """
     if isinstance(replies, str | Reply):
         reply = Reply(replies) if isinstance(replies, str) else replies
         return lambda prompt: reply
     if callable(replies):
+        check_argument("a reply function", replies, Respond)
         return replies
     if isinstance(replies, Mapping):
+        check_argument("replies", replies, Mapping[str, Any])
         return _by_key({key: responder(value) for key, value in replies.items()})
+    if not isinstance(replies, Sequence) or isinstance(replies, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        kind = type(replies).__name__
+        raise ConfigurationError(f"replies are of type {kind}: pass a text, a Reply, a function, a list or a dict")
     return _in_order([responder(value) for value in replies])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
 
+from sprint_agents.arguments import at_least, checked
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request
 from sprint_agents.engines.checkpoint import (
     ChatTemplate,
@@ -17,7 +18,7 @@ from sprint_agents.engines.checkpoint import (
     turns_of_checkpoint,
     with_chat,
 )
-from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
+from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
 from .grammar import check_schema
@@ -34,6 +35,7 @@ _LONG_TEXT = 20_000
 """Texts with more characters, and lists with more ids, are encoded and decoded in a thread."""
 
 
+@checked
 class LocalEngine(Engine):
     """Any Hugging Face causal language model, in this process, over one radix tree of keys and values.
 
@@ -83,14 +85,7 @@ class LocalEngine(Engine):
         max_running: int = 128,
         chat: ChatTemplate | None = None,
     ) -> None:
-        for option, value in {
-            "cache_tokens": cache_tokens,
-            "prefill_chunk": prefill_chunk,
-            "max_running": max_running,
-            "threads": threads,
-        }.items():
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{option} is {value}: it must be 1 or more")
+        at_least(1, cache_tokens=cache_tokens, prefill_chunk=prefill_chunk, max_running=max_running, threads=threads)
         for module in ("torch", "transformers"):
             if find_spec(module) is None:
                 raise MissingExtra("local", module)

@@ -18,6 +18,7 @@ from typing import Literal
 import httpx2
 from pydantic import JsonValue
 
+from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
@@ -45,6 +46,7 @@ class _Connection(RunningRequest):
     response: httpx2.Response | None = None
 
 
+@checked
 class OpenAIEngine(RemoteEngine[_Connection]):
     """An ``Engine`` on a server with OpenAI's HTTP API: OpenAI's own, vLLM, SGLang, llama.cpp, Ollama and many others.
 
@@ -172,8 +174,6 @@ class OpenAIEngine(RemoteEngine[_Connection]):
                     yield chunk
 
     def _check_options(self, api: str, tools: str) -> None:
-        if tools not in ("written", "native"):
-            raise ConfigurationError(f"tools is {tools!r}: calls are 'written' by the model, or the server's, 'native'")
         if tools == "native" and api != "chat":
             raise ConfigurationError("tools='native' needs api='chat': completions of token ids have no tools")
         if self._target.strict and self._target.server.schemas == "none":

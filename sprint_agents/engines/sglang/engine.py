@@ -22,6 +22,7 @@ from typing import Self, cast
 
 import httpx2
 
+from sprint_agents.arguments import checked, more_than_zero
 from sprint_agents.dialects.conversation import turns_of
 from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Request
 from sprint_agents.engines.checkpoint import (
@@ -52,6 +53,7 @@ class _Attempt(RunningRequest):
     broke: bool = False
 
 
+@checked
 class SGLangEngine(RemoteEngine[_Attempt]):
     """An ``Engine`` on an SGLang server, or on SGLang's router in front of many servers.
 
@@ -100,6 +102,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         )
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
         self._http = http
+        more_than_zero(abort_timeout=abort_timeout)
         self._abort_timeout = abort_timeout
         self._directory = Path(tokenizer) if tokenizer is not None else None
         self._tokenizer: CheckpointTokenizer | ServerTokenizer

@@ -19,6 +19,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sprint_agents.arguments import at_least, checked, more_than_zero
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import ConfigurationError, EngineError, EngineTimeout, EngineUnavailable, InvalidCheckpoint
 
@@ -35,6 +36,7 @@ _RECORD_FILE = "server.json"
 _LOG_FILE = "server.log"
 
 
+@checked
 class SGLangServer:
     """A server process for the checkpoint in a directory, as an async context manager.
 
@@ -65,6 +67,9 @@ class SGLangServer:
         start_timeout: float = 300.0,
         stop_timeout: float = 10.0,
     ) -> None:
+        at_least(0, port=port)
+        at_least(1, cache_tokens=cache_tokens)
+        more_than_zero(start_timeout=start_timeout, stop_timeout=stop_timeout)
         self._python = _interpreter(python)
         self.checkpoint = Path(checkpoint).absolute()
         self._port = port

@@ -312,7 +312,7 @@ class TestMistakes:
         url = "http://127.0.0.1:1/v1"
         with pytest.raises(ConfigurationError, match="strict=True, and this server takes no JSON schema"):
             OpenAIEngine(url, model="tiny", server=Server(schemas="none"), strict=True)
-        with pytest.raises(ConfigurationError, match="tools is 'some'"):
+        with pytest.raises(ConfigurationError, match="tools= of OpenAIEngine is 'some': pass 'written' or 'native'"):
             OpenAIEngine(url, model="tiny", tools="some")  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="tools='native' needs api='chat'"):
             OpenAIEngine(url, model="tiny", api="completions", tools="native")
