@@ -1,7 +1,8 @@
 """Typed agents: the types of a planner's answer and an executor's result, and how to read them from a model's text."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, cast, get_args, get_origin
@@ -21,6 +22,7 @@ from .tools import Tool, explain, json_schema, make_adapter, validate_json
 ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
 """A plain function as executor, async or not: its return value is the result, without a model."""
 
+_WRAPPERS = {"answer", "output", "response", "result", "value"}
 _SCALARS = {"boolean", "integer", "number", "string"}
 
 
@@ -68,6 +70,9 @@ class _Agent(Generic[ResultT]):
         try:
             return validate_json(self._adapter, text)
         except ValidationError as error:
+            for inner in _unwrapped(text):
+                with suppress(ValueError):  # a ValidationError is one
+                    return validate_json(self._adapter, inner)
             if is_json:
                 raise self._invalid(text, error) from error
             try:
@@ -159,6 +164,26 @@ class Planner(_Agent[AnswerT]):
     >>> Planner(list[int]).read("[3, 7]")
     [3, 7]
     """
+
+
+def _unwrapped(text: str) -> Iterator[str]:
+    r"""Yield the JSON that models wrap once more, in a string or under one of the keys that they use for a value.
+
+    >>> list(_unwrapped('{"result": "{\\"x\\": 1}"}'))
+    ['"{\\"x\\": 1}"', '{"x": 1}']
+    """
+    while True:
+        try:
+            value = from_json(text)
+        except ValueError:
+            return
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _WRAPPERS:  # pyright: ignore
+            text = to_json(next(iter(value.values()))).decode()  # pyright: ignore
+        else:
+            return
+        yield text
 
 
 def as_text(value: Any) -> str:

@@ -24,6 +24,7 @@
         ├── FunctionError       a function of yours took too long, called ``sys.exit``, …; or the checker raised
         ├── InvalidResult       the model's text does not validate as the declared type
         ├── NoAnswer            the planner ended without an answer
+        │   └── NoProgress        it wrote nothing new in two stages: only reasoning, the same plan, or no plan at all
         ├── PolicyError         a policy raised, yielded something other than a step, or ended without an answer
         ├── Superseded          a subtask was cancelled: a sibling was accepted, or the run ended first
         └── WidthExceeded       a subtask was not started: its policy limits the width of a stage
@@ -176,6 +177,10 @@ class InvalidResult(RunError):
 
 class NoAnswer(RunError):
     """The planner ended without an answer."""
+
+
+class NoProgress(NoAnswer):
+    """The planner wrote nothing new in two stages; the message says why, and which settings help."""
 
 
 class PolicyError(RunError):

@@ -262,9 +262,17 @@ class Plan(_Branching):
 
 
 class Ask(_Branching):
-    """A step in which the model writes: a ``plan`` (or its answer), one sequential ``chain``, or the ``answer`` now."""
+    """A step in which the model writes: a ``plan`` (or its answer), one sequential ``chain``, or the ``answer`` now.
 
-    form: Literal["plan", "chain", "answer"] = "plan"
+    A ``graph`` is a plan whose subtasks may wait for earlier ones, if the dialect has a notation for that.
+    """
+
+    form: Literal["plan", "graph", "chain", "answer"] = "plan"
+
+    @property
+    def plans(self) -> bool:
+        """Say whether it asks for subtasks."""
+        return self.form in ("plan", "graph")
 
 
 class Attempts(BaseModel):

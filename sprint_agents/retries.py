@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import EngineError, EngineOverloaded, InvalidResult
+from .errors import EngineError, EngineOverloaded, InvalidResult, NoAnswer
 from .logs import log
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def may_succeed_later(error: BaseException) -> bool:
 
 def may_be_corrected(error: BaseException) -> bool:
     """Say whether the model can correct itself once it reads the error: its text did not validate."""
-    return isinstance(error, InvalidResult)
+    return isinstance(error, InvalidResult | NoAnswer)
 
 
 async def retry(
@@ -47,7 +47,7 @@ async def retry(
 
     def wait(state: "RetryCallState") -> float:
         error = _error(state)
-        if isinstance(error, InvalidResult):
+        if error and may_be_corrected(error):
             return 0.0
         if isinstance(error, EngineOverloaded) and error.retry_after is not None:
             # The siblings of a fan-out are refused together, and would all come back in the same moment.

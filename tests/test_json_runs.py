@@ -79,8 +79,9 @@ def test_a_run_byte_for_byte():
     run, engine = solve(SUMS, planner=Planner(int), executor=Executor(int))
     question = JsonDialect(CHATML).bind(Planner(int).brief, Executor(int).brief).write_task("Add up.")
     user, end, assistant = "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n"
-    planner = '{user}planner, stage {stage}: hand out subtasks, {{"subtasks": […]}}, or answer, {{"answer": …}}{end}'
-    executor = '{user}executor 1.{number}: carry out subtask {number} of stage 1, {{"result": …}}{end}'
+    plan_turn, answer_turn = '{{"thoughts": …, "subtasks": […]}}', '{{"thoughts": …, "answer": …}}'
+    planner = f"{{user}}planner, stage {{stage}}: hand out subtasks, {plan_turn}, or answer, {answer_turn}{{end}}"
+    executor = '{user}executor 1.{number}: carry out subtask {number} of stage 1, {{"thoughts": …, "result": …}}{end}'
     first = planner.format(user=user, end=end, stage=1) + assistant
     one, two = (executor.format(user=user, end=end, number=number) + assistant for number in (1, 2))
     half = '{"thoughts": "halves", "subtasks": [{"prompt": "sum the first half"}'
@@ -267,7 +268,8 @@ def test_a_plan_that_is_cut_off_keeps_what_had_begun():
     replies = {**SUMS, "planner, stage 1": plan("sum the first half", "sum " * 1000)}
     run, _ = solve(replies, limits=Limits(plan_tokens=60), planner=Planner(int), executor=Executor(int))
     assert run.stages[0].results == [10]
-    assert [diagnostic.kind for diagnostic in run.stages[0].diagnostics] == ["unclosed_prompt", "unclosed_plan"]
+    kinds = ["unclosed_prompt", "unclosed_plan", "cut_off"]
+    assert [diagnostic.kind for diagnostic in run.stages[0].diagnostics] == kinds
     assert run.answer == 42
 
 

@@ -7,7 +7,7 @@ from sprint_agents.errors import ConfigurationError
 
 from .base import Dialect, Role
 from .json.dialect import PLAIN_TURNS, JsonDialect
-from .json.words import load_words
+from .json.words import LATEST, load_words
 from .tags.dialect import TagDialect
 
 DialectName = Literal["tags", "json"]
@@ -40,7 +40,7 @@ def choose_dialect(
                 f"{engine.name} and {executors.name} mark the turns of a conversation differently, and executors go on "
                 "with the planner's turns: run both on engines of one kind, or give dialect=JsonDialect(turns)"
             )
-        return JsonDialect(turns, words=load_words(trained.dialect_version if trained else 1))
+        return JsonDialect(turns, words=load_words(trained.dialect_version if trained else LATEST))
     raise ConfigurationError(f"there is no dialect {name!r}: use 'tags', 'json', or a Dialect of your own")
 
 
@@ -52,6 +52,7 @@ def check_schemas(dialect: Dialect, engine: Engine, executors: Engine) -> None:
     """
     asked_of: dict[Role, tuple[Engine, str]] = {
         "plan": (engine, "a plan"),
+        "graph": (engine, "a plan"),
         "answer": (engine, "an answer"),
         "execution": (executors, "an execution"),
     }

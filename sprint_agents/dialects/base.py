@@ -29,10 +29,13 @@ from sprint_agents.engine import ToolBrief
 
 from .completions import PlanReader, Turn
 
-Form = Literal["plan", "chain", "answer"]
-"""What the planner is asked for: a plan or its answer, one sequential chain of thought, or the answer now."""
+Form = Literal["plan", "graph", "chain", "answer"]
+"""What the planner is asked for: a plan or its answer, one sequential chain of thought, or the answer now.
 
-Role = Literal["plan", "execution", "answer"]
+A ``graph`` is a plan whose subtasks may wait for earlier ones. A dialect without a notation for that asks for a plan.
+"""
+
+Role = Literal["plan", "graph", "execution", "answer"]
 """The kind of a request; a chain ends as an answer does, and has its constraints."""
 
 
@@ -161,7 +164,8 @@ class PromptWriter(Protocol):
         """Write what follows a turn ``written`` that called tools, or whose result or answer is invalid.
 
         An executor's feedback ends with the header of its next turn. After an invalid answer (``number`` is 0) the
-        runtime continues with ``write_opening(stage, "answer")``.
+        runtime continues with ``write_opening(stage, "answer")``, and after a plan that is neither a plan nor an answer
+        with the opening of the next stage.
 
         Args:
             role: whose turn it was.

@@ -21,6 +21,9 @@ DiagnosticKind = Literal[
     "answer_in_plan",
     # JSON.
     "malformed_json",
+    # A copy of the prompt.
+    "placeholder",
+    "copied_prompt",
     # Dependencies.
     "odd_dependency",
     # Unclosed and empty parts.
@@ -39,6 +42,10 @@ DiagnosticKind = Literal[
     "no_plan",
     "no_answer",
     "undecodable_bytes",
+    # A completion as a whole, or compared with the one before it.
+    "cut_off",
+    "nothing_written",
+    "repeated_plan",
 ]
 """The closed set of faults in what a model wrote, or in the file that contains it."""
 
@@ -144,12 +151,14 @@ class Result(NamedTuple):
         start: offset in the turn where thoughts and result begin; everything before is markup.
         end: offset where they end.
         is_json: read ``text`` as JSON only, so that ``"42"`` is a string.
+        fault: why it is no result, whatever its type, in words for the model; empty if it may be one.
     """
 
     text: str
     start: int
     end: int
     is_json: bool = False
+    fault: str = ""
 
 
 class ToolCall(NamedTuple):

@@ -18,11 +18,11 @@ def dag(plan: Callable[[Planning], Plan] | None = None, *, replans: int = 2) -> 
     at_least(0, replans=replans)
 
     async def policy(planning: Planning) -> AsyncGenerator[Step, Stage]:
-        stage = yield plan(planning) if plan else planning.ask()
+        stage = yield plan(planning) if plan else planning.ask("graph")
         for _ in range(replans):
             if stage.answer is not None:
                 break
-            stage = yield planning.ask()
+            stage = yield planning.ask("graph")
         if stage.answer is None:
             stage = yield planning.ask("answer")
         yield Answer(value=stage.answer)

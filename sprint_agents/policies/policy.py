@@ -42,8 +42,12 @@ class Planning:
         """The numbers of the stages whose executions have not joined yet, oldest first."""
         return [stage.number for stage in self.stages if stage.pending]
 
-    def ask(self, form: Literal["plan", "chain", "answer"] = "plan", **options: Unpack[BranchingOptions]) -> Ask:
+    def ask(
+        self, form: Literal["plan", "graph", "chain", "answer"] = "plan", **options: Unpack[BranchingOptions]
+    ) -> Ask:
         """Return a step in which the model writes a plan, one sequential chain of thought, or the answer.
+
+        A ``graph`` is a plan whose subtasks may wait for earlier ones.
 
         ``options`` apply to the subtasks of a plan: see ``Ask``.
         """

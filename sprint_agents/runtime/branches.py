@@ -15,6 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sprint_agents.context import Context
+from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import (
     ExecutionFailed,
     FunctionError,
@@ -123,6 +124,11 @@ class Branches:
     def numbers(self) -> tuple[int, ...]:
         """The subtasks so far, in prompt order."""
         return tuple(self._branches)
+
+    @property
+    def diagnostics(self) -> list[Diagnostic]:
+        """What was odd about the completions of executors, in prompt order."""
+        return [fault for branch in self._branches.values() for fault in branch.diagnostics]
 
     async def start(self, subtask: Subtask, context: Context, *, rest: str = "") -> None:
         """Start ``subtask`` after ``context`` and ``rest``, as soon as the executions that it names are finished.

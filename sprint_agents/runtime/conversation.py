@@ -26,6 +26,7 @@ from sprint_agents.plan import ToolUse
 from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.usage import CallUsage
 
+from .progress import cut_off
 from .session import Assignment, Session, usage_of
 
 
@@ -72,6 +73,8 @@ class ExecutorConversation:
                 generation = await self._complete()
             turn = self._read(generation)
             if isinstance(turn, Result):
+                if turn.fault:
+                    raise InvalidResult(turn.fault, text=turn.text)
                 return self.executor.read(turn.text, is_json=turn.is_json)
             await self._answer_calls(turn)
 
@@ -95,6 +98,7 @@ class ExecutorConversation:
         """Send one request; if it fails, the branch keeps its context."""
         session = self.session
         max_tokens = self.executor.max_tokens or session.limits.execution_tokens
+        setting = "Executor(max_tokens=…)" if self.executor.max_tokens else "Limits(execution_tokens=…)"
         schema = session.schema("execution")
         stage, number = self.assignment.stage, self.assignment.subtask.number
         call = session.call(
@@ -109,6 +113,10 @@ class ExecutorConversation:
             if generation is not None:
                 self._record(generation, 0)
             raise
+        stage, number = self.assignment.stage, self.assignment.subtask.number
+        self.assignment.diagnostics += cut_off(
+            generation, limit=max_tokens, setting=setting, stage=stage, number=number
+        )
         return generation
 
     def _emit(self, chunk: Chunk) -> None:

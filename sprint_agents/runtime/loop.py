@@ -26,6 +26,7 @@ from sprint_agents.state import State
 from .executor import Runner, SubtaskOutcome
 from .journal import Journal, check_vocabulary
 from .nested import NestedPolicy
+from .progress import must_answer, repeated_plan
 from .session import Assignment, Listener, Session
 from .stage import StageRun
 
@@ -137,6 +138,7 @@ class PolicyStages:
         announced_context: the context up to the last announced stage.
         last: the latest stage that was run.
         journal_stages: stages of the journal that the policy has yet to join.
+        forced: the planner was asked for its answer, although the policy asked for a plan.
     """
 
     session: Session
@@ -150,24 +152,28 @@ class PolicyStages:
     last: StageRun | None = None
     pending: dict[int, StageRun] = field(default_factory=dict[int, StageRun])
     journal_stages: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
+    forced: bool = False
 
     async def take(self, step: object) -> Stage[Any]:
         """Run a step, or take its stage from the journal."""
         if isinstance(step, Join):
             return await self._join(step)
         step = _check_step(step)
-        number = len(self.planning.stages) + 1
-        if number > (most := self.session.limits.stages):
+        number, limits = len(self.planning.stages) + 1, self.session.limits
+        plans = isinstance(step, Ask) and step.plans
+        if plans and self.forced:
+            return await self._request_missing_answer()
+        if number > (most := limits.stages):
             raise PolicyError(f"the policy wants stage {number} of at most {most}: answer, or raise Limits(stages=…)")
-        if isinstance(step, Ask) and step.form == "plan" and number == most:
+        if plans and (number == most or must_answer(self.planning.stages, limits)):
             while self.planning.pending:
                 await self._join(Join())
-            step = Ask(form="answer")
+            step, self.forced = Ask(form="answer"), True
         if record := self.journal and self.journal.replay(number):
             stage = await self._replay(record, step)
         else:
             stage = await self._run(step, number)
-        if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.form == "plan")):
+        if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.plans)):
             self.plans += 1
         return stage
 
@@ -184,42 +190,65 @@ class PolicyStages:
         if self.session.enclosing:
             last = self.last
             return PolicyAnswer(value, last.result if last is not None and last.answer == value else None)
-        own = isinstance(value, str) and bool(self.planning.stages) and value == self.planning.stages[-1].answer
+        last = self.planning.stages[-1] if self.planning.stages else None
+        own = last is not None and not last.executions and isinstance(value, str | None) and value == last.answer
         try:
             return PolicyAnswer(self._read(value))
-        except InvalidResult as invalid:
+        except (InvalidResult, NoAnswer) as error:
             if not own:
                 raise
-            errors: list[BaseException] = []
+            return PolicyAnswer(self._read((await self._correct(error)).answer))
 
-            async def correct() -> Any:
-                return self._read((await self._request_correction(errors.pop())).answer)
+    async def _request_missing_answer(self) -> Stage[Any]:
+        """Let the planner answer again if it had to answer and did not, and return the stage in which it does.
 
-            with stage_in_logs(len(self.planning.stages)):
-                value = await retry(
-                    correct,
-                    attempts=self.session.planner.attempts,
-                    when=may_be_corrected,
-                    before_retry=lambda _, error: errors.append(error),
-                    after=invalid,
-                )
-            return PolicyAnswer(value)
+        Raises:
+            NoAnswer: it does not.
+        """
+        try:
+            self._read(self.planning.stages[-1].answer)
+        except NoAnswer as error:
+            return await self._correct(error)
+        return self.planning.stages[-1]
+
+    async def _correct(self, error: InvalidResult | NoAnswer) -> Stage[Any]:
+        """Let the planner correct its answer, within its ``attempts``, and return the stage with a valid one."""
+        errors: list[BaseException] = []
+
+        async def correct() -> Stage[Any]:
+            stage = await self._request_correction(errors.pop())
+            self._read(stage.answer)
+            return stage
+
+        with stage_in_logs(len(self.planning.stages)):
+            return await retry(
+                correct,
+                attempts=self.session.planner.attempts,
+                when=may_be_corrected,
+                before_retry=lambda _, error: errors.append(error),
+                after=error,
+            )
 
     def _read(self, answer: object) -> Any:
         if answer is None or answer == "":
-            raise NoAnswer("the run ended without an answer: the planner wrote none within its limits")
+            faults = self.planning.stages[-1].diagnostics if self.planning.stages else ()
+            causes = "; ".join(dict.fromkeys(fault.message for fault in faults)) or "the planner wrote none"
+            raise NoAnswer(f"the run ended without an answer: {causes}")
         planner = self.session.planner
         return planner.read(answer) if isinstance(answer, str) else planner.accept(answer)
 
     async def _request_correction(self, error: BaseException) -> Stage[Any]:
         """Let the planner answer again, after a note of what is wrong with its last answer."""
-        assert isinstance(error, InvalidResult)
+        reason = error.reason if isinstance(error, InvalidResult) else "there is none"
         number, step = len(self.planning.stages) + 1, Ask(form="answer")
         if record := self.journal and self.journal.replay(number):
             return await self._replay(record, step)
         self.session.ledger.note_retry()
-        dialect, written = self.session.dialect, self.planner.context.own_text
-        await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=error.reason))
+        dialect, context = self.session.dialect, self.planner.context
+        written = context.own_text
+        if self.planning.stages[-1].answer is None and context.parent is not None:
+            written = context.parent.own_text + written  # the turn, and the text that has closed it
+        await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=reason))
         return await self._run(step, number, correction=True)
 
     async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
@@ -247,6 +276,8 @@ class PolicyStages:
                 log("info", "plan.odd", kind=diagnostic.kind, position=diagnostic.position)
         stage, run = _numbered(stage, number), self.last
         assert run is not None
+        if isinstance(step, Ask) and (repeated := repeated_plan(stage, self.planning.stages)):
+            stage = stage.model_copy(update={"diagnostics": (*stage.diagnostics, *repeated)})
         if run.tasks is not None:
             self.pending[number] = run
             self.running.push_async_exit(run.tasks)
@@ -357,7 +388,7 @@ def _check_step(step: object) -> Plan | Ask | Attempts:
         raise PolicyError(
             f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {step!r}"
         )
-    if isinstance(step, Ask) and step.form != "plan" and (options := step.model_fields_set - {"form"}):
+    if isinstance(step, Ask) and not step.plans and (options := step.model_fields_set - {"form"}):
         raise PolicyError(
             f"planning.ask({step.form!r}) starts no subtasks, so {min(options)}= says nothing: leave it out, "
             "or ask for a plan"

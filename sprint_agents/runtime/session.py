@@ -17,6 +17,7 @@ from sprint_agents.agents import Planner
 from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
+from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
@@ -43,13 +44,14 @@ class Assignment:
     """A subtask of ``stage`` to carry out on ``branch``, the context up to the end of its prompt and its inputs.
 
     ``costs`` gets an item for each request as it ends, interrupted ones too, so that they are known even if the task is
-    cancelled.
+    cancelled. ``diagnostics`` get one for each completion that was cut off.
     """
 
     stage: int
     subtask: Subtask
     branch: State
     costs: list[CallUsage]
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     def record(
         self,
@@ -168,7 +170,12 @@ class Session:
 
 async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engine | None) -> dict[Role, Stops]:
     """Resolve where the completions of each role end, in the vocabulary of its engine."""
-    engines: dict[Role, Engine] = {"plan": engine, "execution": executor_engine or engine, "answer": engine}
+    engines: dict[Role, Engine] = {
+        "plan": engine,
+        "graph": engine,
+        "execution": executor_engine or engine,
+        "answer": engine,
+    }
     return {role: await Stops.resolve(engine, dialect.constraints(role).stops) for role, engine in engines.items()}
 
 

@@ -25,6 +25,7 @@ from sprint_agents.usage import CallUsage, StageUsage, sequential_tokens, sequen
 from .branches import Branches, SharedPrefix, check_dependencies
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
+from .progress import cut_off, missing_plan
 from .session import Session, usage_of
 
 AnyStage = Stage[Any]
@@ -51,7 +52,7 @@ class StageRun:
     markup: str | None = None
     answer: str | None = None
     result: Generation | None = None
-    diagnostics: Sequence[Diagnostic] = ()
+    diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
     usage: CallUsage = field(default_factory=CallUsage)
     branches: Branches | None = None
     tasks: AsyncExitStack | None = None
@@ -70,7 +71,7 @@ class StageRun:
             self.session.emit(StageStarted(stage=self.number))
         try:
             async with AsyncExitStack() as tasks:
-                if isinstance(step, Ask) and step.form != "plan":
+                if isinstance(step, Ask) and (step.form == "chain" or step.form == "answer"):
                     await self._request_answer(step.form)
                     return self._record(())
                 if isinstance(step, Attempts):
@@ -134,7 +135,8 @@ class StageRun:
         session, planner, number = self.session, self.planner, self.number
         reader = session.dialect.read_plan(number, "plan")
         tags = _TagTokens(reader)
-        await planner.append(self._opening("plan"))
+        form: Literal["plan", "graph"] = "graph" if step.form == "graph" else "plan"
+        await planner.append(self._opening(form))
         branches = await self._open_branches(step, tasks, cached=len(planner.context))
         prompt_ends: list[tuple[int, int]] = []
         unknown: list[Diagnostic] = []
@@ -151,7 +153,7 @@ class StageRun:
                 await branches.start(subtask, context, rest=prompt.rest)
 
         max_tokens = session.planner.max_tokens or session.limits.plan_tokens
-        call = session.call(planner, "plan", max_tokens=max_tokens, schema=session.schema("plan"), stage=number)
+        call = session.call(planner, form, max_tokens=max_tokens, schema=session.schema(form), stage=number)
         async with session.planner_gate, call as generation:
             async for chunk in generation:
                 self._emit(generation, chunk.text)
@@ -162,13 +164,30 @@ class StageRun:
             before = generation.tokens_before(end)
             branches.set_prompt_tokens(prompt, content=before - tags.before(generation, end), strict=before)
         self.usage = usage_of(generation, tags.before(generation, generation.length))
-        self.plan, self.answer, self.diagnostics = reader.plan or "", reader.answer, [*reader.diagnostics, *unknown]
-        if reader.answer is None and reader.plan is not None:
-            self.markup = generation.text
-        elif reader.answer is None and session.enclosing:
+        setting = "Planner(max_tokens=…)" if session.planner.max_tokens else "Limits(plan_tokens=…)"
+        cut = cut_off(generation, limit=max_tokens, setting=setting, stage=number)
+        self.plan, self.answer = reader.plan or "", reader.answer
+        self.diagnostics = [*(fault for fault in reader.diagnostics if fault.kind != "no_plan"), *unknown, *cut]
+        if reader.answer is None:
+            await self._end_turn(step, reader, generation)
+
+    async def _end_turn(self, step: Ask, reader: PlanReader, generation: Generation) -> None:
+        """Take a completion without an answer as a plan, or as a nested policy's result; correct any other."""
+        session, number = self.session, self.number
+        assert self.branches is not None
+        if session.enclosing and reader.plan is None:
             self._take_result(generation)
-        elif reader.answer is None:
-            await planner.append(session.dialect.write_end("plan", generation.text))
+            return
+        # In ``fork_join_async`` a plan without subtasks waits for those of earlier plans.
+        waits = self.branches.numbers or session.enclosing or not step.wait
+        missing = None if waits else missing_plan(reader, generation, stage=number)
+        cut = [fault.message for fault in self.diagnostics if fault.kind == "cut_off"]
+        self.diagnostics += [missing] if missing else []
+        if missing and (reader.plan is None or "no_plan" in {fault.kind for fault in reader.diagnostics}):
+            error = ". ".join([missing.message, *cut])
+            await self.planner.append(session.dialect.write_feedback("plan", number, 0, generation.text, error=error))
+        else:
+            self.markup = generation.text
 
     async def _start_plan(self, plan: Plan, tasks: AsyncExitStack) -> None:
         """Write a policy's plan into the context as a planner would, and start its executions."""
@@ -205,6 +224,7 @@ class StageRun:
         """Let the model write one sequential chain up to its answer, or only the answer."""
         session, planner = self.session, self.planner
         max_tokens = session.limits.chain_tokens if form == "chain" else session.limits.answer_tokens
+        setting = f"Limits({form}_tokens=…)"
         reader = session.dialect.read_plan(self.number, form)
         opening = self._opening(form)
         await planner.append(opening)
@@ -221,7 +241,8 @@ class StageRun:
             return
         if reader.answer is None:
             await planner.append(session.dialect.write_end(form, generation.text))
-        self.plan, self.answer, self.diagnostics = reader.chain or "", reader.answer, reader.diagnostics
+        cut = cut_off(generation, limit=max_tokens, setting=setting, stage=self.number)
+        self.plan, self.answer, self.diagnostics = reader.chain or "", reader.answer, [*reader.diagnostics, *cut]
 
     def _opening(self, form: Form) -> str:
         """Return what precedes the planner's completion: nothing right after the header of an enclosing execution."""
@@ -236,7 +257,7 @@ class StageRun:
         assert enclosing is not None
         turn = self.session.dialect.read_turn(enclosing.stage, enclosing.number, generation.text)
         self.answer = turn.text if isinstance(turn, Result) else generation.text
-        self.result, self.diagnostics = generation, ()
+        self.result, self.diagnostics = generation, []
 
     def _emit(self, generation: Generation, text: str) -> None:
         if self.session.listening:
@@ -270,7 +291,7 @@ class StageRun:
             answer=self.answer,
             accepted=branches.accepted if branches else None,
             pending=self.branches.numbers if self.branches and not branches else (),
-            diagnostics=tuple(self.diagnostics),
+            diagnostics=(*self.diagnostics, *(branches.diagnostics if branches else ())),
             usage=StageUsage(total=CallUsage.sum(costs), sequential_tokens=content, sequential_tokens_strict=strict),
         )
 

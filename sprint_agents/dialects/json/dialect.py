@@ -1,4 +1,4 @@
-"""Plans and results as JSON, for any model that follows instructions; its words and keys are in ``json_v1.toml``.
+"""Plans and results as JSON, for any model that follows instructions; its words and keys are in ``json_v2.toml``.
 
 Layout of a run, where ``|`` marks the end of a request, after which the runtime continues::
 
@@ -47,7 +47,7 @@ class JsonDialect:
 
     Args:
         turns: the engine's turns.
-        words: what the model reads, and the names of keys; version 1 by default.
+        words: what the model reads, and the names of keys; the latest version by default.
         planner: the planner that the model is told of; see ``bind``.
         executor: the executor that it is told of; None if a program executes the subtasks.
 
@@ -77,15 +77,16 @@ class JsonDialect:
         self._any_mark = re.compile("|".join(map(re.escape, ("<|", *self._marks))))
         self._user = (turns.open("user"), turns.close("user"))
         self._assistant = turns.open("assistant")
-        keys = self.words.keys
+        words, keys = self.words, self.words.keys
         self._tool, self._result, self._failed = (
             self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
         )
         self._system = self._told_of_all()
         schemas: Mapping[Role, str | None] = {
-            "plan": plan_schema(keys, self._planner),
-            "answer": answer_schema(keys, self._planner),
-            "execution": None if executor is None else execution_schema(keys, executor, calls=self._calls is None),
+            "plan": plan_schema(words, self._planner),
+            "graph": plan_schema(words, self._planner, graph=True),
+            "answer": answer_schema(words, self._planner),
+            "execution": None if executor is None else execution_schema(words, executor, calls=self._calls is None),
         }
         # An engine with its own turns for calls gets the tools itself; otherwise the system's turn describes them.
         tools = executor.tools if self._calls is not None and executor is not None else ()
@@ -110,8 +111,7 @@ class JsonDialect:
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
-        words = self.words.turns
-        return self._asked(fill({"plan": words.plan, "chain": words.chain, "answer": words.answer}[form], stage=stage))
+        return self._asked(fill(getattr(self.words.turns, form), stage=stage))
 
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
@@ -182,13 +182,14 @@ class JsonDialect:
         reason = self._written(error)
         if role == "execution":
             return closing + self._asked(fill(turns.invalid_execution, stage=stage, number=number, error=reason))
-        note = closing + self._said(fill(turns.invalid_answer, stage=stage, error=reason))
+        words = turns.invalid_answer if role == "answer" else turns.invalid_plan
+        note = closing + self._said(fill(words, stage=stage, error=reason))
         return note + self._ready() if self.turns.alternate else note
 
     def read_plan(self, stage: int, form: Form) -> JsonPlanReader:
         """Read JSON, and whatever precedes it."""
-        typed = self._planner.schema is not None
-        return JsonPlanReader(self.words.keys, stage=stage, form=form, marks=self._stops, typed=typed)
+        words, typed = self.words, self._planner.schema is not None
+        return JsonPlanReader(words.keys, stage=stage, form=form, marks=self._stops, typed=typed, told=words.told)
 
     def read_turn(self, stage: int, number: int, written: str) -> Turn:
         """Read a result, or tool calls."""
@@ -228,7 +229,7 @@ class JsonDialect:
             )
             parts.append(words.offered if self._calls is not None else "\n".join([words.tools, *told]))
         said = (fill(words.typed if schema else words.text, what=what, schema=schema or "") for what, schema in types)
-        parts.append("\n".join([words.thoughts, *said]))
+        parts.append("\n".join(filter(None, [words.thoughts, *said])))
         agents = {"planner": self._planner, "executor": executor or AgentBrief()}
         parts += [
             fill(words.instructions, role=role, instructions=agent.instructions)

@@ -7,10 +7,10 @@ Invariants:
   last character, which is when its ``after`` is known.
 - A chunk costs time in proportion to its own length.
 
-Odd texts are read as follows. A subtask's number is its position in the plan; empty subtasks are counted but not
-dispatched. ``after`` names earlier subtasks; anything else in it is ignored. A plan that also answers is a plan, since
-its subtasks have started. Text after the plan or the answer is ignored. Whatever the token limit cuts off is not
-dispatched.
+Odd texts are read as follows. A subtask's number is its position in the plan; empty subtasks, and those that only copy
+what the model was told, are counted but not dispatched. ``after`` names earlier subtasks; anything else in it is
+ignored. A plan that also answers is a plan, since its subtasks have started. A plan is no answer, even if one was asked
+for. Text after the plan or the answer is ignored. Whatever the token limit cuts off is not dispatched.
 """
 
 import re
@@ -24,9 +24,11 @@ from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, Promp
 from sprint_agents.dialects.conversation import without_marks
 
 from .scanner import JsonScanner, Value
-from .values import read_scanned, read_string, write
+from .values import is_placeholder, read_scanned, read_string, unwrap, write
 from .words import JsonKeys, normal, pick
 
+_FEWEST_COPIED = 3
+"""Fewer words may be the same by chance."""
 _LAST_NUMBER = re.compile(r"([0-9]{1,9})\W*$")
 
 
@@ -47,6 +49,7 @@ class JsonPlanReader:
         form: what the planner was asked for.
         marks: texts that end its turn.
         typed: its answer has a type other than ``str``.
+        told: what the model was told, in small letters, of which a prompt may be a copy.
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> reader = JsonPlanReader(load_words().keys, stage=1)
@@ -57,13 +60,21 @@ class JsonPlanReader:
     """
 
     def __init__(
-        self, keys: JsonKeys, *, stage: int, form: Form = "plan", marks: Iterable[str] = (), typed: bool = False
+        self,
+        keys: JsonKeys,
+        *,
+        stage: int,
+        form: Form = "plan",
+        marks: Iterable[str] = (),
+        typed: bool = False,
+        told: str = "",
     ) -> None:
         self._keys = keys
         # A planner that must answer and writes a result means its answer; one that may plan may be an executor as well.
         self._answer_keys = keys.answer if form == "plan" else (*keys.answer, *keys.result)
         self._form = form
         self._typed = typed
+        self._told = told
         self._scanner = JsonScanner(tuple(marks), arrays=form == "plan")
         self._subtasks: list[PromptClosed] = []
         self._count = 0
@@ -117,6 +128,9 @@ class JsonPlanReader:
             self._cut_off(words)
         if words and self._form == "plan":
             self._report("text_outside", f"{len(words)} characters outside of JSON are ignored: {excerpt(words)}", 0)
+        if self._form == "plan" and self._plan_span is not None and not self.prompts:
+            faults = "; ".join(fault.message for fault in self.diagnostics)
+            self._report("no_plan", faults or "the plan has no subtasks", self._plan_span[0])
         self.chain = scanner.thoughts
         if self._form == "chain":
             self.chain = scanner.slice(0, scanner.end if self._answer_start is None else self._answer_start)
@@ -187,9 +201,10 @@ class JsonPlanReader:
         number = self._count
         written = self._value(value)
         prompt, self._prompt = self._prompt_of(written), None
-        if not prompt.strip():
-            message = f"subtask {self.stage}.{number} has no prompt; it is not dispatched"
-            self._report("empty_prompt", message, value.start, number)
+        if fault := self._fault_of(prompt):
+            kind, words = fault
+            message = f"subtask {self.stage}.{number} {words}; it is not dispatched"
+            self._report(kind, message, value.start, number)
             return
         if isinstance(written, str):
             self._content(value)
@@ -200,6 +215,17 @@ class JsonPlanReader:
         subtask = PromptClosed(number, prompt, value.end, value.rest, after)
         self.prompts[number] = subtask
         self._subtasks.append(subtask)
+
+    def _fault_of(self, prompt: str) -> tuple[DiagnosticKind, str] | None:
+        """Return why a prompt says nothing about the task; None if it may."""
+        if not prompt.strip():
+            return "empty_prompt", "has no prompt"
+        if is_placeholder(prompt):
+            return "placeholder", f"has the placeholder {excerpt(prompt)} in place of a prompt"
+        words = prompt.lower().split()
+        if len(words) >= _FEWEST_COPIED and " ".join(words) in self._told:
+            return "copied_prompt", f"copies the instructions, {excerpt(prompt)}, and says nothing about the task"
+        return None
 
     def _prompt_of(self, written: JsonValue) -> str:
         if isinstance(written, dict):
@@ -242,7 +268,10 @@ class JsonPlanReader:
         elif answer is not None:
             self._answer_text = self._text_of(answer)
             self._answer_start = value.start
-            if not self._answer_text:
+            if is_placeholder(self._answer_text):
+                self._report("placeholder", f"the answer is the placeholder {self._answer_text}", answer.start)
+                self._answer_text = None
+            elif not self._answer_text:
                 self._report("empty_answer", "the answer is empty", answer.start)
         else:
             self._unkeyed = value
@@ -254,9 +283,10 @@ class JsonPlanReader:
     def _text_of(self, answer: Value) -> str:
         """Return an answer in the form that the planner's type is read from."""
         value = self._value(answer)
-        if self._typed or not (value is None or isinstance(value, str)):
+        if self._typed:
             return self._json(answer)
-        return (value or "").strip()
+        value = unwrap(value, (*self._keys.answer, *self._keys.result))
+        return (value or "").strip() if value is None or isinstance(value, str) else write(value)
 
     def _cut_off(self, words: str) -> None:
         """Make the best of a completion in which neither a plan nor an answer ended."""
@@ -265,6 +295,8 @@ class JsonPlanReader:
             self._cut_off_json(scanner.begun)
         elif self._form != "answer":
             return
+        elif self._unkeyed is not None and pick(self._value(self._unkeyed), self._keys.subtasks) is not None:
+            self._report("empty_answer", "this is a plan, and there is no answer", self._unkeyed.start)
         elif self._unkeyed is not None:
             self._answer_text = self._json(self._unkeyed)
             self._report("malformed_json", "the answer has no key; all of the JSON is taken", self._unkeyed.start)

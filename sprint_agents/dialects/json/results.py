@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
 from .scanner import JsonScanner, Value
-from .values import read_scanned, read_string, read_value, write
+from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, write
 from .words import JsonKeys, normal, pick
 
 
@@ -55,7 +55,7 @@ def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bo
         calls = _calls({begin[1]: value}, keys) if tools else ()
         return ToolCalls(calls) if calls else None
     quoted = isinstance(value, str)
-    return _result(value, text, start + quoted, end - quoted, typed=typed)
+    return _result(value, text, start + quoted, end - quoted, typed=typed, keys=keys)
 
 
 def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
@@ -82,17 +82,22 @@ def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool,
                 pass
     if result is None:
         return _otherwise(scanner, unkeyed, keys, typed=typed)
-    found = _result(*read_scanned(scanner, result), *scanner.content(result), typed=typed)
+    found = _result(*read_scanned(scanner, result), *scanner.content(result), typed=typed, keys=keys)
     start = min(scanner.content(value)[0] for value in [*content, result])
     return found._replace(start=0 if scanner.thoughts is not None else start)
 
 
-def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool) -> Result:
+def _fault(text: str) -> str:
+    return f"{text.strip()} is a placeholder, not a result" if is_placeholder(text) else ""
+
+
+def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool, keys: JsonKeys) -> Result:
     if typed:
-        return Result(text, start, end, is_json=True)
+        return Result(text, start, end, is_json=True, fault=_fault(text))
+    value = unwrap(value, (*keys.result, *keys.answer))
     if isinstance(value, str):
-        return Result(value, start, end)
-    return Result("" if value is None else text, start, end)
+        return Result(value, start, end, fault=_fault(value))
+    return Result("" if value is None else text, start, end, fault=_fault(text))
 
 
 def _otherwise(scanner: JsonScanner, unkeyed: Value | None, keys: JsonKeys, *, typed: bool) -> Result:

@@ -8,35 +8,44 @@ from pydantic import JsonValue
 from sprint_agents.dialects.base import AgentBrief
 from sprint_agents.engine import ToolBrief
 
-from .words import JsonKeys
+from .words import JsonKeys, JsonWords
 
 Schema = dict[str, JsonValue]
 
 _TEXT: Schema = {"type": "string"}
 
 
-def plan_schema(keys: JsonKeys, planner: AgentBrief) -> str:
-    """Return the schema of a plan or an answer."""
-    parts = _Definitions()
-    subtask = _object({keys.prompt[0]: _TEXT, keys.after[0]: _array({"type": "integer"})}, optional=keys.after[0])
-    subtasks = _array(subtask, minItems=1)
+def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -> str:
+    """Return the schema of a plan or an answer; in a ``graph``, subtasks may wait for others.
+
+    A schema cannot say that these are earlier ones: the reader ignores all others.
+    """
+    parts, keys, form = _Definitions(), words.keys, words.format
+    bounds: Schema = {} if form.most is None else {"maxItems": form.most}
+    subtask = {keys.prompt[0]: _TEXT}
+    if graph or form.after == "always":
+        number: Schema = {"type": "integer"}
+        if form.most is not None:
+            number |= {"minimum": 1, "maximum": form.most}
+        subtask[keys.after[0]] = _array(number, **bounds)
+    subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=1, **bounds)
     answer = parts.embed(planner.schema, "answer")
-    return parts.written([_turn(keys, keys.subtasks[0], subtasks), _turn(keys, keys.answer[0], answer)])
+    return parts.written([_turn(words, keys.subtasks[0], subtasks), _turn(words, keys.answer[0], answer)])
 
 
-def answer_schema(keys: JsonKeys, planner: AgentBrief) -> str:
+def answer_schema(words: JsonWords, planner: AgentBrief) -> str:
     """Return the schema of an answer."""
     parts = _Definitions()
-    return parts.written([_turn(keys, keys.answer[0], parts.embed(planner.schema, "answer"))])
+    return parts.written([_turn(words, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 
-def execution_schema(keys: JsonKeys, executor: AgentBrief, *, calls: bool = True) -> str:
+def execution_schema(words: JsonWords, executor: AgentBrief, *, calls: bool = True) -> str:
     """Return the schema of a result, or of ``calls`` if there are tools and the model writes calls itself."""
     parts = _Definitions()
-    turns = [_turn(keys, keys.result[0], parts.embed(executor.schema, "result"))]
+    turns = [_turn(words, words.keys.result[0], parts.embed(executor.schema, "result"))]
     if executor.tools and calls:
-        one = _any([_call(keys, tool, parts) for tool in executor.tools])
-        turns.append(_turn(keys, keys.call[0], _array(one, minItems=1)))
+        one = _any([_call(words.keys, tool, parts) for tool in executor.tools])
+        turns.append(_turn(words, words.keys.call[0], _array(one, minItems=1)))
     return parts.written(turns)
 
 
@@ -45,8 +54,9 @@ def _call(keys: JsonKeys, tool: ToolBrief, parts: "_Definitions") -> Schema:
     return _object({keys.tool[0]: {"type": "string", "enum": [tool.name]}, keys.arguments[0]: arguments})
 
 
-def _turn(keys: JsonKeys, key: str, value: Schema) -> Schema:
-    return _object({keys.thoughts[0]: _TEXT, key: value}, optional=keys.thoughts[0])
+def _turn(words: JsonWords, key: str, value: Schema) -> Schema:
+    thoughts = words.keys.thoughts[0]
+    return _object({thoughts: _TEXT, key: value}, optional=thoughts if words.format.thoughts == "optional" else "")
 
 
 def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:

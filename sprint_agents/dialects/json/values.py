@@ -2,6 +2,7 @@ r"""Read the values that models write as JSON, and write values so that any read
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -23,6 +24,7 @@ _RAW = re.compile(r'\\.|["\x00-\x1f]', re.DOTALL)
 _OVERFLOW = re.compile(r"[0-9][eE]\+?[0-9]{3}")  # maybe too large, and read as an infinity
 _STRUCTURE = re.compile(r"""[{}\[\]()"'`]""")
 _LITERALS: dict[str, bool | None] = {"null": None, "none": None, "undefined": None, "true": True, "false": False}
+_PLACEHOLDER = re.compile(r"""[\s"'`<\[({]*(?:…|\.{2,})[\s.…,"'`>\])}]*""")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # ``dumps`` would make an encoder each time
 _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
@@ -55,6 +57,15 @@ def read_value(text: str) -> tuple[JsonValue, str]:
     return value, write(value)
 
 
+def is_placeholder(text: str) -> bool:
+    """Say whether a text is what a prompt has in place of a value, and no value.
+
+    >>> [is_placeholder(text) for text in ("…", " <...> ", '"…"', "Wait…", "0", "")]
+    [True, True, True, False, False, False]
+    """
+    return _PLACEHOLDER.fullmatch(text) is not None
+
+
 def read_scanned(scanner: JsonScanner, value: Value) -> tuple[JsonValue, str]:
     """Read a value that a scanner found; see ``read_value``."""
     return read_value(scanner.slice(value.start, value.end) + value.rest)
@@ -65,6 +76,18 @@ def read_string(content: str) -> str:
     content = _ESCAPE.sub(_escape, _UNFINISHED_ESCAPE.sub("", content) if content.endswith("\\") else content)
     raw = _RAW.sub(lambda found: found[0] if found[0][0] == "\\" else _ENCODE(found[0])[1:-1], content)
     return from_json(f'"{_whole(raw)}"')
+
+
+def unwrap(value: JsonValue, names: Sequence[str]) -> JsonValue:
+    """Return the text in objects whose only key is one of ``names``, or the value itself if there is none.
+
+    >>> unwrap({"result": {"result": "four"}}, ["result"]), unwrap({"result": "four", "unit": "m"}, ["result"])
+    ('four', {'result': 'four', 'unit': 'm'})
+    """
+    inner = value
+    while isinstance(inner, dict) and len(inner) == 1 and next(iter(inner)) in names:
+        (inner,) = inner.values()
+    return inner if isinstance(inner, str) else value
 
 
 def write(value: JsonValue, *, marks: tuple[str, ...] = ()) -> str:

@@ -3,13 +3,34 @@
 import re
 import tomllib
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+LATEST = 2
+"""The version for models that were not trained on another one."""
+
 _GAP = re.compile(r"[\s_-]+")
+
+
+class Format(BaseModel):
+    """What a version has models write.
+
+    Attributes:
+        thoughts: whether each turn has to begin with them, so that a model under a schema can think before it answers.
+            A grammar may write the required keys first, and optional ones after them.
+        after: whether every plan may have dependencies, or only those of a policy that asks for a ``graph``.
+        most: the most subtasks of a plan, and of ``after``.
+    """
+
+    model_config = _FROZEN
+
+    thoughts: Literal["optional", "required"] = "optional"
+    after: Literal["always", "graph"] = "always"
+    most: int | None = None
 
 
 class SystemWords(BaseModel):
@@ -37,6 +58,7 @@ class TurnWords(BaseModel):
     model_config = _FROZEN
 
     plan: str
+    graph: str
     chain: str
     answer: str
     execution: str
@@ -45,6 +67,7 @@ class TurnWords(BaseModel):
     ready: str
     invalid_execution: str
     invalid_answer: str
+    invalid_plan: str
 
 
 class JsonKeys(BaseModel):
@@ -70,9 +93,16 @@ class JsonWords(BaseModel):
 
     model_config = _FROZEN
 
+    format: Format = Format()
     system: SystemWords
     turns: TurnWords
     keys: JsonKeys
+
+    @cached_property
+    def told(self) -> str:
+        """What the planner reads, in small letters and on one line."""
+        words = (self.system.planner, self.system.executor, self.turns.plan, self.turns.graph)
+        return " ".join(" ".join(words).lower().split())
 
 
 @lru_cache(maxsize=1024)
@@ -115,7 +145,7 @@ def _template(text: str) -> str:
 
 
 @cache
-def load_words(version: int = 1) -> JsonWords:
+def load_words(version: int = LATEST) -> JsonWords:
     """Read the words of a dialect version from the file beside this module."""
     text = files("sprint_agents.dialects.json").joinpath(f"json_v{version}.toml").read_text(encoding="utf-8")
     return JsonWords.model_validate(tomllib.loads(text))

@@ -34,6 +34,7 @@ class TagDialect:
         self._turn_tag = _any_of(tag for tag in tags.special_tokens if tag not in tags.chain)
         self._constraints: dict[Role, Constraints] = {
             "plan": Constraints(stops=tags.stops.plan),
+            "graph": Constraints(stops=tags.stops.plan),
             "execution": Constraints(stops=tags.stops.execution),
             "answer": Constraints(stops=tags.stops.answer),
         }
@@ -73,7 +74,7 @@ class TagDialect:
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Open the chain or the answer; a model opens its plan itself."""
-        return "" if form == "plan" else markup(f"{self._pair(form).open}\n")
+        return "" if form in ("plan", "graph") else markup(f"{self._pair(form).open}\n")
 
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """Open an execution, on a new line; plans inside it have their own tags."""
@@ -157,6 +158,8 @@ class TagDialect:
         """
         if outcomes:
             raise ConfigurationError("the tags dialect has no tools: use the json dialect")
+        if role in ("plan", "graph"):  # models are not trained on notes about plans
+            return self.write_end("plan", written)
         execution = role == "execution"
         close = self._execution_close(stage, number) if execution else self.tags.answer.close
         note = [markup(f"{closing(written, close)}\n"), self.quote(f"[invalid: {error}]")]

@@ -104,7 +104,8 @@ def test_an_executors_header_is_a_branch_and_an_execution() -> None:
     header = dialect.write_header(1, 2)
     assert header == dialect.write_join(1, [], inputs=True)[0] + dialect.write_header(1, 2, inputs=True)
     assert header == (
-        '<|im_end|>\n<|im_start|>user\nexecutor 1.2: carry out subtask 2 of stage 1, {"result": …}<|im_end|>\n'
+        "<|im_end|>\n<|im_start|>user\n"
+        'executor 1.2: carry out subtask 2 of stage 1, {"thoughts": …, "result": …}<|im_end|>\n'
         "<|im_start|>assistant\n"
     )
 

@@ -10,6 +10,7 @@ from sprint_agents.dialects.base import Form
 from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.dialects.json.plans import JsonPlanReader
+from sprint_agents.dialects.json.values import is_placeholder
 from sprint_agents.dialects.json.words import load_words
 from tests.dialects.texts import chunked
 
@@ -222,7 +223,11 @@ def test_what_the_model_itself_ends_is_dispatched() -> None:
 
 def test_an_unfinished_thought_is_a_plan_of_nothing() -> None:
     reader, items = read('{"thoughts": "on and on')
-    assert (reader.plan, reader.answer, kinds(reader)) == ('{"thoughts": "on and on', None, ["unclosed_plan"])
+    assert (reader.plan, reader.answer, kinds(reader)) == (
+        '{"thoughts": "on and on',
+        None,
+        ["unclosed_plan", "no_plan"],
+    )
     assert prompts(items) == []
 
 
@@ -310,7 +315,9 @@ def test_any_text_is_read(text: str, form: Form) -> None:
     assert reader.close() == []
 
 
-@given(st.lists(st.text().filter(str.strip), max_size=5), st.text(), st.data())
+@given(
+    st.lists(st.text().filter(lambda text: text.strip() and not is_placeholder(text)), max_size=5), st.text(), st.data()
+)
 def test_a_policys_plan_is_read_back(texts: list[str], thoughts: str, data: st.DataObject) -> None:
     after = [data.draw(st.lists(st.integers(1, index), unique=True)) if index else [] for index in range(len(texts))]
     dialect = JsonDialect()
@@ -318,7 +325,7 @@ def test_a_policys_plan_is_read_back(texts: list[str], thoughts: str, data: st.D
     written = "".join(pieces).removeprefix(dialect.write_opening(1, "plan"))
     reader, items = read(written)
     assert prompts(items) == [(number, text, tuple(after[number - 1])) for number, text in enumerate(texts, 1)]
-    assert reader.diagnostics == []
+    assert kinds(reader) == ([] if texts else ["no_plan"])
     start = len(dialect.write_opening(1, "plan"))
     ends = [item.end for item in items]
     assert ends == [len("".join(pieces[:count])) - start for count in range(1, len(texts) + 1)]
@@ -355,3 +362,44 @@ def calls(text: str) -> int:
     finally:
         sys.setprofile(None)
     return count
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        ("…", "placeholder"),
+        (" <...> ", "placeholder"),
+        ("carry out one  subtask", "copied_prompt"),
+        ("split the task into subtasks that can be done at the same time", "copied_prompt"),
+        ("the task", None),
+        ("wait…", None),
+    ],
+)
+def test_a_copy_of_the_words_is_no_subtask(prompt: str, kind: str | None) -> None:
+    """A model may copy what it was told in place of a subtask of its own; it is told so, and plans again."""
+    reader = JsonDialect().read_plan(1, "plan")
+    items = [*reader.feed(json.dumps({"subtasks": [{"prompt": prompt}]})), *reader.close()]
+    assert [item.prompt for item in items] == ([] if kind else [prompt])
+    assert kinds(reader) == ([kind, "no_plan"] if kind else [])
+
+
+@pytest.mark.parametrize("form", ["plan", "answer", "chain"])
+@pytest.mark.parametrize("typed", [True, False])
+@pytest.mark.parametrize("answer", ['"…"', '" ... "', '"<…>"', "…", "[…]"])
+def test_a_placeholder_is_no_answer(answer: str, typed: bool, form: Form) -> None:
+    reader, _ = read(f'{{"answer": {answer}}}', form=form, typed=typed)
+    assert reader.answer is None
+    assert "placeholder" in kinds(reader)
+
+
+@pytest.mark.parametrize(
+    "written", ['{"answer": {"answer": "four"}}', '{"answer": {"result": "four"}}', '{"answer": "four"}']
+)
+def test_a_text_that_is_wrapped_twice_is_unwrapped(written: str) -> None:
+    reader, _ = read(written)
+    assert reader.answer == "four"
+
+
+def test_a_plan_is_no_answer() -> None:
+    reader, _ = read('{"subtasks": ["a"]}', form="answer")
+    assert (reader.answer, kinds(reader)) == (None, ["empty_answer"])

@@ -186,3 +186,20 @@ def test_most_turns_are_read_quickly():
 )
 def test_what_is_unusual_is_left_to_the_other(written: str) -> None:
     assert read_simple(written, KEYS, marks=MARKS, typed=True, tools=True) is None
+
+
+@pytest.mark.parametrize("written", ['{"result": "…"}', '{"thoughts": "…", "result": "<...>"}', "{'result': […]}"])
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_placeholder_is_no_result(written: str, typed: bool) -> None:
+    turn = read(written, typed=typed)
+    assert isinstance(turn, Result)
+    assert "placeholder" in turn.fault
+
+
+@pytest.mark.parametrize(
+    "written", ['{"result": {"result": "four"}}', '{"thoughts": "", "result": {"answer": "four"}}']
+)
+def test_a_text_that_is_wrapped_twice_is_unwrapped(written: str) -> None:
+    turn = read(written)
+    assert isinstance(turn, Result)
+    assert turn.text == "four"

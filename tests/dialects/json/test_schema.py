@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from sprint_agents.dialects.base import AgentBrief
 from sprint_agents.dialects.json.dialect import JsonDialect
+from sprint_agents.dialects.json.words import load_words
 from sprint_agents.engine import ToolBrief
 
 
@@ -55,13 +56,14 @@ def satisfies(value: Any, schema: Any, root: Any) -> bool:
         case "array":
             return (
                 isinstance(value, list)
-                and len(value) >= schema.get("minItems", 0)
+                and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
                 and all(satisfies(item, schema["items"], root) for item in value)
             )
         case "string":
             return isinstance(value, str)
         case "integer":
-            return isinstance(value, int) and not isinstance(value, bool)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and schema.get("minimum", value) <= value <= schema.get("maximum", value)
         case unknown:
             raise AssertionError(f"this reader knows no {unknown!r}")
 
@@ -75,14 +77,15 @@ def check(written: str, schema: str | None) -> bool:
 @pytest.mark.parametrize(
     ("written", "valid"),
     [
-        ('{"thoughts": "so", "subtasks": [{"prompt": "a"}, {"prompt": "b", "after": [1]}]}', True),
-        ('{"subtasks": [{"prompt": "a"}]}', True),
-        ('{"answer": 3}', True),
+        ('{"thoughts": "so", "subtasks": [{"prompt": "a"}, {"prompt": "b"}]}', True),
         ('{"thoughts": "so", "answer": 3}', True),
-        ('{"answer": "3"}', False),
-        ('{"subtasks": []}', False),
-        ('{"subtasks": [{"after": [1]}]}', False),
-        ('{"subtasks": [{"prompt": "a"}], "answer": 3}', False),
+        ('{"subtasks": [{"prompt": "a"}]}', False),
+        ('{"answer": 3}', False),
+        ('{"thoughts": "so", "answer": "3"}', False),
+        ('{"thoughts": "so", "subtasks": []}', False),
+        ('{"thoughts": "so", "subtasks": [{}]}', False),
+        ('{"thoughts": "so", "subtasks": [{"prompt": "a"}, {"prompt": "b", "after": [1]}]}', False),
+        ('{"thoughts": "so", "subtasks": [{"prompt": "a"}], "answer": 3}', False),
         ('{"thoughts": "so"}', False),
     ],
 )
@@ -91,8 +94,41 @@ def test_a_plan_or_an_answer(written: str, valid: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("after", "valid"), [("", True), (', "after": [1]', True), (', "after": [0]', False), (', "after": [33]', False)]
+)
+def test_only_a_graph_has_dependencies(after: str, valid: bool) -> None:
+    written = f'{{"thoughts": "so", "subtasks": [{{"prompt": "a"}}, {{"prompt": "b"{after}}}]}}'
+    assert check(written, dialect().constraints("graph").schema) is valid
+    assert check(written, dialect().constraints("plan").schema) is not bool(after)
+
+
+def test_lists_are_bounded() -> None:
+    """A small model that repeats itself in a list does not fill its whole turn with it."""
+    many = ", ".join(['{"prompt": "a", "after": [1]}'] * 33)
+    assert not check(f'{{"thoughts": "so", "subtasks": [{many}]}}', dialect().constraints("graph").schema)
+    many = ", ".join(["1"] * 33)
+    written = f'{{"thoughts": "so", "subtasks": [{{"prompt": "a", "after": [{many}]}}]}}'
+    assert not check(written, dialect().constraints("graph").schema)
+
+
+def test_the_first_version_is_as_it_was() -> None:
+    """Checkpoints are trained on a version."""
+    first = JsonDialect(words=load_words(1))
+    for role in ("plan", "graph"):
+        assert check('{"subtasks": [{"prompt": "a", "after": [1]}]}', first.constraints(role).schema)
+    assert "after" in first.write_task("Add up.")
+    assert '"after"' not in JsonDialect().write_task("Add up.")
+    assert '"after"' not in JsonDialect().write_opening(1, "plan")
+    assert '"after"' in JsonDialect().write_opening(1, "graph")
+
+
+@pytest.mark.parametrize(
     ("written", "valid"),
-    [('{"answer": {"x": 1, "y": 2}}', True), ('{"answer": {"x": 1}}', False), ('{"x": 1, "y": 2}', False)],
+    [
+        ('{"thoughts": "", "answer": {"x": 1, "y": 2}}', True),
+        ('{"thoughts": "", "answer": {"x": 1}}', False),
+        ('{"x": 1, "y": 2}', False),
+    ],
 )
 def test_an_answer(written: str, valid: bool) -> None:
     assert check(written, dialect(Point).constraints("answer").schema) is valid
@@ -111,10 +147,11 @@ FIND = ToolBrief("find", "", json.dumps(FIND_ARGUMENTS))
 @pytest.mark.parametrize(
     ("written", "valid"),
     [
-        ('{"result": {"value": 1, "children": [{"value": 2}]}}', True),
-        ('{"result": {"value": 1, "children": [{"value": "2"}]}}', False),
+        ('{"thoughts": "", "result": {"value": 1, "children": [{"value": 2}]}}', True),
+        ('{"thoughts": "", "result": {"value": 1, "children": [{"value": "2"}]}}', False),
         (
-            '{"call": [{"tool": "read", "arguments": {"x": 1, "y": 2}}, {"tool": "find", "arguments": {"in": "a"}}]}',
+            '{"thoughts": "", "call": [{"tool": "read", "arguments": {"x": 1, "y": 2}}, '
+            '{"tool": "find", "arguments": {"in": "a"}}]}',
             True,
         ),
         ('{"call": [{"tool": "find", "arguments": {"in": {"value": 1}}}]}', False),
@@ -129,7 +166,7 @@ def test_a_result_or_calls_of_tools(written: str, valid: bool) -> None:
 
 def test_without_tools_there_are_no_calls() -> None:
     assert not check('{"call": [{"tool": "read", "arguments": {}}]}', dialect().constraints("execution").schema)
-    assert check('{"result": "a text"}', dialect().constraints("execution").schema)
+    assert check('{"thoughts": "", "result": "a text"}', dialect().constraints("execution").schema)
 
 
 def test_a_program_needs_no_schema() -> None:
@@ -140,4 +177,4 @@ def test_thoughts_come_first() -> None:
     schema = json.loads(dialect(Literal["a", "b"]).constraints("plan").schema or "")
     for turn in schema["anyOf"]:
         assert next(iter(turn["properties"])) == "thoughts"
-        assert "thoughts" not in turn["required"]
+        assert turn["required"][0] == "thoughts"
