@@ -127,7 +127,7 @@ class Branches:
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
-        """What was odd about the completions of executors, in prompt order."""
+        """The faults of the executors' completions, in prompt order."""
         return [fault for branch in self._branches.values() for fault in branch.diagnostics]
 
     async def start(self, subtask: Subtask, context: Context, *, rest: str = "") -> None:

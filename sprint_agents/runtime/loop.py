@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, cast
 
 from sprint_agents.context import Context
-from sprint_agents.errors import FunctionError, InvalidResult, NoAnswer, PolicyError, SprintError, describe
+from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
 from sprint_agents.events import Event, StageFinished
 from sprint_agents.functions import as_exception
 from sprint_agents.generation import Generation
@@ -29,6 +29,7 @@ from .nested import NestedPolicy
 from .progress import must_answer, repeated_plan
 from .session import Assignment, Listener, Session
 from .stage import StageRun
+from .steps import check_step, policy_failed
 
 
 class PolicyAnswer(NamedTuple):
@@ -80,7 +81,7 @@ async def follow(
                 except StopAsyncIteration:
                     raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
                 except BaseException as error:
-                    raise _policy_failed(as_exception(error), planning) from error
+                    raise policy_failed(as_exception(error), planning) from error
                 if isinstance(step, Answer):
                     await stages.give_up_pending()
                     return await stages.answer(step.value)
@@ -158,7 +159,7 @@ class PolicyStages:
         """Run a step, or take its stage from the journal."""
         if isinstance(step, Join):
             return await self._join(step)
-        step = _check_step(step)
+        step = check_step(step)
         number, limits = len(self.planning.stages) + 1, self.session.limits
         plans = isinstance(step, Ask) and step.plans
         if plans and self.forced:
@@ -371,29 +372,6 @@ class PolicyStages:
         self.session.emit(record)
         self.announced_context = self.planner.context
         return stage
-
-
-def _policy_failed(error: Exception, planning: Planning) -> Exception:
-    """Return the error that ends a policy's run, or the attempt or execution that a nested policy has."""
-    if isinstance(error, SprintError) and not isinstance(error, FunctionError):
-        return error
-    if planning.depth:
-        return error  # becomes data, under its own name
-    return PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(error)}")
-
-
-def _check_step(step: object) -> Plan | Ask | Attempts:
-    """Refuse what is not a step, or has options that its form ignores."""
-    if not isinstance(step, Plan | Ask | Attempts):
-        raise PolicyError(
-            f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {step!r}"
-        )
-    if isinstance(step, Ask) and not step.plans and (options := step.model_fields_set - {"form"}):
-        raise PolicyError(
-            f"planning.ask({step.form!r}) starts no subtasks, so {min(options)}= says nothing: leave it out, "
-            "or ask for a plan"
-        )
-    return step
 
 
 def _numbered(stage: Stage[Any], number: int) -> Stage[Any]:

@@ -27,7 +27,7 @@ def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
-    Result(text='[1, 2]', start=11, end=17, is_json=True)
+    Result(text='[1, 2]', start=11, end=17, is_json=True, fault='')
     """
     simple = read_simple(written, keys, marks=marks, typed=typed, tools=tools)
     return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools)

@@ -17,7 +17,7 @@ _GAP = re.compile(r"[\s_-]+")
 
 
 class Format(BaseModel):
-    """What a version has models write.
+    """The form of the turns in one version.
 
     Attributes:
         thoughts: whether each turn has to begin with them, so that a model under a schema can think before it answers.
@@ -100,7 +100,7 @@ class JsonWords(BaseModel):
 
     @cached_property
     def told(self) -> str:
-        """What the planner reads, in small letters and on one line."""
+        """The planner's instructions, in small letters and on one line."""
         words = (self.system.planner, self.system.executor, self.turns.plan, self.turns.graph)
         return " ".join(" ".join(words).lower().split())
 

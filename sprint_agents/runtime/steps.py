@@ -1,0 +1,28 @@
+"""The steps of a policy: which objects are steps, and what its errors become."""
+
+from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe
+from sprint_agents.plan import Ask, Attempts, Plan
+from sprint_agents.policies import Planning
+
+
+def policy_failed(error: Exception, planning: Planning) -> Exception:
+    """Return the error that ends a policy's run, or the attempt or execution that a nested policy has."""
+    if isinstance(error, SprintError) and not isinstance(error, FunctionError):
+        return error
+    if planning.depth:
+        return error  # becomes data, under its own name
+    return PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(error)}")
+
+
+def check_step(step: object) -> Plan | Ask | Attempts:
+    """Refuse what is not a step, or has options that its form ignores."""
+    if not isinstance(step, Plan | Ask | Attempts):
+        raise PolicyError(
+            f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {step!r}"
+        )
+    if isinstance(step, Ask) and not step.plans and (options := step.model_fields_set - {"form"}):
+        raise PolicyError(
+            f"planning.ask({step.form!r}) starts no subtasks, so {min(options)}= says nothing: leave it out, "
+            "or ask for a plan"
+        )
+    return step
