@@ -11,7 +11,7 @@ Invariants:
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -58,21 +58,21 @@ class _Recorded(Protocol):
 
 
 @contextmanager
-def run_in_logs(run: str) -> Iterator[None]:
+def run_in_logs(run: str) -> Generator[None]:
     """Give the messages of the block, and of the tasks that it starts, a run."""
     with _set(LogPlace(run)):
         yield
 
 
 @contextmanager
-def stage_in_logs(number: int) -> Iterator[None]:
+def stage_in_logs(number: int) -> Generator[None]:
     """Give the messages of the block a stage, in the run and the branch that they have."""
     with _set(replace(_place.get(), stage=number)):
         yield
 
 
 @contextmanager
-def branch_in_logs(number: int) -> Iterator[None]:
+def branch_in_logs(number: int) -> Generator[None]:
     """Give the messages of the block an execution of their stage, by its ``number``."""
     place = _place.get()
     inner = f"{place.stage}.{number}"
@@ -81,7 +81,7 @@ def branch_in_logs(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def _set(place: LogPlace) -> Iterator[None]:
+def _set(place: LogPlace) -> Generator[None]:
     token = _place.set(place)
     try:
         yield

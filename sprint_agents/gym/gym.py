@@ -66,12 +66,12 @@ class Gym:
             ConfigurationError: there is no such generator, or it cannot make the tasks.
         """
         names = [generators] if isinstance(generators, str) else list(generators)
-        known = await self._ask({"ask": "generators"}, seconds=_MAKING) or []
+        known: list[str] = await self._ask({"ask": "generators"}, seconds=_MAKING) or []
         if unknown := [name for name in names if name not in known]:
             raise ConfigurationError(f"reasoning-gym has no generator {unknown[0]!r}: use some of {', '.join(known)}")
         tasks: list[GymTask] = []
         for name in names:
-            place = {"generator": name, "seed": seed, "count": count}
+            place: dict[str, Any] = {"generator": name, "seed": seed, "count": count}
             made = await self._ask({"ask": "tasks", **place}, seconds=_MAKING)
             if made is None:
                 raise ConfigurationError(
