@@ -14,7 +14,7 @@ from typing_extensions import TypeForm
 from .arguments import at_least, checked, more_than_zero
 from .dialects.base import AgentBrief
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, InvalidResult, describe, escape_surrogates
+from .errors import ConfigurationError, InvalidResult, describe, escape_surrogates, show
 from .plan import ResultT, Subtask
 from .run import AnswerT
 from .tools import Tool, explain, json_schema, make_adapter, validate_json
@@ -90,12 +90,12 @@ class _Agent(Generic[ResultT]):
         Raises:
             InvalidResult: the value does not validate.
         """
-        if self.schema is None and not isinstance(value, str):
-            value = str(value)
         try:
+            if self.schema is None and not isinstance(value, str):
+                value = str(value)
             return self._adapter.validate_python(value)
         except Exception as error:
-            raise self._invalid(str(value), error) from error
+            raise self._invalid(value if isinstance(value, str) else show(value), error) from error
 
     def _invalid(self, text: str, error: Exception) -> InvalidResult:
         reason = f"is no {self.type_name}: {explain(error) if isinstance(error, ValidationError) else describe(error)}"

@@ -216,3 +216,20 @@ def describe(error: BaseException) -> str:
 def escape_surrogates(text: str) -> str:
     """Replace each half of a surrogate pair by its escape, since neither UTF-8 nor JSON can hold it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def show(value: object) -> str:
+    """Return the beginning of any value's ``repr``, even if it cannot give one, as text that UTF-8 can hold.
+
+    >>> show("a" * 300)[-6:]
+    'aaaaa…'
+    """
+    try:
+        text = repr(value)
+    except Exception as broken:
+        text = f"(a {type(value).__name__}, whose repr raised {type(broken).__name__})"
+    return escape_surrogates(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
+
+
+_LONGEST = 200
+"""The most characters of a value in a message."""

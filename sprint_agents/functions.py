@@ -94,18 +94,33 @@ class Threads(Executor):
         Raises:
             FunctionError: it raised something that is not an ``Exception``, or that would end an iteration.
         """
-        context = copy_context()
+        context, found, late = copy_context(), list[_Outcome](), False
 
         def work() -> _Outcome:
             try:
-                return _Outcome(context.run(function))
+                found.append(_Outcome(context.run(function)))
             except BaseException as error:
                 return _Outcome(error=error)
+            if late:
+                _drop(found)
+            return found[0]
 
-        outcome: _Outcome = await asyncio.get_running_loop().run_in_executor(self, work)
+        try:
+            outcome: _Outcome = await asyncio.get_running_loop().run_in_executor(self, work)
+        except asyncio.CancelledError:
+            late = True
+            _drop(found)
+            raise
         if outcome.error is None:
             return outcome.value
         raise _contained(outcome.error) from outcome.error.__cause__
+
+
+def _drop(found: list[_Outcome]) -> None:
+    """Close a coroutine that nothing will await, which Python would warn about."""
+    for outcome in found:
+        if inspect.iscoroutine(outcome.value):
+            outcome.value.close()
 
 
 async def call_function(

@@ -13,12 +13,13 @@ from pydantic import (
     TypeAdapter,
     ValidatorFunctionWrapHandler,
     field_serializer,
+    field_validator,
 )
 from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
 from typing_extensions import TypedDict, TypeVar, Unpack
 
 from .dialects.completions import Diagnostic
-from .errors import PolicyError, message_of
+from .errors import PolicyError, escape_surrogates, message_of
 from .usage import CallUsage, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
@@ -306,6 +307,11 @@ class Answer(BaseModel):
     model_config = _FROZEN
 
     value: object
+
+    @field_validator("value")
+    @classmethod
+    def _escape(cls, value: object) -> object:
+        return escape_surrogates(value) if isinstance(value, str) else value
 
 
 Step = Plan | Ask | Attempts | Join | Answer

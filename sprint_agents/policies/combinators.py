@@ -1,10 +1,11 @@
 """Policies made of other policies."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sprint_agents.arguments import at_least
-from sprint_agents.errors import NoAnswer
+from sprint_agents.errors import NoAnswer, show
+from sprint_agents.functions import is_async
 from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
 
 from .policy import Planning, Policy, factory, steps_of
@@ -103,14 +104,20 @@ def no_answer(attempts: Sequence[Execution[Any]]) -> NoAnswer:
     outcomes = (
         f"{number}: {attempt.failure.type}: {attempt.failure.message}"
         if attempt.failure
-        else f"{number}: the answer {attempt.value!r} did not pass"
+        else f"{number}: the answer {show(attempt.value)} did not pass"
         for number, attempt in enumerate(attempts, 1)
     )
     return NoAnswer(f"none of {len(attempts)} attempts came to a good answer; {'; '.join(outcomes)}")
 
 
 def _passes(check: Check | None) -> Accept:
-    return (lambda attempt: check(attempt.value)) if check else accept_any
+    if check is None:
+        return accept_any
+
+    async def passes(attempt: Execution[Any]) -> bool:
+        return await cast("Awaitable[bool]", check(attempt.value))
+
+    return passes if is_async(check) else (lambda attempt: check(attempt.value))
 
 
 async def accept_any(_: Execution[Any]) -> bool:

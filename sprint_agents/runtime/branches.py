@@ -8,9 +8,10 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -145,11 +146,11 @@ class Branches:
             self._give_up(branch, refusal)
             return
         if self.prefix.extend(context) or subtask.after:
-            work = self._wait_and_execute(branch, len(context))
+            work = partial(self._wait_and_execute, branch, len(context))
         else:
-            work = execute(self.session, self.runner, branch)
+            work = partial(execute, self.session, self.runner, branch)
         with branch_in_logs(subtask.number):  # the task keeps it
-            branch.task = self.fork.start(work if self.accept is None else self._judge(branch, work))
+            branch.task = self.fork.start(work() if self.accept is None else self._judge(branch, work))
         if self.runner.uses_tokens and self.session.ledger.tokens_left is not None:
             self.session.ledger.follow(branch.task)
 
@@ -186,9 +187,9 @@ class Branches:
         inputs = tuple(outcomes[number].execution for number in after)
         return branch.subtask.model_copy(update={"inputs": inputs})
 
-    async def _judge(self, branch: _Branch, work: Coroutine[Any, Any, SubtaskOutcome]) -> SubtaskOutcome:
+    async def _judge(self, branch: _Branch, work: Callable[[], Coroutine[Any, Any, SubtaskOutcome]]) -> SubtaskOutcome:
         """Cancel the other executions if this one is the first that is accepted."""
-        branch.outcome = outcome = await work  # kept, even if another one is accepted meanwhile
+        branch.outcome = outcome = await work()  # kept, even if another one is accepted meanwhile
         if self.accepted is None and outcome.execution.succeeded:
             # Of executions that finish at the same time, the first counts, however long their verdicts take.
             earlier, self._verdict = self._verdict, asyncio.Event()

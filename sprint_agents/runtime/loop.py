@@ -29,7 +29,7 @@ from .nested import NestedPolicy
 from .progress import must_answer, repeated_plan
 from .session import Assignment, Listener, Session
 from .stage import StageRun
-from .steps import check_step, policy_failed
+from .steps import check_step, closing, policy_failed
 
 
 class PolicyAnswer(NamedTuple):
@@ -74,7 +74,7 @@ async def follow(
         )
         running.callback(stages.abandon)
         stage: Stage[Any] | None = None
-        try:
+        async with closing(steps, planning):
             while True:
                 try:
                     step = await steps.asend(stage)  # type: ignore[arg-type]
@@ -86,8 +86,6 @@ async def follow(
                     await stages.give_up_pending()
                     return await stages.answer(step.value)
                 stage = await stages.take(step)
-        finally:
-            await steps.aclose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,12 @@
 """The steps of a policy: which objects are steps, and what its errors become."""
 
-from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe
-from sprint_agents.plan import Ask, Attempts, Plan
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe, show
+from sprint_agents.functions import as_exception
+from sprint_agents.plan import Ask, Attempts, Plan, Stage, Step
 from sprint_agents.policies import Planning
 
 
@@ -14,11 +19,27 @@ def policy_failed(error: Exception, planning: Planning) -> Exception:
     return PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(error)}")
 
 
+@asynccontextmanager
+async def closing(steps: AsyncGenerator[Step, Stage[Any]], planning: Planning) -> AsyncGenerator[None]:
+    """Close a policy at the end of the block; what its ``finally`` raises ends the run, unless the block has raised."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        try:
+            await steps.aclose()
+        except BaseException as error:
+            raised = as_exception(error)
+            if not failed:
+                raise policy_failed(raised, planning) from error
+
+
 def check_step(step: object) -> Plan | Ask | Attempts:
     """Refuse what is not a step, or has options that its form ignores."""
     if not isinstance(step, Plan | Ask | Attempts):
         raise PolicyError(
-            f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {step!r}"
+            f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {show(step)}"
         )
     if isinstance(step, Ask) and not step.plans and (options := step.model_fields_set - {"form"}):
         raise PolicyError(

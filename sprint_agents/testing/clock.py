@@ -52,7 +52,10 @@ class _Clock(selectors.DefaultSelector):
         else:
             events = super().select(0 if alone else timeout)
         if not events and timeout is not None:
-            self.now = round(self.now + timeout, _DIGITS)
+            # A timer due at 0.3000000000000001 s rings at 0.3 s. If it is set again for the rest, the clock must move.
+            reached = self.now + timeout
+            rounded = round(reached, _DIGITS)
+            self.now = rounded if rounded > self.now else reached
         elif not events and alone:
             raise RuntimeError(_standstill(self.now))
         return events

@@ -1,8 +1,10 @@
 """Whatever a function of the user's does becomes data, or one error that holds the run so far."""
 
 import asyncio
+import gc
 import os
 import sys
+import threading
 from functools import partial
 from typing import Annotated
 
@@ -16,9 +18,11 @@ from sprint_agents.errors import (
     ExecutionFailed,
     FunctionError,
     InvalidResult,
+    NoAnswer,
     PolicyError,
     SprintError,
 )
+from sprint_agents.functions import Threads, call_function
 from sprint_agents.policies import first_success, interleaved, race, skeleton, tree_search, until, with_fallback
 from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.tools import Tool
@@ -263,6 +267,36 @@ def test_a_policy_that_fails_gives_the_run_so_far(fail):
         sprint.run_sync("task")
     assert caught.value.run.stages[0].results == ["result", "result"]
     assert_survives(caught.value.run)
+
+
+@CHECKER
+@pytest.mark.parametrize(
+    "fail", [lambda: 1 / 0, exits, first_of_none, raising(Unreadable()), raising(asyncio.CancelledError())]
+)
+def test_a_policy_that_fails_when_it_is_closed_gives_the_run_so_far(fail):
+    async def policy(planning):
+        try:
+            yield Plan.of("a", "b")
+            yield Answer(value="an answer")
+        finally:
+            fail()
+
+    sprint = Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "result")
+    with pytest.raises(PolicyError, match="the policy raised") as caught:
+        sprint.run_sync("task")
+    assert caught.value.run.stages[0].results == ["result", "result"]
+
+
+def test_a_policy_that_fails_when_it_is_closed_hides_no_earlier_error():
+    async def policy(planning):
+        try:
+            yield Plan.of("a")
+            yield 7
+        finally:
+            exits()
+
+    with pytest.raises(PolicyError, match="a policy yields"):
+        Sprint(FakeEngine(answers), policy=policy, executor=lambda subtask: "result").run_sync("task")
 
 
 @CHECKER
@@ -607,3 +641,98 @@ def test_what_a_call_has_started_ends_with_its_run():
         return sorted(ended), len(asyncio.all_tasks())
 
     assert run_virtual(main()) == ([1, 2], 1)
+
+
+@pytest.mark.reported("UKGovernmentBEIS/inspect_ai#820")
+@pytest.mark.parametrize("planner", [str, int, dict[str, int]])
+def test_an_answer_without_a_text_is_an_invalid_result(planner):
+    async def policy(planning):
+        yield Answer(value=Unreadable())
+
+    with pytest.raises(InvalidResult, match="whose repr raised RuntimeError"):
+        Sprint(FakeEngine(answers), policy=policy, planner=Planner(planner)).run_sync("task")
+
+
+def test_a_step_without_a_text_is_a_policy_error():
+    async def policy(planning):
+        yield Unreadable()
+
+    with pytest.raises(PolicyError, match=r"not \(a Unreadable, whose repr raised RuntimeError"):
+        Sprint(FakeEngine(answers), policy=policy).run_sync("task")
+
+
+def test_an_attempt_without_a_text_is_reported():
+    async def odd(planning):
+        yield Answer(value=Unreadable())
+
+    with pytest.raises(NoAnswer, match=r"1: InvalidResult: '\(a Unreadable, whose repr raised"):
+        Sprint(FakeEngine(answers), policy=until(odd, lambda answer: False, attempts=2)).run_sync("task")
+
+
+@pytest.mark.parametrize("moment", ["in the function", "after it"])
+def test_a_coroutine_that_comes_too_late_is_closed(moment, recwarn):
+    begun, end, made = threading.Event(), threading.Event(), threading.Event()
+
+    async def verdict():
+        return True
+
+    def check(value):
+        begun.set()
+        end.wait()
+        coroutine = verdict()
+        made.set()
+        return coroutine
+
+    async def main():
+        with Threads() as threads:
+            call = asyncio.create_task(call_function(check, 1, threads=threads))
+            await asyncio.to_thread(begun.wait)
+            if moment == "after it":
+                end.set()
+                made.wait()
+            call.cancel()
+            await asyncio.wait([call])
+            end.set()
+
+    asyncio.run(main())
+    for thread in threading.enumerate():
+        if thread.name == "sprint-agents function":
+            thread.join()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@SURROGATES
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_answer_with_half_a_surrogate_pair_is_escaped(nested):
+    async def answers_itself(planning):
+        yield Answer(value="caf\udce9")
+
+    async def delegates(planning):
+        stage = yield Plan.of("a", nested=answers_itself)
+        yield Answer(value=stage.results[0])
+
+    run = Sprint(FakeEngine(answers), policy=delegates if nested else answers_itself).run_sync("task")
+    assert run.answer == "caf\\udce9"
+    assert_survives(run)
+
+
+def test_an_execution_that_is_cancelled_before_it_starts_leaves_no_coroutine_behind(recwarn):
+
+    async def policy(planning):
+        stage = yield planning.ask(accept=lambda execution: True)
+        yield Answer(value=str(stage.accepted))
+
+    async def cancel_after(moments):
+        run = asyncio.create_task(sprint.run("task"))
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+    plan = "".join(f"<prompt_1.{number}>{number}</prompt_1.{number}>" for number in range(1, 9))
+    for moments in range(40):
+        sprint = Sprint(FakeEngine(f"<Plan_1>{plan}</Plan_1>"), policy=policy, executor=lambda subtask: "result")
+        asyncio.run(cancel_after(moments))
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []

@@ -37,6 +37,30 @@ def test_many_small_steps_add_up_exactly() -> None:
     assert run_virtual(main()) == 100.0
 
 
+def test_a_timer_that_is_set_again_until_its_time_has_come_rings_once_more() -> None:
+    """The clock is rounded, and a loop rings timers that are due within its resolution."""
+
+    async def main() -> tuple[int, bool]:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.1)
+        due, rings, done = now() + 0.2, 0, asyncio.Event()
+        assert due > 0.3
+
+        def ring() -> None:
+            nonlocal rings
+            rings += 1
+            if now() >= due or rings == 100:
+                done.set()
+            else:
+                loop.call_at(due, ring)
+
+        loop.call_at(due, ring)
+        await done.wait()
+        return rings, now() >= due
+
+    assert run_virtual(main()) == (2, True)
+
+
 def test_timeouts_are_virtual_too() -> None:
     async def main() -> float:
         with pytest.raises(TimeoutError):

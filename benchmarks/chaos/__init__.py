@@ -1,0 +1,1 @@
+"""Agents, functions, policies and servers that misbehave at random, for ``benchmarks/soak.py``."""
