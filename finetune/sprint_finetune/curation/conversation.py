@@ -82,14 +82,15 @@ def read_json(text: str, form: type[AnswerT]) -> AnswerT | ExtractionFault:
     best: AnswerT | None = None
     while (start := visible.find("{", position)) >= 0:
         try:
-            value, position = _DECODER.raw_decode(visible, start)
+            _, position = _DECODER.raw_decode(visible, start)
         except (ValueError, RecursionError) as error:
             if best is None and found.detail.startswith("there"):
                 found = ExtractionFault("not_json", f"the JSON in the answer cannot be read: {error}")
             position = start + 1
             continue
         try:
-            best = form.model_validate(value)
+            # The text again, since pydantic's reader refuses what the standard library's accepts and UTF-8 cannot hold.
+            best = form.model_validate_json(visible[start:position])
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])

@@ -19,7 +19,7 @@ from typing import IO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from sprint_agents.errors import ConfigurationError
+from sprint_agents.errors import ConfigurationError, escape_surrogates
 
 from .answers import MathVerifier, Verifier, check_answer
 from .dag import ExtractionFault, dag_fault
@@ -205,7 +205,7 @@ def _read_source(source: Iterable[Trace | Rejection], file: StageFile[Trace]) ->
         ConfigurationError: the file has another trace with the same id.
     """
     seen: Counter[str] = Counter()
-    for item in source:
+    for item in map(_in_utf8, source):
         seen[item.id] += 1
         trace_id, result = item.id, item
         if (count := seen[item.id]) > 1:
@@ -219,6 +219,18 @@ def _read_source(source: Iterable[Trace | Rejection], file: StageFile[Trace]) ->
                 f"{trace_id!r} has changed in the source since it was read into this folder: use another folder"
             )
         yield trace_id
+
+
+def _in_utf8(item: Trace | Rejection) -> Trace | Rejection:
+    """Reject a trace with half of a surrogate pair, which no file and no tokenizer can hold."""
+    fields = item.model_dump()
+    odd = [name for name, value in fields.items() if isinstance(value, str) and value != escape_surrogates(value)]
+    if not odd:
+        return item
+    if isinstance(item, Rejection):
+        return item.model_copy(update={name: escape_surrogates(fields[name]) for name in odd})
+    detail = f"the column {odd[0]!r} has half of a surrogate pair, which UTF-8 cannot hold"
+    return Rejection(id=escape_surrogates(item.id), stage="read", reason="unreadable", detail=detail)
 
 
 def _tally(files: _Files, ids: list[str]) -> Tally:

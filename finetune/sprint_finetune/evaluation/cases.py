@@ -76,7 +76,7 @@ def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             if path.suffix == ".csv":
                 yield from csv.DictReader(lines)
                 return

@@ -113,6 +113,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
+                line = line.removeprefix("\ufeff")  # as curation reads: a byte order mark, also between joined files
                 if line.strip():
                     yield f"{path}:{number}", line
     except (OSError, UnicodeDecodeError) as error:
@@ -122,6 +123,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _sample(place: str, line: str) -> TrainingSample:
     try:
         content: object = json.loads(line)
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{place} has half of a surrogate pair, which no tokenizer reads: remove it"
+        ) from error
     except ValueError as error:
         raise ConfigurationError(f"{place} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
