@@ -174,9 +174,7 @@ class _BranchGrid:
         head = Text.assemble((f"{mark} {self._stage.number}.{branch.number} ", style), plain(branch.prompt))
         if branch.attempt > 1:
             head.append(f" (try {branch.attempt})", style="yellow")
-        if branch.waiting:
-            head.append(" (waits for budget)", style="yellow")
-        tail = last_lines(branch.text, count=_TAIL)
+        tail = ["waits for the budget"] if branch.waiting else last_lines(branch.text, count=_TAIL)
         if self._stage.finished and tail:
             head.append(f" → {tail[-1]}", style="dim")
         tokens = f" {branch.tokens}"

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sprint_agents import FailurePolicy, Sprint
-from sprint_agents.cli.display import draw_run, last_lines
+from sprint_agents import Budget, FailurePolicy, Sprint
+from sprint_agents.cli.display import Lines, draw_run, last_lines
 from sprint_agents.cli.engines import recorded_engine
 from sprint_agents.cli.progress import RunProgress
 from sprint_agents.cli.run import show
+from sprint_agents.engine import Capabilities
 from sprint_agents.errors import SprintError
 from sprint_agents.events import Event
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
@@ -100,6 +101,21 @@ def test_retries_and_failures_show() -> None:
     assert any("(try 2)" in text for text in drawn)
     assert "✗ 1.1 go (try 2) → Eng" in drawn[-1]
     assert "✓ 1.2 stay (try 2) → b" in drawn[-1]
+
+
+def test_waits_for_the_budget_show_until_they_end() -> None:
+    reply = Reply("go " * 30 + "</execution_", delay=5)
+    replies = {"": f"<Plan_1>{WIDE}</Plan_1>", "<execution_1.": reply, "</Execution_1>": r"\boxed{1}"}
+    engine = FakeEngine(replies, capabilities=Capabilities())  # it cannot continue a completion
+    events = events_of(Sprint(engine, budget=Budget(tokens=12_000)))
+    drawn = pictures(events, every=20, height=60)
+    assert any("waits for the budget" in each for each in drawn)
+    assert "waits for the budget" not in drawn[-1]
+    written = io.StringIO()
+    lines = Lines(Console(file=written), engine="fake")
+    for event in events:
+        lines.show(event)
+    assert "waits for the budget  (" in written.getvalue()
 
 
 def test_a_failed_run_shows_its_branches_as_stopped() -> None:

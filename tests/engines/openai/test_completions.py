@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from sprint_agents import State
 from sprint_agents.context import Context
 from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.errors import ConfigurationError, EngineProtocolError, InvalidCheckpoint, InvalidRequest
 from sprint_agents.markup import markup
+from sprint_agents.state import Stops
 
 from .scripted import Act, ScriptedServer, chunk, events, stream, tokens, usage
 
@@ -172,3 +174,34 @@ class TestMistakes:
     def test_a_server_without_ids(self, checkpoint: Path, server: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"no token ids.*api='chat'"):
             OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", api="completions", server=server, tokenizer=checkpoint)
+
+
+def test_a_completion_may_take_several_requests(checkpoint: Path) -> None:
+    def writes(text: str, finish: str) -> Act:
+        return stream(events([tokens(text, ids_of(checkpoint, text), finish=finish), usage(3, len(text), cached=2)]))
+
+    async def main() -> None:
+        acts = [writes("one <", "length"), writes("/a> two", "stop")]
+        async with (
+            ScriptedServer(acts) as server,
+            OpenAIEngine(server.base, model="t", api="completions", server="vllm", tokenizer=checkpoint) as engine,
+        ):
+            assert engine.capabilities.continues
+            state = State(engine, Context().extend(await engine.encode("go"), "go"), sampling=Sampling(seed=5))
+
+            async def extend() -> int:
+                return 20
+
+            stops = Stops(texts=("</a>",))
+            schema = '{"type": "string"}'
+            async with state.stream(max_tokens=5, stops=stops, schema=schema, extend=extend) as generation:
+                await generation.drain()
+            assert generation.text == "one </a>"  # the stop text is over the border, and in one event with more
+            assert generation.ids == ids_of(checkpoint, "one </a>")
+            first, second = server.sent
+            assert second["prompt"] == first["prompt"] + ids_of(checkpoint, "one <")
+            assert "response_format" in first
+            assert "response_format" not in second  # a server would start the grammar again
+            assert (first["seed"], second["seed"]) == (5, 10)  # and the random numbers
+
+    asyncio.run(main())

@@ -84,3 +84,8 @@ def test_what_it_is() -> None:
     assert chat.capabilities.caches_running
     assert OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", tools="native").capabilities.native_tools
     assert chat.manifest is None
+
+
+def test_a_chat_cannot_be_continued() -> None:
+    for server in ("openai", "vllm", "sglang"):
+        assert not OpenAIEngine("http://127.0.0.1:1/v1", model="tiny", server=server).capabilities.continues
