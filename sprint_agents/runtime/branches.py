@@ -151,7 +151,7 @@ class Branches:
             work = partial(execute, self.session, self.runner, branch)
         with branch_in_logs(subtask.number):  # the task keeps it
             branch.task = self.fork.start(work() if self.accept is None else self._judge(branch, work))
-        if self.runner.uses_tokens and self.session.ledger.tokens_left is not None:
+        if self.session.bounded and self.runner.uses_tokens:
             self.session.ledger.follow(branch.task)
 
     def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:

@@ -98,6 +98,7 @@ class Session:
         threads: in which sync functions run.
         enclosing: the execution that a nested policy writes; None for the run itself.
         listening: whether there are listeners; if not, hot paths build no events.
+        bounded: whether the budget bounds the tokens.
     """
 
     engine: Engine
@@ -115,12 +116,14 @@ class Session:
     threads: Threads = field(default_factory=Threads)
     enclosing: EnclosingExecution | None = None
     listening: bool = field(init=False)
+    bounded: bool = field(init=False)
     timer: CallTimer = field(init=False)
     tools: tuple[ToolBrief, ...] = field(init=False)
     _execution_schema: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.listening = bool(self.listeners)
+        self.bounded = self.ledger.tokens_left is not None
         self.timer = CallTimer(self.limits.call_seconds)
         self.tools = self.dialect.constraints("execution").tools
         self._execution_schema = self._schema("execution", self.executor_engine)
@@ -229,10 +232,11 @@ class MeteredCall(TimedCall):
 
     async def __aenter__(self) -> Generation:
         session, limit = self._session, self._max_tokens
-        if session.ledger.tokens_left is None:
-            self._take_call(limit)
-        else:
+        if session.bounded:
             limit = await self._begin_within_budget()
+        else:
+            session.ledger.take_call()
+            self._reserved = limit
         session.timer.start(self)
         self._generation = self._state.stream(
             max_tokens=limit,
