@@ -16,7 +16,8 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
+from pydantic_ai.settings import ModelSettings, ThinkingLevel
 from pydantic_ai.tools import ToolDefinition
 
 from sprint_agents.engine import Request, Sampling, ToolBrief
@@ -68,7 +69,7 @@ class Abilities:
         found |= self._cache_key(messages)
         if request.tools and not request.may_call and prefer == "schemas":
             found["tool_choice"] = "none"
-        return cast(ModelSettings, found | dict(self.settings))
+        return cast(ModelSettings, found | dict(self.settings) | self._thinking(request.max_tokens))
 
     def parameters_of(self, request: Request) -> ModelRequestParameters:
         """Return the tools of a request, and its schema in a form that all providers understand."""
@@ -100,6 +101,20 @@ class Abilities:
         if sampling.seed is not None:
             found["seed"] = sampling.seed
         return found
+
+    def _thinking(self, max_tokens: int) -> Mapping[str, object]:
+        """Lower the level of thinking until its tokens leave room for words, for a Claude that must know their number.
+
+        Such a model refuses a request whose tokens are not more than those of its thoughts.
+        """
+        level = cast("ThinkingLevel | None", self.settings.get("thinking"))
+        if not level or not any(map(_counts_thoughts, self.leaves)):
+            return {}
+        most = min(max_tokens - 1, ANTHROPIC_THINKING_BUDGET_MAP[level])
+        if ANTHROPIC_THINKING_BUDGET_MAP[level] <= most:
+            return {}
+        lower: list[ThinkingLevel] = ["high", "medium", "low", "minimal"]
+        return {"thinking": next((each for each in lower if ANTHROPIC_THINKING_BUDGET_MAP[each] <= most), False)}
 
     def _refuses_sampling(self, leaf: Model) -> bool:
         """Say whether a model refuses a temperature; most models that think do, while they think."""
@@ -163,6 +178,13 @@ def _profile(leaf: Model) -> Mapping[str, Any]:
 
 def _is_claude(leaf: Model) -> bool:
     return "claude" in leaf.model_name.lower()
+
+
+def _counts_thoughts(leaf: Model) -> bool:
+    """Say whether a model is told how many tokens it may think, as Claude was before it adapted them itself."""
+    profile = _profile(leaf)
+    adapts = profile.get("anthropic_supports_adaptive_thinking")
+    return _is_claude(leaf) and bool(profile.get("supports_thinking")) and not adapts
 
 
 def _is_official(leaf: Model) -> bool:

@@ -195,8 +195,9 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
             EngineUnavailable: no connection, the provider failed, or ``abort`` ended the request.
             EngineError: see the tree in ``errors``.
         """
-        context = decode(request.context.flatten(), mark=REPLACEMENT)
-        check_request(request, context.encode())
+        ids = request.context.flatten()
+        check_request(request, ids)
+        context = decode(ids, mark=REPLACEMENT)
         running = _Reading()
         with self._registered(request, running):
             if request.max_tokens == 0:

@@ -93,6 +93,32 @@ class TestSampling:
         assert not Abilities.of(FallbackModel(ScriptedModel([]), ScriptedModel([], supports_tools=False)), {}).tools
 
 
+class TestThinking:
+    @pytest.mark.parametrize(
+        ("level", "max_tokens", "sent"),
+        [
+            ("high", 20_000, "high"),
+            ("high", 16_384, "medium"),
+            ("high", 8000, "low"),
+            (True, 8000, "low"),
+            (True, 12_000, True),
+            ("low", 2000, "minimal"),
+            ("low", 1024, False),
+            (False, 9, False),
+        ],
+    )
+    def test_a_claude_that_counts_its_thoughts_keeps_tokens_for_words(
+        self, level: Any, max_tokens: int, sent: Any
+    ) -> None:
+        claude = ScriptedModel([], name="claude-sonnet-4-5", supports_thinking=True)
+        assert settings(claude, {"thinking": level}, max_tokens=max_tokens)["thinking"] == sent
+
+    def test_others_decide_themselves(self) -> None:
+        adaptive = {"supports_thinking": True, "anthropic_supports_adaptive_thinking": True}
+        for model in (ScriptedModel([], name="claude-opus-4-6", **adaptive), ScriptedModel([], supports_thinking=True)):
+            assert settings(model, {"thinking": "high"}, max_tokens=9)["thinking"] == "high"
+
+
 class TestSettings:
     def test_the_callers_take_precedence(self) -> None:
         found = settings(ScriptedModel([]), {"temperature": 1.0, "cache": "1h", "thinking": "high"})
