@@ -102,7 +102,7 @@ class _Prepared:
 
 
 class PydanticAIEngine(RemoteEngine[_Reading]):
-    """An ``Engine`` on any model of pydantic-ai, such as ``"anthropic:claude-sonnet-4-5"``.
+    """An ``Engine`` on any model of pydantic-ai, such as ``"anthropic:claude-sonnet-5-5"``.
 
     ``model`` is a name, or a ``pydantic_ai.models.Model`` that you made, with its provider, its key and its profile.
     ``settings`` are added to each request and take precedence over the engine's: ``{"thinking": "high"}``.
@@ -161,7 +161,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
 
     @property
     def name(self) -> str:
-        """The provider and the model, as pydantic-ai names them: ``anthropic:claude-sonnet-4-5``."""
+        """The provider and the model, as pydantic-ai names them: ``anthropic:claude-sonnet-5-5``."""
         return self._model.model_id
 
     @property
