@@ -58,11 +58,12 @@ def llama_cpp(gguf: Path) -> Iterator[LlamaCppServer]:
         yield server
 
 
-@pytest.fixture(scope="session", params=["local", "llama.cpp"])
+@pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai"])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "local":
         return embedded(request.getfixturevalue("checkpoint"))
-    return served_by_llama_cpp(request.getfixturevalue("llama_cpp"))
+    server = request.getfixturevalue("llama_cpp")
+    return served_by_llama_cpp(server) if request.param == "llama.cpp" else asked_through_pydantic_ai(server)
 
 
 def embedded(checkpoint: Path) -> Place:
@@ -75,9 +76,28 @@ def embedded(checkpoint: Path) -> Place:
 
 
 def served_by_llama_cpp(server: LlamaCppServer) -> Place:
-    async def running(engine: Engine) -> int:
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            slots = (await client.get(f"{server.url}/slots")).raise_for_status().json()
-        return sum(slot["is_processing"] for slot in slots)
+    def make() -> Engine:
+        return OpenAIEngine(f"{server.url}/v1", model=server.name, server="llama.cpp")
 
-    return Place(lambda: OpenAIEngine(f"{server.url}/v1", model=server.name, server="llama.cpp"), running)
+    return Place(make, lambda _: busy_slots(server))
+
+
+def asked_through_pydantic_ai(server: LlamaCppServer) -> Place:
+    """Ask as hosted models are asked: with pydantic-ai's own client of OpenAI's API."""
+    pytest.importorskip("pydantic_ai")
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from sprint_integrations.pydantic_ai import PydanticAIEngine
+
+    def make() -> Engine:
+        provider = OpenAIProvider(base_url=f"{server.url}/v1", api_key="none")
+        return PydanticAIEngine(OpenAIChatModel(server.name, provider=provider))
+
+    return Place(make, lambda _: busy_slots(server))
+
+
+async def busy_slots(server: LlamaCppServer) -> int:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        slots = (await client.get(f"{server.url}/slots")).raise_for_status().json()
+    return sum(slot["is_processing"] for slot in slots)

@@ -53,8 +53,12 @@ def translated() -> Generator[None]:
         raise refine(_of_provider(error)) from error
     except FallbackExceptionGroup as error:
         raise _of_group(error) from error
+    except TimeoutError as error:
+        raise EngineTimeout(f"the provider did not answer in time: {str(error) or type(error).__name__}") from error
     except httpx2.HTTPError as error:
-        raise EngineUnavailable(f"the connection to the provider broke: {error or type(error).__name__}") from error
+        raise EngineUnavailable(
+            f"the connection to the provider broke: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _behaviour(error: UnexpectedModelBehavior) -> EngineError:

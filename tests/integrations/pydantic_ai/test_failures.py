@@ -91,6 +91,7 @@ def failed(error: BaseException, *more: str, attempts: int = 1) -> tuple[BaseExc
         (UnexpectedModelBehavior("odd", '{"a": 1}'), EngineProtocolError, "odd"),
         (UserError("not supported"), ConfigurationError, "not supported"),
         (httpx2.ReadError("reset"), EngineUnavailable, "reset"),
+        (TimeoutError("read"), EngineTimeout, "read"),
         (ZeroDivisionError("mine"), ZeroDivisionError, "mine"),
     ],
     ids=repr,
