@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import BudgetExceeded
 from .manifest import Manifest
-from .plan import Stage
+from .usage import CallUsage
 
 LEAST_SHARE = 32
 """The fewest tokens worth a request, unless fewer are left: a continued completion costs another request."""
@@ -163,12 +163,12 @@ class Ledger:
         self.waits += 1
         return self.waits == 1 if self.whole is None else self.whole.note_wait()
 
-    def charge(self, stage: Stage[Any]) -> None:
-        """Book a stage that an earlier process of the same run has paid for."""
-        self.tokens += stage.usage.total.generated_tokens
-        self.calls += stage.usage.total.calls
-        self.subtasks += len(stage.executions)
-        self.retries += stage.usage.total.retries
+    def charge(self, cost: CallUsage, subtasks: int) -> None:
+        """Book what an earlier process of the same run has paid for, here but not in the whole."""
+        self.tokens += cost.generated_tokens
+        self.calls += cost.calls
+        self.subtasks += subtasks
+        self.retries += cost.retries
 
     @property
     def may_continue(self) -> bool:

@@ -195,6 +195,16 @@ class WidthExceeded(RunError):
     """A subtask was not started: its policy limits the width of a stage."""
 
 
+def run_of(error: BaseException) -> "Run[Any, Any] | None":
+    """Return the run so far from the error or the cancellation that ended it; None if it had not started.
+
+    A run leaves its record on whatever ends it, in ``error.run``: also on ``asyncio.CancelledError``, on the
+    ``KeyboardInterrupt`` that ``run_sync`` raises after Ctrl-C, and on errors that are no ``SprintError``.
+    """
+    run: Run[Any, Any] | None = vars(error).get("run")
+    return run
+
+
 def message_of(error: BaseException) -> str:
     r"""Return the message of any exception, even if it cannot give one, as text that UTF-8 can hold.
 

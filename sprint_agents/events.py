@@ -91,11 +91,15 @@ class ExecutionRetried(_Event):
 
 
 class ExecutionFinished(_Event):
-    """An execution is done, in any order; if it failed, ``execution.failure`` is set."""
+    """An execution is done, in any order; if it failed, ``execution.failure`` is set.
+
+    ``replayed`` if it had finished before its stage was begun again, in a resumed run or by a retry.
+    """
 
     kind: Literal["execution_finished"] = "execution_finished"
     stage: int
     execution: Execution[Any]
+    replayed: bool = False
 
 
 class BudgetAwaited(_Event):

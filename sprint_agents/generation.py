@@ -1,7 +1,7 @@
 """One completion: its chunks, the positions where its tokens end, and the context at any of its characters."""
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -67,6 +67,11 @@ class Generation:
         self._tip = context
         self._cut_ids = 0
         self._cut_text = 0
+
+    @property
+    def chunks(self) -> Sequence[Chunk]:
+        """The chunks so far."""
+        return self._read
 
     @property
     def text(self) -> str:

@@ -324,7 +324,8 @@ class Stage(GenericRecord, Generic[ResultT]):
     ``plan_number`` is the number of the plan in the context, which later prompts may cite ("based on execution 2.1").
     It is less than ``number`` after chains and attempts, which have no plan. ``accepted`` is the number of the
     execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
-    not wait; once it is joined, they are its ``executions``.
+    not wait; once it is joined, they are its ``executions``. A stage is ``interrupted`` if its run ended before the
+    stage did. Its executions are then those that had started, and the unfinished ones have failed as ``Superseded``.
     """
 
     number: int
@@ -335,6 +336,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     accepted: int | None = None
     pending: tuple[int, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    interrupted: bool = False
     usage: StageUsage
 
     @property

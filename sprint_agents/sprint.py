@@ -21,6 +21,7 @@ from .errors import (
     UnsupportedTask,
     describe,
     escape_surrogates,
+    run_of,
 )
 from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
@@ -30,7 +31,8 @@ from .plan import Failure, FailureMode, FailurePolicy, ResultT
 from .policies import Planning, Policy, find_policy, name_of
 from .run import AnswerT, Run
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
-from .runtime.journal import Journal, JournalHeader
+from .runtime.journal import Journal, StageJournal
+from .runtime.journal_records import JournalHeader
 from .runtime.loop import follow
 from .runtime.nested import SprintRunner
 from .runtime.record import RunRecord
@@ -103,23 +105,25 @@ class Sprint(Generic[AnswerT, ResultT]):
     async def run(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task and return the finished run.
 
-        ``journal`` is a file that gets one record per stage. If it exists, the run resumes after its last record.
+        ``journal`` is a file that gets a record of each execution and each stage. If it exists, the run resumes from
+        there, and only what had not finished runs.
 
         Raises:
             UnsupportedTask: the task is empty, or is not one that the model was trained on.
-            SprintError: the run failed; ``error.run`` is the run so far.
+            SprintError: the run failed; ``error.run`` is the run so far. If the task is cancelled, so is that of the
+                ``CancelledError``: see ``errors.run_of``.
         """
         return await self._run(task, [], journal)
 
     async def run_within(
-        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener] = ()
+        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener] = (), journal: StageJournal | None = None
     ) -> Run[AnswerT, ResultT]:
-        """Solve one task as a part of another run, which also pays for it from ``ledger``.
+        """Solve one task as a part of another run, which pays for it from ``ledger`` and keeps it in ``journal``.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
         """
-        return await self._run(task, listeners, None, ledger=Ledger(self.budget, whole=ledger))
+        return await self._run_within(task, secrets.token_hex(8), listeners, Ledger(self.budget, whole=ledger), journal)
 
     def stream(self, task: str, *, journal: Path | str | None = None) -> AsyncStream[Event]:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
@@ -151,12 +155,23 @@ class Sprint(Generic[AnswerT, ResultT]):
 
         Raises:
             ConfigurationError: an event loop is already running; use ``await sprint.run(…)``.
+            SprintError: the run failed; ``error.run`` is the run so far, as it is of the ``KeyboardInterrupt`` that
+                Ctrl-C raises.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            pass
+        else:
+            raise ConfigurationError(
+                "run_sync was called inside a running event loop: use `await sprint.run(task)` there"
+            )
+        try:
             return asyncio.run(self.run(task, journal=journal))
-        raise ConfigurationError("run_sync was called inside a running event loop: use `await sprint.run(task)` there")
+        except KeyboardInterrupt as interrupt:
+            if interrupt.__context__ is not None:  # the cancellation of the run
+                vars(interrupt)["run"] = run_of(interrupt.__context__)
+            raise
 
     async def _map(
         self, tasks: Iterable[str], places: asyncio.Semaphore, put: Callable[[Run[AnswerT, ResultT]], None]
@@ -204,20 +219,34 @@ class Sprint(Generic[AnswerT, ResultT]):
         text = escape_surrogates(task) if isinstance(task, str) else f"({type(task).__name__})"
         return Run(id=secrets.token_hex(8), task=text, policy=self.policy_name, error=Failure.of(error))
 
-    async def _run(
-        self, task: str, listeners: Sequence[Listener], journal: Path | str | None, *, ledger: Ledger | None = None
+    async def _run(self, task: str, listeners: Sequence[Listener], journal: Path | str | None) -> Run[AnswerT, ResultT]:
+        check_argument("journal=", journal, Path | str | None)
+        run_id, ledger = secrets.token_hex(8), Ledger(self.budget)
+        if journal is None:
+            with run_in_logs(run_id):
+                return await self._run_within(task, run_id, listeners, ledger)
+        read_task(task, self.engine.manifest)  # refuses a task before there is a journal of it
+        with await self._open_journal(Path(journal), run_id, task) as opened, run_in_logs(opened.header.run_id):
+            try:
+                run = await self._run_within(task, opened.header.run_id, listeners, ledger, opened.begin(ledger))
+            except BaseException as error:
+                if (failed := run_of(error)) is not None:
+                    opened.end(failed.error)
+                raise
+            opened.end(None)
+            return run
+
+    async def _run_within(
+        self,
+        task: str,
+        run_id: str,
+        listeners: Sequence[Listener],
+        ledger: Ledger,
+        journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
         prompt, check = read_task(task, self.engine.manifest)
-        run_id = secrets.token_hex(8)
         with ExitStack() as resources:
-            log: Journal | None = None
-            check_argument("journal=", journal, Path | str | None)
-            if journal is not None:
-                log = resources.enter_context(await self._open_journal(Path(journal), run_id, task))
-                listeners, run_id = [*listeners, log], log.header.run_id
-            if ledger is None:  # otherwise the messages are about the run that this one is a part of
-                resources.enter_context(run_in_logs(run_id))
-            session = await self._session(listeners, ledger or Ledger(self.budget))
+            session = await self._session(listeners, ledger)
             resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
@@ -227,14 +256,14 @@ class Sprint(Generic[AnswerT, ResultT]):
             try:
                 async with _deadline(self.budget):
                     await planner.append(session.dialect.write_task(prompt))
-                    answer = (await follow(session, self.policy, planning, planner, self._runner(), journal=log)).value
+                    found = await follow(session, self.policy, planning, planner, self._runner(), journal=journal)
+                    answer = found.value
                     verified = await self._verify(session, answer, check)
                 run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
-            except Exception as error:
+            except BaseException as error:
                 failed = record.make(answer, error=Failure.of(error))
                 session.emit(RunFinished(run=failed))
-                if isinstance(error, SprintError):
-                    error.run = failed
+                vars(error)["run"] = failed
                 raise
             session.emit(RunFinished(run=run))
             return run

@@ -11,14 +11,14 @@ Invariants:
 import asyncio
 import itertools
 import secrets
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .context import Context
 from .continuation import Continuation, Extend
-from .engine import Engine, Request, Sampling, ToolBrief
+from .engine import Chunk, Engine, Request, Sampling, ToolBrief
 from .generation import Generation
 from .markup import compose, markup
 
@@ -131,6 +131,15 @@ class State:
             finished=self._extended,
             continuation=continuation,
         )
+
+    def replay(self, chunks: Iterable[Chunk]) -> Generation:
+        """Read a finished completion of the context again, from its chunks; no request is sent."""
+
+        async def again() -> AsyncGenerator[Chunk]:
+            for chunk in chunks:
+                yield chunk
+
+        return Generation(self.engine, self.context, again(), finished=self._extended)
 
     def _extended(self, context: Context) -> None:
         self.context = context

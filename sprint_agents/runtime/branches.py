@@ -4,6 +4,7 @@ Invariants:
 
 - An execution waits only for those that its subtask names, and no two wait for each other.
 - A subtask that was not started or was given up has an execution with a failure, so none is lost.
+- An execution that is kept from when the stage was begun before has no task, and is not started again.
 - The contexts from which a stage's branches start are prefixes of one another, so a length says what is cached.
 """
 
@@ -36,7 +37,11 @@ from sprint_agents.usage import Branch, CallUsage
 
 from .executor import Runner, SubtaskOutcome, execute
 from .join import append_executions
+from .open_stage import OpenStage
 from .session import Assignment, Session, usage_of
+
+_Work = Callable[[], Coroutine[Any, Any, SubtaskOutcome]]
+"""A function, since a coroutine whose task is cancelled before it starts would never be awaited."""
 
 
 @dataclass(slots=True)
@@ -94,20 +99,28 @@ class SharedPrefix:
 class _Branch(Assignment):
     """An assignment, its task (None if it was not started) and its outcome.
 
-    The token counts are the planner's up to the end of the prompt.
+    The token counts are the planner's up to the end of the prompt. ``kept`` if the outcome is from when the stage was
+    begun before.
     """
 
     content_tokens: int = 0
     all_tokens: int = 0
     task: asyncio.Task[SubtaskOutcome] | None = None
     outcome: SubtaskOutcome | None = None
+    kept: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the execution is on a path through the stage: it was started, and not cancelled."""
+        return self.kept or (self.task is not None and not self.task.cancelled())
 
 
 @dataclass(slots=True)
 class Branches:
     """The executions of ``stage``, which ``runner`` carries out in tasks of ``fork``.
 
-    At most ``width`` are started. ``accepted`` is the number of the first for which ``accept`` is true.
+    At most ``width`` are started. ``accepted`` is the number of the first for which ``accept`` is true. ``kept`` has
+    those that had finished when the stage was begun before; None if it is never begun again.
     """
 
     session: Session
@@ -117,6 +130,7 @@ class Branches:
     stage: int
     width: int | None = None
     accept: Accept | None = None
+    kept: OpenStage | None = None
     accepted: int | None = None
     _branches: dict[int, _Branch] = field(default_factory=dict[int, _Branch])
     _verdict: asyncio.Event | None = None
@@ -142,6 +156,9 @@ class Branches:
         branch = _Branch(self.stage, subtask, state, [])
         refusal = self._refusal()
         self._branches[subtask.number] = branch
+        if self.kept is not None and (outcome := self.kept.take_outcome(subtask, state.context)) is not None:
+            self._take(branch, outcome, self.kept)
+            return
         if refusal is not None:
             self._give_up(branch, refusal)
             return
@@ -149,10 +166,38 @@ class Branches:
             work = partial(self._wait_and_execute, branch, len(context))
         else:
             work = partial(execute, self.session, self.runner, branch)
+        if self.kept is not None:
+            work = partial(self._keep, branch, work, self.kept)
+        if self.accept is not None:
+            work = partial(self._judge, branch, work)
         with branch_in_logs(subtask.number):  # the task keeps it
-            branch.task = self.fork.start(work() if self.accept is None else self._judge(branch, work))
+            branch.task = self.fork.start(work())
         if self.session.bounded and self.runner.uses_tokens:
             self.session.ledger.follow(branch.task)
+
+    def _take(self, branch: _Branch, outcome: SubtaskOutcome, kept: OpenStage) -> None:
+        """Take an outcome from when the stage was begun before; only its verdict may be missing."""
+        branch.outcome, branch.kept = outcome, True
+        number, execution = branch.subtask.number, outcome.execution
+        if self.session.listening:
+            self.session.emit(ExecutionFinished(stage=self.stage, execution=execution, replayed=True))
+        if self.accept is None or not execution.succeeded:
+            return
+        if number not in kept.verdicts:
+            branch.task = self.fork.start(self._judge(branch, partial(_done, outcome)))
+        elif kept.verdicts[number] and self.accepted is None:
+            self._accept_only(branch)
+
+    async def _keep(self, branch: _Branch, work: _Work, kept: OpenStage) -> SubtaskOutcome:
+        """Keep the outcome of an execution, in case the stage is begun again."""
+        context = branch.branch.context
+        try:
+            branch.outcome = outcome = await work()
+        except Exception as error:
+            kept.drop_inner(branch.subtask.number, error)
+            raise
+        await kept.keep_outcome(outcome, context)
+        return outcome
 
     def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:
         """Set how many tokens the planner had written up to the end of a prompt, without tags and with them.
@@ -164,6 +209,8 @@ class Branches:
 
     def _refusal(self) -> RunError | None:
         """Return why no more subtasks may start."""
+        if self.accepted is None and self.kept is not None:
+            self.accepted = self.kept.accepted
         if self.accepted is not None:
             return Superseded(f"not started: {self._label(self.accepted)} was accepted before")
         if self.width is not None and len(self._branches) >= self.width:
@@ -187,7 +234,7 @@ class Branches:
         inputs = tuple(outcomes[number].execution for number in after)
         return branch.subtask.model_copy(update={"inputs": inputs})
 
-    async def _judge(self, branch: _Branch, work: Callable[[], Coroutine[Any, Any, SubtaskOutcome]]) -> SubtaskOutcome:
+    async def _judge(self, branch: _Branch, work: _Work) -> SubtaskOutcome:
         """Cancel the other executions if this one is the first that is accepted."""
         branch.outcome = outcome = await work()  # kept, even if another one is accepted meanwhile
         if self.accepted is None and outcome.execution.succeeded:
@@ -200,8 +247,10 @@ class Branches:
                     await earlier.wait()
             finally:
                 verdict.set()
-            if accepted and self.accepted is None:
+            if first := accepted and self.accepted is None:
                 self._accept_only(branch)
+            if self.kept is not None:
+                self.kept.keep_verdict(branch.subtask.number, accepted=first)
         return outcome
 
     def _accept_only(self, branch: _Branch) -> None:
@@ -259,7 +308,8 @@ class Branches:
             by = "its run ended first" if self.accepted is None else f"{self._label(self.accepted)} was accepted first"
             return self._give_up(branch, Superseded(f"cancelled: {by}"))
         if left and isinstance(error := branch.task.exception(), Exception):
-            branch.outcome = SubtaskOutcome.failure(branch, error)
+            cause = error.__cause__ if isinstance(error, ExecutionFailed) else None
+            branch.outcome = SubtaskOutcome.failure(branch, cause if isinstance(cause, Exception) else error)
         else:
             branch.outcome = branch.task.result()
         return branch.outcome
@@ -281,7 +331,7 @@ class Branches:
         strict: dict[int, Branch] = {}
         for number in self._in_order_of_start():
             branch = self._branches[number]
-            if branch.task is None or branch.task.cancelled():
+            if not branch.counts:
                 continue
             outcome, after = self._outcome(branch), branch.subtask.after
             content[number] = (_start(branch.content_tokens, content, after), outcome.content_tokens)
@@ -296,6 +346,10 @@ class Branches:
 
     def _label(self, number: int) -> str:
         return f"{self.stage}.{number}"
+
+
+async def _done(outcome: SubtaskOutcome) -> SubtaskOutcome:
+    return outcome
 
 
 def _start(prompt_end: int, branches: Mapping[int, Branch], after: Sequence[int]) -> int:

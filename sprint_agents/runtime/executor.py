@@ -18,7 +18,7 @@ from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
 from sprint_agents.logs import log
-from sprint_agents.plan import Execution, Failure, Stage, ToolUse
+from sprint_agents.plan import Execution, Failure, ToolUse
 from sprint_agents.retries import retry
 from sprint_agents.state import State, unique_ids
 from sprint_agents.usage import CallUsage
@@ -50,14 +50,13 @@ class SubtaskOutcome:
         assignment: Assignment,
         error: Exception,
         *,
-        stages: Sequence[Stage[Any]] = (),
         tool_uses: Sequence[ToolUse] = (),
         transcript: str = "",
     ) -> "SubtaskOutcome":
         """Return the outcome of a subtask that failed with ``error``."""
         failure = Failure.of(error)
         text = error.text if isinstance(error, InvalidResult) else ""
-        execution = assignment.record(text, failure=failure, stages=stages, tool_uses=tool_uses, transcript=transcript)
+        execution = assignment.record(text, failure=failure, tool_uses=tool_uses, transcript=transcript)
         message = f"{failure.type}: {failure.message.splitlines()[0][:200]}"
         return cls(execution, None, message, all_tokens=execution.usage.generated_tokens)
 

@@ -1,240 +1,376 @@
-"""A journal: one JSON record per finished stage, from which another process can resume the run.
+"""A journal: what a run has finished, from which another process can resume it.
 
-Each line is ``{"crc32":"1a2b3c4d","record":{…}}``, first the header, then the stages.
+A record is written when the planner's completion ends, when an execution ends, when ``accept`` gives a verdict, and
+when a stage is joined. The stages of nested policies and sprints have their records too, with a path.
 
 Invariants:
 
-- A record is written and flushed before the next stage begins, so a finished stage is never run again. If stages did
-  not wait for their executions, this holds up to the last cut, where none of them was pending.
-- An incomplete last line, which a killed process leaves, is cut off; that stage runs again. Any other damage is an
-  error: a checksum covers its record and the checksum before it, so no line can be changed, lost or added unnoticed.
-- One run at a time has the journal open.
+- What is recorded is not done again: a resumed run takes over finished stages, and the finished parts of open ones.
+- An execution has finished when its record is on the disk. A stage that is joined is written before the next step.
+- A finished stage is a consistent cut if no other one is pending. Stages after the last cut are begun again, from their
+  parts.
 - A resumed run replays its policy: the policy yields the same steps and is sent the recorded stages. So a journal is
   only resumed with the settings that began it.
 """
 
-import os
-import re
-import sys
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any, Literal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from sprint_agents.agents import Executor, Planner
-from sprint_agents.engine import Engine
-from sprint_agents.errors import InvalidRequest, InvalidResult, JournalError
-from sprint_agents.events import Event, StageFinished
+from sprint_agents.budget import Ledger
+from sprint_agents.context import Context
+from sprint_agents.engine import Chunk, Engine
+from sprint_agents.errors import (
+    BudgetExceeded,
+    EngineError,
+    ExecutionFailed,
+    InvalidRequest,
+    InvalidResult,
+    JournalError,
+)
+from sprint_agents.events import StageFinished
+from sprint_agents.functions import Threads
+from sprint_agents.plan import Ask, Failure
+from sprint_agents.usage import CallUsage
 
-from .values import ValueRecord, record_values, restore_values
-
-_LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","record":(.*)\}\r?')
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-class JournalHeader(BaseModel):
-    """The first line: the run to which the journal belongs, and its ``settings``, which a resumed run must share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    journal: Literal[2] = 2
-    run_id: str
-    task: str
-    policy: str
-    settings: Mapping[str, str]
-
-
-class StageRecord(BaseModel):
-    """A finished stage without its values, and how each value is read again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    finished: StageFinished
-    values: tuple[ValueRecord, ...]
+from .executor import SubtaskOutcome
+from .journal_file import JournalFile, damaged, outdated
+from .journal_records import (
+    AnyRecord,
+    CompletionRecord,
+    EndRecord,
+    ExecutionRecord,
+    JournalHeader,
+    KeptExecution,
+    Path,
+    ResetRecord,
+    Spent,
+    StageRecord,
+    StepRecord,
+    VerdictRecord,
+    any_record,
+    dump,
+)
+from .open_stage import KeptCompletion, OpenStage, is_final
+from .recorded import RecordedStage, RecordedStages
+from .session import Session
 
 
 class Journal:
-    """The journal of one run, open for appending; a context manager and a listener of the run's events."""
+    """The journal of one run, open for appending; a context manager. ``begin`` comes before any other use.
 
-    def __init__(self, path: Path, header: JournalHeader, agents: Sequence[Executor[Any] | Planner[Any]]) -> None:
-        """Open ``path``, which may hold the records of an earlier process; ``agents`` read the values of results.
+    It waits for the disk in a thread of its own.
+
+    Attributes:
+        header: that of the run, from an earlier process if there was one.
+        agents: read the values of results.
+    """
+
+    def __init__(self, path: FilePath, header: JournalHeader, agents: Sequence[Executor[Any] | Planner[Any]]) -> None:
+        """Open ``path``, which may hold the records of an earlier process.
 
         Raises:
             JournalError: the file belongs to another run, is damaged before its last line, or is in use.
         """
-        self._path = path
-        self._agents = agents
-        self._stages: dict[int, StageRecord] = {}
-        self._checksum = 0
-        self.header = header
+        self._file = JournalFile(path)
+        self.agents = agents
         try:
-            self._file: IO[bytes] = path.open("a+b")
-        except OSError as error:
-            raise self._unusable(error) from error
-        try:
-            self._lock()
-            length = self._read(header)
-            self._file.truncate(length)
-            if not length:
-                self._write(header)
+            if self._file.records:
+                self.header, records = read_records(self._file.records, path)
+                _check_header(path, self.header, header)
+                self._recorded = RecordedStages.read(records)
+            else:
+                self.header, self._recorded = header, RecordedStages()
+                self._file.append(dump(header))
         except BaseException:
             self._file.close()
             raise
+        self._threads = Threads(1)
+        self._begun: set[Path] = set()
+        self._written = False
 
-    def _lock(self) -> None:
-        try:
-            _lock(self._file)
-        except (BlockingIOError, PermissionError) as error:
-            raise JournalError(
-                f"the journal {self._path} is in use by another run: wait until that ends, or use another path"
-            ) from error
-        except OSError as error:
-            raise self._unusable(error) from error
+    def begin(self, ledger: Ledger) -> "StageJournal":
+        """Return the journal of the run's stages; ``ledger`` is the account of the run."""
+        self._ledger = ledger
+        return StageJournal(self)
 
-    def _read(self, header: JournalHeader) -> int:
-        """Read the complete records up to the last cut; return where they end, in bytes."""
-        self._file.seek(0)
-        lines = self._lines(self._file.read())
-        first = next(lines, None)
-        if first is None:
-            return 0
-        end, self._checksum, content = first
-        try:
-            found = JournalHeader.model_validate_json(content)
-            self._check_header(found, header)
-            self.header = found
-            # If stages 1 and 2 are pending, 3 is a cut and 4 is pending, records 1 to 3 are kept; stage 4 runs again.
-            since_cut: list[StageRecord] = []
-            for record_end, checksum, content in lines:
-                record = StageRecord.model_validate_json(content)
-                since_cut.append(record)
-                if record.finished.cut:
-                    end, self._checksum = record_end, checksum
-                    self._stages.update({record.finished.stage.number: record for record in since_cut})
-                    since_cut.clear()
-        except ValidationError as error:
-            raise self._damaged(error.errors()[0]["msg"]) from error
-        return end
+    @property
+    def spent(self) -> Spent:
+        """What the run has spent so far."""
+        return Spent.of(self._ledger)
 
-    def _lines(self, content: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each complete line: where it ends, its checksum, and its record; also if an editor wrote CRLF or a BOM.
+    def begin_path(self, path: Path) -> dict[int, RecordedStage]:
+        """Return the recorded stages of a path; if this process has begun it before, it begins again with none."""
+        self.reset(path)
+        self._begun.add(path)
+        return self._recorded.stages.get(path, {})
 
-        Raises:
-            JournalError: a line is damaged.
-        """
-        checksum = 0
-        start = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0
-        number = 1
-        while end := content.find(b"\n", start) + 1:
-            line = _LINE.fullmatch(content, start, end - 1)
-            if line is None and number == 1 and content.startswith(b'{"journal":1,', start):
-                raise JournalError(
-                    f"{self._path} was written by an older version of this library, with which it can be resumed; "
-                    "use another path for a new run"
-                )
-            checksum = zlib.crc32(line[2], checksum) if line else 0
-            if line is None or int(line[1], 16) != checksum:
-                raise self._damaged(f"line {number} is not as it was written")
-            yield end, checksum, line[2]
-            start, number = end, number + 1
+    def reset(self, path: Path) -> None:
+        """Drop what a path has, here and in the file."""
+        if path in self._begun:
+            self._recorded.forget(path)
+            self._begun = {other for other in self._begun if other[: len(path)] != path}
+            self.write(ResetRecord(kind="reset", path=path, spent=self.spent))
 
-    def _check_header(self, found: JournalHeader, header: JournalHeader) -> None:
-        """Refuse to resume another run.
-
-        Raises:
-            JournalError: the task, the policy, or a setting differs.
-        """
-        if (found.task, found.policy) != (header.task, header.policy):
-            raise JournalError(
-                f"{self._path} is the journal of policy {found.policy!r} on {found.task!r}: "
-                "use another path for this run"
+    def rest(self, path: Path) -> tuple[CallUsage, int]:
+        """Return what an earlier process spent on a path beyond its finished stages, and on how many subtasks."""
+        cost, subtasks = self._recorded.rest(path)
+        if not path:  # the account of the run has requests too that a failure or the end cut off
+            spent, ledger = self._recorded.spent, self._ledger
+            cost = CallUsage(
+                calls=max(0, spent.calls - ledger.calls),
+                generated_tokens=max(0, spent.tokens - ledger.tokens),
+                retries=max(0, spent.retries - ledger.retries),
             )
-        before, now = dict(found.settings), dict(header.settings)
-        if changed := sorted(name for name in before | now if before.get(name) != now.get(name)):
-            raise JournalError(
-                f"{self._path} was written with other settings, and a resumed run would mix both. Changed since: "
-                f"{', '.join(changed)}. Resume with the settings that began the run, or use another path"
-            )
+        return cost, subtasks
 
-    def replay(self, number: int) -> StageFinished | None:
-        """Return the record of stage ``number``, with its values; None if it has yet to run.
+    def write(self, record: StepRecord | ResetRecord | EndRecord) -> None:
+        """Write a record, so that it survives the process.
 
         Raises:
-            JournalError: a value no longer validates.
+            JournalError: the journal cannot hold it, or the disk is full.
         """
-        record = self._stages.get(number)
-        if record is None:
-            return None
-        try:
-            stage = restore_values(record.finished.stage, record.values, self._agents)
-        except InvalidResult as error:
-            raise JournalError(
-                f"the journal's stage {number} was written with another type of results ({error}): "
-                "resume with the agents that began the run, or use another path"
-            ) from error
-        return record.finished.model_copy(update={"stage": stage, "replayed": True})
+        self._file.append(dump(record))
+        self._written = True
 
-    def __call__(self, event: Event) -> None:
-        """Write a finished stage to the disk.
+    async def sync(self) -> None:
+        """Return when all that was written survives the machine.
 
         Raises:
-            JournalError: the journal cannot hold one of its values, or the disk is full.
+            JournalError: the disk cannot be written.
         """
-        if isinstance(event, StageFinished) and not event.replayed:
-            stage, values = record_values(event.stage, self._agents)
-            self._write(StageRecord(finished=event.model_copy(update={"stage": stage}), values=values))
+        await self._file.sync(self._threads)
 
-    def _write(self, record: JournalHeader | StageRecord) -> None:
-        try:
-            content = record.model_dump_json().encode()
-        except ValueError as error:  # half of a surrogate pair in a text
-            raise JournalError(f"the journal {self._path} cannot hold a record: {error}") from error
-        self._checksum = zlib.crc32(content, self._checksum)
-        try:
-            self._file.write(b'{"crc32":"%08x","record":%b}\n' % (self._checksum, content))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._unusable(error) from error
+    def end(self, error: Failure | None) -> None:
+        """Record the end of the run in this process, unless nothing has changed since it had its answer.
 
-    def _unusable(self, error: OSError) -> JournalError:
-        return JournalError(f"the journal {self._path} cannot be read and written: {error}")
-
-    def _damaged(self, reason: str) -> JournalError:
-        return JournalError(f"{self._path} is not a journal, or is damaged: {reason}; delete it to start again")
+        An error of the disk is not raised: it would hide the run's own, and the run's stages are recorded.
+        """
+        if self._written or not self._recorded.answered:
+            with suppress(JournalError):
+                self.write(EndRecord(kind="end", error=error, spent=self.spent))
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
         self._file.close()
 
 
-if sys.platform == "win32":
-    import msvcrt
+@dataclass(slots=True)
+class StageJournal:
+    """The part of a journal with the stages of one policy: the run's own, or one that is nested at ``path``."""
 
-    def _lock(file: IO[bytes]) -> None:
-        # Other processes cannot read a locked byte, so this one is far after the end of any journal.
-        file.seek(2**30)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    whole: Journal
+    path: Path = ()
+    _stages: dict[int, RecordedStage] = field(default_factory=dict[int, RecordedStage])
+    _replaying: bool = False
 
-else:
-    import fcntl
+    def begin(self) -> None:
+        """Begin the policy; if this process has begun it before, from nothing."""
+        self._stages = self.whole.begin_path(self.path)
+        self._replaying = True
 
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def replay(self, number: int) -> StageFinished | None:
+        """Return the record of stage ``number``, with its values; None if it has yet to finish.
+
+        Raises:
+            JournalError: a value no longer validates.
+        """
+        recorded = self._stages.get(number)
+        if recorded is None or recorded.finished is None:
+            return None
+        finished = recorded.finished.finished
+        try:
+            executions = [kept.restore(self.whole.agents).execution for kept in recorded.all_executions]
+        except InvalidResult as error:
+            raise _other_type(number, error) from error
+        stage = finished.stage.model_copy(update={"executions": tuple(executions)})
+        return finished.model_copy(update={"stage": stage, "replayed": True})
+
+    def catch_up(self, ledger: Ledger) -> None:
+        """Charge what an earlier process spent beyond the finished stages, once, as the first open stage begins."""
+        if self._replaying:
+            self._replaying = False
+            ledger.charge(*self.whole.rest(self.path))
+
+    async def open(self, number: int, engine: Engine) -> "JournalledStage":
+        """Return what is recorded of an open stage, to which more will be added.
+
+        Raises:
+            JournalError: a value no longer validates, or ``engine`` has another vocabulary.
+        """
+        stage = JournalledStage(number, journal=self)
+        if (recorded := self._stages.pop(number, None)) is not None:
+            stage.completion = recorded.completion.restore() if recorded.completion else None
+            stage.verdicts = recorded.verdicts
+            try:
+                stage.outcomes = {n: r.restore(self.whole.agents) for n, r in recorded.executions.items()}
+            except InvalidResult as error:
+                raise _other_type(number, error) from error
+            if stage.completion is not None:
+                ids = [token for chunk in stage.completion.chunks for token in chunk.ids]
+                await check_vocabulary(ids, "".join(chunk.text for chunk in stage.completion.chunks), engine)
+            for kept in stage.outcomes.values():
+                if kept.outcome.ids is not None:
+                    await check_vocabulary(kept.outcome.ids, kept.outcome.text, engine)
+        return stage
+
+    async def finish(self, finished: StageFinished, stage: OpenStage | None) -> None:
+        """Write a finished stage, and return when it is on the disk."""
+        numbers: list[int] = []
+        others: list[KeptExecution] = []
+        for execution in finished.stage.executions:
+            numbers.append(execution.number)
+            kept = stage.outcomes.get(execution.number) if stage else None
+            if kept is None or kept.outcome.execution is not execution:
+                outcome = SubtaskOutcome(execution, None, "")
+                others.append(KeptExecution.of(outcome, finished.stage.number, self.whole.agents))
+        bare = finished.stage.model_copy(update={"executions": ()})
+        self.whole.write(
+            StageRecord(
+                kind="stage",
+                path=self.path,
+                finished=finished.model_copy(update={"stage": bare}),
+                numbers=tuple(numbers),
+                others=tuple(others),
+                spent=self.whole.spent,
+            )
+        )
+        await self.whole.sync()
+
+    def inner(self, stage: int, number: int) -> "StageJournal":
+        """Return the journal of what carries out an execution."""
+        return StageJournal(self.whole, (*self.path, stage, number))
 
 
-async def check_vocabulary(record: StageFinished, engine: Engine) -> None:
-    """Refuse a recorded stage whose token ids mean something else to ``engine``.
+@dataclass(slots=True, kw_only=True)
+class JournalledStage(OpenStage):
+    """An open stage that writes each finished part to the journal."""
+
+    journal: StageJournal
+
+    def keep_completion(
+        self, step: Ask, context: Context, chunks: Sequence[Chunk], usage: CallUsage
+    ) -> KeptCompletion | None:
+        """Keep and write the planner's completion."""
+        kept = OpenStage.keep_completion(self, step, context, chunks, usage)
+        if kept is not None:
+            record = CompletionRecord(
+                kind="completion",
+                path=self.journal.path,
+                stage=self.number,
+                form=kept.form,
+                on=kept.on,
+                chunks=tuple(kept.chunks),
+                usage=usage,
+                spent=self.journal.whole.spent,
+            )
+            self.journal.whole.write(record)
+        return kept
+
+    async def keep_outcome(self, outcome: SubtaskOutcome, context: Context) -> None:
+        """Keep and write a final outcome; return when it is on the disk."""
+        await OpenStage.keep_outcome(self, outcome, context)
+        if not is_final(outcome.execution):
+            return
+        journal, kept = self.journal.whole, self.outcomes[outcome.execution.number]
+        record = ExecutionRecord(
+            kind="execution",
+            path=self.journal.path,
+            stage=self.number,
+            on=kept.on,
+            kept=KeptExecution.of(outcome, self.number, journal.agents),
+            spent=journal.spent,
+        )
+        journal.write(record)
+        await journal.sync()
+
+    def keep_verdict(self, number: int, *, accepted: bool) -> None:
+        """Keep and write what ``accept`` said of an execution."""
+        OpenStage.keep_verdict(self, number, accepted=accepted)
+        record = VerdictRecord(
+            kind="verdict",
+            path=self.journal.path,
+            stage=self.number,
+            number=number,
+            accepted=accepted,
+            spent=self.journal.whole.spent,
+        )
+        self.journal.whole.write(record)
+
+    def drop_inner(self, number: int, error: Exception) -> None:
+        """Forget the stages of an execution whose ``error`` ends the run and would come again from the same stages."""
+        cause = error.__cause__ if isinstance(error, ExecutionFailed) else error
+        if not isinstance(cause, EngineError | BudgetExceeded):
+            self.journal.whole.reset((*self.journal.path, self.number, number))
+
+
+def read_records(lines: Sequence[bytes], path: FilePath) -> tuple[JournalHeader, list[AnyRecord]]:
+    """Return the header and the other records of a journal.
+
+    Raises:
+        JournalError: one of them is none, or has an older format.
+    """
+    if lines[0].startswith(b'{"journal":2,'):
+        raise outdated(path)
+    try:
+        return JournalHeader.model_validate_json(lines[0]), [any_record.validate_json(line) for line in lines[1:]]
+    except ValidationError as error:
+        raise damaged(path, error.errors()[0]["msg"]) from error
+
+
+def _check_header(path: FilePath, found: JournalHeader, header: JournalHeader) -> None:
+    """Refuse to resume another run.
+
+    Raises:
+        JournalError: the task, the policy, or a setting differs.
+    """
+    if (found.task, found.policy) != (header.task, header.policy):
+        raise JournalError(
+            f"{path} is the journal of policy {found.policy!r} on {found.task!r}: use another path for this run"
+        )
+    before, now = dict(found.settings), dict(header.settings)
+    if changed := sorted(name for name in before | now if before.get(name) != now.get(name)):
+        raise JournalError(
+            f"{path} was written with other settings, and a resumed run would mix both. Changed since: "
+            f"{', '.join(changed)}. Resume with the settings that began the run, or use another path"
+        )
+
+
+def _other_type(stage: int, error: InvalidResult) -> JournalError:
+    return JournalError(
+        f"the journal's stage {stage} was written with another type of results ({error}): "
+        "resume with the agents that began the run, or use another path"
+    )
+
+
+async def open_stage(number: int, session: Session, journal: StageJournal | None) -> OpenStage | None:
+    """Return what had finished of the next stage when it was begun before; None if it is never begun again.
+
+    Raises:
+        JournalError: as ``StageJournal.open`` does.
+    """
+    if journal is not None:
+        journal.catch_up(session.ledger)
+        return await journal.open(number, session.engine)
+    return OpenStage(number) if session.failure.mode == "retry" else None
+
+
+async def check_vocabulary(ids: Sequence[int], text: str, engine: Engine) -> None:
+    """Refuse recorded token ids that mean something else to ``engine``.
 
     Raises:
         JournalError: the engine decodes them to another text.
     """
     try:
-        same = await engine.decode(record.token_ids) == record.text
+        same = await engine.decode(ids) == text
     except InvalidRequest:
         same = False
     if not same:

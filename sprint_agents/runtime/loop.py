@@ -4,16 +4,18 @@ Invariants:
 
 - A stage has the number of its step. The context numbers plans, since chains and attempts leave no plan there.
 - A stage is announced, and journalled, when its executions have joined; it is a consistent cut if none is pending then.
+- When a run fails, its open and its pending stages are in its record with what they had finished.
 - When a policy has ended, for whatever reason, none of its tasks is left.
 """
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
 
 from sprint_agents.context import Context
 from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
-from sprint_agents.events import Event, StageFinished
+from sprint_agents.events import StageFinished
 from sprint_agents.functions import as_exception
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log, stage_in_logs
@@ -24,12 +26,14 @@ from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.state import State
 
 from .executor import Runner, SubtaskOutcome
-from .journal import Journal, check_vocabulary
-from .nested import NestedPolicy
+from .journal import StageJournal, check_vocabulary, open_stage
+from .journal_records import count_subtasks
+from .nested import JournalOf, NestedPolicy, SprintRunner
+from .open_stage import OpenStage
 from .progress import must_answer, repeated_plan
-from .session import Assignment, Listener, Session
+from .session import Assignment, Session
 from .stage import StageRun
-from .steps import check_step, closing, policy_failed
+from .steps import check_step, closing, numbered, policy_failed, renumber, with_retries
 
 
 class PolicyAnswer(NamedTuple):
@@ -47,7 +51,7 @@ async def follow(
     runner: Runner,
     *,
     plans: int = 0,
-    journal: Journal | None = None,
+    journal: StageJournal | None = None,
 ) -> PolicyAnswer:
     """Run the steps of ``policy`` and return its answer; the answer of a run is of the planner's declared type.
 
@@ -58,7 +62,7 @@ async def follow(
         planner: the context of the planner, which holds ``plans`` plans so far.
         runner: carries out subtasks that no nested policy carries out.
         plans: the number of plans in the context.
-        journal: holds the stages of an earlier process, which are not run again.
+        journal: holds the stages of an earlier process, which are not run again, and gets those that finish.
 
     Raises:
         PolicyError: the policy is not an async generator, yields something that is not a step, or ends without an
@@ -67,12 +71,16 @@ async def follow(
         InvalidResult: its answer is not of the declared type.
     """
     planning.call = session.call_function
+    if journal is not None:
+        journal.begin()
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(
             session, planning, planner, runner, journal, running, plans=plans, announced_context=planner.context
         )
         running.callback(stages.abandon)
+        if journal is not None:
+            running.callback(journal.catch_up, session.ledger)
         stage: Stage[Any] | None = None
         async with closing(steps, planning):
             while True:
@@ -93,7 +101,7 @@ class PolicyRunner(Runner):
     """Has policies carry out what a ``step`` of another policy starts: its subtasks, or its attempts.
 
     ``planning`` and ``number`` are that policy's view of the run and the number of its step; ``runner`` carries out the
-    subtasks of the nested policies.
+    subtasks of the nested policies, and ``journal_of`` keeps their stages.
     """
 
     gated: ClassVar[bool] = False
@@ -102,6 +110,7 @@ class PolicyRunner(Runner):
     number: int
     planning: Planning
     runner: Runner
+    journal_of: JournalOf | None = None
 
     async def run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
         """Follow the policy on the branch of the assignment; what it writes stays there."""
@@ -113,9 +122,12 @@ class PolicyRunner(Runner):
         )
         # In the context, the first plan of an attempt is this stage's plan; that of a subtask comes after it.
         plans = assignment.stage - 1 if attempt else assignment.stage
+        journal = self.journal_of(assignment.subtask.number) if self.journal_of else None
         try:
             branch = assignment.branch
-            answer = await follow(nested.session, policy, nested.planning, branch, self.runner, plans=plans)
+            answer = await follow(
+                nested.session, policy, nested.planning, branch, self.runner, plans=plans, journal=journal
+            )
             return nested.success(answer.value, answer.completion, self.runner.agent)
         except PolicyError:
             raise
@@ -135,7 +147,8 @@ class PolicyStages:
         running: owns the executions of pending stages.
         plans: the number of plans in the context.
         announced_context: the context up to the last announced stage.
-        last: the latest stage that was run.
+        last: the latest stage that was run; ``open`` is its number until it is joined or pending.
+        kept: what had finished of the stages that are not joined, by number.
         journal_stages: stages of the journal that the policy has yet to join.
         forced: the planner was asked for its answer, although the policy asked for a plan.
     """
@@ -144,11 +157,13 @@ class PolicyStages:
     planning: Planning
     planner: State
     runner: Runner
-    journal: Journal | None
+    journal: StageJournal | None
     running: AsyncExitStack
     plans: int
     announced_context: Context
     last: StageRun | None = None
+    open: int | None = None
+    kept: dict[int, OpenStage] = field(default_factory=dict[int, OpenStage])
     pending: dict[int, StageRun] = field(default_factory=dict[int, StageRun])
     journal_stages: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
     forced: bool = False
@@ -254,13 +269,20 @@ class PolicyStages:
         session, plan_number, failure = self.session, self.plans + 1, self.session.failure
         retries = int(correction)
         runner = self.runner
+        journal_of = partial(self.journal.inner, number) if self.journal is not None else None
         if isinstance(step, Attempts) or step.nested:
-            runner = PolicyRunner(step, number, self.planning, self.runner)
+            runner = PolicyRunner(step, number, self.planning, self.runner, journal_of)
+        elif isinstance(runner, SprintRunner):
+            runner = replace(runner, journal_of=journal_of)
         if number != plan_number and session.listening:
-            session = replace(session, listeners=[_renumber(session, number - plan_number)])
+            session = replace(session, listeners=[renumber(session, number - plan_number)])
+
+        self.open, kept = number, await open_stage(number, session, self.journal)
+        if kept is not None:
+            self.kept[number] = kept
 
         async def work() -> Stage[Any]:
-            self.last = StageRun(session, self.planner, step, runner, plan_number)
+            self.last = StageRun(session, self.planner, step, runner, plan_number, kept)
             return await self.last.run(self.planning.task)
 
         def count(_: int, error: BaseException) -> None:
@@ -273,7 +295,7 @@ class PolicyStages:
             stage = await (retry(work, attempts=failure.attempts, before_retry=count) if retrying else work())
             for diagnostic in stage.diagnostics:
                 log("info", "plan.odd", kind=diagnostic.kind, position=diagnostic.position)
-        stage, run = _numbered(stage, number), self.last
+        stage, run, self.open = numbered(stage, number), self.last, None
         assert run is not None
         if isinstance(step, Ask) and (repeated := repeated_plan(stage, self.planning.stages)):
             stage = stage.model_copy(update={"diagnostics": (*stage.diagnostics, *repeated)})
@@ -282,9 +304,9 @@ class PolicyStages:
             self.running.push_async_exit(run.tasks)
             self.planning.stages.append(stage)
             return stage
-        stage = _with_retries(stage, retries, correction=correction)
+        stage = with_retries(stage, retries, correction=correction)
         self.planning.stages.append(stage)
-        self._announce(stage)
+        await self._announce(stage)
         return stage
 
     async def _join(self, step: Join) -> Stage[Any]:
@@ -304,7 +326,7 @@ class PolicyStages:
             return await self._restore(self.journal_stages.pop(number))
         stage = await self.pending[number].join(since=self.planning.stages[number - 1 :])
         del self.pending[number]
-        return self._settle(number, stage)
+        return await self._settle(number, stage)
 
     async def give_up_pending(self) -> None:
         """End the pending stages, because the policy has its answer."""
@@ -315,33 +337,38 @@ class PolicyStages:
             run = self.pending.pop(number)
             assert run.tasks is not None
             await run.tasks.aclose()
-            self._settle(number, run.abandon())
+            await self._settle(number, run.abandon())
 
     def abandon(self) -> None:
-        """Record what the pending stages of a failed policy had finished, when none of its tasks is left."""
+        """Record what the unfinished stages of a failed policy had finished, when none of its tasks is left."""
         for number, run in self.pending.items():
-            self.planning.stages[number - 1] = _numbered(run.abandon(), number)
+            self.planning.stages[number - 1] = numbered(run.abandon(interrupted=True), number)
+        if self.open is not None and self.last is not None and self.last.begun:
+            self.planning.stages.append(numbered(self.last.abandon(interrupted=True), self.open))
 
-    def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
-        stage = _numbered(stage, number)
+    async def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
+        stage = numbered(stage, number)
         self.planning.stages[number - 1] = stage
-        self._announce(stage)
+        await self._announce(stage)
         return stage
 
-    def _announce(self, stage: Stage[Any]) -> None:
-        if self.session.listening:
-            context, before = self.planner.context, self.announced_context
-            text = context.marked_text_since(before, self.session.dialect.mark)
-            self.session.emit(
-                StageFinished(
-                    stage=stage,
-                    token_ids=tuple(context.ids_since(before)),
-                    text=str(text),
-                    markup=text.spans,
-                    cut=not self.planning.pending,
-                )
-            )
-            self.announced_context = context
+    async def _announce(self, stage: Stage[Any]) -> None:
+        kept = self.kept.pop(stage.number, None)
+        if not self.session.listening and self.journal is None:
+            return
+        context, before = self.planner.context, self.announced_context
+        text = context.marked_text_since(before, self.session.dialect.mark)
+        finished = StageFinished(
+            stage=stage,
+            token_ids=tuple(context.ids_since(before)),
+            text=str(text),
+            markup=text.spans,
+            cut=not self.planning.pending,
+        )
+        self.announced_context = context
+        self.session.emit(finished)
+        if self.journal is not None:
+            await self.journal.finish(finished, kept)
 
     async def _replay(self, record: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
         """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""
@@ -361,34 +388,12 @@ class PolicyStages:
         Raises:
             JournalError: the engine has another vocabulary.
         """
-        await check_vocabulary(record, self.session.engine)
+        await check_vocabulary(record.token_ids, record.text, self.session.engine)
         stage = record.stage
         text = PromptText(record.text, record.markup)
         self.planner.context = self.planner.context.extend(record.token_ids, text)
         self.planning.stages[stage.number - 1] = stage
-        self.session.ledger.charge(stage)
+        self.session.ledger.charge(stage.usage.total, count_subtasks(stage.executions))
         self.session.emit(record)
         self.announced_context = self.planner.context
         return stage
-
-
-def _numbered(stage: Stage[Any], number: int) -> Stage[Any]:
-    return stage if stage.number == number else stage.model_copy(update={"number": number})
-
-
-def _with_retries(stage: Stage[Any], retries: int, *, correction: bool) -> Stage[Any]:
-    """Add the planner's own retries; the paper's critical path leaves out corrections (arXiv 2506.05745, section 4)."""
-    if not retries:
-        return stage
-    total = replace(stage.usage.total, retries=stage.usage.total.retries + retries)
-    usage = stage.usage.model_copy(update={"total": total, **({"sequential_tokens": 0} if correction else {})})
-    return stage.model_copy(update={"usage": usage})
-
-
-def _renumber(session: Session, shift: int) -> Listener:
-    """Emit events of a stage under the number of its step, where the context numbers its plan otherwise."""
-
-    def relay(event: Event) -> None:
-        session.emit(event.model_copy(update={"stage": event.stage + shift}))  # type: ignore[union-attr]
-
-    return relay

@@ -11,7 +11,7 @@ Invariants:
 - Policies are nested at most ``DEEPEST`` deep.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from sprint_agents.budget import Ledger
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Role
 from sprint_agents.engine import Sampling
-from sprint_agents.errors import NoAnswer, PolicyError, SprintError
+from sprint_agents.errors import NoAnswer, PolicyError, run_of
 from sprint_agents.events import BudgetAwaited, Event, ExecutorWrote, InnerEvent, PlannerWrote
 from sprint_agents.generation import Generation
 from sprint_agents.policies import Planning
@@ -29,10 +29,15 @@ from sprint_agents.state import Stops
 from sprint_agents.usage import CallUsage
 
 from .executor import Runner, SubtaskOutcome, run_program
+from .journal import StageJournal
 from .session import Assignment, EnclosingExecution, Listener, Session
 
 DEEPEST = 8
 """How deep policies may be nested; a policy that wants less reads ``planning.depth``."""
+
+
+JournalOf = Callable[[int], StageJournal]
+"""Returns the journal of the stages that carry out the execution with this number."""
 
 
 class NestedSprint(Protocol):
@@ -43,8 +48,10 @@ class NestedSprint(Protocol):
         """Return the agent whose answers are the results."""
         ...
 
-    async def run_within(self, task: str, *, ledger: Ledger, listeners: Sequence[Listener]) -> Run[Any, Any]:
-        """Solve ``task`` within the budget of the run to which ``ledger`` belongs.
+    async def run_within(
+        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener], journal: StageJournal | None
+    ) -> Run[Any, Any]:
+        """Solve ``task`` within the budget of the run to which ``ledger`` belongs; ``journal`` keeps its stages.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
@@ -54,9 +61,13 @@ class NestedSprint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SprintRunner(Runner):
-    """Has a sprint carry out each subtask as a separate run, which shares the budget, the deadline and the end."""
+    """Has a sprint carry out each subtask as a separate run, which shares the budget, the deadline and the end.
+
+    ``journal_of`` keeps the stages of these runs.
+    """
 
     sprint: NestedSprint
+    journal_of: JournalOf | None = None
 
     @property
     def agent(self) -> Planner[Any]:
@@ -74,14 +85,19 @@ class SprintRunner(Runner):
             session.emit(InnerEvent(stage=stage, number=subtask.number, event=event))
 
         listeners = [relay] if session.listening else []
+        journal = self.journal_of(subtask.number) if self.journal_of else None
         try:
-            run = await self.sprint.run_within(subtask.prompt, ledger=session.ledger, listeners=listeners)
-        except SprintError as error:
-            if error.run is not None:
-                costs.append(_cost_of(error.run))
+            run = await self.sprint.run_within(
+                subtask.prompt, ledger=session.ledger, listeners=listeners, journal=journal
+            )
+        except BaseException as error:
+            if (failed := run_of(error)) is not None:
+                costs.append(_cost_of(failed))
+                assignment.stages = failed.stages
             raise
         costs.append(_cost_of(run))
-        execution = assignment.record(as_text(run.answer), run.answer, stages=run.stages, transcript=run.transcript)
+        assignment.stages = run.stages
+        execution = assignment.record(as_text(run.answer), run.answer, transcript=run.transcript)
         content, strict = run.usage.sequential_tokens, run.usage.sequential_tokens_strict
         return SubtaskOutcome(execution, None, execution.text, content, strict)
 
@@ -161,17 +177,18 @@ class NestedPolicy:
         else:
             value = _as_result(answer, agent)
             text = answer if isinstance(answer, str) else as_text(value)
-        execution = self.assignment.record(text, value, stages=self.planning.stages)
+        execution = self.assignment.record(text, value)
         ids, joining = (completion.ids, completion.text) if completion else (None, text)
         return self._with_tokens(SubtaskOutcome(execution, ids, joining))
 
     def failure(self, error: Exception) -> SubtaskOutcome:
         """Return the outcome of a policy that failed with ``error``."""
         self.close()
-        return self._with_tokens(SubtaskOutcome.failure(self.assignment, error, stages=self.planning.stages))
+        return self._with_tokens(SubtaskOutcome.failure(self.assignment, error))
 
     def close(self) -> None:
-        """Replace the assignment's costs by those of the policy, interrupted stages included."""
+        """Replace the assignment's costs and stages by those of the policy, interrupted ones included."""
+        self.assignment.stages = tuple(self.planning.stages)
         known = CallUsage.sum([stage.usage.total for stage in self.planning.stages])
         ledger = self.planning.ledger
         self.assignment.costs[:] = [replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)]

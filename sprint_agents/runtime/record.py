@@ -48,7 +48,7 @@ class RunRecord:
             cached_tokens=cached,
             recomputed_tokens=prompt - cached,
             calls=ledger.calls,
-            stages=len(stages),
+            stages=sum(not stage.interrupted for stage in stages),
             subtasks=ledger.subtasks,
             width=max((len(stage.executions) for stage in stages), default=0),
             retries=ledger.retries,

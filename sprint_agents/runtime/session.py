@@ -44,7 +44,8 @@ class Assignment:
     """A subtask of ``stage`` to carry out on ``branch``, the context up to the end of its prompt and its inputs.
 
     ``costs`` gets an item for each request as it ends, interrupted ones too, so that they are known even if the task is
-    cancelled. ``diagnostics`` get one for each completion that was cut off.
+    cancelled; so are the ``stages`` of a policy or a sprint that carries out the subtask. ``diagnostics`` get one for
+    each completion that was cut off.
     """
 
     stage: int
@@ -52,6 +53,7 @@ class Assignment:
     branch: State
     costs: list[CallUsage]
     diagnostics: tuple[Diagnostic, ...] = ()
+    stages: Sequence[Stage[Any]] = ()
 
     def record(
         self,
@@ -59,7 +61,6 @@ class Assignment:
         value: Any = None,
         *,
         failure: Failure | None = None,
-        stages: Sequence[Stage[Any]] = (),
         tool_uses: Sequence[ToolUse] = (),
         transcript: str = "",
     ) -> Execution[Any]:
@@ -74,7 +75,7 @@ class Assignment:
             tool_uses=tuple(tool_uses),
             transcript=transcript,
         )
-        return execution.model_copy(update={"stages": tuple(stages)}) if stages else execution
+        return execution.model_copy(update={"stages": tuple(self.stages)}) if self.stages else execution
 
 
 @dataclass(frozen=True, slots=True)

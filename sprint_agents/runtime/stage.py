@@ -6,15 +6,16 @@ Invariants:
 - The join appends executions in prompt order, as the ids that the executors generated.
 - An accepted execution ends its siblings, but never interrupts what the planner writes.
 - After an error or a cancellation no task of the stage is left, and the planner's context is the one before the stage.
+- What had finished by then is in ``abandon()`` and, if the stage may be begun again, in its ``OpenStage``.
 """
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sprint_agents.context import Context
-from sprint_agents.dialects.base import Form
+from sprint_agents.dialects.base import Form, Role
 from sprint_agents.dialects.completions import Diagnostic, PlanReader, PromptClosed, Result
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
@@ -25,6 +26,7 @@ from sprint_agents.usage import CallUsage, StageUsage, sequential_tokens, sequen
 from .branches import Branches, SharedPrefix, check_dependencies
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
+from .open_stage import OpenStage
 from .progress import cut_off, missing_plan
 from .session import Session, usage_of
 
@@ -39,8 +41,10 @@ class StageRun:
     Attributes:
         plan: the text of the plan, or of the chain; ``markup`` is what the context has of the plan, tags included.
         usage: the cost of the planner's own request.
+        completion: of the planner, as far as it is written.
         result: the completion in which a nested policy's model wrote the result of the enclosing execution.
         tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
+        kept: what had finished when the stage was begun before; None if it is never begun again.
     """
 
     session: Session
@@ -48,9 +52,11 @@ class StageRun:
     step: Plan | Ask | Attempts
     runner: Runner
     number: int
+    kept: OpenStage | None = None
     plan: str = ""
     markup: str | None = None
     answer: str | None = None
+    completion: Generation | None = None
     result: Generation | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
     usage: CallUsage = field(default_factory=CallUsage)
@@ -67,6 +73,8 @@ class StageRun:
             PolicyError: the step cannot be run.
         """
         start, step = self.planner.context, self.step
+        if self.kept is not None:
+            self.kept.begin(step, start)
         if self.session.listening:
             self.session.emit(StageStarted(stage=self.number))
         try:
@@ -103,10 +111,18 @@ class StageRun:
             raise
         return self._record(outcomes, since=since)
 
-    def abandon(self) -> Stage[Any]:
-        """Return the record of a pending stage whose ``tasks`` were closed before its join."""
-        assert self.branches is not None
-        return self._record(self.branches.abandon())
+    @property
+    def begun(self) -> bool:
+        """Say whether anything was written or started."""
+        return self.usage.generated_tokens > 0 or (self.branches is not None and bool(self.branches.numbers))
+
+    def abandon(self, *, interrupted: bool = False) -> Stage[Any]:
+        """Return the record of a stage that ended before its join; none of its tasks is left.
+
+        It is ``interrupted`` by the end of its run, unless its policy gave up a pending stage.
+        """
+        stage = self._record(self.branches.abandon() if self.branches else ())
+        return stage.model_copy(update={"interrupted": True}) if interrupted else stage
 
     async def _end(self, tasks: AsyncExitStack) -> Stage[Any]:
         """Wait for the executions and join them, or leave them pending."""
@@ -134,39 +150,36 @@ class StageRun:
         """Let the model write a plan, or its answer; executions start while it writes."""
         session, planner, number = self.session, self.planner, self.number
         reader = session.dialect.read_plan(number, "plan")
-        tags = _TagTokens(reader)
         form: Literal["plan", "graph"] = "graph" if step.form == "graph" else "plan"
         await planner.append(self._opening(form))
         branches = await self._open_branches(step, tasks, cached=len(planner.context))
         prompt_ends: list[tuple[int, int]] = []
         unknown: list[Diagnostic] = []
 
-        async def start(prompts: Sequence[PromptClosed]) -> None:
+        async def start(generation: Generation, prompts: Sequence[PromptClosed]) -> None:
             for prompt in prompts:
                 context = await generation.cut(prompt.end)
-                prompt_ends.append((prompt.number, prompt.end))
                 subtask = Subtask(number=prompt.number, prompt=prompt.prompt)
                 if prompt.after:
                     unknown.extend(_unknown_dependencies(prompt, branches, number))
                     after = tuple(other for other in prompt.after if other in branches.numbers)
                     subtask = subtask.model_copy(update={"after": after})
                 await branches.start(subtask, context, rest=prompt.rest)
+                prompt_ends.append((prompt.number, prompt.end))
 
         max_tokens = session.planner.max_tokens or session.limits.plan_tokens
-        call = session.call(planner, form, max_tokens=max_tokens, schema=session.schema(form), stage=number)
-        async with session.planner_gate, call as generation:
-            async for chunk in generation:
-                self._emit(generation, chunk.text)
-                await start(reader.feed(chunk.text))
-        branches.prefix.complete()
-        await start(reader.close())  # a prompt that the end of the plan cuts short is certain only now
-        for prompt, end in prompt_ends:
-            before = generation.tokens_before(end)
-            branches.set_prompt_tokens(prompt, content=before - tags.before(generation, end), strict=before)
-        self.usage = usage_of(generation, tags.before(generation, generation.length))
+        context = planner.context
+        try:
+            generation = await self._complete(reader, form, max_tokens, session.schema(form), start)
+            branches.prefix.complete()
+            await start(generation, reader.close())  # a prompt that the end of the plan cuts short is certain only now
+        finally:
+            self._count_tokens(reader, prompt_ends)
+            self.plan = reader.plan or ""
+        self._keep_completion(context)
         setting = "Planner(max_tokens=…)" if session.planner.max_tokens else "Limits(plan_tokens=…)"
         cut = cut_off(generation, limit=max_tokens, setting=setting, stage=number)
-        self.plan, self.answer = reader.plan or "", reader.answer
+        self.answer = reader.answer
         self.diagnostics = [*(fault for fault in reader.diagnostics if fault.kind != "no_plan"), *unknown, *cut]
         if reader.answer is None:
             await self._end_turn(step, reader, generation)
@@ -217,7 +230,7 @@ class StageRun:
         prefix = SharedPrefix(self.session, self.planner, cached)
         fork = await tasks.enter_async_context(self.planner.fork())
         width = None if isinstance(step, Attempts) else step.width
-        self.branches = Branches(self.session, self.runner, fork, prefix, self.number, width, step.accept)
+        self.branches = Branches(self.session, self.runner, fork, prefix, self.number, width, step.accept, self.kept)
         return self.branches
 
     async def _request_answer(self, form: Literal["chain", "answer"]) -> None:
@@ -229,20 +242,66 @@ class StageRun:
         opening = self._opening(form)
         await planner.append(opening)
         schema = None if form == "chain" else session.schema("answer")
-        call = session.call(planner, "answer", max_tokens=max_tokens, schema=schema, stage=self.number)
-        async with session.planner_gate, call as generation:
-            async for chunk in generation:
-                self._emit(generation, chunk.text)
-                reader.feed(chunk.text)
-        reader.close()
-        self.usage = usage_of(generation, _TagTokens(reader).before(generation, generation.length))
+        context = planner.context
+        try:
+            generation = await self._complete(reader, "answer", max_tokens, schema)
+            reader.close()
+        finally:
+            self._count_tokens(reader)
+            self.plan = reader.chain or ""
+        self._keep_completion(context)
         if session.enclosing and (reader.answer is None or not opening):
             self._take_result(generation)
             return
         if reader.answer is None:
             await planner.append(session.dialect.write_end(form, generation.text))
         cut = cut_off(generation, limit=max_tokens, setting=setting, stage=self.number)
-        self.plan, self.answer, self.diagnostics = reader.chain or "", reader.answer, [*reader.diagnostics, *cut]
+        self.answer, self.diagnostics = reader.answer, [*reader.diagnostics, *cut]
+
+    async def _complete(
+        self,
+        reader: PlanReader,
+        role: Role,
+        max_tokens: int,
+        schema: str | None,
+        start: Callable[[Generation, Sequence[PromptClosed]], Awaitable[None]] | None = None,
+    ) -> Generation:
+        """Read the planner's completion, the one that was kept or else a new one; ``start`` gets the prompts."""
+        session, planner = self.session, self.planner
+        kept = self.kept.take_completion(planner.context) if self.kept else None
+        if kept is None:
+            gate = session.planner_gate
+            call = session.call(planner, role, max_tokens=max_tokens, schema=schema, stage=self.number)
+        else:
+            gate, call = nullcontext(), planner.replay(kept.chunks)
+        async with gate, call as generation:
+            self.completion = generation
+            async for chunk in generation:
+                self._emit(generation, chunk.text)
+                prompts = reader.feed(chunk.text)
+                if start is not None:
+                    await start(generation, prompts)
+        return generation
+
+    def _count_tokens(self, reader: PlanReader, prompt_ends: Sequence[tuple[int, int]] = ()) -> None:
+        """Count what the planner wrote, in all and up to each prompt's end, whether or not its completion ended."""
+        generation, kept = self.completion, self.kept
+        if generation is None:
+            return
+        tags = _TagTokens(reader)
+        for prompt, end in prompt_ends:
+            before = generation.tokens_before(end)
+            assert self.branches is not None
+            self.branches.set_prompt_tokens(prompt, content=before - tags.before(generation, end), strict=before)
+        if kept is not None and kept.completion is not None:
+            self.usage = kept.completion.usage
+        else:
+            self.usage = usage_of(generation, tags.before(generation, generation.length))
+
+    def _keep_completion(self, context: Context) -> None:
+        if self.kept is not None and self.completion is not None:
+            assert isinstance(self.step, Ask)
+            self.kept.keep_completion(self.step, context, self.completion.chunks, self.usage)
 
     def _opening(self, form: Form) -> str:
         """Return what precedes the planner's completion: nothing right after the header of an enclosing execution."""
@@ -256,7 +315,7 @@ class StageRun:
         enclosing = self.session.enclosing
         assert enclosing is not None
         turn = self.session.dialect.read_turn(enclosing.stage, enclosing.number, generation.text)
-        self.answer = turn.text if isinstance(turn, Result) else generation.text
+        self.plan, self.answer = "", turn.text if isinstance(turn, Result) else generation.text
         self.result, self.diagnostics = generation, []
 
     def _emit(self, generation: Generation, text: str) -> None:

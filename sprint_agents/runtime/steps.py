@@ -1,13 +1,17 @@
-"""The steps of a policy: which objects are steps, and what its errors become."""
+"""The steps of a policy: which objects are steps, what becomes of their stages, and what its errors become."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe, show
+from sprint_agents.events import Event
 from sprint_agents.functions import as_exception
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Step
 from sprint_agents.policies import Planning
+
+from .session import Listener, Session
 
 
 def policy_failed(error: Exception, planning: Planning) -> Exception:
@@ -47,3 +51,26 @@ def check_step(step: object) -> Plan | Ask | Attempts:
             "or ask for a plan"
         )
     return step
+
+
+def numbered(stage: Stage[Any], number: int) -> Stage[Any]:
+    """Give a stage the number of its step."""
+    return stage if stage.number == number else stage.model_copy(update={"number": number})
+
+
+def with_retries(stage: Stage[Any], retries: int, *, correction: bool) -> Stage[Any]:
+    """Add the planner's own retries; the paper's critical path leaves out corrections (arXiv 2506.05745, section 4)."""
+    if not retries:
+        return stage
+    total = replace(stage.usage.total, retries=stage.usage.total.retries + retries)
+    usage = stage.usage.model_copy(update={"total": total, **({"sequential_tokens": 0} if correction else {})})
+    return stage.model_copy(update={"usage": usage})
+
+
+def renumber(session: Session, shift: int) -> Listener:
+    """Emit events of a stage under the number of its step, where the context numbers its plan otherwise."""
+
+    def relay(event: Event) -> None:
+        session.emit(event.model_copy(update={"stage": event.stage + shift}))  # type: ignore[union-attr]
+
+    return relay

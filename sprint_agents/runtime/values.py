@@ -1,4 +1,4 @@
-"""The values of a recorded stage, as what a model wrote for each, from which it is read again.
+"""The values of recorded executions, as what a model wrote for each, from which it is read again.
 
 The JSON form of a value may be lossy: aliases and excluded fields do not come back, secrets are masked. So a journal
 keeps the text that the model wrote, and the agent that read it reads it again.
@@ -19,6 +19,7 @@ from sprint_agents.errors import JournalError
 from sprint_agents.plan import Execution, Stage
 
 Agents = Sequence[Executor[Any] | Planner[Any]]
+"""The agents of a run, which a record names by their index."""
 
 _MASKED = b'"**********"'
 
@@ -55,27 +56,29 @@ def executor_of(function: ExecutorFunction[Any]) -> Executor[Any] | None:
         return None
 
 
-def record_values(stage: Stage[Any], agents: Agents) -> tuple[Stage[Any], tuple[ValueRecord, ...]]:
-    """Return the stage without its values, and a record of each, nested stages included, in order.
+def record_values(
+    execution: Execution[Any], stage: int, agents: Agents
+) -> tuple[Execution[Any], tuple[ValueRecord, ...]]:
+    """Return an execution of ``stage`` without its values, and a record of each, those of inner stages included.
 
     Raises:
-        JournalError: a result of the stage can only be lost: it is no JSON, and no model wrote it.
+        JournalError: its result can only be lost: it is no JSON, and no model wrote it.
     """
     records: list[ValueRecord] = []
 
-    def strip(stage: Stage[Any], *, nested: bool) -> Stage[Any]:
-        executions: list[Execution[Any]] = []
-        for execution in stage.executions:
-            if execution.succeeded:
-                records.append(_record(execution, agents) or _as_plain_json(execution, stage.number, nested=nested))
-            stages = tuple(strip(inner, nested=True) for inner in execution.stages)
-            executions.append(execution.model_copy(update={"value": None, "stages": stages}))
-        return stage.model_copy(update={"executions": tuple(executions)})
+    def strip(execution: Execution[Any], stage: int, *, nested: bool) -> Execution[Any]:
+        if execution.succeeded:
+            records.append(_record(execution, agents) or _as_plain_json(execution, stage, nested=nested))
+        stages: list[Stage[Any]] = []
+        for inner in execution.stages:
+            executions = tuple([strip(each, inner.number, nested=True) for each in inner.executions])
+            stages.append(inner.model_copy(update={"executions": executions}))
+        return execution.model_copy(update={"value": None, "stages": tuple(stages)})
 
-    return strip(stage, nested=False), tuple(records)
+    return strip(execution, stage, nested=False), tuple(records)
 
 
-def restore_values(stage: Stage[Any], records: Sequence[ValueRecord], agents: Agents) -> Stage[Any]:
+def restore_values(execution: Execution[Any], records: Sequence[ValueRecord], agents: Agents) -> Execution[Any]:
     """Undo ``record_values``.
 
     Raises:
@@ -83,15 +86,15 @@ def restore_values(stage: Stage[Any], records: Sequence[ValueRecord], agents: Ag
     """
     remaining = iter(records)
 
-    def restore(stage: Stage[Any]) -> Stage[Any]:
-        executions: list[Execution[Any]] = []
-        for execution in stage.executions:
-            value = next(remaining).read(execution, agents) if execution.succeeded else None
-            stages = tuple(restore(inner) for inner in execution.stages)
-            executions.append(execution.model_copy(update={"value": value, "stages": stages}))
-        return stage.model_copy(update={"executions": tuple(executions)})
+    def restore(execution: Execution[Any]) -> Execution[Any]:
+        value = next(remaining).read(execution, agents) if execution.succeeded else None
+        stages: list[Stage[Any]] = []
+        for inner in execution.stages:
+            executions = tuple([restore(each) for each in inner.executions])
+            stages.append(inner.model_copy(update={"executions": executions}))
+        return execution.model_copy(update={"value": value, "stages": tuple(stages)})
 
-    return restore(stage)
+    return restore(execution)
 
 
 def _record(execution: Execution[Any], agents: Agents) -> ValueRecord | None:

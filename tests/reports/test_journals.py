@@ -196,7 +196,7 @@ def test_other_line_ends_and_a_byte_order_mark(edit: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda lines: [lines[0], lines[1].replace(b'"4"', b'"7"'), *lines[2:]],
+        lambda lines: [*lines[:2], lines[2].replace(b'"text":"4"', b'"text":"7"'), *lines[3:]],
         lambda lines: [lines[0], *lines[2:]],
         lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
         lambda lines: [lines[0], lines[1], lines[1], *lines[2:]],
@@ -220,7 +220,7 @@ def test_damage_before_the_end_is_found(damage: Any, tmp_path: Path) -> None:
 def test_every_line_is_json(tmp_path: Path) -> None:
     written(tmp_path / "run.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
-    assert [set(line) for line in lines] == [{"crc32", "record"}] * 4
+    assert [set(line) for line in lines] == [{"crc32", "record"}] * 12
 
 
 def test_a_journal_of_the_first_format_is_refused(tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def test_a_planner_that_fails_ends_the_run_with_what_it_had(model):
     engine = FakeEngine(respond)
     with pytest.raises(EngineUnavailable) as caught:
         run(engine)
-    assert len(caught.value.run.stages) == 1
+    finished, interrupted = caught.value.run.stages
+    assert (finished.interrupted, interrupted.interrupted) == (False, True)
+    assert (len(interrupted.executions), interrupted.usage.total.generated_tokens) == (0, 2)
+    assert caught.value.run.usage.stages == 1
     assert caught.value.run.transcript.endswith("</Execution_1>\n")
 
 

@@ -1,0 +1,190 @@
+"""The records of a journal, in the order in which a run writes them.
+
+``path`` says whose stage a record belongs to: empty for the run's own policy; otherwise the stage and the number of the
+execution that a nested policy or a sprint carries out, for each level of nesting.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sprint_agents.budget import Ledger
+from sprint_agents.engine import Chunk
+from sprint_agents.errors import JournalError
+from sprint_agents.events import StageFinished
+from sprint_agents.plan import Execution, Failure
+from sprint_agents.usage import CallUsage
+
+from .executor import SubtaskOutcome
+from .open_stage import KeptCompletion, KeptOutcome, StepForm
+from .values import Agents, ValueRecord, record_values, restore_values
+
+Path = tuple[int, ...]
+"""Whose stages: a stage and the number of an execution for each level of nesting."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class JournalHeader(_Record):
+    """The first line: the run to which the journal belongs, and its ``settings``, which a resumed run must share."""
+
+    journal: Literal[3] = 3
+    run_id: str
+    task: str
+    policy: str
+    settings: Mapping[str, str]
+
+
+class Spent(_Record):
+    """What the whole run had spent when a record was written, requests that a failure or the end cut off included."""
+
+    tokens: int = 0
+    calls: int = 0
+    retries: int = 0
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "Spent":
+        """Read the account of a run."""
+        return cls(tokens=ledger.tokens, calls=ledger.calls, retries=ledger.retries)
+
+
+class CompletionRecord(_Record):
+    """The planner's finished completion, which started on the ids of digest ``on``; for ``form`` see ``form_of``."""
+
+    kind: Literal["completion"]
+    path: Path = ()
+    stage: int
+    form: StepForm
+    on: str
+    chunks: tuple[Chunk, ...]
+    usage: CallUsage
+    spent: Spent
+
+    def restore(self) -> KeptCompletion:
+        """Return the completion."""
+        return KeptCompletion(self.form, self.on, self.chunks, self.usage)
+
+
+class KeptExecution(_Record):
+    """A finished execution without its values, how each value is read again, and what the join needs."""
+
+    execution: Execution[Any]
+    values: tuple[ValueRecord, ...] = ()
+    ids: tuple[int, ...] | None = None
+    text: str = ""
+    content_tokens: int = 0
+    all_tokens: int = 0
+
+    @classmethod
+    def of(cls, outcome: SubtaskOutcome, stage: int, agents: Agents) -> "KeptExecution":
+        """Record an outcome.
+
+        Raises:
+            JournalError: its value can only be lost.
+        """
+        execution, values = record_values(outcome.execution, stage, agents)
+        ids = None if outcome.ids is None else tuple(outcome.ids)
+        return cls(
+            execution=execution,
+            values=values,
+            ids=ids,
+            text=outcome.text,
+            content_tokens=outcome.content_tokens,
+            all_tokens=outcome.all_tokens,
+        )
+
+    def restore(self, agents: Agents) -> SubtaskOutcome:
+        """Return the outcome, with its value.
+
+        Raises:
+            InvalidResult: a value no longer validates.
+        """
+        execution = restore_values(self.execution, self.values, agents)
+        return SubtaskOutcome(execution, self.ids, self.text, self.content_tokens, self.all_tokens)
+
+
+class ExecutionRecord(_Record):
+    """A finished execution, which started on the ids of digest ``on``."""
+
+    kind: Literal["execution"]
+    path: Path = ()
+    stage: int
+    on: str
+    kept: KeptExecution
+    spent: Spent
+
+    def restore(self, agents: Agents) -> KeptOutcome:
+        """Return the outcome, as ``KeptExecution.restore`` does."""
+        return KeptOutcome(self.on, self.kept.restore(agents))
+
+
+class VerdictRecord(_Record):
+    """What ``accept`` said of an execution; the accepted one ended its stage."""
+
+    kind: Literal["verdict"]
+    path: Path = ()
+    stage: int
+    number: int
+    accepted: bool
+    spent: Spent
+
+
+class StageRecord(_Record):
+    """A finished stage. Its executions are those with these ``numbers``: recorded before, or ``others``."""
+
+    kind: Literal["stage"]
+    path: Path = ()
+    finished: StageFinished
+    numbers: tuple[int, ...] = ()
+    others: tuple[KeptExecution, ...] = ()
+    spent: Spent
+
+    @property
+    def stage(self) -> int:
+        """The number of the stage."""
+        return self.finished.stage.number
+
+
+class ResetRecord(_Record):
+    """A nested policy or a sprint begins again, so the earlier records of its ``path`` and below do not count."""
+
+    kind: Literal["reset"]
+    path: Path
+    spent: Spent
+
+
+class EndRecord(_Record):
+    """The end of the run in one process; without an ``error`` it has its answer."""
+
+    kind: Literal["end"]
+    error: Failure | None = None
+    spent: Spent
+
+
+StepRecord = CompletionRecord | ExecutionRecord | VerdictRecord | StageRecord
+"""A record of one stage."""
+
+AnyRecord = Annotated[StepRecord | ResetRecord | EndRecord, Field(discriminator="kind")]
+
+any_record: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord, config=ConfigDict(defer_build=True))
+
+
+def dump(record: BaseModel) -> bytes:
+    """Return a record as JSON, without what has its default value.
+
+    Raises:
+        JournalError: a text holds half of a surrogate pair.
+    """
+    try:
+        return record.model_dump_json(exclude_defaults=not isinstance(record, JournalHeader)).encode()
+    except ValueError as error:
+        raise JournalError(f"the journal cannot hold a record: {error}") from error
+
+
+def count_subtasks(executions: Sequence[Execution[Any]]) -> int:
+    """Count executions, with those of the stages that nested policies and sprints had."""
+    inner = [stage.executions for execution in executions for stage in execution.stages]
+    return len(executions) + sum(map(count_subtasks, inner))

@@ -1,0 +1,143 @@
+"""What the records of a journal say of a run, in memory: its finished stages, and the parts of its open ones.
+
+Invariants:
+
+- A stage counts as finished only up to the last cut of its policy, where no stage was pending.
+- A later record of the same thing replaces an earlier one.
+- What a finished execution or stage consists of is dropped, so its cost counts once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from sprint_agents.errors import BudgetExceeded, DeadlineExceeded
+from sprint_agents.usage import CallUsage
+
+from .journal_records import (
+    AnyRecord,
+    CompletionRecord,
+    EndRecord,
+    ExecutionRecord,
+    KeptExecution,
+    Path,
+    ResetRecord,
+    Spent,
+    StageRecord,
+    StepRecord,
+    VerdictRecord,
+    count_subtasks,
+)
+
+_SPENT_BUDGET = {BudgetExceeded.__name__, DeadlineExceeded.__name__}
+
+
+@dataclass(slots=True)
+class RecordedStage:
+    """The records of one stage; ``finished`` only up to the last cut."""
+
+    completion: CompletionRecord | None = None
+    executions: dict[int, ExecutionRecord] = field(default_factory=dict[int, ExecutionRecord])
+    verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
+    finished: StageRecord | None = None
+
+    @property
+    def all_executions(self) -> list[KeptExecution]:
+        """The executions of the finished stage, in order."""
+        assert self.finished is not None
+        known = {number: record.kept for number, record in self.executions.items()}
+        known |= {other.execution.number: other for other in self.finished.others}
+        return [known[number] for number in self.finished.numbers]
+
+    @property
+    def was_out_of_budget(self) -> bool:
+        """Whether a budget stopped an execution of the finished stage, which a larger one may let run."""
+        others = self.finished.others if self.finished is not None else ()
+        failures = [other.execution.failure for other in others]
+        return any(failure is not None and failure.type in _SPENT_BUDGET for failure in failures)
+
+
+@dataclass(slots=True)
+class RecordedStages:
+    """What the records of a journal say, in memory.
+
+    Attributes:
+        stages: by path, then by number.
+        spent: the account at the last record.
+        answered: the run has its answer, so none of it is left to run.
+    """
+
+    stages: dict[Path, dict[int, RecordedStage]] = field(default_factory=dict[Path, dict[int, RecordedStage]])
+    spent: Spent = field(default_factory=Spent)
+    answered: bool = False
+    _since_cut: dict[Path, list[StageRecord]] = field(default_factory=dict[Path, list[StageRecord]])
+
+    @classmethod
+    def read(cls, records: Iterable[AnyRecord]) -> "RecordedStages":
+        """Collect the records of a journal."""
+        run = cls()
+        for record in records:
+            run.spent = record.spent
+            run.answered = isinstance(record, EndRecord) and record.error is None
+            if isinstance(record, ResetRecord):
+                run.forget(record.path)
+            elif not isinstance(record, EndRecord):
+                run._add(record)
+        if not run.answered:
+            for path, stages in run.stages.items():
+                last = stages[max(stages)]
+                # The result of a nested policy joins as the ids that its model wrote, which only the completion has.
+                is_result = bool(path) and last.completion is not None
+                if is_result or last.was_out_of_budget:
+                    last.finished = None
+        return run
+
+    def _add(self, record: StepRecord) -> None:
+        path = record.path
+        stage = self.stages.setdefault(path, {}).setdefault(record.stage, RecordedStage())
+        if isinstance(record, CompletionRecord):
+            stage.completion = record
+        elif isinstance(record, VerdictRecord):
+            stage.verdicts[record.number] = record.accepted
+        elif isinstance(record, ExecutionRecord):
+            number = record.kept.execution.number
+            before = stage.executions.get(number)
+            if before is not None and before.on != record.on:
+                stage.verdicts.pop(number, None)
+            stage.executions[number] = record
+            self.forget((*path, record.stage, number))
+        else:
+            # If stages 1 and 2 are pending, 3 is a cut and 4 is pending, stages 1 to 3 have finished; 4 is open.
+            since_cut = self._since_cut.setdefault(path, [])
+            since_cut.append(record)
+            if record.finished.cut:
+                for finished in since_cut:
+                    self.stages[path][finished.stage].finished = finished
+                    self.forget((*path, finished.stage))
+                since_cut.clear()
+
+    def rest(self, path: Path) -> tuple[CallUsage, int]:
+        """Return the cost and the number of subtasks that a path has beyond its finished stages."""
+        parts = list(self._parts(path, finished=False))
+        return CallUsage.sum([cost for cost, _ in parts]), sum(subtasks for _, subtasks in parts)
+
+    def _parts(self, path: Path, *, finished: bool) -> Iterator[tuple[CallUsage, int]]:
+        """Yield the costs and the number of subtasks of what is recorded, with the ``finished`` stages or without."""
+        for stage in self.stages.get(path, {}).values():
+            if stage.finished is not None:
+                if finished:
+                    executions = [kept.execution for kept in stage.all_executions]
+                    yield stage.finished.finished.stage.usage.total, count_subtasks(executions)
+                continue
+            if stage.completion is not None:
+                yield stage.completion.usage, 0
+            for record in stage.executions.values():
+                yield record.kept.execution.usage, count_subtasks([record.kept.execution])
+        for inner in self.stages:  # that carry out unfinished executions; those of others are forgotten
+            if len(inner) == len(path) + 2 and inner[:-2] == path:
+                yield from self._parts(inner, finished=True)
+
+    def forget(self, path: Path) -> None:
+        """Drop the stages of a path and of those below it."""
+        for other in [other for other in self.stages if other[: len(path)] == path]:
+            del self.stages[other]
+            self._since_cut.pop(other, None)
