@@ -12,6 +12,8 @@ from functools import cache, wraps
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from typing_extensions import is_typeddict  # the standard one does not know the dicts of this package
+
 from .errors import ConfigurationError, escape_surrogates
 from .functions import check_function
 
@@ -173,6 +175,8 @@ def _fits_one(value: Any, annotation: Any) -> bool:
     kind = origin or annotation
     if kind is Any or not isinstance(kind, type):
         return True  # a type variable or a forward reference
+    if is_typeddict(kind):
+        return isinstance(value, Mapping)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     if kind is int:
@@ -239,6 +243,8 @@ def _words(annotation: Any) -> list[str]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
         return ["None"]
+    if is_typeddict(annotation):
+        return ["a dict"]
     if origin is Literal:
         return [*map(repr, arguments)]
     if origin is Callable:

@@ -20,6 +20,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
 from pydantic_ai.settings import ModelSettings
 
+from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.openai.conversation import CALLING_TURNS, REPLACEMENT, TURNS, conversation_of, decode, encode
 from sprint_agents.engines.openai.events import CHARACTERS_PER_TOKEN
@@ -101,6 +102,7 @@ class _Prepared:
     reader: ResponseReader
 
 
+@checked
 class PydanticAIEngine(RemoteEngine[_Reading]):
     """An ``Engine`` on any model of pydantic-ai, such as ``"anthropic:claude-sonnet-5-5"``.
 
@@ -138,12 +140,6 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
         attempts: int = 3,
         longest_wait: float = 60.0,
     ) -> None:
-        if prefer not in ("schemas", "cache"):
-            raise ConfigurationError(f"prefer is {prefer!r}: either 'schemas' or a shared 'cache'")
-        if tools not in ("native", "written"):
-            raise ConfigurationError(
-                f"tools is {tools!r}: calls are the provider's, 'native', or 'written' by the model"
-            )
         for name in _ENGINES_OWN:
             if name in (settings or {}):
                 raise ConfigurationError(

@@ -388,11 +388,18 @@ class TestConstruction:
             PydanticAIEngine(name)
 
     @pytest.mark.parametrize(
-        "options",
-        [{"settings": {"max_tokens": 9}}, {"settings": {"tool_choice": "auto"}}, {"prefer": "speed"}, {"tools": "all"}],
+        ("options", "words"),
+        [
+            ({"settings": {"max_tokens": 9}}, "limit tokens with Limits"),
+            ({"settings": {"tool_choice": "auto"}}, "tool_choice"),
+            ({"settings": [("thinking", True)]}, "pass a dict"),
+            ({"prefer": "speed"}, "'schemas' or 'cache'"),
+            ({"tools": "all"}, "'native' or 'written'"),
+            ({"attempts": 0}, "at least 1"),
+        ],
     )
-    def test_options_that_cannot_be(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError):
+    def test_options_that_cannot_be(self, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(ConfigurationError, match=words):
             PydanticAIEngine(TestModel(), **options)
 
     def test_what_it_can_do(self) -> None:
