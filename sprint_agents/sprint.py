@@ -27,14 +27,14 @@ from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
 from .logs import run_in_logs
 from .manifest import Manifest
-from .plan import Failure, FailureMode, FailurePolicy, ResultT
+from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy, name_of
 from .run import AnswerT, Run
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
 from .runtime.loop import follow
-from .runtime.nested import SprintRunner
+from .runtime.nested import SprintRunner, write_subtask
 from .runtime.record import RunRecord
 from .runtime.session import Listener, Session, resolve_stops
 from .runtime.settings import describe_settings
@@ -116,13 +116,23 @@ class Sprint(Generic[AnswerT, ResultT]):
         return await self._run(task, [], journal)
 
     async def run_within(
-        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener] = (), journal: StageJournal | None = None
+        self,
+        subtask: Subtask,
+        *,
+        ledger: Ledger,
+        listeners: Sequence[Listener] = (),
+        journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
-        """Solve one task as a part of another run, which pays for it from ``ledger`` and keeps it in ``journal``.
+        """Solve a subtask of another run, which pays for it from ``ledger`` and keeps it in ``journal``.
+
+        The task is the subtask's prompt with the results that it waited for. A model that knows only the tasks that it
+        was trained on gets the prompt alone.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
         """
+        manifest = self.engine.manifest
+        task = subtask.prompt if manifest and manifest.tasks else write_subtask(subtask)
         return await self._run_within(task, secrets.token_hex(8), listeners, Ledger(self.budget, whole=ledger), journal)
 
     def stream(self, task: str, *, journal: Path | str | None = None) -> AsyncStream[Event]:

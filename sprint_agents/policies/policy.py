@@ -10,7 +10,7 @@ from sprint_agents.arguments import checked
 from sprint_agents.budget import Ledger, Limits
 from sprint_agents.errors import PolicyError
 from sprint_agents.functions import Threads, call_function
-from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Join, Stage, Step
+from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Execution, Join, Stage, Step
 
 P = ParamSpec("P")
 
@@ -25,9 +25,9 @@ async def call_alone(function: Callable[..., Any], value: Any) -> Any:
 class Planning:
     """The run as a policy sees it: the task, the finished stages, and the account of the budget.
 
-    ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``await planning.call(function,
-    value)`` calls a function that may compute or wait for long, async or not, as the run does, since a policy itself
-    runs on the event loop.
+    ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``inputs`` are the executions that
+    the subtask of a nested policy waited for. ``await planning.call(function, value)`` calls a function that may
+    compute or wait for long, async or not, as the run does, since a policy itself runs on the event loop.
     """
 
     task: str
@@ -35,6 +35,7 @@ class Planning:
     ledger: Ledger
     stages: list[Stage[Any]] = field(default_factory=list[Stage[Any]])
     depth: int = 0
+    inputs: tuple[Execution[Any], ...] = ()
     call: Callable[[Callable[..., Any], Any], Awaitable[Any]] = call_alone
 
     @property

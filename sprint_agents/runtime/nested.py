@@ -23,6 +23,7 @@ from sprint_agents.engine import Sampling
 from sprint_agents.errors import NoAnswer, PolicyError, run_of
 from sprint_agents.events import BudgetAwaited, Event, ExecutorWrote, InnerEvent, PlannerWrote
 from sprint_agents.generation import Generation
+from sprint_agents.plan import Execution, Subtask
 from sprint_agents.policies import Planning
 from sprint_agents.run import Run
 from sprint_agents.state import Stops
@@ -49,9 +50,9 @@ class NestedSprint(Protocol):
         ...
 
     async def run_within(
-        self, task: str, *, ledger: Ledger, listeners: Sequence[Listener], journal: StageJournal | None
+        self, subtask: Subtask, *, ledger: Ledger, listeners: Sequence[Listener], journal: StageJournal | None
     ) -> Run[Any, Any]:
-        """Solve ``task`` within the budget of the run to which ``ledger`` belongs; ``journal`` keeps its stages.
+        """Solve ``subtask`` within the budget of the run to which ``ledger`` belongs; ``journal`` keeps its stages.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
@@ -87,9 +88,7 @@ class SprintRunner(Runner):
         listeners = [relay] if session.listening else []
         journal = self.journal_of(subtask.number) if self.journal_of else None
         try:
-            run = await self.sprint.run_within(
-                subtask.prompt, ledger=session.ledger, listeners=listeners, journal=journal
-            )
+            run = await self.sprint.run_within(subtask, ledger=session.ledger, listeners=listeners, journal=journal)
         except BaseException as error:
             if (failed := run_of(error)) is not None:
                 costs.append(_cost_of(failed))
@@ -100,6 +99,26 @@ class SprintRunner(Runner):
         execution = assignment.record(as_text(run.answer), run.answer, transcript=run.transcript)
         content, strict = run.usage.sequential_tokens, run.usage.sequential_tokens_strict
         return SubtaskOutcome(execution, None, execution.text, content, strict)
+
+
+def write_subtask(subtask: Subtask) -> str:
+    r"""Write a subtask as a task: its prompt, then each subtask that it waited for with its result or failure.
+
+    >>> from sprint_agents.plan import Execution
+    >>> apples = Execution[int](number=1, prompt="count the apples", text="7", value=7)
+    >>> print(write_subtask(Subtask(number=3, prompt="add them up", after=(1,), inputs=(apples,))))
+    add them up
+    <BLANKLINE>
+    Subtask 1: count the apples
+    Result: 7
+    """
+    return "\n\n".join([subtask.prompt, *map(_write_input, subtask.inputs)])
+
+
+def _write_input(execution: Execution[Any]) -> str:
+    failure = execution.failure
+    outcome = f"Failed: {failure.type}: {failure.message[:200]}" if failure else f"Result: {execution.text.strip()}"
+    return f"Subtask {execution.number}: {execution.prompt}\n{outcome}"
 
 
 def _cost_of(run: Run[Any, Any]) -> CallUsage:
@@ -159,7 +178,13 @@ class NestedPolicy:
             planner_gate=session.gate,
             enclosing=enclosing,
         )
-        planning = Planning(task=subtask.prompt, limits=session.limits, ledger=nested.ledger, depth=parent.depth + 1)
+        planning = Planning(
+            task=subtask.prompt,
+            inputs=parent.inputs if attempt else subtask.inputs,
+            limits=session.limits,
+            ledger=nested.ledger,
+            depth=parent.depth + 1,
+        )
         return cls(nested, planning, assignment, start)
 
     def success(

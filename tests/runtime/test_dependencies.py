@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents import Answer, Executor, Plan, Sprint, Subtask
+from sprint_agents import Answer, Executor, Plan, Planner, Sprint, Subtask
 from sprint_agents.dialects.completions import PromptClosed
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.plans import TagPlanReader
 from sprint_agents.errors import ExecutionFailed, PolicyError
+from sprint_agents.manifest import Manifest
 from sprint_agents.markup import markup
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 from sprint_agents.usage import sequential_tokens_strict
@@ -176,3 +177,79 @@ def test_an_odd_dependency_of_a_written_plan_is_a_diagnostic_and_never_waited_fo
     assert len(result.stages[0].results) == 3
     assert "<execution_1.1>" not in contexts(engine)["<execution_1.2>"].text
     assert "<execution_1.2>\nresult 1.2\n</execution_1.2>\n<execution_1.3>" in contexts(engine)["<execution_1.3>"].text
+
+
+class TestWhatASubtaskGets:
+    """Whatever carries a subtask out gets the results that it waited for, and the failures."""
+
+    plan = Plan.of("one", "two", "three", after={3: (2, 1), 2: (1,)})
+
+    @staticmethod
+    def tasks(engine):
+        return [record.request.context.text.strip() for record in engine.requests]
+
+    def test_a_sprint(self, model):
+        inner = FakeEngine({"": r"<Final_answer>\boxed{7}</Final_answer>"})
+        result = run(FakeEngine(model()), self.plan, executor=Sprint(inner, planner=Planner(int)))
+        assert result.stages[0].results == [7, 7, 7]
+        one, two = "Subtask 1: one\nResult: 7", "Subtask 2: two\nResult: 7"
+        assert self.tasks(inner) == ["one", f"two\n\n{one}", f"three\n\n{two}\n\n{one}"]
+
+    def test_a_sprint_after_a_failure(self, model):
+        inner = FakeEngine({"": r"<Final_answer>\boxed{7}</Final_answer>"}, faults={1: Fault.drop()})
+        result = run(FakeEngine(model()), Plan.of("one", "two", after={2: (1,)}), executor=Sprint(inner))
+        assert [execution.succeeded for execution in result.stages[0].executions] == [False, True]
+        assert self.tasks(inner)[1].startswith("two\n\nSubtask 1: one\nFailed: EngineUnavailable: the connection")
+
+    def test_a_sprint_whose_model_knows_only_its_own_tasks(self, model):
+        manifest = Manifest(
+            model="nano", tasks={"multiplication": {"smaller": [1, 9], "larger": [1, 9], "products": [1, 81]}}
+        )
+        inner = FakeEngine({"": r"<Final_answer>\boxed{7}</Final_answer>"}, manifest=manifest)
+        plan = Plan.of("2 * 3", "1 * 6", after={2: (1,)})
+        result = run(FakeEngine(model()), plan, executor=Sprint(inner))
+        assert result.stages[0].results == ["7", "7"]
+
+    def test_a_sprint_within_a_sprint(self, model):
+        inner = FakeEngine({"": r"<Final_answer>\boxed{7}</Final_answer>"})
+
+        async def again(planning):
+            stage = yield Plan.of(planning.task)
+            yield Answer(value=stage.results[0])
+
+        middle = Sprint(FakeEngine(""), policy=again, executor=Sprint(inner))
+        run(FakeEngine(model()), Plan.of("one", "two", after={2: (1,)}), executor=middle)
+        assert self.tasks(inner)[1] == "two\n\nSubtask 1: one\nResult: 7"
+
+    def test_a_nested_policy(self, model):
+        seen = []
+
+        async def nested(planning):
+            seen.append((planning.task, [execution.value for execution in planning.inputs]))
+            stage = yield planning.attempt(attempt)
+            yield Answer(value=stage.results[0])
+
+        async def attempt(planning):
+            seen.append((planning.task, [execution.value for execution in planning.inputs]))
+            yield Answer(value=planning.task.upper())
+
+        plan = self.plan.model_copy(update={"nested": nested})
+        result = run(FakeEngine(model()), plan)
+        assert result.stages[0].results == ["ONE", "TWO", "THREE"]
+        expected = [("one", []), ("two", ["ONE"]), ("three", ["TWO", "ONE"])]
+        assert seen == [each for each in expected for _ in range(2)]
+
+    def test_an_executor_on_another_engine(self, model):
+        small = FakeEngine(model(execute=lambda stage, number: f"{number} small"))
+        run(FakeEngine(model()), self.plan, executor=Executor(str, engine=small))
+        assert "1 small" in contexts(small)["<execution_1.2>"].text
+        assert "2 small" in contexts(small)["<execution_1.3>"].text
+
+    def test_a_function_after_a_failure(self, model):
+        def function(subtask):
+            if not subtask.inputs:
+                raise ValueError("no luck")
+            return [execution.failure.message for execution in subtask.inputs if execution.failure]
+
+        result = run(FakeEngine(model()), Plan.of("one", "two", after={2: (1,)}), executor=function)
+        assert result.stages[0].results == [["no luck"]]
