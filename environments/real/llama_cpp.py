@@ -23,14 +23,16 @@ class Options:
     """The server's options, by the names of its command line.
 
     ``context`` is the number of tokens for all ``slots`` together; a ``unified`` one is divided among them as needed.
-    ``template`` replaces the model's chat template. Several ``threads`` wait for each other in busy loops, so more of
-    them than there are idle cores are many times slower than one.
+    ``save_path`` is a directory for saved slots; without one, slots cannot be copied. ``template`` replaces the model's
+    chat template. Several ``threads`` wait for each other in busy loops, so more of them than there are idle cores are
+    many times slower than one.
     """
 
     context: int = 8192
     slots: int = 4
     unified: bool = False
     threads: int = 1
+    save_path: str = ""
     template: str = ""
 
 
@@ -89,6 +91,7 @@ def serve(model: str, name: str, options: Options) -> None:
     settings.n_ctx, settings.n_parallel, settings.kv_unified = options.context, options.slots, options.unified
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = options.threads
     settings.chat_template = options.template
+    settings.slot_save_path = f"{options.save_path}/" if options.save_path else ""
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)
     sys.stdin.buffer.read()

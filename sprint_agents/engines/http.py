@@ -262,6 +262,8 @@ def failure(status: int, message: str, *, retry_after: float | None = None) -> E
             return EngineTimeout(f"the server gave up waiting ({status}): {message}")
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return EngineRejected(f"the server refuses access ({status}): {message}. Is api_key right?")
+        case HTTPStatus.NOT_IMPLEMENTED:
+            return EngineRejected(f"the server does not support this ({status}): {message}")
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return EngineUnavailable(f"the server failed ({status}): {message}")
         case _ if status >= HTTPStatus.BAD_REQUEST:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,7 @@ from .conversation import CALLING_TURNS, TURNS
 from .events import DONE, AnswerReader, error_of_event
 from .rejections import refine, refused_field, room_left, with_hint
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
+from .slots import Slots
 
 _CORRECTIONS = 4
 """How often a refused request is corrected: the name of the limit, a field, the model's bound, the context's end."""
@@ -91,17 +93,19 @@ class OpenAIEngine(RemoteEngine[_Connection]):
     ) -> None:
         if not model:
             raise ConfigurationError("name the model: OpenAIEngine(url, model=…)")
-        http = HttpClient(
-            base_url,
+        connected = partial(
+            HttpClient,
             api_key=api_key,
             client=client,
             max_connections=max_connections,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
         )
+        http = connected(base_url)
         super().__init__(http, attempts=attempts, longest_wait=longest_wait)
         self._http = http
         self._refused: dict[str, str | None] = {}
+        self._slots: Slots | None = None
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
         schemas = self._target.server.schemas != "none"
@@ -109,7 +113,9 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         if api == "chat":
             self._api = ChatApi(self._target, native_tools=tools == "native")
             turns = CALLING_TURNS if tools == "native" else TURNS
-            self._capabilities = Capabilities(chat=turns, schemas=schemas)
+            if self._target.server.slots:
+                self._slots = Slots(connected(base_url.rstrip("/").removesuffix("/v1")))
+            self._capabilities = Capabilities(chat=turns, schemas=schemas, caches_running=self._slots is None)
         elif tokenizer is None:
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
         else:
@@ -151,7 +157,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         """Stream the completion of ``request``.
 
         It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. For ``max_tokens`` 0
-        nothing is sent, because these servers cannot compute a prefix alone.
+        nothing is sent, because these servers cannot compute a prefix alone; llama.cpp computes it and copies it to all
+        idle slots (``slots``).
 
         Raises:
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
@@ -165,13 +172,29 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         running = _Connection()
         with self._registered(request, running):
             if request.max_tokens == 0:
-                yield Chunk((), "", Finish("length", None, prepared.prompt_tokens, 0, 0))
+                yield Chunk((), "", await self._commit(running, prepared))
                 return
             chunks, first = await self._retry(lambda: self._begin(request, running, prepared), running=running)
             async with aclosing(chunks):
                 yield first
                 async for chunk in chunks:
                     yield chunk
+
+    async def _commit(self, running: _Connection, prepared: PreparedRequest) -> Finish:
+        """Compute a prefix for later requests, where the server can."""
+        finish = None
+        if self._slots:
+            try:
+                async with asyncio.timeout(None) as running.waiting:
+                    finish = await self._slots.commit(prepared.body)
+            except TimeoutError as error:
+                raise EngineUnavailable("it was aborted before it was computed") from error
+            finally:
+                running.waiting = None
+            if why_not := self._slots.why_not:
+                note = f"each branch computes the shared prefix again, since the server cannot copy it: {why_not}"
+                self._log_once([self._http.mask(note)], url=self._http.url)
+        return finish or Finish("length", None, prepared.prompt_tokens, 0, 0)
 
     def _check_options(self, api: str, tools: str) -> None:
         if tools == "native" and api != "chat":
@@ -272,6 +295,12 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             running.waiting.reschedule(asyncio.get_running_loop().time())
         if running.response is not None:
             await running.response.aclose()
+
+    async def aclose(self) -> None:
+        """Abort every running request and close the connections; safe to call twice."""
+        await super().aclose()
+        if self._slots:
+            await self._slots.aclose()
 
     async def _end_at_close(self, running: _Connection) -> None:
         running.aborted = True

@@ -40,6 +40,8 @@ class Server(BaseModel):
             Gemma's do. Neighbouring turns of one speaker are then sent as one.
         continues: the fields that make it continue a message of the assistant; None if it cannot.
         token_ids: whether ``/completions`` accepts and returns token ids.
+        slots: whether it has llama.cpp's slots. The prefix of a fan-out is then computed in one of them and copied to
+            the others, if the server was started with ``--slot-save-path``.
         fields: sent with every request; None leaves out a field that would be sent otherwise.
     """
 
@@ -54,6 +56,7 @@ class Server(BaseModel):
     alternates: bool = False
     continues: Mapping[str, JsonValue] | None = None
     token_ids: bool = False
+    slots: bool = False
     fields: Mapping[str, JsonValue] = {}
 
 
@@ -99,6 +102,7 @@ SERVERS: Mapping[ServerName, Server] = {
         top_k_off=0,
         schemas="any",
         continues={},
+        slots=True,
         fields={"min_p": 0.0, "repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
     ),
     "ollama": Server(most_stops=None, schemas="any"),
