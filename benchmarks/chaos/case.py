@@ -11,6 +11,7 @@ from typing import Any
 from sprint_agents import Budget, Capabilities, Engine, Executor, Limits, Plan, Planner, Policy, Sprint
 from sprint_agents.engine import ChatTurns
 from sprint_agents.policies import (
+    aggregation,
     as_needed,
     dag,
     first_success,
@@ -186,6 +187,7 @@ class Case:
             "dag": dag(random.choice((None, lambda planning: Plan.of("a", "b", "c", after={2: (1,), 3: (1, 2)})))),
             "as_needed": as_needed(check=random.choice((None, check)), depth=random.randint(0, 2)),
             "tree_search": tree_search(random.choice((None, functions.check)), depth=random.randint(1, 2)),
+            "aggregation": aggregation(),
             "limit_width": limit_width(inner, random.randint(1, 3)),
             "with_fallback": with_fallback(sequential, inner, check=random.choice((None, check))),
             "until": until(inner, check, attempts=random.randint(1, 3), feedback=random.choice((None, _note_of))),

@@ -211,13 +211,7 @@ def policies(random: Random, functions: Misbehaving) -> list[Callable[..., Any]]
         stage = yield Plan.of("deeper", nested=nests_itself if random.random() < 0.9 else None)
         yield Answer(value=str(stage.results))
 
-    def not_a_generator(planning: Any) -> Any:
-        return [Plan.of("a")]
-
-    async def coroutine(planning: Any) -> Any:
-        return Answer(value="early")
-
     return [
         *(own, wide, calls, raises, raises_at_its_end, no_step, no_answer, goes_on),
-        *(joins_nothing, odd_answer, bad_keep, nests_itself, not_a_generator, coroutine),
+        *(joins_nothing, odd_answer, bad_keep, nests_itself),
     ]

@@ -32,6 +32,7 @@ from sprint_agents.errors import (
 )
 
 from .address import ServerAddress, redirect_target, shown_url
+from .json_text import read_json
 
 _LONGEST_EVENT = 64 * 1024 * 1024
 _LONGEST_REFUSAL = 1024 * 1024
@@ -299,7 +300,7 @@ async def _body(response: httpx2.Response, *, most: int) -> bytes:
 def message_of(text: str) -> str:
     """Return the message in the body of an error, which may have OpenAI's form, FastAPI's, or be plain text."""
     try:
-        value: Any = json.loads(text)
+        value: Any = read_json(text)
         for key in ("error", "message", "detail"):
             if isinstance(value, dict) and key in value:
                 value = value[key]  # pyright: ignore[reportUnknownVariableType]
@@ -312,8 +313,8 @@ def message_of(text: str) -> str:
 
 def _json(response: httpx2.Response) -> object:
     try:
-        return response.json()
-    except (ValueError, RecursionError):
+        return read_json(response.text)
+    except ValueError:
         url = shown_url(str(response.url))
         raise EngineProtocolError(f"{url} answered without JSON: {_plain(response.text)}") from None
 

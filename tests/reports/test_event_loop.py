@@ -273,7 +273,7 @@ def test_context_variables_reach_the_threads():
     assert asyncio.run(main()) == ["ada", "ada"]
 
 
-@pytest.mark.reported("generative-computing/mellea#1567", "UKGovernmentBEIS/inspect_ai#3962")
+@pytest.mark.reported("generative-computing/mellea#1567", "flux0-ai/flux0#108", "UKGovernmentBEIS/inspect_ai#3962")
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_map_takes_tasks_only_as_their_runs_are_read(concurrency):
     taken = 0

@@ -168,7 +168,7 @@ def test_a_value_that_no_longer_validates_is_refused(tmp_path: Path, monkeypatch
         run(sprint, tmp_path / "run.jsonl")
 
 
-@pytest.mark.reported("elizaOS/eliza#30878")
+@pytest.mark.reported("elizaOS/eliza#30878", "axoviq-ai/synthadoc#269")
 @pytest.mark.parametrize(
     "edit",
     [

@@ -50,7 +50,9 @@ def with_user(url: str, user: str = "me:hunter2") -> str:
 
 
 class TestPasswordsInUrls:
-    @pytest.mark.reported("harry0703/MoneyPrinterTurbo#1049", "BitterSecurity/Decepticon#495")
+    @pytest.mark.reported(
+        "harry0703/MoneyPrinterTurbo#1049", "BitterSecurity/Decepticon#495", "NorthlandPositronics/Cogtrix#903"
+    )
     def test_never_reach_the_error_the_log_the_journal_or_the_model(self, tmp_path: Path) -> None:
         journal = tmp_path / "journal"
         plan = says('{"plan": [{"task"', ': "Count the apples"}]}')

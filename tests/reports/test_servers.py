@@ -264,7 +264,7 @@ def with_content(written: str, key: str = "content") -> str:
 
 
 class TestHalfCharacters:
-    @pytest.mark.reported("elizaOS/eliza#30904")
+    @pytest.mark.reported("elizaOS/eliza#30904", "elie222/rakazo#416")
     def test_an_emoji_in_two_events(self) -> None:
         assert said(with_content('"\\ud83d"'), with_content('"\\ude00"'), chunk(finish="stop")) == "😀"
 
@@ -295,7 +295,9 @@ class TestHalfCharacters:
 
 
 class TestEvents:
-    @pytest.mark.reported("modelcontextprotocol/python-sdk#1670", "maximhq/bifrost#5874")
+    @pytest.mark.reported(
+        "modelcontextprotocol/python-sdk#1670", "maximhq/bifrost#5874", "netease-lcap/wave-agent#1326"
+    )
     @pytest.mark.parametrize(
         "extra",
         ["", " ", "ping", "[PING]", '"ping"', "keep-alive", "heartbeat", "null", "{}", '{"type": "ping"}', ": hi"],
@@ -452,7 +454,7 @@ class TestStatus:
 
         play([answers("busy", status, retry_after="0"), says("4")], scene)
 
-    @pytest.mark.reported("NousResearch/hermes-agent#109234")
+    @pytest.mark.reported("NousResearch/hermes-agent#109234", "openclaw/openclaw#68543")
     def test_siblings_that_were_refused_together_come_back_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
         waits: list[float] = []
 

@@ -21,11 +21,11 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from sprint_agents.dialects.json.values import write
 from sprint_agents.engine import ChatTurns, Speaker, ToolBrief
+from sprint_agents.engines.json_text import join_halves
 from sprint_agents.errors import InvalidRequest
 from sprint_agents.markup import parts_of
 
 from .events import CallDelta, FunctionDelta
-from .repairs import join_halves
 from .server import Body, Target
 
 _SPEAKERS: Mapping[str, Speaker] = {"\ufdd0": "system", "\ufdd1": "user", "\ufdd2": "assistant", "\ufdd5": "tool"}

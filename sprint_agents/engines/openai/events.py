@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from sprint_agents.engine import Chunk
 from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.json_text import read_json
 from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
 from .rejections import refine
@@ -164,10 +165,10 @@ class EventReader:
     def _repaired(self, data: str) -> CompletionEvent:
         try:
             # Some gateways write the prefix of the line twice.
-            value = json.loads(data.strip().removeprefix("data:"))
+            value = read_json(data.strip().removeprefix("data:"))
             if isinstance(value, dict):
                 return CompletionEvent.model_validate(self._repair.rewrite(cast(dict[str, Any], value)))
-        except (ValueError, RecursionError):  # a ValidationError is a ValueError
+        except ValueError:  # or a ValidationError, which is one
             pass
         raise EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
 
@@ -180,8 +181,8 @@ def error_of_event(data: str) -> EngineError:
 def _error_in(data: str) -> object:
     """Return the error in an event without choices, such as ``{"object": "error", "message": …}`` of older vLLMs."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = read_json(data)
+    except ValueError:
         return None
     if not isinstance(value, dict):
         return None

@@ -7,6 +7,8 @@ and the validation then refuses them.
 from collections.abc import Callable
 from typing import Any, cast
 
+from sprint_agents.engines.json_text import join_halves
+
 Json = dict[str, Any]
 Note = Callable[[str], None]
 """Receives a sentence about something odd that was repaired."""
@@ -44,7 +46,7 @@ class EventRepair:
 
     def _choice(self, choice: Json) -> Json:
         found = {name: choice.get(name) for name in ("token_ids", "text")}
-        found["index"] = 0 if choice.get("index") is None else choice["index"]
+        found["index"] = index if isinstance(index := choice.get("index"), int) else 0
         for name in ("stop_reason", "matched_stop"):
             found[name] = value if isinstance(value := choice.get(name), int | str) else None
         reason = choice.get("finish_reason")
@@ -123,15 +125,6 @@ class EventRepair:
             self._note("the usage has a count that no request can have, and it was left out")
             return None
         return round(number)
-
-
-def join_halves(text: str) -> str:
-    r"""Join surrogate pairs into characters; a half without its other half becomes U+FFFD.
-
-    >>> join_halves("\ud83d\ude00 \ud83d!") == "\U0001f600 \ufffd!"
-    True
-    """
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _texts(value: Any, depth: int = 3) -> list[str]:

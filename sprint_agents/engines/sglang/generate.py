@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from sprint_agents.engine import Chunk, Finish, Request
 from sprint_agents.engines.checkpoint import check_ids
 from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.json_text import join_halves, read_json
 from sprint_agents.engines.remote import check_request
 from sprint_agents.engines.schemas import portable_schema
 from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
@@ -26,6 +27,9 @@ from sprint_agents.errors import ContextOverflow, EngineError, EngineProtocolErr
 from .model import ServedModel
 
 DONE = "[DONE]"
+
+_MOST_BYTES = 3
+"""The bytes of a character in UTF-8 before its last one."""
 
 _TOO_LONG = (
     re.compile(
@@ -123,6 +127,7 @@ class GenerateReader:
     ended: bool = False
     _ids: int = 0
     _characters: int = 0
+    _unfinished: str = ""
 
     def read(self, data: str) -> Chunk | None:
         """Return what an event in JSON adds; None if it adds nothing.
@@ -133,7 +138,10 @@ class GenerateReader:
         try:
             event = _GenerateEvent.model_validate_json(data)
         except ValidationError:
-            raise self._failure(data) from None
+            try:  # half of a character in the text, or a number of any length
+                event = _GenerateEvent.model_validate(read_json(data))
+            except ValueError:
+                raise self._failure(data) from None
         return self._read(event)
 
     def take(self, event: Mapping[str, object]) -> Chunk | None:
@@ -166,6 +174,9 @@ class GenerateReader:
         new ones. ``completion_tokens`` counts all tokens so far, so it tells the two apart. After 2 ids, an event with
         ``completion_tokens`` 3 and 3 ids is cumulative (1 id is new), one with 3 and 1 id is incremental. A cumulative
         event may have more ids than it counts, because the server adds to the list while the event waits to be sent.
+
+        A character may arrive in two events, as the halves of a surrogate pair, or first as U+FFFD. Its beginning is
+        kept for the next event, which repeats it if it is cumulative.
         """
         ids, text, total = event.output_ids, event.text, event.meta_info.completion_tokens
         if ids and total <= 0:
@@ -178,9 +189,13 @@ class GenerateReader:
             raise EngineProtocolError(
                 f"the server had sent {self._ids} tokens and now sends {len(ids)}, of {total} altogether"
             )
+        else:
+            text = self._unfinished + text
+        self._unfinished = "" if event.meta_info.finish_reason else _unfinished(text)
+        text = text[: len(text) - len(self._unfinished)]
         self._ids += len(ids)
         self._characters += len(text)
-        return ids, text
+        return ids, text if text.isascii() else join_halves(text)
 
     def _finish(self, reason: _FinishReason, meta: _MetaInfo) -> Finish:
         # An unknown reason is a stop: the text before it is finished.
@@ -237,6 +252,13 @@ class PartialCompletion:
             context=request.context.extend(self.ids, text),
             max_tokens=request.max_tokens - len(self.ids),
         )
+
+
+def _unfinished(text: str) -> str:
+    """Return the end of the text that is the beginning of a character, or what a decoder writes for its bytes."""
+    if "\ud800" <= text[-1:] <= "\udbff":
+        return text[-1]
+    return text[len(text.rstrip("\ufffd")) :][-_MOST_BYTES:]
 
 
 def _ends_within(text: str, stops: Sequence[str]) -> bool:
