@@ -1,5 +1,6 @@
 """A budget bounds what a run generates, and does not switch its parallelism off."""
 
+import random
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -14,8 +15,8 @@ from sprint_agents.budget import LEAST_SHARE
 from sprint_agents.engine import Capabilities, Chunk, Request
 from sprint_agents.errors import SprintError
 from sprint_agents.events import BudgetAwaited, Event, RunFinished
-from sprint_agents.policies import Policy, interleaved
-from sprint_agents.testing import Account, FakeEngine, Latency, Prompt, Reply, run_virtual
+from sprint_agents.policies import BUILT_IN, Policy, interleaved
+from sprint_agents.testing import Account, FakeEngine, Fault, Latency, Prompt, Reply, run_virtual
 
 EXECUTION = re.compile(r"<execution_1\.(\d+)>\n$")
 WORDS = 51
@@ -208,3 +209,58 @@ def test_the_time_limit_of_a_call_counts_its_continuations_but_not_its_waits():
     # taken 4.1 s when it ends at 10 s.
     assert failures(9.5) == [None, None]
     assert failures(4.05) == ["EngineTimeout", "EngineTimeout"]
+
+
+def test_executions_of_a_plan_that_continues_start_on_the_same_tokens():
+    plan = planned(*[5] * 24)
+
+    def contexts(tokens: int | None) -> dict[str, list[int]]:
+        engine = FakeEngine(model(plan), latency=Latency(token=0.01))
+        run = run_virtual(Sprint(engine, budget=tokens and Budget(tokens=tokens)).run("go"))
+        assert (run.stages[0].usage.total.calls > len(run.stages[0].executions) + 1) == (tokens is not None)
+        first = [record.request for record in engine.requests if record.request.continues is None]
+        return {request.context.own_text: request.context.flatten() for request in first}
+
+    free = contexts(None)
+    assert len(free) == 26
+    assert contexts(700) == free
+
+
+@settings(max_examples=80)
+@given(
+    st.sampled_from(sorted(BUILT_IN)),
+    st.integers(1, 3000),
+    st.sampled_from([None, 20, 500]),
+    st.booleans(),
+    st.sampled_from(["collect", "retry", "fail_fast"]),
+    st.integers(0, 10**6),
+)
+def test_no_policy_exceeds_a_budget_or_waits_for_ever_whatever_fails(
+    name: str, tokens: int, calls: int | None, continues: bool, failure: str, seed: int
+) -> None:
+    draw = random.Random(seed)
+
+    def respond(prompt: Prompt) -> Reply:
+        fault = draw.choice([None] * 8 + [Fault.drop(after=draw.randrange(40)), Fault.garbage(seed=seed)])
+        delay = draw.choice([0, 0, 0.5])
+        if match := re.search(r"<execution_([\d.]+)>\n$", prompt.tail(30)):
+            return Reply("go " * draw.randrange(120) + f"</execution_{match[1]}>", fault=fault, delay=delay)
+        stage = prompt.text.count("</Plan_") + 1
+        if stage > draw.randrange(1, 4):
+            return Reply("so " * draw.randrange(40) + r"<Final_answer>\boxed{1}</Final_answer>", fault=fault)
+        prompts = "".join(f"<prompt_{stage}.{n}>do it</prompt_{stage}.{n}>" for n in range(1, draw.randrange(2, 9)))
+        return Reply(f"<Plan_{stage}>{prompts}</Plan_{stage}>", fault=fault, delay=delay)
+
+    engine = Watched(
+        respond, latency=Latency(token=0.01), chunk_tokens=4, capabilities=Capabilities(continues=continues)
+    )
+    engine.budget = tokens
+    budget = Budget(tokens=tokens, calls=calls, seconds=draw.choice([None, 2]))
+    limits = Limits(stages=4, call_seconds=draw.choice([600, 1]), concurrency=draw.choice([None, 2]))
+    sprint = Sprint(engine, policy=BUILT_IN[name], budget=budget, limits=limits, failure=failure)  # type: ignore[arg-type]
+    with suppress(SprintError):
+        run_virtual(sprint.run("go"))  # it would raise RuntimeError where nothing could ever wake it
+    account = engine.account()
+    assert engine.settled <= tokens
+    assert account.running == 0
+    assert calls is None or account.started <= calls
