@@ -152,7 +152,7 @@ def test_a_completion_that_takes_several_requests_is_one_to_its_run():
     budget = Budget(tokens=4 * LEAST_SHARE)
     run, account, events = measured(fan_out(50, 1, 1, 1), budget)
     execution = run.stages[0].executions[0]
-    assert execution.value.strip().split() == ["w1"] * 50
+    assert execution.text.strip().split() == ["w1"] * 50
     assert execution.usage.calls > 1
     assert execution.usage.generated_tokens == 51
     first = execution.usage.prompt_tokens - execution.usage.cached_tokens
@@ -216,7 +216,7 @@ def test_executions_of_a_plan_that_continues_start_on_the_same_tokens():
 
     def contexts(tokens: int | None) -> dict[str, list[int]]:
         engine = FakeEngine(model(plan), latency=Latency(token=0.01))
-        run = run_virtual(Sprint(engine, budget=tokens and Budget(tokens=tokens)).run("go"))
+        run = run_virtual(Sprint(engine, budget=None if tokens is None else Budget(tokens=tokens)).run("go"))
         assert (run.stages[0].usage.total.calls > len(run.stages[0].executions) + 1) == (tokens is not None)
         first = [record.request for record in engine.requests if record.request.continues is None]
         return {request.context.own_text: request.context.flatten() for request in first}

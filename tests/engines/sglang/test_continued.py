@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from sprint_agents import Sampling, State
 from sprint_agents.context import Context
@@ -22,7 +23,7 @@ async def writes(exchange: Exchange) -> None:
     rest = SCRIPT[start : start + limit]
     ends = {rest.find(stop) + len(stop): stop for stop in body["sampling_params"]["stop"] if stop in rest}
     text = rest[: min(ends, default=len(rest))]
-    reason = {"type": "stop", "matched": ends[min(ends)]} if ends else {"type": "length"}
+    reason: dict[str, Any] = {"type": "stop", "matched": ends[min(ends)]} if ends else {"type": "length"}
     prompt = len(body["input_ids"])
     await stream(events(frames(text, list(text.encode()), prompt=prompt, **reason)))(exchange)
 
