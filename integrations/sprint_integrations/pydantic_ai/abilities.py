@@ -69,7 +69,7 @@ class Abilities:
         found |= self._cache_key(messages)
         if request.tools and not request.may_call and prefer == "schemas":
             found["tool_choice"] = "none"
-        return cast(ModelSettings, found | dict(self.settings) | self._thinking(request.max_tokens))
+        return cast(ModelSettings, {**found, **self.settings, **self._thinking(request.max_tokens)})
 
     def parameters_of(self, request: Request) -> ModelRequestParameters:
         """Return the tools of a request, and its schema in a form that all providers understand."""

@@ -8,20 +8,22 @@ from typing import Any
 import pytest
 
 pytest.importorskip("pydantic_ai")
+from openai import AsyncOpenAI
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.providers.deepseek import DeepSeekProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling, ToolBrief
-from sprint_agents.engines.openai.conversation import conversation_of
+from sprint_agents.engines.openai.conversation import TURNS, conversation_of
 from sprint_integrations.pydantic_ai import PydanticAIEngine
 from sprint_integrations.pydantic_ai.abilities import Abilities
-from tests.engines.openai.scripted import ScriptedServer, says
+from tests.engines.openai.scripted import ScriptedServer, chunk, events, says, stream, usage
 from tests.integrations.pydantic_ai.scripted import Asked, ScriptedModel
 from tests.integrations.pydantic_ai.test_engine import ASKED, play
 
@@ -263,3 +265,24 @@ class TestOnTheWire:
         assert body["tools"][0]["function"]["name"] == "look_up"
         assert body["tool_choice"] == "none"
         assert self.body("gpt-4.1", tools=(TOOL,), may_call=True)["tool_choice"] == "auto"
+
+    def test_thoughts_that_deepseek_wants_back(self) -> None:
+        thought = chunk(delta={"reasoning_content": "hm"})
+        act = stream(events([thought, chunk("4"), chunk(finish="stop"), usage(9, 2)]))
+
+        async def main() -> list[Any]:
+            async with ScriptedServer([act]) as server, AsyncOpenAI(base_url=server.base, api_key="none") as client:
+                model = OpenAIChatModel("deepseek-reasoner", provider=DeepSeekProvider(openai_client=client))
+                async with PydanticAIEngine(model) as engine:
+                    more = f"4{TURNS.close('assistant')}{TURNS.write([('user', 'Sure?')])}{TURNS.open('assistant')}"
+                    for text in (ASKED, ASKED + more):
+                        context = Context().extend(map(ord, text), text)
+                        request = Request(id="r", context=context, max_tokens=9, sampling=Sampling())
+                        assert "".join([part.text async for part in engine.complete(request)]) == "4"
+                return server.sent
+
+        first, second = asyncio.run(main())
+        (answer,) = (message for message in second["messages"] if message["role"] == "assistant")
+        assert answer["content"] == "4"
+        assert answer["reasoning_content"] == "hm"
+        assert second["messages"][: len(first["messages"])] == first["messages"]
