@@ -34,10 +34,14 @@ def checked(thing: T) -> T:
     """
     if isinstance(thing, type):
         kind = cast(Any, thing)
-        kind.__init__ = _checked_function(kind.__init__, name=lambda itself: type(itself).__name__)
-        return thing
+        kind.__init__ = _checked_function(kind.__init__, name=_name_of_kind)
+        return kind
     name = thing.__qualname__.rpartition(".<locals>.")[2]
     return cast(T, _checked_function(thing, name=lambda *_: name))
+
+
+def _name_of_kind(itself: object) -> str:
+    return type(itself).__name__
 
 
 def _checked_function(function: Callable[..., Any], *, name: Callable[..., str]) -> Callable[..., Any]:

@@ -282,7 +282,7 @@ def test_structure_is_no_content():
 
 
 def test_an_unknown_dialect_is_a_mistake():
-    with pytest.raises(ConfigurationError, match="no dialect 'xml'"):
+    with pytest.raises(ConfigurationError, match="dialect= of Sprint is 'xml'"):
         solve(SUMS, dialect="xml")
 
 

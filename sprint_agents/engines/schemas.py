@@ -92,12 +92,13 @@ def weaken(schema: JsonSchema, supports: Supports) -> JsonSchema:
 
 def _weakened(schema: Any, supports: Supports, left_out: set[str]) -> Any:
     if not isinstance(schema, dict):  # true or false
-        return cast(Any, schema)
+        return schema
+    whole = cast(JsonSchema, schema)
     found: JsonSchema = {}
     # The type and those that are kept so far; patterns and formats first, since they say more than lengths.
-    bounds: JsonSchema = {"type": schema["type"]} if "type" in schema else {}
-    kept = {keyword for keyword in _by_weight(cast(JsonSchema, schema)) if _adds(bounds, keyword, schema, supports)}
-    for keyword, value in cast(JsonSchema, schema).items():
+    bounds: JsonSchema = {"type": whole["type"]} if "type" in whole else {}
+    kept = {keyword for keyword in _by_weight(whole) if _adds(bounds, keyword, whole, supports)}
+    for keyword, value in whole.items():
         if keyword in _SHAPE or keyword in _NOTES or keyword in kept:
             found[keyword] = value
         elif keyword in _PARTS:
