@@ -241,7 +241,8 @@ class PartialCompletion:
     async def remainder(self, decode: Decode) -> Request | None:
         """Return the request for the rest of the completion; None if the stream did not break at a clean point."""
         text, request = "".join(self._texts), self.request
-        if not self.ids or request.schema is not None or _ends_within(text, request.stop_texts):
+        held = request.schema is not None and not request.written
+        if not self.ids or held or _ends_within(text, request.stop_texts):
             return None
         # Text that the server was still holding back shows only in the ids. Decoders drop a leading space.
         if (await decode(self.ids)).lstrip() != text.lstrip():

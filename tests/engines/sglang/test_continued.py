@@ -10,7 +10,7 @@ from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.generation import Generation
 from sprint_agents.state import Stops
 
-from .scripted import Exchange, ScriptedServer, events, frames, stream
+from .scripted import Act, Exchange, ScriptedServer, events, frame, frames, stream
 
 SCRIPT = "12 </a> 34 </a> 56"
 PROMPT = [1, 2, 3]
@@ -28,9 +28,11 @@ async def writes(exchange: Exchange) -> None:
     await stream(events(frames(text, list(text.encode()), prompt=prompt, **reason)))(exchange)
 
 
-def generate(pieces: Sequence[int], **options: object) -> tuple[Generation, ScriptedServer]:
+def generate(
+    pieces: Sequence[int], acts: Sequence[Act] = (writes,), **options: object
+) -> tuple[Generation, ScriptedServer]:
     async def main() -> tuple[Generation, ScriptedServer]:
-        async with ScriptedServer([writes]) as server, SGLangEngine(server.url) as engine:
+        async with ScriptedServer(acts) as server, SGLangEngine(server.url) as engine:
             state = State(engine, Context().extend(PROMPT, "???"), sampling=Sampling(seed=5))
             grants = iter(pieces[1:])
 
@@ -70,3 +72,14 @@ def test_only_the_first_request_has_the_schema():
     first, second = server.bodies("/generate")
     assert "json_schema" in first["sampling_params"]
     assert "json_schema" not in second["sampling_params"]
+
+
+def test_a_broken_stream_of_a_continuation_is_resumed_although_the_completion_has_a_schema():
+    async def breaks(exchange: Exchange) -> None:
+        exchange.head(content_type="text/event-stream")
+        await exchange.send(f"data: {frame(SCRIPT[4], [ord(SCRIPT[4])], prompt=7)}\n\n".encode())
+        exchange.die()
+
+    generation, server = generate([4, 5], acts=[writes, breaks, writes], schema='{"type": "string"}')
+    assert generation.text == SCRIPT[:9]
+    assert ["json_schema" in body["sampling_params"] for body in server.bodies("/generate")] == [True, False, False]
