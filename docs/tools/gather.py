@@ -18,7 +18,7 @@ from reference import types_page
 
 ROOT = Path(__file__).parents[2]
 
-NOTES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+NOTES = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 PIPED = re.compile(r"`([^`]*\\\|[^`]*)`")  # in a table, where the builder would show the backslash too
 FENCE = re.compile(r"^(?P<indent> *)(?P<marks>`{3,})(?P<language>\w*).*$")
