@@ -16,7 +16,7 @@ from pydantic_ai.usage import RequestUsage
 
 @dataclass(frozen=True)
 class Thought:
-    """What the model thinks before it writes."""
+    """A thought before the text."""
 
     text: str
     signature: str | None = None
