@@ -196,7 +196,10 @@ def check_function(function: object, *, what: str) -> None:
         raise ConfigurationError(f"{what} is {function!r}, which cannot be called: pass a function, async or not")
     for called in (function, _called(function)):
         if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
-            raise ConfigurationError(f"{what} is a generator function, and a call has one result: return it, not yield")
+            name = getattr(function, "__name__", type(function).__name__)
+            raise ConfigurationError(
+                f"{what} is a generator function ({name}), and a call has one result: return it, not yield"
+            )
 
 
 def _called(function: object) -> Any:

@@ -426,7 +426,7 @@ class Yields:
 @GENERATORS
 @pytest.mark.parametrize("function", [yields, sync_yields, Yields()])
 def test_a_generator_is_no_tool(function):
-    with pytest.raises(ConfigurationError, match=r"tool '.*yields' is a generator function"):
+    with pytest.raises(ConfigurationError, match=r"is a generator function \(.*yields\)"):
         Tool.of(function)
 
 
