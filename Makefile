@@ -23,7 +23,7 @@ define trained
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
-SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/throughput.py
+SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/throughput.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
@@ -79,7 +79,7 @@ sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for an
 test-sglang: .venv/.dev .venv-sglang/.ready ## run the tests that need a real SGLang server, which this starts
 	$(BIN)/pytest -m sglang tests/sglang
 
-bench-sglang: .venv/.dev .venv-sglang/.ready ## run the benchmarks that start a real SGLang server
+bench-sglang: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run the benchmarks that start a real SGLang server
 	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 real: .venv-real/.ready ## install a small real model and llama.cpp's server into .venv-real

@@ -67,7 +67,8 @@ async def open_engine(
 ) -> AsyncGenerator[Engine]:
     """Open an engine, and close it after the block.
 
-    ``model`` is a checkpoint directory, by default the shipped one; for ``openai``, the server's name of the model.
+    ``model`` is a checkpoint directory, by default the shipped one, or for ``local`` also a GGUF file or a name on the
+    Hugging Face Hub; for ``openai``, the server's name of the model.
     ``url`` is the server's address, by default that of the SGLang server that ``sprint engine up`` started. An SGLang
     server tokenizes, unless ``model`` is its checkpoint. A ``paced`` fake writes slowly enough to watch.
 
@@ -103,7 +104,7 @@ async def open_engine(
         case "local":
             from sprint_agents.engines.local import LocalEngine  # loads torch, which no other engine needs
 
-            async with LocalEngine(Path(model) if model else nano_path()) as engine:
+            async with LocalEngine(model or nano_path()) as engine:
                 yield engine
 
 

@@ -43,7 +43,8 @@ class SolveOptions:
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint directory (default: sprint-nano, part of the package); for openai, the model's name.",
+            help="A checkpoint directory (default: sprint-nano, part of the package); for local also a GGUF file or a "
+            "name on the Hugging Face Hub; for openai, the server's name of the model.",
             metavar="DIR|NAME",
         ),
     ] = None

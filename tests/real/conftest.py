@@ -14,7 +14,9 @@ import pytest
 from environments.real.llama_cpp import LlamaCppServer
 from environments.real.smollm2 import checkpoint_directory, gguf_file
 from sprint_agents.engine import Engine
-from sprint_agents.engines import LocalEngine, OpenAIEngine
+from sprint_agents.engines import LocalEngine, OpenAIEngine, SGLangEngine, SGLangServer
+from tests.sglang.conftest import started
+from tests.sglang.counters import Counters
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,10 +60,18 @@ def llama_cpp(gguf: Path) -> Iterator[LlamaCppServer]:
         yield server
 
 
-@pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai"])
-def place(request: pytest.FixtureRequest) -> Place:
+@pytest.fixture(scope="session")
+def sglang(checkpoint: Path) -> Iterator[SGLangServer]:
+    with started(checkpoint, "--tool-call-parser", "qwen25") as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai", "sglang"])
+def place(request: pytest.FixtureRequest, checkpoint: Path) -> Place:
     if request.param == "local":
-        return embedded(request.getfixturevalue("checkpoint"))
+        return embedded(checkpoint)
+    if request.param == "sglang":
+        return served_by_sglang(request.getfixturevalue("sglang"), checkpoint)
     server = request.getfixturevalue("llama_cpp")
     return served_by_llama_cpp(server) if request.param == "llama.cpp" else asked_through_pydantic_ai(server)
 
@@ -72,7 +82,7 @@ def embedded(checkpoint: Path) -> Place:
         await asyncio.sleep(0)  # the count is of the last step, which a thread computes
         return engine.statistics().running
 
-    return Place(lambda: LocalEngine(checkpoint, dtype="float32"), running)
+    return Place(lambda: LocalEngine(checkpoint), running)
 
 
 def served_by_llama_cpp(server: LlamaCppServer) -> Place:
@@ -101,3 +111,11 @@ async def busy_slots(server: LlamaCppServer) -> int:
     async with httpx2.AsyncClient(trust_env=False) as client:
         slots = (await client.get(f"{server.url}/slots")).raise_for_status().json()
     return sum(slot["is_processing"] for slot in slots)
+
+
+def served_by_sglang(server: SGLangServer, checkpoint: Path) -> Place:
+    async def running(engine: Engine) -> int:
+        async with Counters(server.url) as counters:
+            return (await counters.load()).requests
+
+    return Place(lambda: SGLangEngine(server.url, tokenizer=checkpoint), running)

@@ -52,7 +52,7 @@ def copying(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ll
 
 
 def test_the_embedded_engine_computes_the_prefix_once(checkpoint: Path) -> None:
-    assert_shared(asyncio.run(fan_out(LocalEngine(checkpoint, dtype="float32"))))
+    assert_shared(asyncio.run(fan_out(LocalEngine(checkpoint))))
 
 
 def test_slots_that_can_be_copied_compute_the_prefix_once(copying: LlamaCppServer) -> None:

@@ -9,7 +9,8 @@ Read the modules in this order:
 - ``model``: the Hugging Face model
 - ``scheduler``: what each forward pass computes, with ``sampling``, ``detokenizer`` and ``grammar`` for its outputs
 - ``worker``: the thread that runs the scheduler, and ``output``, the way back to asyncio
-- ``engine``: the public ``LocalEngine``, with ``checkpoint`` for the files of a model
+- ``files`` and ``gguf``: where the files of a model are
+- ``engine``: the public ``LocalEngine``, with ``checkpoint`` for the content of these files
 
 Importing the package does not import torch. The worker thread does, when it loads the model.
 """

@@ -21,6 +21,7 @@ from sprint_agents.engines.checkpoint import (
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
 
+from .files import find_model
 from .grammar import check_schema
 from .output import Mailbox, OutputStream
 from .worker import LocalStatistics, RequestBounds, Submission, Worker, closed_error
@@ -48,7 +49,9 @@ class LocalEngine(Engine):
     ``Finish.cached_tokens`` is at most the prompt's length minus one, because the last token is always computed.
 
     Args:
-        directory: the folder that ``save_pretrained`` wrote.
+        model: the folder that ``save_pretrained`` wrote, a GGUF file, or a name on the Hugging Face Hub such as
+            ``"HuggingFaceTB/SmolLM2-135M-Instruct"``. The first use of a name downloads the model, and the first use of
+            a GGUF file converts it, before the constructor returns; both are kept in the user's cache.
         device: such as ``"cuda:1"``; by default the first GPU if there is one, otherwise the CPU.
         dtype: such as ``"float32"``; by default the checkpoint's own.
         threads: torch's number of threads for one operation, which it sets for the whole process.
@@ -68,14 +71,14 @@ class LocalEngine(Engine):
     Raises:
         MissingExtra: torch or transformers is not installed.
         ConfigurationError: an option is out of range. An unknown device or dtype is found when the model is loaded.
-        InvalidCheckpoint: a file is missing or its JSON is damaged. Damaged weights are found when the model is
-            loaded, at the first use or ``async with``.
+        InvalidCheckpoint: a file is missing or its JSON is damaged, or the Hub did not give the model. Damaged weights
+            are found when the model is loaded, at the first use or ``async with``.
 
     """
 
     def __init__(
         self,
-        directory: str | Path,
+        model: str | Path,
         *,
         device: str | None = None,
         dtype: "torch.dtype | str | None" = None,
@@ -91,7 +94,8 @@ class LocalEngine(Engine):
                 raise MissingExtra("local", module)
         from sprint_agents.engines.encoding import TextEncoder
 
-        self._directory = Path(directory)
+        self._name = Path(model).resolve().name
+        self._directory = find_model(model)
         check_directory(self._directory)
         self._manifest = Manifest.load(self._directory)
         self._tokenizer: Tokenizer = load_tokenizer(self._directory)
@@ -108,7 +112,7 @@ class LocalEngine(Engine):
     @property
     def name(self) -> str:
         """``local:`` and the model's name from ``sprint.json``, or else the name of its folder."""
-        return f"local:{self._manifest.model if self._manifest else self._directory.resolve().name}"
+        return f"local:{self._manifest.model if self._manifest else self._name}"
 
     @property
     def manifest(self) -> Manifest | None:

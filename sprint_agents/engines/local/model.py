@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,16 +31,18 @@ class Model:
     context_limit: int
     """The longest context that the engine computes exactly, in tokens."""
     end_ids: frozenset[int]
+    cache_parameter: str
+    """What the network calls its cache: ``cache``, or ``past_key_values`` in older versions of transformers."""
 
     def forward(self, ids: Tensor, positions: Tensor, wanted: Tensor | None, batch: ForwardBatch) -> Tensor:
         """Compute the logits, ``[wanted, vocabulary]``, of the ``wanted`` queries, or of all if None."""
         output = self.network(
             input_ids=ids,
             position_ids=positions,
-            past_key_values=BatchCache(batch),
             use_cache=True,
             logits_to_keep=0 if wanted is None else wanted,
             batch=batch,
+            **{self.cache_parameter: BatchCache(batch)},
         )
         return output.logits[0]
 
@@ -119,7 +122,9 @@ def _describe(directory: Path, network: Any, device: torch.device) -> Model:
         dtype=network.dtype,
         device=device,
     )
-    return Model(network, geometry, config.vocab_size, min(limits), _end_ids(network))
+    known = signature(network.forward).parameters
+    cache_parameter = "cache" if "cache" in known else "past_key_values"
+    return Model(network, geometry, config.vocab_size, min(limits), _end_ids(network), cache_parameter)
 
 
 def _end_ids(network: Any) -> frozenset[int]:
