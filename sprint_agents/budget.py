@@ -128,6 +128,11 @@ class Ledger:
             return own
         return left if own is None else min(own, left)
 
+    @property
+    def spent(self) -> bool:
+        """Whether no tokens are left."""
+        return self.tokens_left == 0
+
     def take_subtask(self) -> None:
         """Count one execution before it starts.
 

@@ -154,9 +154,10 @@ class Branches:
         if rest:
             await state.append(rest)
         branch = _Branch(self.stage, subtask, state, [])
+        outcome = self.kept.take_outcome(subtask, state.context) if self.kept else None
         refusal = self._refusal()
         self._branches[subtask.number] = branch
-        if self.kept is not None and (outcome := self.kept.take_outcome(subtask, state.context)) is not None:
+        if outcome is not None and self.kept is not None:
             self._take(branch, outcome, self.kept)
             return
         if refusal is not None:
@@ -177,7 +178,7 @@ class Branches:
 
     def _take(self, branch: _Branch, outcome: SubtaskOutcome, kept: OpenStage) -> None:
         """Take an outcome from when the stage was begun before; only its verdict may be missing."""
-        branch.outcome, branch.kept = outcome, True
+        branch.outcome, branch.diagnostics, branch.kept = outcome, outcome.diagnostics, True
         number, execution = branch.subtask.number, outcome.execution
         if self.session.listening:
             self.session.emit(ExecutionFinished(stage=self.stage, execution=execution, replayed=True))
@@ -193,10 +194,12 @@ class Branches:
         context = branch.branch.context
         try:
             branch.outcome = outcome = await work()
+            outcome.diagnostics = branch.diagnostics
         except Exception as error:
             kept.drop_inner(branch.subtask.number, error)
             raise
-        await kept.keep_outcome(outcome, context)
+        if not (branch.diagnostics and self.session.ledger.spent):  # cut off; with a larger budget it may be longer
+            await kept.keep_outcome(outcome, context)
         return outcome
 
     def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from sprint_agents.agents import Executor, ExecutorFunction, Planner, as_text
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect
+from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
@@ -36,6 +37,7 @@ class SubtaskOutcome:
         text: the completion, stop included; otherwise the text of the result, or of the failure.
         content_tokens: the execution's part of the critical path, without tags and invalid results.
         all_tokens: the same with everything that the execution generated.
+        diagnostics: the completions that were cut off.
     """
 
     execution: Execution[Any]
@@ -43,6 +45,7 @@ class SubtaskOutcome:
     text: str
     content_tokens: int = 0
     all_tokens: int = 0
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     @classmethod
     def failure(

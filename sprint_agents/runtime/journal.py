@@ -56,7 +56,7 @@ from .journal_records import (
     any_record,
     dump,
 )
-from .open_stage import KeptCompletion, OpenStage, is_final
+from .open_stage import KeptCompletion, OpenStage, ended_with_budget, is_final
 from .recorded import RecordedStage, RecordedStages
 from .session import Session
 
@@ -222,8 +222,8 @@ class StageJournal:
                     await check_vocabulary(kept.outcome.ids, kept.outcome.text, engine)
         return stage
 
-    async def finish(self, finished: StageFinished, stage: OpenStage | None) -> None:
-        """Write a finished stage, and return when it is on the disk."""
+    async def finish(self, finished: StageFinished, stage: OpenStage | None, *, spent: bool) -> None:
+        """Write a finished stage, and return when it is on the disk; ``spent`` if the budget's tokens were used up."""
         numbers: list[int] = []
         others: list[KeptExecution] = []
         for execution in finished.stage.executions:
@@ -240,6 +240,7 @@ class StageJournal:
                 finished=finished.model_copy(update={"stage": bare}),
                 numbers=tuple(numbers),
                 others=tuple(others),
+                out_of_budget=spent or any(map(ended_with_budget, finished.stage.executions)),
                 spent=self.whole.spent,
             )
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sprint_agents.budget import Ledger
+from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import JournalError
 from sprint_agents.events import StageFinished
@@ -77,6 +78,7 @@ class KeptExecution(_Record):
     text: str = ""
     content_tokens: int = 0
     all_tokens: int = 0
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     @classmethod
     def of(cls, outcome: SubtaskOutcome, stage: int, agents: Agents) -> "KeptExecution":
@@ -94,6 +96,7 @@ class KeptExecution(_Record):
             text=outcome.text,
             content_tokens=outcome.content_tokens,
             all_tokens=outcome.all_tokens,
+            diagnostics=outcome.diagnostics,
         )
 
     def restore(self, agents: Agents) -> SubtaskOutcome:
@@ -103,7 +106,8 @@ class KeptExecution(_Record):
             InvalidResult: a value no longer validates.
         """
         execution = restore_values(self.execution, self.values, agents)
-        return SubtaskOutcome(execution, self.ids, self.text, self.content_tokens, self.all_tokens)
+        tokens = self.content_tokens, self.all_tokens
+        return SubtaskOutcome(execution, self.ids, self.text, *tokens, diagnostics=self.diagnostics)
 
 
 class ExecutionRecord(_Record):
@@ -133,13 +137,17 @@ class VerdictRecord(_Record):
 
 
 class StageRecord(_Record):
-    """A finished stage. Its executions are those with these ``numbers``: recorded before, or ``others``."""
+    """A finished stage. Its executions are those with these ``numbers``: recorded before, or ``others``.
+
+    ``out_of_budget`` if the budget stopped or cut off a part of it, which a larger one may let run.
+    """
 
     kind: Literal["stage"]
     path: Path = ()
     finished: StageFinished
     numbers: tuple[int, ...] = ()
     others: tuple[KeptExecution, ...] = ()
+    out_of_budget: bool = False
     spent: Spent
 
     @property

@@ -368,7 +368,7 @@ class PolicyStages:
         self.announced_context = context
         self.session.emit(finished)
         if self.journal is not None:
-            await self.journal.finish(finished, kept)
+            await self.journal.finish(finished, kept, spent=self.session.ledger.spent)
 
     async def _replay(self, record: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
         """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""

@@ -26,7 +26,7 @@ from .executor import SubtaskOutcome
 StepForm = Literal["own plan", "plan", "graph", "chain", "answer", "attempts"]
 """What a policy's step is; its own plan is one that no model wrote."""
 
-_ENDED_WITH_THE_RUN = {kind.__name__ for kind in (BudgetExceeded, DeadlineExceeded, Superseded)}
+_BUDGET = {BudgetExceeded.__name__, DeadlineExceeded.__name__}
 
 
 def form_of(step: Plan | Ask | Attempts) -> StepForm:
@@ -41,7 +41,13 @@ def is_final(execution: Execution[object]) -> bool:
 
     Where a budget, a deadline or the end of the run stopped it, it has yet to run.
     """
-    return execution.failure is None or execution.failure.type not in _ENDED_WITH_THE_RUN
+    failure = execution.failure
+    return failure is None or not (failure.type == Superseded.__name__ or ended_with_budget(execution))
+
+
+def ended_with_budget(execution: Execution[object]) -> bool:
+    """Say whether an execution failed because a budget or a deadline had ended."""
+    return execution.failure is not None and execution.failure.type in _BUDGET
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ Invariants:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sprint_agents.errors import BudgetExceeded, DeadlineExceeded
 from sprint_agents.usage import CallUsage
 
 from .journal_records import (
@@ -27,8 +26,6 @@ from .journal_records import (
     VerdictRecord,
     count_subtasks,
 )
-
-_SPENT_BUDGET = {BudgetExceeded.__name__, DeadlineExceeded.__name__}
 
 
 @dataclass(slots=True)
@@ -47,13 +44,6 @@ class RecordedStage:
         known = {number: record.kept for number, record in self.executions.items()}
         known |= {other.execution.number: other for other in self.finished.others}
         return [known[number] for number in self.finished.numbers]
-
-    @property
-    def was_out_of_budget(self) -> bool:
-        """Whether a budget stopped an execution of the finished stage, which a larger one may let run."""
-        others = self.finished.others if self.finished is not None else ()
-        failures = [other.execution.failure for other in others]
-        return any(failure is not None and failure.type in _SPENT_BUDGET for failure in failures)
 
 
 @dataclass(slots=True)
@@ -87,7 +77,7 @@ class RecordedStages:
                 last = stages[max(stages)]
                 # The result of a nested policy joins as the ids that its model wrote, which only the completion has.
                 is_result = bool(path) and last.completion is not None
-                if is_result or last.was_out_of_budget:
+                if is_result or (last.finished is not None and last.finished.out_of_budget):
                     last.finished = None
         return run
 

@@ -301,6 +301,9 @@ class StageRun:
     def _keep_completion(self, context: Context) -> None:
         if self.kept is not None and self.completion is not None:
             assert isinstance(self.step, Ask)
+            assert self.completion.finish is not None
+            if self.completion.finish.reason == "length" and self.session.ledger.spent:
+                return  # with a larger budget it may be longer
             self.kept.keep_completion(self.step, context, self.completion.chunks, self.usage)
 
     def _opening(self, form: Form) -> str:
