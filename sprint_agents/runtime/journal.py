@@ -1,4 +1,4 @@
-"""A journal: what a run has finished, from which another process can resume it.
+"""A journal: the finished parts of a run, from which another process can resume it.
 
 A record is written when the planner's completion ends, when an execution ends, when ``accept`` gives a verdict, and
 when a stage is joined. The stages of nested policies and sprints have their records too, with a path.
@@ -64,7 +64,7 @@ from .session import Session
 class Journal:
     """The journal of one run, open for appending; a context manager. ``begin`` comes before any other use.
 
-    It waits for the disk in a thread of its own.
+    Its own thread waits for the disk.
 
     Attributes:
         header: that of the run, from an earlier process if there was one.
@@ -101,7 +101,7 @@ class Journal:
 
     @property
     def spent(self) -> Spent:
-        """What the run has spent so far."""
+        """The costs of the run so far."""
         return Spent.of(self._ledger)
 
     def begin_path(self, path: Path) -> dict[int, RecordedStage]:

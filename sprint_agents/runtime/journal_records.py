@@ -40,7 +40,7 @@ class JournalHeader(_Record):
 
 
 class Spent(_Record):
-    """What the whole run had spent when a record was written, requests that a failure or the end cut off included."""
+    """The costs of the whole run when a record was written, with requests that a failure or the end cut off."""
 
     tokens: int = 0
     calls: int = 0

@@ -1,4 +1,4 @@
-"""An open stage: what has finished of a stage that is not joined yet, so that none of it is done again.
+"""An open stage: the finished parts of a stage that is not joined yet, so that none of them is done again.
 
 A stage that is begun again, by a retry in this process or by a resumed run, takes from here what had finished: the
 planner's completion, and executions.

@@ -1,4 +1,4 @@
-"""What the records of a journal say of a run, in memory: its finished stages, and the parts of its open ones.
+"""The contents of a journal, in memory: the finished stages of a run, and the parts of its open ones.
 
 Invariants:
 
@@ -48,7 +48,7 @@ class RecordedStage:
 
 @dataclass(slots=True)
 class RecordedStages:
-    """What the records of a journal say, in memory.
+    """The records of a journal by their stages.
 
     Attributes:
         stages: by path, then by number.

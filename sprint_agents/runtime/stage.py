@@ -41,7 +41,7 @@ class StageRun:
     Attributes:
         plan: the text of the plan, or of the chain; ``markup`` is what the context has of the plan, tags included.
         usage: the cost of the planner's own request.
-        completion: of the planner, as far as it is written.
+        completion: of the planner, so far.
         result: the completion in which a nested policy's model wrote the result of the enclosing execution.
         tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
         kept: what had finished when the stage was begun before; None if it is never begun again.
