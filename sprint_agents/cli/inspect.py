@@ -1,4 +1,4 @@
-"""``sprint inspect``: the numbers of finished trajectories."""
+"""``sprint inspect``: the numbers of finished trajectories, and of journals."""
 
 import codecs
 from collections.abc import Callable, Sequence
@@ -14,7 +14,10 @@ from rich.text import Text
 
 from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.runtime.journal import read_journal
+from sprint_agents.runtime.journal_file import is_journal
 from sprint_agents.trajectory import Trajectory
+from sprint_agents.usage import StageUsage, parallelisation_ratio
 
 from .commands import error_line, printable
 from .display import plain
@@ -26,24 +29,31 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class InspectedSubtask(BaseModel):
-    """A subtask's number, as in its tags, and its tokens; ``executed`` says whether it has an execution."""
+    """A subtask's number, as in its tags, and its tokens; ``executed`` says whether it has an execution.
+
+    ``plan_tokens`` are those of the plan up to its end; a journal does not say.
+    """
 
     model_config = _FROZEN
 
     number: str
-    plan_tokens: int
+    plan_tokens: int | None = None
     execution_tokens: int
     executed: bool
 
 
 class InspectedStage(BaseModel):
-    """A stage's number, the tokens of its plan, and its subtasks."""
+    """A stage's number, the tokens of its plan, and its subtasks.
+
+    A stage of a journal is ``open`` if it had not ended; its subtasks are those that are executed.
+    """
 
     model_config = _FROZEN
 
     number: int
     plan_tokens: int
     subtasks: tuple[InspectedSubtask, ...]
+    open: bool = False
 
 
 class Inspection(BaseModel):
@@ -105,6 +115,45 @@ def inspect_file(path: Path, *, count_tokens: Callable[[str], int] | None = None
     )
 
 
+def inspect_journal(path: Path) -> Inspection:
+    """Read the journal of a run, with the finished executions of its open stage.
+
+    Raises:
+        JournalError: it is damaged, or has an older format.
+    """
+    _, recorded = read_journal(path)
+    stages: list[InspectedStage] = []
+    usages: list[StageUsage] = []
+    answer: str | None = None
+    for number, stage in sorted(recorded.stages.get((), {}).items()):
+        executions = [kept.execution for kept in stage.known_executions]
+        tokens = [execution.usage.generated_tokens for execution in executions]
+        planned = stage.completion.usage.generated_tokens if stage.completion else 0
+        if stage.finished is not None:
+            finished = stage.finished.finished.stage
+            usages.append(finished.usage)
+            planned, answer = finished.usage.total.generated_tokens - sum(tokens), finished.answer
+        subtasks = tuple(
+            InspectedSubtask(number=f"{number}.{execution.number}", execution_tokens=count, executed=True)
+            for execution, count in zip(executions, tokens, strict=True)
+        )
+        is_open = stage.finished is None
+        stages.append(InspectedStage(number=number, plan_tokens=planned, subtasks=subtasks, open=is_open))
+    widths = [len(stage.subtasks) for stage in stages]
+    return Inspection(
+        file=str(path),
+        stages=tuple(stages),
+        answer=answer,
+        diagnostics=(),
+        token_unit="tokens",  # noqa: S106 - not a password
+        sequential_tokens=sum(usage.sequential_tokens for usage in usages),
+        sequential_tokens_strict=sum(usage.sequential_tokens_strict for usage in usages),
+        total_tokens=recorded.spent.tokens,
+        width=max(widths, default=0),
+        parallelisation_ratio=parallelisation_ratio(widths),
+    )
+
+
 def _read(path: Path) -> tuple[str, Diagnostic | None]:
     try:
         with path.open("rb") as file:
@@ -136,7 +185,7 @@ def inspect_files(files: Sequence[Path], *, console: Console, as_json: bool) -> 
     unread = 0
     for file in files:
         try:
-            inspection = inspect_file(file)
+            inspection = inspect_journal(file) if is_journal(file) else inspect_file(file)
         except ConfigurationError as error:
             typer.echo(error_line(error), err=True)
             unread += 1
@@ -162,6 +211,11 @@ def _write(inspection: Inspection, console: Console) -> None:
         f"width           {inspection.width}",
         f"steps per stage {inspection.parallelisation_ratio:.2f}",
         *(f"{item.kind} at {item.position}: {item.message}" for item in inspection.diagnostics),
+        *(
+            f"stage {stage.number} is open: {len(stage.subtasks)} executions have finished"
+            for stage in inspection.stages
+            if stage.open
+        ),
     ]
     for line in lines:
         console.print(Text(printable(line)), soft_wrap=True)
@@ -177,7 +231,8 @@ def _stages(inspection: Inspection) -> Table:
         name, plan = str(stage.number), f"{stage.plan_tokens:,}"
         for subtask in stage.subtasks:
             execution = f"{subtask.execution_tokens:,}" if subtask.executed else "none"
-            table.add_row(name, plan, subtask.number, f"{subtask.plan_tokens:,}", execution)
+            before = "" if subtask.plan_tokens is None else f"{subtask.plan_tokens:,}"
+            table.add_row(name, plan, subtask.number, before, execution)
             name = plan = ""
         if not stage.subtasks:
             table.add_row(name, plan, "", "", "")

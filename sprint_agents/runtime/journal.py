@@ -39,7 +39,7 @@ from sprint_agents.plan import Ask, Failure
 from sprint_agents.usage import CallUsage
 
 from .executor import SubtaskOutcome
-from .journal_file import JournalFile, damaged, outdated
+from .journal_file import JournalFile, damaged, outdated, parse
 from .journal_records import (
     AnyRecord,
     CompletionRecord,
@@ -188,7 +188,7 @@ class StageJournal:
             return None
         finished = recorded.finished.finished
         try:
-            executions = [kept.restore(self.whole.agents).execution for kept in recorded.all_executions]
+            executions = [kept.restore(self.whole.agents).execution for kept in recorded.known_executions]
         except InvalidResult as error:
             raise _other_type(number, error) from error
         stage = finished.stage.model_copy(update={"executions": tuple(executions)})
@@ -311,6 +311,22 @@ class JournalledStage(OpenStage):
         cause = error.__cause__ if isinstance(error, ExecutionFailed) else error
         if not isinstance(cause, EngineError | BudgetExceeded):
             self.journal.whole.reset((*self.journal.path, self.number, number))
+
+
+def read_journal(path: FilePath) -> tuple[JournalHeader, RecordedStages]:
+    """Return the header and the contents of a journal, which is neither locked nor changed.
+
+    Raises:
+        JournalError: it cannot be read, is no journal, or has an older format.
+    """
+    try:
+        lines, _ = parse(path.read_bytes(), path)
+    except OSError as error:
+        raise damaged(path, str(error)) from error
+    if not lines:
+        raise damaged(path, "it has no complete line")
+    header, records = read_records([record for _, record in lines], path)
+    return header, RecordedStages.read(records)
 
 
 def read_records(lines: Sequence[bytes], path: FilePath) -> tuple[JournalHeader, list[AnyRecord]]:

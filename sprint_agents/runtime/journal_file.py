@@ -112,6 +112,16 @@ class JournalFile:
         return JournalError(f"the journal {self._path} cannot be read and written: {error}")
 
 
+def is_journal(path: Path) -> bool:
+    """Say whether a file begins as a journal does; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(_BYTE_ORDER_MARK) + len(_BEGINNING))
+    except OSError:
+        return False
+    return beginning.removeprefix(_BYTE_ORDER_MARK).startswith(_BEGINNING)
+
+
 def parse(content: bytes, path: Path) -> tuple[list[tuple[int, bytes]], int]:
     """Return the checksum and the record of each complete line, and where the last of them ends.
 

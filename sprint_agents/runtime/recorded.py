@@ -38,10 +38,11 @@ class RecordedStage:
     finished: StageRecord | None = None
 
     @property
-    def all_executions(self) -> list[KeptExecution]:
-        """The executions of the finished stage, in order."""
-        assert self.finished is not None
+    def known_executions(self) -> list[KeptExecution]:
+        """The executions of the finished stage, or the finished ones of an open stage, in order."""
         known = {number: record.kept for number, record in self.executions.items()}
+        if self.finished is None:
+            return [known[number] for number in sorted(known)]
         known |= {other.execution.number: other for other in self.finished.others}
         return [known[number] for number in self.finished.numbers]
 
@@ -115,7 +116,7 @@ class RecordedStages:
         for stage in self.stages.get(path, {}).values():
             if stage.finished is not None:
                 if finished:
-                    executions = [kept.execution for kept in stage.all_executions]
+                    executions = [kept.execution for kept in stage.known_executions]
                     yield stage.finished.finished.stage.usage.total, count_subtasks(executions)
                 continue
             if stage.completion is not None:

@@ -1,13 +1,17 @@
 """`sprint inspect`: one object a line, or a table."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from sprint_agents import Budget
 from sprint_agents.cli.engines import recorded_engine
 from sprint_agents.cli.inspect import inspect_file
+from sprint_agents.errors import DeadlineExceeded
 from sprint_agents.sprint import Sprint
+from sprint_agents.testing import FakeEngine, run_virtual
 
 TASK = "countdown 3 7 25 46"
 
@@ -47,3 +51,27 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(call, transcript: P
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: ConfigurationError: {tmp_path / 'missing.txt'} cannot be read")
     assert json.loads(result.stdout)["answer"] == "25+(7*3)"
+
+
+def test_a_journal_shows_its_open_stage(call, tmp_path: Path) -> None:
+    async def work(subtask):
+        await asyncio.sleep(60 if subtask.prompt == "c" else 0)
+        return "done"
+
+    plans = "<prompt_1.1>a</prompt_1.1><prompt_1.2>b</prompt_1.2><prompt_1.3>c</prompt_1.3>"
+    engine = FakeEngine({"": f"<Plan_1>{plans}</Plan_1>", "</Execution_1>": "<Final_answer>4</Final_answer>"})
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(DeadlineExceeded):
+        run_virtual(Sprint(engine, executor=work, budget=Budget(seconds=5)).run("question", journal=path))
+    content = path.read_bytes()
+    found = json.loads(call("inspect", path, "--json").stdout)
+    (stage,) = found["stages"]
+    assert stage["open"]
+    assert [subtask["number"] for subtask in stage["subtasks"]] == ["1.1", "1.2"]
+    assert found["total_tokens"] == engine.account().generated_tokens
+    assert "stage 1 is open: 2 executions have finished" in call("inspect", path).stdout
+    assert path.read_bytes() == content
+    run_virtual(Sprint(engine, executor=work).run("question", journal=path))
+    found = json.loads(call("inspect", path, "--json").stdout)
+    assert [(stage["open"], len(stage["subtasks"])) for stage in found["stages"]] == [(False, 3), (False, 0)]
+    assert (found["answer"], found["width"]) == ("4", 3)
