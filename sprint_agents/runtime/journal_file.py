@@ -106,6 +106,9 @@ class JournalFile:
 
     def close(self) -> None:
         """Close and unlock the file."""
+        # Closing alone does not unlock it while a thread of a cancelled run still waits for the disk.
+        with suppress(OSError):
+            _unlock(self._file)
         self._file.close()
 
     def _unusable(self, error: OSError) -> JournalError:
@@ -173,8 +176,15 @@ if sys.platform == "win32":
         file.seek(2**30)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(2**30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

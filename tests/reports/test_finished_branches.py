@@ -8,6 +8,7 @@ import pickle
 import random
 import resource
 import signal
+import threading
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ from sprint_agents.errors import (
     EngineUnavailable,
     ExecutionFailed,
     JournalError,
+    NoAnswer,
     PolicyError,
     run_of,
 )
@@ -283,8 +285,8 @@ def test_a_journal_cut_anywhere_resumes_to_the_same(situation: str, tmp_path: Pa
     def run() -> Any:
         try:
             return run_virtual(Sprint(engine, **options).run("question", journal=path))
-        except Exception as error:
-            return run_of(error)
+        except NoAnswer as error:  # of ``until``, whose check is never content
+            return error.run
 
     first = run()
     content = path.read_bytes()
@@ -528,3 +530,29 @@ def test_another_process_resumes_a_journal_of_the_fake_engine(tmp_path: Path) ->
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_slow_disk_does_not_keep_the_journal_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled run leaves a thread that waits for the disk; the next run can open the journal at once."""
+    started, release, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(file: int) -> None:
+        copy = os.dup(file)  # as the system call in progress does, this holds the file open after it was closed
+        started.set()
+        release.wait(60)
+        sync(copy)
+        os.close(copy)
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(Sprint(FakeEngine(WIDE)).run("question", journal=tmp_path / "run.jsonl"))
+        await asyncio.to_thread(started.wait, 60)
+        task.cancel()
+        await asyncio.wait([task])
+
+    monkeypatch.setattr(os, "fsync", slow)
+    asyncio.run(cancelled())
+    monkeypatch.setattr(os, "fsync", sync)
+    try:
+        assert run_virtual(Sprint(FakeEngine(WIDE)).run("question", journal=tmp_path / "run.jsonl")).answer == "done"
+    finally:
+        release.set()
