@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sprint_agents.errors import Superseded
 from sprint_agents.events import (
     BudgetAwaited,
     Event,
@@ -50,7 +51,8 @@ class BranchProgress:
         if execution.failure is None:
             self.outcome, self.text = "finished", execution.text or str(execution.value)
         else:
-            self.outcome, self.text = "failed", f"{execution.failure.type}: {execution.failure.message}"
+            self.outcome = "stopped" if execution.failure.type == Superseded.__name__ else "failed"
+            self.text = f"{execution.failure.type}: {execution.failure.message}"
 
 
 @dataclass(slots=True)
@@ -120,6 +122,10 @@ class RunProgress:
                 pass  # only the branches of the run itself are shown
             case RunFinished():
                 self.run = event.run
+                for finished in event.run.stages:  # the open stage of a failed run has no event
+                    if (stage := self.stages.get(finished.number)) and stage.finished is None:
+                        for execution in finished.executions:
+                            self._finish_branch(finished.number, execution)
                 for branch in (branch for stage in self.stages.values() for branch in stage.branches.values()):
                     branch.outcome = "stopped" if branch.outcome == "running" else branch.outcome
 
