@@ -203,18 +203,12 @@ async def solve_batch(options: SolveOptions, batch: BatchOptions, *, console: Co
     async with AsyncExitStack() as opened:
         if (batch.tasks is None) == (batch.gym is None):
             raise ConfigurationError("a batch has a file of tasks, or --gym: give one of them")
-        check: Check | None = None
-        if batch.tasks is not None:
-            tasks = read_tasks(batch.tasks)
+        if batch.gym is None:
+            assert batch.tasks is not None
+            tasks, check = read_tasks(batch.tasks), None
         else:
             gym = await opened.enter_async_context(Gym())
-            names = [name.strip() for name in str(batch.gym).split(",")]
-            made = {task.id: task for task in await gym.tasks(names, count=batch.count, seed=batch.gym_seed)}
-            tasks = {name: task.task for name, task in made.items()}
-
-            async def check(name: str, answer: str) -> bool | None:
-                return await gym.is_right(made[name], answer)
-
+            tasks, check = await _gym_tasks(gym, batch)
         runs = opened.enter_context(RunLines(batch.out, tasks, retry_failed=batch.retry_failed))
         rest = {name: task for name, task in tasks.items() if name not in runs.done}
         tally = _Tally(skipped=len(tasks) - len(rest))
@@ -224,6 +218,16 @@ async def solve_batch(options: SolveOptions, batch: BatchOptions, *, console: Co
         finally:
             if tally.done or not rest:
                 console.print(str(tally), markup=False, highlight=False, soft_wrap=True)
+
+
+async def _gym_tasks(gym: Gym, batch: BatchOptions) -> tuple[dict[str, str], Check]:
+    names = [name.strip() for name in str(batch.gym).split(",")]
+    made = {task.id: task for task in await gym.tasks(names, count=batch.count, seed=batch.gym_seed)}
+
+    async def check(name: str, answer: str) -> bool | None:
+        return await gym.is_right(made[name], answer)
+
+    return {name: task.task for name, task in made.items()}, check
 
 
 async def _solve(
