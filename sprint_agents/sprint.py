@@ -99,7 +99,11 @@ class Sprint(Generic[AnswerT, ResultT]):
         self.sampling = sampling
         self.checker = checker
         self.dialect: Dialect | DialectName | None = dialect
-        if self.planner.instructions or (self._model and (self._model.instructions or self._model.tools)):
+        if (
+            dialect == "tags"
+            or self.planner.instructions
+            or (self._model and (self._model.instructions or self._model.tools))
+        ):
             self._bind_dialect()  # raises now what would otherwise be raised by each run
 
     async def run(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:

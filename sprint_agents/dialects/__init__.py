@@ -23,7 +23,8 @@ def choose_dialect(
     conversation, otherwise tags. ``executors`` is the engine of the executors if it is not the planner's.
 
     Raises:
-        ConfigurationError: there is no dialect of that name, or the two engines mark turns differently.
+        ConfigurationError: there is no dialect of that name, the two engines mark turns differently, or the dialect is
+            tags, for a model of conversations that was not trained on them.
         InvalidCheckpoint: the model's chat template rewrites earlier turns.
     """
     if dialect is not None and not isinstance(dialect, str):
@@ -32,6 +33,12 @@ def choose_dialect(
     name = dialect or (manifest.dialect if manifest else "json" if turns_of_engine(engine) else "tags")
     trained = manifest if manifest is not None and manifest.dialect == name else None
     if name == "tags":
+        if trained is None and engine.capabilities.chat is not None:
+            raise ConfigurationError(
+                f"dialect='tags' is for models trained on the paper's format, and {engine.name} holds conversations "
+                "without a sprint.json that says so: it would be told of no format, and read its own words as the "
+                "user's. Leave out dialect=, for JSON; or, if the model was trained on tags, pass TagDialect.of(None)"
+            )
         return TagDialect.of(trained)
     if name == "json":
         turns = turns_of_engine(engine) or PLAIN_TURNS

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sprint_agents import Capabilities
+from sprint_agents import Capabilities, Sprint
 from sprint_agents.dialects import choose_dialect
 from sprint_agents.dialects.base import AgentBrief, JoinedExecution, ToolOutcome
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
@@ -217,7 +217,8 @@ TAGS = Manifest(model="tiny")
         (None, FakeEngine("", manifest=JSON), JsonDialect, PLAIN_TURNS),
         ("json", FakeEngine(""), JsonDialect, PLAIN_TURNS),
         ("json", Conversing("", manifest=TAGS), JsonDialect, CHATML),
-        ("tags", Conversing(""), TagDialect, None),
+        ("tags", Conversing("", manifest=TAGS), TagDialect, None),
+        (TagDialect.of(None), Conversing(""), TagDialect, None),
         ("tags", FakeEngine("", manifest=JSON), TagDialect, None),
     ],
 )
@@ -226,6 +227,15 @@ def test_the_dialect_is_what_the_model_knows(dialect, engine, kind, turns) -> No
     assert type(found) is kind
     if isinstance(found, JsonDialect):
         assert found.turns == turns
+
+
+def test_a_general_model_is_not_asked_for_tags() -> None:
+    """It is told of no format, and would read what it wrote as the user's words."""
+    for manifest in (None, JSON):
+        with pytest.raises(ConfigurationError, match="trained on the paper's format"):
+            choose_dialect("tags", Conversing("", manifest=manifest))
+        with pytest.raises(ConfigurationError, match="trained on the paper's format"):
+            Sprint(Conversing("", manifest=manifest), dialect="tags")
 
 
 def test_a_dialect_of_ones_own_is_taken_as_it_is() -> None:
@@ -238,7 +248,8 @@ def test_executors_go_on_with_the_planners_turns() -> None:
     assert isinstance(found, JsonDialect)
     with pytest.raises(ConfigurationError, match="mark the turns of a conversation differently"):
         choose_dialect("json", Conversing(""), executors=FakeEngine(""))
-    assert isinstance(choose_dialect("tags", Conversing(""), executors=FakeEngine("")), TagDialect)
+    trained = Conversing("", manifest=TAGS)
+    assert isinstance(choose_dialect("tags", trained, executors=FakeEngine("")), TagDialect)
 
 
 def test_an_unknown_dialect_is_a_mistake() -> None:
