@@ -23,6 +23,15 @@ from .errors import SprintError
 from .manifest import Manifest
 from .markup import PromptText, compose, markup
 
+THOUGHTS = ("<think>", "</think>")
+"""The marks around the thoughts of reasoning models."""
+
+Thoughts = Literal["none", "may", "open"]
+"""Whether a turn of the model begins with thoughts, ``<think>…</think>``: never, if the model opens them, or always.
+
+With ``open``, the context ends within them: the model only closes them.
+"""
+
 Speaker = Literal["system", "user", "assistant", "tool"]
 """The speaker of a turn. A turn of ``tool`` holds what one tool call returned."""
 
@@ -67,6 +76,8 @@ class Request:
     tools of the run, which the completion may call if ``may_call``; the engine needs ``Capabilities.native_tools`` for
     them.
 
+    ``thoughts`` says whether the completion may begin with thoughts, to which the schema does not apply.
+
     ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
     request's context were generated before. The engine needs ``Capabilities.continues``.
     """
@@ -80,6 +91,7 @@ class Request:
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
     may_call: bool = False
+    thoughts: Thoughts = "none"
     continues: "Request | None" = None
 
     @property
@@ -130,6 +142,7 @@ class ChatTurns(BaseModel):
         alternate: whether user and assistant must take turns.
         calls: what precedes tool calls in the assistant's turn, if the engine has its own way to call tools; results
             are then written into turns of ``tool``.
+        thoughts: whether the model thinks before it answers; with ``open``, its turn opens with the mark of thoughts.
 
     >>> chatml = ChatTurns(
     ...     opens={name: f"<|im_start|>{name}\n" for name in ("system", "user", "assistant")},
@@ -149,6 +162,7 @@ class ChatTurns(BaseModel):
     user_after_system: str | None = None
     alternate: bool = False
     calls: str | None = None
+    thoughts: Thoughts = "none"
 
     def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> PromptText:
         """Return what opens a turn, as markup; ``after`` says what precedes a user's turn, if not another turn."""

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -343,7 +344,10 @@ class Sprint(Generic[AnswerT, ResultT]):
                 "or use a model that follows instructions"
             )
         dialect = choose_dialect(self.dialect, self.engine, executors=self._executor_engine)
-        dialect = dialect.bind(self.planner.brief, model.brief if model else None)
+        limits = self.limits or Limits.of(manifest)
+        planner = replace(self.planner.brief, max_tokens=self.planner.max_tokens or limits.plan_tokens)
+        executor = replace(model.brief, max_tokens=model.max_tokens or limits.execution_tokens) if model else None
+        dialect = dialect.bind(planner, executor)
         check_schemas(dialect, self.engine, self._executor_engine or self.engine)
         return dialect
 

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 from .context import Context
 from .continuation import Continuation, Extend
-from .engine import Chunk, Engine, Request, Sampling, ToolBrief
+from .engine import Chunk, Engine, Request, Sampling, Thoughts, ToolBrief
 from .generation import Generation
 from .markup import compose, markup
 
@@ -100,6 +100,7 @@ class State:
         schema: str | None = None,
         tools: tuple[ToolBrief, ...] = (),
         may_call: bool = False,
+        thoughts: Thoughts = "none",
         extend: Extend | None = None,
     ) -> Generation:
         """Start a completion; it joins the context once its last chunk is read.
@@ -120,6 +121,7 @@ class State:
             schema=schema,
             tools=tools,
             may_call=may_call,
+            thoughts=thoughts,
         )
         if extend is None:
             return Generation(self.engine, self.context, self.engine.complete(request), finished=self._extended)

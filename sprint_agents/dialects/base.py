@@ -22,10 +22,10 @@ context has the same parts as the run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from sprint_agents.engine import ToolBrief
+from sprint_agents.engine import Thoughts, ToolBrief
 
 from .completions import PlanReader, Turn
 
@@ -43,12 +43,14 @@ Role = Literal["plan", "graph", "execution", "answer"]
 class AgentBrief:
     """An agent as a model is told of it.
 
-    ``schema`` is the JSON schema of its answer or result, as JSON text; None for free text (``str``).
+    ``schema`` is the JSON schema of its answer or result, as JSON text; None for free text (``str``). ``max_tokens``
+    bounds its turns; None if that is not known.
     """
 
     instructions: str = ""
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
+    max_tokens: int | None = None
 
 
 class ToolOutcome(NamedTuple):
@@ -80,6 +82,7 @@ class Constraints:
 
     Attributes:
         stops: texts that end the completion.
+        thoughts: whether it may begin with thoughts, to which the schema does not apply.
         schema: the JSON schema that it must satisfy, as JSON text; None for free text.
         tools: tools that an engine with native tool calls is told of. All roles have the same, so that their requests
             share a prefix; only an executor may call them. Empty if the dialect writes tool calls itself.
@@ -88,6 +91,7 @@ class Constraints:
     stops: tuple[str, ...] = ()
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
+    thoughts: Thoughts = field(default="none", repr=False)
 
 
 class PromptWriter(Protocol):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from sprint_agents.engine import ChatTurns, Speaker
+from sprint_agents.engine import ChatTurns, Speaker, Thoughts
 from sprint_agents.errors import InvalidCheckpoint
 
 Message = dict[str, str]
@@ -48,6 +48,9 @@ def _known(*speakers: Speaker, prompts: bool = False) -> Probe:
 
 _ANSWER = '{"result": 1}'
 _THOUGHTS = "<think>because</think>"
+
+_OPEN_THOUGHTS = re.compile(r"<think>\s*(?P<closed></think>\s*)?$")
+"""The mark of thoughts at the end of a prompt; closed at once for a model that does not think."""
 
 _ALTERNATING = _known("user", "assistant", "user", "assistant")
 _WITH_SYSTEM = _known("system", "user", "assistant", "user", "assistant")
@@ -116,10 +119,24 @@ def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exac
     )
     if renderings[_NEIGHBOURS] != _written(turns, _NEIGHBOURS, answered):
         turns = turns.model_copy(update={"alternate": True})
+    turns = turns.model_copy(update={"thoughts": _thoughts(turns.opens["assistant"], renderings)})
     if history == "exact":
         wholes = (_WHOLE, _WHOLE_WITH_SYSTEM, _THOUGHTFUL) if with_system else (_WHOLE, _THOUGHTFUL)
         _refuse_rewriting(turns, renderings, wholes, answered)
     return turns
+
+
+def _thoughts(prompt: str, renderings: Mapping[Probe, str | None]) -> Thoughts:
+    """Say whether the model thinks, from what the template does with the thoughts in answers."""
+    thinks = _OPEN_THOUGHTS.search(prompt)
+    if thinks:
+        return "none" if thinks["closed"] else "open"
+    return "may" if _drops_thoughts(renderings) else "none"
+
+
+def _drops_thoughts(renderings: Mapping[Probe, str | None]) -> bool:
+    thoughtful = renderings[_THOUGHTFUL]
+    return thoughtful is not None and _ANSWER in thoughtful and _THOUGHTS not in thoughtful
 
 
 def _refuse_rewriting(
@@ -127,19 +144,20 @@ def _refuse_rewriting(
 ) -> None:
     """Check that the turns write the ``wholes`` as the template does, which opens an earlier answer by ``answered``.
 
-    A blank before answers that is missing at the end of a prompt belongs to the model's first token.
+    A blank before answers that is missing at the end of a prompt belongs to the model's first token. Thoughts are left
+    out of the comparison: a template may open them in the prompt, and drop them from earlier turns.
 
     Raises:
         InvalidCheckpoint: they do not, so token ids would differ from those of the template's conversations.
     """
     reasons: list[str] = []
-    prompt, thoughtful = turns.opens["assistant"], renderings[_THOUGHTFUL]
-    if answered.rstrip(" ") != prompt.rstrip(" "):
+    prompt = turns.opens["assistant"]
+    if answered.rstrip(" ") != _OPEN_THOUGHTS.sub("", prompt).rstrip(" "):
         reasons.append(
             f"opens the turn that the model is to write by {prompt!r}, and later the same turn by {answered!r}"
         )
-    if thoughtful is not None and _ANSWER in thoughtful and _THOUGHTS not in thoughtful:
-        reasons.append("drops the thoughts (<think>…</think>) of earlier turns")
+    if _drops_thoughts(renderings):
+        wholes = [whole for whole in wholes if whole is not _THOUGHTFUL]
     if not reasons and any(renderings[whole] not in (None, _written(turns, whole, answered)) for whole in wholes):
         reasons.append("writes the turns of a longer conversation differently from those of a shorter one")
     if reasons:

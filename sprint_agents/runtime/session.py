@@ -18,7 +18,7 @@ from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.dialects.completions import Diagnostic
-from sprint_agents.engine import Engine, Sampling
+from sprint_agents.engine import Engine, Sampling, Thoughts
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
@@ -120,6 +120,7 @@ class Session:
     bounded: bool = field(init=False)
     timer: CallTimer = field(init=False)
     tools: tuple[ToolBrief, ...] = field(init=False)
+    thoughts: Thoughts = field(init=False)
     _execution_schema: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +128,7 @@ class Session:
         self.bounded = self.ledger.tokens_left is not None
         self.timer = CallTimer(self.limits.call_seconds)
         self.tools = self.dialect.constraints("execution").tools
+        self.thoughts = self.dialect.constraints("execution").thoughts
         self._execution_schema = self._schema("execution", self.executor_engine)
 
     def emit(self, event: Event) -> None:
@@ -245,6 +247,7 @@ class MeteredCall(TimedCall):
             schema=self._schema,
             tools=session.tools,
             may_call=self._role == "execution",
+            thoughts=session.thoughts if self._role else "none",
             extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
         )
         return self._generation

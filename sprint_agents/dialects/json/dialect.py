@@ -25,7 +25,7 @@ from pydantic_core import from_json
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import marks_in
-from sprint_agents.engine import ChatTurns, Speaker
+from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.markup import compose, markup
 
 from .plans import JsonPlanReader
@@ -77,6 +77,8 @@ class JsonDialect:
         self._any_mark = re.compile("|".join(map(re.escape, ("<|", *self._marks))))
         self._user = (turns.open("user"), turns.close("user"))
         self._assistant = turns.open("assistant")
+        # A turn that is not the model's own has no thoughts.
+        self._thought = markup(f"{THOUGHTS[1]}\n\n") if turns.thoughts == "open" else ""
         words, keys = self.words, self.words.keys
         self._tool, self._result, self._failed = (
             self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
@@ -91,7 +93,8 @@ class JsonDialect:
         # An engine with its own turns for calls gets the tools itself; otherwise the system's turn describes them.
         tools = executor.tools if self._calls is not None and executor is not None else ()
         self._constraints: dict[Role, Constraints] = {
-            role: Constraints(stops=self._stops, schema=schema, tools=tools) for role, schema in schemas.items()
+            role: Constraints(stops=self._stops, schema=schema, tools=tools, thoughts=turns.thoughts)
+            for role, schema in schemas.items()
         }
 
     def bind(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
@@ -125,7 +128,8 @@ class JsonDialect:
         """Write a policy's plan as a turn of the planner; JSON can express any text."""
         keys = self.words.keys
         thoughts = f"{self._written(keys.thoughts[0])}: {self._written(text)}, " if text else ""
-        pending = self.write_opening(stage, "plan") + f"{{{thoughts}{self._written(keys.subtasks[0])}: ["
+        opening = self.write_opening(stage, "plan") + self._thought
+        pending = opening + f"{{{thoughts}{self._written(keys.subtasks[0])}: ["
         key, waits = self._written(keys.prompt[0]), self._written(keys.after[0])
         pieces: list[str] = []
         for index, prompt in enumerate(prompts):
@@ -158,7 +162,7 @@ class JsonDialect:
                 texts.append(compose(pending))
                 pending = [self._closing(text)]
             else:
-                pending += [self._result_turn(text, failed=failed), self._close]
+                pending += [self._thought, self._result_turn(text, failed=failed), self._close]
         return [*texts, compose(pending)]
 
     def write_end(self, form: Form, written: str) -> str:
@@ -189,7 +193,10 @@ class JsonDialect:
     def read_plan(self, stage: int, form: Form) -> JsonPlanReader:
         """Read JSON, and whatever precedes it."""
         words, typed = self.words, self._planner.schema is not None
-        return JsonPlanReader(words.keys, stage=stage, form=form, marks=self._stops, typed=typed, told=words.told)
+        thinking = self.turns.thoughts == "open"
+        return JsonPlanReader(
+            words.keys, stage=stage, form=form, marks=self._stops, typed=typed, told=words.told, thinking=thinking
+        )
 
     def read_turn(self, stage: int, number: int, written: str) -> Turn:
         """Read a result, or tool calls."""
@@ -197,7 +204,8 @@ class JsonDialect:
         typed, tools = executor.schema is not None, bool(executor.tools)
         if self._calls is not None and self._calls in written:
             written = written.partition(self._calls)[2]
-        return read_turn(written, self.words.keys, marks=self._stops, typed=typed, tools=tools)
+        thinking = self.turns.thoughts == "open"
+        return read_turn(written, self.words.keys, marks=self._stops, typed=typed, tools=tools, thinking=thinking)
 
     def _tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
         """Write what the tools returned: in turns of the tools if the model called them natively."""
@@ -247,7 +255,7 @@ class JsonDialect:
     def _ready(self) -> str:
         """Write a filler turn of the model between two turns of the user, for templates that require alternation."""
         words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
-        return compose([self._assistant, words, self._close])
+        return compose([self._assistant, self._thought, words, self._close])
 
     def _tool_turn(self, outcome: ToolOutcome) -> str:
         """Write the result of one call, or why it failed."""

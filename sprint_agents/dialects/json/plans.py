@@ -50,6 +50,7 @@ class JsonPlanReader:
         marks: texts that end its turn.
         typed: its answer has a type other than ``str``.
         told: what the model was told, in small letters, of which a prompt may be a copy.
+        thinking: the completion begins within thoughts.
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> reader = JsonPlanReader(load_words().keys, stage=1)
@@ -68,6 +69,7 @@ class JsonPlanReader:
         marks: Iterable[str] = (),
         typed: bool = False,
         told: str = "",
+        thinking: bool = False,
     ) -> None:
         self._keys = keys
         # A planner that must answer and writes a result means its answer; one that may plan may be an executor as well.
@@ -75,7 +77,7 @@ class JsonPlanReader:
         self._form = form
         self._typed = typed
         self._told = told
-        self._scanner = JsonScanner(tuple(marks), arrays=form == "plan")
+        self._scanner = JsonScanner(tuple(marks), arrays=form == "plan", thinking=thinking)
         self._subtasks: list[PromptClosed] = []
         self._count = 0
         self._names: dict[str, int] = {}
@@ -83,6 +85,7 @@ class JsonPlanReader:
         self._prompt: Value | None = None
         self._answer: Value | None = None
         self._answer_start: int | None = None
+        self._answer_end = 0
         self._answer_text: str | None = None
         self._unkeyed: Value | None = None
         self._over = False
@@ -123,6 +126,7 @@ class JsonPlanReader:
         self._closed = True
         scanner = self._scanner
         subtasks = self._read(scanner.close())
+        self._forget_thoughts()
         words = without_marks(scanner.words())
         if not self._over:
             self._cut_off(words)
@@ -140,11 +144,18 @@ class JsonPlanReader:
 
     def _read(self, values: Iterable[Value]) -> list[PromptClosed]:
         for value in values:
+            if value.start >= self._scanner.thoughts_end:
+                self._forget_thoughts()
             # A chain may name answers on its way: the last one counts.
             if not self._over or self._form == "chain":
                 self._meet(value)
         subtasks, self._subtasks = self._subtasks, []
         return subtasks
+
+    def _forget_thoughts(self) -> None:
+        """Withdraw an answer that was part of thoughts, whose opening mark is not in the text."""
+        if self._over and not self._plans and self._scanner.thoughts_end > self._answer_end:
+            self._over, self._answer_text, self._answer_start = False, None, None
 
     def _meet(self, value: Value) -> None:
         """Interpret a value by its path."""
@@ -267,7 +278,7 @@ class JsonPlanReader:
             self._plan_span = (value.start, value.end)
         elif answer is not None:
             self._answer_text = self._text_of(answer)
-            self._answer_start = value.start
+            self._answer_start, self._answer_end = value.start, value.end
             if is_placeholder(self._answer_text):
                 self._report("placeholder", f"the answer is the placeholder {self._answer_text}", answer.start)
                 self._answer_text = None

@@ -13,7 +13,9 @@ from .values import is_placeholder, read_scanned, read_string, read_value, unwra
 from .words import JsonKeys, normal, pick
 
 
-def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
+def read_turn(
+    written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool, thinking: bool = False
+) -> Turn:
     """Read a whole turn.
 
     A result that is cut off is taken only if it is a text. JSON without a key is the result if there is nothing else.
@@ -24,13 +26,14 @@ def read_turn(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool
         marks: texts that end the turn.
         typed: a result has a type other than ``str``.
         tools: the executor has tools.
+        thinking: the turn begins within thoughts.
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
     Result(text='[1, 2]', start=11, end=17, is_json=True, fault='')
     """
-    simple = read_simple(written, keys, marks=marks, typed=typed, tools=tools)
-    return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools)
+    simple = None if thinking else read_simple(written, keys, marks=marks, typed=typed, tools=tools)
+    return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools, thinking=thinking)
 
 
 def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn | None:
@@ -58,13 +61,16 @@ def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bo
     return _result(value, text, start + quoted, end - quoted, typed=typed, keys=keys)
 
 
-def read_any(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn:
+def read_any(
+    written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool, thinking: bool = False
+) -> Turn:
     """Read a turn of whatever form; see ``read_turn``."""
-    scanner = JsonScanner(marks)
+    scanner = JsonScanner(marks, thinking=thinking)
     content: list[Value] = []
     result: Value | None = None
     unkeyed: Value | None = None
-    for value in [*scanner.feed(written), *scanner.close()]:
+    values = [*scanner.feed(written), *scanner.close()]
+    for value in [value for value in values if value.start >= scanner.thoughts_end]:
         match value.path:
             case (str(key),) if normal(key) in keys.thoughts and result is None:
                 content.append(value)

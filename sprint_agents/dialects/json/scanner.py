@@ -20,13 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from sprint_agents.engine import THOUGHTS
+
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
 
 Path = tuple[str | int, ...]
 """The keys and positions that lead from the root to a value."""
 
-_THOUGHTS = ("<think>", "</think>")
 _BEGINNING = re.compile(r"[{\[]|</?think>")
 _FENCE = re.compile(r"```\w*")
 _BLANK = re.compile(r"\s*")
@@ -79,6 +80,7 @@ class JsonScanner:
         marks: texts that end the model's turn.
         arrays: a value may begin with a bracket.
         certain: the text is one value and nothing else.
+        thinking: the text begins within thoughts.
         told: the levels of nesting whose values come out.
 
     Attributes:
@@ -88,6 +90,7 @@ class JsonScanner:
         cut: after ``close``, where the content of a string begins that the end of the text cut off.
         torn: two scalars touch, as they do where a string contains quotes that are not escaped.
         thoughts: the text in ``<think>…</think>``.
+        thoughts_end: the offset after it; values before it were thoughts, if the opening mark is not in the text.
 
     >>> scanner = JsonScanner(("<|end|>",))
     >>> chunks = ["<think>{…}</think> Here: ```json\n{", "'answer': [4", "2,]}\n```<|e", "nd|>"]
@@ -99,7 +102,13 @@ class JsonScanner:
     """
 
     def __init__(
-        self, marks: Sequence[str] = (), *, arrays: bool = False, certain: bool = False, told: int = 4
+        self,
+        marks: Sequence[str] = (),
+        *,
+        arrays: bool = False,
+        certain: bool = False,
+        thinking: bool = False,
+        told: int = 4,
     ) -> None:
         self._marks = tuple(filter(None, marks))
         self._beginnings = ("{", "[") if arrays or certain else ("{",)
@@ -110,7 +119,7 @@ class JsonScanner:
         self._offset = 0
         self._mode: Literal["outside", "between", "string", "word", "line", "block"] = "outside"
         self._outside: list[tuple[int, int]] = []
-        self._thoughts_start: int | None = None
+        self._thoughts_start: int | None = 0 if thinking else None
         self._frames: list[_Frame] = []
         # A brace is certain to begin JSON, rather than to stand in a text, after the first colon.
         self._certain = self._always_certain = certain
@@ -122,6 +131,7 @@ class JsonScanner:
         self.ended = self.torn = False
         self.cut: int | None = None
         self.thoughts: str | None = None
+        self.thoughts_end = 0
 
     @property
     def begun(self) -> int | None:
@@ -203,7 +213,7 @@ class JsonScanner:
         found = _BEGINNING.search(buffer, at)
         while found and not self._heeds(found.group()):
             found = _BEGINNING.search(buffer, found.end())
-        growing = 0 if found or final else max(_growing(buffer[at:], mark) for mark in _THOUGHTS)
+        growing = 0 if found or final else max(_growing(buffer[at:], mark) for mark in THOUGHTS)
         stop = found.start() if found else len(buffer) - growing
         if self._thoughts_start is None and stop > at:
             self._outside.append((self._offset + at, self._offset + stop))
@@ -221,7 +231,7 @@ class JsonScanner:
     def _heeds(self, mark: str) -> bool:
         if self._thoughts_start is not None:
             return mark == "</think>"
-        return mark in self._beginnings or mark in _THOUGHTS
+        return mark in self._beginnings or mark in THOUGHTS
 
     def _end_thoughts(self, end: int) -> None:
         """Take the text before offset ``end`` as thoughts; a chat template may have written their opening tag."""
@@ -229,6 +239,7 @@ class JsonScanner:
             self._outside.clear()
         self.thoughts = self.slice(self._thoughts_start or 0, end)
         self._thoughts_start = None
+        self.thoughts_end = end
 
     def _between(self, buffer: str, at: int, final: bool) -> int | None:
         blank = _BLANK.match(buffer, at)

@@ -13,6 +13,8 @@ from .words import JsonKeys, JsonWords
 Schema = dict[str, JsonValue]
 
 _TEXT: Schema = {"type": "string"}
+_SHORT_TURN = 2000
+"""Tokens. llama.cpp accepts no greater bound on the length of a text, and longer turns have room for a long thought."""
 
 
 def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -> str:
@@ -22,7 +24,8 @@ def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -
     """
     parts, keys, form = _Definitions(), words.keys, words.format
     bounds: Schema = {} if form.most is None else {"maxItems": form.most}
-    subtask = {keys.prompt[0]: _TEXT}
+    prompt = _TEXT if form.thoughts == "optional" else _TEXT | _bound(planner)
+    subtask = {keys.prompt[0]: prompt}
     if graph or form.after == "always":
         number: Schema = {"type": "integer"}
         if form.most is not None:
@@ -30,22 +33,23 @@ def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -
         subtask[keys.after[0]] = _array(number, **bounds)
     subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=1, **bounds)
     answer = parts.embed(planner.schema, "answer")
-    return parts.written([_turn(words, keys.subtasks[0], subtasks), _turn(words, keys.answer[0], answer)])
+    turns = [_turn(words, planner, keys.subtasks[0], subtasks), _turn(words, planner, keys.answer[0], answer)]
+    return parts.written(turns)
 
 
 def answer_schema(words: JsonWords, planner: AgentBrief) -> str:
     """Return the schema of an answer."""
     parts = _Definitions()
-    return parts.written([_turn(words, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
+    return parts.written([_turn(words, planner, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 
 def execution_schema(words: JsonWords, executor: AgentBrief, *, calls: bool = True) -> str:
     """Return the schema of a result, or of ``calls`` if there are tools and the model writes calls itself."""
     parts = _Definitions()
-    turns = [_turn(words, words.keys.result[0], parts.embed(executor.schema, "result"))]
+    turns = [_turn(words, executor, words.keys.result[0], parts.embed(executor.schema, "result"))]
     if executor.tools and calls:
         one = _any([_call(words.keys, tool, parts) for tool in executor.tools])
-        turns.append(_turn(words, words.keys.call[0], _array(one, minItems=1)))
+        turns.append(_turn(words, executor, words.keys.call[0], _array(one, minItems=1)))
     return parts.written(turns)
 
 
@@ -54,9 +58,19 @@ def _call(keys: JsonKeys, tool: ToolBrief, parts: "_Definitions") -> Schema:
     return _object({keys.tool[0]: {"type": "string", "enum": [tool.name]}, keys.arguments[0]: arguments})
 
 
-def _turn(words: JsonWords, key: str, value: Schema) -> Schema:
+def _turn(words: JsonWords, agent: AgentBrief, key: str, value: Schema) -> Schema:
     thoughts = words.keys.thoughts[0]
-    return _object({thoughts: _TEXT, key: value}, optional=thoughts if words.format.thoughts == "optional" else "")
+    if words.format.thoughts == "optional":
+        return _object({thoughts: _TEXT, key: value}, optional=thoughts)
+    return _object({thoughts: _TEXT | _bound(agent), key: value})
+
+
+def _bound(agent: AgentBrief) -> Schema:
+    """Bound a text that comes before others in a short turn, so that a model which loops in it still ends the turn.
+
+    With 400 tokens for a turn, thoughts have 400 characters, which are about 100 tokens of English.
+    """
+    return {"maxLength": agent.max_tokens} if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else {}
 
 
 def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:

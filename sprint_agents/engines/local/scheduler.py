@@ -121,7 +121,8 @@ class Scheduler:
         if self._grammars is None:
             end_ids = self._model.end_ids or request.stop_ids
             self._grammars = GrammarCompiler(self._tokenizer, vocabulary=self.vocabulary, end_ids=end_ids)
-        grammar = self._grammars.compile(request.schema, end_ids=request.stop_ids | self._model.end_ids)
+        ends = request.stop_ids | self._model.end_ids
+        grammar = self._grammars.compile(request.schema, end_ids=ends, thoughts=request.thoughts)
         # What was written without the grammar may not fit it; then it cannot hold the rest either.
         return grammar if grammar.advance(written) else None
 

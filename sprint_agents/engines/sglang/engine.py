@@ -41,6 +41,7 @@ from sprint_agents.manifest import Manifest
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
 from .server_tokenizer import Renderings, ServerTokenizer
+from .thoughts import complete_after_thoughts, thinks_first
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
 
@@ -161,7 +162,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         """Stream the completion of ``request``.
 
         It ends with reason ``length`` where the model's context ends, even before ``max_tokens``. If the stream broke
-        and was resumed, ``finish`` counts the last request alone.
+        and was resumed, or thoughts come before JSON of a schema, ``finish`` counts the last request alone.
 
         Raises:
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
@@ -169,6 +170,13 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             EngineUnavailable: no connection, the server died, or ``abort`` ended the request.
             EngineError: see the tree in ``errors``.
         """
+        chunks = complete_after_thoughts(request, self._complete) if thinks_first(request) else self._complete(request)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Stream a completion that the server computes as a whole."""
         body = body_of(request, await self.model())
         running, partial_completion = _Attempt(), PartialCompletion(request)
         with self._registered(request, running):

@@ -60,7 +60,7 @@ def satisfies(value: Any, schema: Any, root: Any) -> bool:
                 and all(satisfies(item, schema["items"], root) for item in value)
             )
         case "string":
-            return isinstance(value, str)
+            return isinstance(value, str) and len(value) <= schema.get("maxLength", len(value))
         case "integer":
             whole = isinstance(value, int) and not isinstance(value, bool)
             return whole and schema.get("minimum", value) <= value <= schema.get("maximum", value)
@@ -109,6 +109,22 @@ def test_lists_are_bounded() -> None:
     many = ", ".join(["1"] * 33)
     written = f'{{"thoughts": "so", "subtasks": [{{"prompt": "a", "after": [{many}]}}]}}'
     assert not check(written, dialect().constraints("graph").schema)
+
+
+def test_thoughts_leave_room_in_a_short_turn() -> None:
+    """A small model that loops in its thoughts still ends them; a long turn has room for a long thought."""
+    short, long = (AgentBrief(max_tokens=tokens) for tokens in (100, 8000))
+    for written, role in (
+        ('{{"thoughts": "{0}", "subtasks": [{{"prompt": "a"}}]}}', "plan"),
+        ('{{"thoughts": "", "subtasks": [{{"prompt": "{0}"}}]}}', "plan"),
+        ('{{"thoughts": "{0}", "answer": "a"}}', "answer"),
+        ('{{"thoughts": "{0}", "result": "a"}}', "execution"),
+    ):
+        for brief, fits in ((short, False), (long, True)):
+            schema = JsonDialect(planner=brief, executor=brief).constraints(role).schema
+            assert check(written.format("x" * 100), schema)
+            assert check(written.format("x" * 101), schema) is fits
+            assert "maxLength" not in str(JsonDialect(words=load_words(1), planner=brief).constraints(role).schema)
 
 
 def test_the_first_version_is_as_it_was() -> None:

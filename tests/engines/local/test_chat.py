@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns, Chunk, Finish, Request
-from sprint_agents.engines import ChatTemplate, LocalEngine
-from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
+from sprint_agents.engines import LocalEngine
+from sprint_agents.errors import ConfigurationError
 from sprint_agents.markup import markup
 from tests.instruct import save_instruct_model
 
@@ -137,18 +137,13 @@ def test_a_template_makes_json_the_dialect(checkpoints: dict[str, Path]) -> None
 
 
 @pytest.mark.parametrize("name", ["qwen-3", "deepseek-r1"])
-class TestATemplateThatRewritesHistory:
-    @pytest.mark.parametrize("dialect", [None, "json"])
-    def test_is_refused(self, name: str, dialect: Any, checkpoints: dict[str, Path]) -> None:
-        with pytest.raises(InvalidCheckpoint, match=r"rewrites history: .*drops the thoughts.*history='as_written'"):
-            sums(Scripted(checkpoints[name]), dialect=dialect)
-
-    def test_may_be_accepted(self, name: str, checkpoints: dict[str, Path]) -> None:
+class TestATemplateOfAReasoningModel:
+    def test_is_accepted(self, name: str, checkpoints: dict[str, Path]) -> None:
         """Thoughts stay in the context, and ids are appended unchanged."""
         thoughtful = {key: f"<think>so</think>{reply}" for key, reply in REPLIES.items()}
         if name == "deepseek-r1":  # begins to think in the prompt already
             thoughtful = {key: reply.removeprefix("<think>") for key, reply in thoughtful.items()}
-        engine = Scripted(checkpoints[name], thoughtful, chat=ChatTemplate(history="as_written"))
+        engine = Scripted(checkpoints[name], thoughtful)
         run = sums(engine)
         assert run.answer == 42
         first, *_, last = (request.context.flatten() for request in engine.asked)

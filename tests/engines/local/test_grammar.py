@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from sprint_agents.context import Context
-from sprint_agents.engine import Request, Sampling
+from sprint_agents.engine import Request, Sampling, Thoughts
 from sprint_agents.engines.local import LocalEngine
+from sprint_agents.engines.local.grammar import Grammar, GrammarCompiler
 from sprint_agents.errors import InvalidRequest, MissingExtra
 from sprint_agents.testing.contract import Completion, complete
+from tests.instruct import build_tokenizer
 
 pytestmark = pytest.mark.local
 Make = Callable[..., LocalEngine]
@@ -116,3 +119,57 @@ def test_without_llguidance(make_engine: Make, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
     with pytest.raises(MissingExtra, match=r"needs llguidance.*sprint-agents\[local\]"):
         answers(make_engine, request("x", schema='{"type": "integer"}'))
+
+
+@pytest.fixture(scope="module")
+def compiler() -> GrammarCompiler:
+    tokenizer = build_tokenizer()
+    return GrammarCompiler(tokenizer, vocabulary=tokenizer.get_vocab_size(), end_ids=frozenset({0}))
+
+
+class TestThoughts:
+    """They are free; the schema begins after them."""
+
+    def grammar(self, compiler: GrammarCompiler, thoughts: Thoughts) -> Grammar:
+        return compiler.compile('{"type":"object","additionalProperties":false}', end_ids=[0], thoughts=thoughts)
+
+    def allowed(self, grammar: Grammar) -> set[str]:
+        tokenizer = build_tokenizer()
+        logits = torch.zeros(tokenizer.get_vocab_size())
+        grammar.restrict(logits)
+        ids = torch.nonzero(logits == 0).flatten().tolist()
+        return {tokenizer.decode([token], skip_special_tokens=False) for token in ids}
+
+    def ids(self, text: str) -> list[int]:
+        return build_tokenizer().encode(text, add_special_tokens=False).ids
+
+    def test_are_free_until_they_are_closed(self, compiler: GrammarCompiler) -> None:
+        grammar = self.grammar(compiler, "open")
+        for token in self.ids('because {"a": 1} is wrong</think>'):
+            assert len(self.allowed(grammar)) > 200
+            grammar.accept(token)
+        assert {text.strip() for text in self.allowed(grammar)} <= {"", "{", "{}"}
+        for token in self.ids("{}"):
+            grammar.accept(token)
+
+    def test_may_be_opened_by_the_model(self, compiler: GrammarCompiler) -> None:
+        grammar = self.grammar(compiler, "may")
+        assert "<think>" in self.allowed(grammar)
+        for token in self.ids("<think>so"):
+            grammar.accept(token)
+        assert len(self.allowed(grammar)) > 200
+
+    def test_may_be_left_out(self, compiler: GrammarCompiler) -> None:
+        grammar = self.grammar(compiler, "may")
+        for token in self.ids("{}"):
+            assert len(self.allowed(grammar)) < 20
+            grammar.accept(token)
+
+    def test_are_not_opened_by_other_models(self, compiler: GrammarCompiler) -> None:
+        assert "<think>" not in self.allowed(self.grammar(compiler, "none"))
+
+    def test_are_found_again_in_what_an_earlier_request_wrote(self, compiler: GrammarCompiler) -> None:
+        grammar = self.grammar(compiler, "open")
+        assert grammar.advance(self.ids("so</think>\n\n{"))
+        assert len(self.allowed(grammar)) < 20
+        assert not self.grammar(compiler, "open").advance(self.ids("so</think>[1]"))

@@ -68,10 +68,23 @@ def test_the_server_is_asked(name: str) -> None:
 
 def test_a_template_that_rewrites_history_shows_when_it_is_needed() -> None:
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
-        with pytest.raises(InvalidCheckpoint, match=r"rewrites history.*history='as_written'"):
+        with pytest.raises(InvalidCheckpoint, match="longer conversation differently"):
             await Sprint(engine, dialect="json").run("Add.")
 
-    play(scene, template="qwen-3")
+    counted = (
+        "{% for m in messages %}<{{ m.role }}{{ messages | length if m.content == 'Plan.' }}>{{ m.content }}<end>"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    play(scene, chat=ChatTemplate(template=counted))
+
+
+@pytest.mark.parametrize(("name", "thoughts"), [("qwen-3", "may"), ("deepseek-r1", "open"), ("chatml", "none")])
+def test_a_reasoning_model_is_known_by_its_template(name: str, thoughts: str) -> None:
+    async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
+        assert engine.capabilities.chat is not None
+        assert engine.capabilities.chat.thoughts == thoughts
+
+    play(scene, template=name)
 
 
 def test_what_the_template_is_told() -> None:
@@ -79,7 +92,7 @@ def test_what_the_template_is_told() -> None:
         assert engine.capabilities.chat is not None
         assert engine.capabilities.chat.open("assistant") == "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
-    chat = ChatTemplate(variables={"enable_thinking": False}, history="as_written")
+    chat = ChatTemplate(variables={"enable_thinking": False})
     play(scene, template="qwen-3", chat=chat)
 
 
