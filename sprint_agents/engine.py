@@ -123,12 +123,14 @@ class Chunk:
     Not frozen, since an engine makes one for every token; never change one.
 
     ``tokens`` estimates their number, from engines whose ids are not tokens; ``Finish.generated_tokens`` is exact.
+    ``reasoning`` is what the model thought meanwhile, from servers that send it apart: it is not part of the text.
     """
 
     ids: Sequence[int]
     text: str
     finish: Finish | None = None
     tokens: int | None = None
+    reasoning: str = ""
 
 
 class ChatTurns(BaseModel):

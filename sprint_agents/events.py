@@ -29,12 +29,16 @@ class StageStarted(_Event):
 
 
 class PlannerWrote(_Event):
-    """The next piece of the planner's text, tags included; ``tokens`` counts from the start of the request."""
+    """The next piece of the planner's text, tags included; ``tokens`` counts from the start of the request.
+
+    ``reasoning`` is hidden reasoning, from servers that send it apart from the text.
+    """
 
     kind: Literal["planner_wrote"] = "planner_wrote"
     stage: int
     text: str
     tokens: int
+    reasoning: str = ""
 
 
 class SubtaskStarted(_Event):
@@ -47,13 +51,17 @@ class SubtaskStarted(_Event):
 
 
 class ExecutorWrote(_Event):
-    """The next piece of an executor's text; ``tokens`` counts from the start of the attempt."""
+    """The next piece of an executor's text; ``tokens`` counts from the start of the attempt.
+
+    ``reasoning`` is hidden reasoning, from servers that send it apart from the text.
+    """
 
     kind: Literal["executor_wrote"] = "executor_wrote"
     stage: int
     number: int
     text: str
     tokens: int
+    reasoning: str = ""
 
 
 class ToolCalled(_Event):

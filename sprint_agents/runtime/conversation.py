@@ -121,7 +121,9 @@ class ExecutorConversation:
 
     def _emit(self, chunk: Chunk) -> None:
         stage, number, tokens = self.assignment.stage, self.assignment.subtask.number, self.completion.tokens
-        self.session.emit(ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=tokens))
+        self.session.emit(
+            ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=tokens, reasoning=chunk.reasoning)
+        )
 
     def _read(self, generation: Generation) -> Turn:
         """Read a turn and record its cost."""

@@ -251,7 +251,8 @@ def _relay(session: Session, stage: int, number: int) -> Listener:
         nonlocal tokens
         if isinstance(event, PlannerWrote | ExecutorWrote):
             tokens += 1
-            session.emit(ExecutorWrote(stage=stage, number=number, text=event.text, tokens=tokens))
+            text, reasoning = event.text, event.reasoning
+            session.emit(ExecutorWrote(stage=stage, number=number, text=text, tokens=tokens, reasoning=reasoning))
         elif isinstance(event, BudgetAwaited):
             session.emit(event.model_copy(update={"stage": stage, "number": number}))
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Form, Role
 from sprint_agents.dialects.completions import Diagnostic, PlanReader, PromptClosed, Result
+from sprint_agents.engine import Chunk
 from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
@@ -277,7 +278,7 @@ class StageRun:
         async with gate, call as generation:
             self.completion = generation
             async for chunk in generation:
-                self._emit(generation, chunk.text)
+                self._emit(generation, chunk)
                 prompts = reader.feed(chunk.text)
                 if start is not None:
                     await start(generation, prompts)
@@ -321,9 +322,11 @@ class StageRun:
         self.plan, self.answer = "", turn.text if isinstance(turn, Result) else generation.text
         self.result, self.diagnostics = generation, []
 
-    def _emit(self, generation: Generation, text: str) -> None:
+    def _emit(self, generation: Generation, chunk: Chunk) -> None:
         if self.session.listening:
-            self.session.emit(PlannerWrote(stage=self.number, text=text, tokens=generation.tokens))
+            self.session.emit(
+                PlannerWrote(stage=self.number, text=chunk.text, tokens=generation.tokens, reasoning=chunk.reasoning)
+            )
 
     def _record(self, outcomes: Sequence[SubtaskOutcome] | None, *, since: Sequence[Stage[Any]] = ()) -> Stage[Any]:
         """Return the record of the stage, whose executions are pending if ``outcomes`` is None.

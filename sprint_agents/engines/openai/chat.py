@@ -4,12 +4,13 @@ A server that does not say which stop text it met is sent at most one. A complet
 one that met the stop: such servers trim the stop, so the two look the same. If there are more stops, none is sent. The
 engine looks for them in the stream and leaves it at the first one, before the server has counted the tokens.
 
-Hidden reasoning (``reasoning_content``) is counted and not kept, because no server accepts it back.
+Hidden reasoning (``reasoning_content``) is counted and shown in events. It is not kept, because few servers accept it
+back.
 
 Tool calls are the last text of a completion, after ``CALLS`` (see ``conversation``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
@@ -31,7 +32,7 @@ from .conversation import (
     encode,
     join_neighbours,
 )
-from .events import CHARACTERS_PER_TOKEN, Choice, Delta, Ending, EventReader, TokenCounts
+from .events import CHARACTERS_PER_TOKEN, CallDelta, Choice, Delta, Ending, EventReader, TokenCounts
 from .server import Body, PreparedRequest, Target
 from .streamed import StreamedText, names_of_stops
 
@@ -200,10 +201,16 @@ class ChatReader:
             # The server continues after a stop that it was sent, so it does not support stops.
             self.over = self.over or bool(text)
             return None
+        reasoning = delta.reasoning_content or delta.reasoning
+        reasoning = reasoning if isinstance(reasoning, str) else ""
         if not text:
-            unseen = delta.reasoning_content or delta.reasoning or delta.tool_calls
-            return self._text.hide(_hidden_characters(delta)) if unseen else None
+            calls = delta.tool_calls or ()
+            hidden = reasoning or calls or delta.reasoning
+            return self._text.hide(_call_characters(calls), reasoning=reasoning) if hidden else None
         chunk = self._text.add(text)
+        if reasoning:
+            hidden = self._text.hide(0, reasoning=reasoning)
+            chunk.tokens, chunk.reasoning = (chunk.tokens or 0) + (hidden.tokens or 0), reasoning
         if self._text.stop is not None and self._text.stop not in self.stops.sent:
             self.over = True
         return chunk
@@ -217,8 +224,7 @@ class ChatReader:
         return ending.matched if ending.matched in self.stops.names and isinstance(ending.matched, str) else None
 
 
-def _hidden_characters(delta: Delta) -> int:
-    """Count what a delta adds to the hidden reasoning and to the tool calls."""
-    texts = [delta.reasoning_content or delta.reasoning]
-    texts += [call.function.arguments for call in delta.tool_calls or () if call.function]
+def _call_characters(calls: Sequence[CallDelta]) -> int:
+    """Count what a delta adds to the arguments of tool calls."""
+    texts = [call.function.arguments for call in calls if call.function]
     return sum(len(text) for text in texts if isinstance(text, str))

@@ -83,9 +83,9 @@ class StreamedText:
         text = self._watch.feed(unmarked(text))
         return Chunk(encode(text), text, tokens=self._estimate(len(text)))
 
-    def hide(self, characters: int) -> Chunk:
-        """Return a chunk without text for generated characters that are not part of it, such as hidden reasoning."""
-        return Chunk((), "", tokens=self._estimate(characters))
+    def hide(self, characters: int, *, reasoning: str = "") -> Chunk:
+        """Return a chunk without text for generated characters that are not part of it, ``reasoning`` included."""
+        return Chunk((), "", tokens=self._estimate(characters + len(reasoning)), reasoning=reasoning)
 
     def last(
         self, text: str, reason: Literal["stop", "length"], stop: str | None = None, *, usage: TokenCounts | None

@@ -102,7 +102,20 @@ class TestOtherServers:
         sent = events([chunk(delta={name: "hm"}), chunk(delta={name: " hm"}), chunk("4"), chunk(finish="stop")])
         parts = play([stream(sent)], lambda engine, _: complete(engine))
         assert [(part.text, part.tokens) for part in parts[:-1]] == [("", 1), ("", 1), ("4", 1)]
+        assert [part.reasoning for part in parts] == ["hm", " hm", "", ""]
         assert parts[-1].finish == Finish("stop", None, 3, 0, 3)
+
+    def test_hidden_words_beside_others_are_counted_too(self) -> None:
+        sent = events([chunk(delta={"reasoning_content": "x" * 40, "content": "y" * 8}), chunk(finish="stop")])
+        parts = play([stream(sent)], lambda engine, _: complete(engine))
+        assert (parts[0].text, parts[0].reasoning, parts[0].tokens) == ("y" * 8, "x" * 40, 12)
+
+    def test_hidden_parts_of_a_content_are_reasoning(self) -> None:
+        content = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "4"}]
+        parts = play(
+            [stream(events([chunk(delta={"content": content}), chunk(finish="stop")]))], lambda e, _: complete(e)
+        )
+        assert ("".join(part.text for part in parts), "".join(part.reasoning for part in parts)) == ("4", "hm")
 
     def test_without_usage_tokens_are_estimated(self) -> None:
         sent = events([chunk("one two three four "), chunk("five"), chunk(finish="stop")])
