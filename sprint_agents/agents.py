@@ -174,13 +174,16 @@ def _unwrapped(text: str) -> Iterator[str]:
     """
     while True:
         try:
-            value = from_json(text)
+            value: object = from_json(text)
         except ValueError:
             return
         if isinstance(value, str):
             text = value
-        elif isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _WRAPPERS:  # pyright: ignore
-            text = to_json(next(iter(value.values()))).decode()  # pyright: ignore
+        elif isinstance(value, dict) and len(fields := cast("dict[str, object]", value)) == 1:
+            ((key, inner),) = fields.items()
+            if key not in _WRAPPERS:
+                return
+            text = to_json(inner).decode()
         else:
             return
         yield text

@@ -6,7 +6,7 @@ Invariants:
 - What was noticed is a diagnostic of its stage, so a run that resumes from a journal decides as the first one did.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sprint_agents.budget import Limits
@@ -100,7 +100,7 @@ def must_answer(stages: Sequence[Stage[Any]], limits: Limits) -> bool:
     raise NoProgress(f"the planner made no progress in stages {where}: {causes}. {_advice(kinds, cuts, limits)}")
 
 
-def _advice(kinds: set[DiagnosticKind], cuts: Sequence[str], limits: Limits) -> str:
+def _advice(kinds: Collection[str], cuts: Sequence[str], limits: Limits) -> str:
     if cuts:
         return (
             f"Raise Limits(plan_tokens=…), which is {limits.plan_tokens:,}, or lower the model's effort: have it "

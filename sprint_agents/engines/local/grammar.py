@@ -44,7 +44,7 @@ class Grammar:
         self._tail = ""
         # Tokens that are allowed besides those of the schema, and how many of them after the thoughts.
         self._breaks = _MOST_BREAKS
-        self._free = marks.opening if thoughts == "may" else frozenset[int]()
+        self._free: frozenset[int] = marks.opening if thoughts == "may" else frozenset()
         self._marks = marks
 
     def restrict(self, logits: "Tensor") -> None:

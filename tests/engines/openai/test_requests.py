@@ -224,9 +224,10 @@ class TestSchemas:
             body(schema=dialect.constraints(role).schema, server="openai", strict=strict)["response_format"][
                 "json_schema"
             ]
-            for role in ("plan", "execution")
+            for role in ("graph", "execution")
         )
-        after = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+        number = {"type": "integer", "minimum": 1, "maximum": 32}
+        after = {"anyOf": [{"type": "array", "items": number, "maxItems": 32}, {"type": "null"}]}
         subtask = {
             "type": "object",
             "properties": {"prompt": {"type": "string"}, "after": after},
@@ -237,8 +238,10 @@ class TestSchemas:
         assert plan["schema"] == {
             "type": "object",
             "properties": {
-                "thoughts": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-                "subtasks": {"anyOf": [{"type": "array", "items": subtask, "minItems": 1}, {"type": "null"}]},
+                "thoughts": {"type": "string"},
+                "subtasks": {
+                    "anyOf": [{"type": "array", "items": subtask, "minItems": 1, "maxItems": 32}, {"type": "null"}]
+                },
                 "answer": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
             },
             "required": ["thoughts", "subtasks", "answer"],
