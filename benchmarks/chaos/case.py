@@ -94,6 +94,13 @@ class Case:
         """What one run may use."""
         return self.sprint.budget
 
+    @property
+    def calls_functions(self) -> bool:
+        """Whether every execution is one call of a function."""
+        executors = [kind for kind in self.kinds if kind.startswith("executor: ")]
+        once = "failure: retry" not in self.kinds
+        return once and executors in (["executor: function"], ["executor: async function"])
+
     def _note(self, kind: str, name: str) -> None:
         self.kinds.append(f"{kind}: {name}")
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -10,7 +11,7 @@ from typing import Any
 
 from sprint_agents import Answer, Plan
 from sprint_agents.errors import BudgetExceeded, EngineUnavailable, PolicyError
-from sprint_agents.plan import Execution
+from sprint_agents.plan import Execution, Subtask
 
 from .model import WORDS
 
@@ -71,8 +72,8 @@ VALUES: tuple[Any, ...] = (
 class Misbehaving:
     """Makes functions that misbehave with probability ``odd``, as ``seed`` and their argument decide.
 
-    ``hung`` holds threads until ``release``; ``threads`` says whether some may hang at all. ``calls`` has the argument
-    of each call, in order.
+    ``hung`` holds threads until ``release``; ``threads`` says whether some may hang at all. ``executed`` counts the
+    calls as an executor, by prompt.
     """
 
     seed: str
@@ -82,7 +83,7 @@ class Misbehaving:
     threads: bool
     on_call: Callable[[], None] = lambda: None
     hung: threading.Event = field(default_factory=threading.Event)
-    calls: list[str] = field(default_factory=list[str])
+    executed: Counter[str] = field(default_factory=Counter[str])
 
     def release(self) -> None:
         """Let threads that hang end."""
@@ -155,7 +156,8 @@ class Misbehaving:
         text = str(getattr(value, "prompt", value))
         if isinstance(value, Execution):
             text += str(value.text)
-        self.calls.append(text)
+        if isinstance(value, Subtask):
+            self.executed[value.prompt] += 1
         self.on_call()
         return Random(f"{self.seed} {text}")
 

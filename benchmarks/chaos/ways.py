@@ -1,11 +1,13 @@
 """The ways in which the soak starts, stops and resumes runs, each of which notes what it finds in a ``Watch``."""
 
 import asyncio
+import json
 import logging
 import multiprocessing
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -138,6 +140,44 @@ async def map_left(watch: Watch) -> None:
     await mapped(watch, most=watch.random.randint(1, 3))
 
 
+@dataclass(slots=True)
+class Calls:
+    """The calls of an executor that is a function, from here on; ``kept`` are the results that a journal has by now."""
+
+    watch: Watch
+    journal: Path
+    kept: Counter[str] = field(default_factory=Counter[str])
+    before: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.watch.case.functions.executed.copy()
+        if self.journal.exists() and self.watch.case.calls_functions:
+            lines = self.journal.read_bytes().splitlines()[1:]
+            records = [record for line in lines if (record := _record(line)) is not None]
+            self.kept = Counter(
+                each["kept"]["execution"]["prompt"]
+                for each in records
+                if each["kind"] == "execution" and "failure" not in each["kept"]["execution"]
+            )
+            if any(each["kind"] == "reset" for each in records):
+                self.kept.clear()
+
+    def compare(self, whole: Counter[str]) -> None:
+        """Check that no result that the journal has was computed again; a run needs the calls of ``whole`` in all."""
+        made = self.watch.case.functions.executed - self.before
+        for prompt, kept in self.kept.items():
+            if made[prompt] and made[prompt] + kept > whole[prompt]:
+                self.watch.problems.append(f"{prompt!r} has {kept} results in the journal, and was called again")
+
+
+def _record(line: bytes) -> Any:
+    """Return the record of a line; None if a kill has cut it off."""
+    try:
+        return json.loads(line)["record"]
+    except ValueError:
+        return None
+
+
 async def resumed(watch: Watch) -> None:
     """Cancel a run with a journal several times, let it end, and compare it with an uninterrupted one."""
     case = watch.case
@@ -146,9 +186,12 @@ async def resumed(watch: Watch) -> None:
         outcome = await cancelled(watch, journal=watch.path)
         if outcome is not None:
             break
+    calls = Calls(watch, watch.path)
     if outcome is None:
         outcome = watch.ended(await outcome_of(case.sprint.run(case.task, journal=watch.path)))
-    watch.compare(outcome, await uninterrupted(case))
+    whole, executed = await uninterrupted(case)
+    watch.compare(outcome, whole)
+    calls.compare(executed)
     if isinstance(outcome, Run):
         await read_again(watch, outcome)
 
@@ -171,13 +214,16 @@ async def cut(watch: Watch) -> None:
         return  # it never began
     content = watch.path.read_bytes()
     watch.path.write_bytes(content[: watch.random.randrange(len(content) + 1)])
+    calls, executed = Calls(watch, watch.path), case.functions.executed.copy()
     watch.compare(watch.ended(await outcome_of(case.sprint.run(case.task, journal=watch.path))), whole)
+    calls.compare(executed)
 
 
-async def uninterrupted(case: Case, task: str | None = None) -> Outcome:
-    """Run the same case once more, without a journal."""
+async def uninterrupted(case: Case, task: str | None = None) -> tuple[Outcome, Counter[str]]:
+    """Run the same case once more, without a journal; return its outcome and the calls of its executors."""
     twin = Case(case.seed, steady=case.steady)
-    return await outcome_of(twin.sprint.run(task or case.task))
+    outcome = await outcome_of(twin.sprint.run(task or case.task))
+    return outcome, twin.functions.executed
 
 
 def synchronous(watch: Watch) -> None:
@@ -235,9 +281,12 @@ async def killed(watch: Watch) -> None:
         watch.problems.append(f"the process ended with {process.exitcode}")
     watch.outcomes += ["killed" if process.exitcode else "ended before the kill"] * len(tasks)
     for number, task in enumerate(tasks):
+        calls = Calls(watch, folder / str(number))
         resumed = await outcome_of(case.sprint.run(task, journal=folder / str(number)))
         watch.problems += outcome_problems(resumed, case.budget)
-        watch.compare(resumed, await uninterrupted(case, task))
+        whole, executed = await uninterrupted(case, task)
+        watch.compare(resumed, whole)
+        calls.compare(executed)
 
 
 @dataclass(frozen=True, slots=True)
