@@ -86,6 +86,7 @@ class OpenStage:
     verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
     start: Context | None = None
     fixed: bool = False
+    _hashes: dict[Context, blake2b] = field(default_factory=dict[Context, blake2b])
 
     def begin(self, step: Plan | Ask | Attempts, start: Context) -> None:
         """Begin the stage, or begin it again, on the context ``start``.
@@ -94,6 +95,7 @@ class OpenStage:
             JournalError: the policy's step is not the one whose parts are kept.
         """
         self.start, form = start, form_of(step)
+        self._hashes = {}
         if self.completion is not None and self.completion.form != form:
             raise JournalError(self._differs(f"it is {form!r}, and was {self.completion.form!r}"))
         self.fixed = self.completion is not None or not isinstance(step, Ask)
@@ -155,8 +157,22 @@ class OpenStage:
         """Forget the stages of an execution whose ``error`` ends the run, if they would end in it again."""
 
     def _digest(self, context: Context) -> str:
-        """Identify the ids that the stage has added up to ``context``; what was before is the same for all of it."""
-        return blake2b(repr(context.ids_since(self.start)).encode(), digest_size=12).hexdigest()
+        """Identify the ids that the stage has added up to ``context``; what was before is the same for all of it.
+
+        The branches of a plan start on prefixes of one another, and each costs only its own tokens: its hash continues
+        that of the nearest context that has one.
+        """
+        path: list[Context] = []
+        node: Context | None = context
+        while node is not None and node is not self.start and node not in self._hashes:
+            path.append(node)
+            node = node.parent
+        state = self._hashes[node] if node in self._hashes else blake2b(digest_size=12)
+        for node in reversed(path):
+            state = state.copy()
+            state.update(b"".join([b"%d," % token for token in node.own_ids]))
+            self._hashes[node] = state
+        return state.hexdigest()
 
     def _differs(self, how: str) -> str:
         return (
