@@ -13,6 +13,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
+from .errors import escape_surrogates
+
 __all__ = ["PromptText", "TextPart", "compose", "is_markup", "markup", "parts_of", "spans_of"]
 
 
@@ -64,12 +66,12 @@ def markup(text: str) -> PromptText:
 
 
 def compose(texts: Iterable[str]) -> PromptText:
-    r"""Join texts, in time linear in their length.
+    r"""Join texts, in time linear in their length; half of a surrogate pair, which no engine reads, is escaped.
 
     >>> compose([markup("<Final_answer>\n"), "42"]).spans
     ((0, 15),)
     """
-    texts = list(texts)
+    texts = [text if isinstance(text, PromptText) else escape_surrogates(text) for text in texts]
     spans: list[tuple[int, int]] = []
     position = 0
     for text in texts:

@@ -89,8 +89,8 @@ class State:
 
     async def append(self, text: str) -> None:
         """Extend the context by ``text``, which the engine encodes; control tokens are recognised in its ``markup``."""
-        if text:
-            self.context = self.context.extend(await self.engine.encode(text), compose([text]))
+        if text := compose([text]):
+            self.context = self.context.extend(await self.engine.encode(text), text)
 
     def stream(
         self,

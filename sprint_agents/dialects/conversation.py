@@ -206,10 +206,13 @@ _SPECIAL = r"<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>|</?s>|<(?:start|end)_of_tu
 _END = re.compile(_SPECIAL)
 _TOKEN = re.compile(rf"{_SPECIAL}|\[/?INST\]")
 _MARK = re.compile(rf"(?:{_SPECIAL})(?:(?:system|user|assistant|model|tool)\b)?|\[/?INST\]")
-_ASSISTANT = re.compile(
+ASSISTANT_MARK = (
     r"<\|im_start\|>assistant\b|<[|\uff5c](?:Assistant|assistant)[|\uff5c]>|\[/INST\]|<start_of_turn>model\b"
     r"|<\|start_header_id\|>assistant<\|end_header_id\|>"
 )
+
+
+_ASSISTANT = re.compile(ASSISTANT_MARK)
 
 
 def marks_in(texts: Iterable[str]) -> tuple[str, ...]:

@@ -30,10 +30,10 @@ from sprint_agents.dialects.conversation import Message, Render
 from sprint_agents.errors import InvalidCheckpoint
 
 MOST_STEPS = 20_000
-LONGEST = 200_000
+LONGEST = 100_000
 _MOST_BITS = 10_000
 _DEEPEST = 40
-_ITEM = 10
+_ITEM = 20
 """An item of a list counts as much as this many characters."""
 _PADDING = frozenset(("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "batch", "slice"))
 """Methods and filters whose result may be as long as a number that they are given."""
@@ -45,7 +45,7 @@ def compile_template(source: str, variables: Mapping[str, JsonValue]) -> Render:
     Raises:
         InvalidCheckpoint: it is not valid Jinja. The function raises it if the template costs too much.
     """
-    if len(source) > LONGEST * 5:
+    if len(source) > LONGEST * 10:
         raise InvalidCheckpoint(f"the chat template has {len(source)} characters, which is too long for a template")
     environment = _BoundedEnvironment()
     try:
@@ -150,9 +150,11 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Count ``steps`` that read ``values``.
 
         Raises:
-            _TooExpensive: these are too many.
+            _TooExpensive: these are too many, or a value is too long.
         """
-        self.steps += steps + sum(map(_size, values)) // 1000
+        sizes = [_size(value) for value in values]
+        self._check_length(max(sizes, default=0))
+        self.steps += steps + sum(sizes) // 1000
         if self.steps > MOST_STEPS:
             raise _TooExpensive(f"it takes more than {MOST_STEPS} steps")
 
@@ -164,7 +166,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _read(self, value: Any) -> Any:
         self.charge(value)
-        return self._within(value)
+        return value
 
     def _join(self, values: Iterable[Any]) -> str:
         texts = [str(self._read(value)) for value in values]

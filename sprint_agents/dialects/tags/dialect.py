@@ -6,6 +6,7 @@ from typing import Self
 
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Result
+from sprint_agents.dialects.conversation import ASSISTANT_MARK
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_agents.markup import compose, markup
@@ -29,9 +30,11 @@ class TagDialect:
         self.tags = tags
         self._question = question
         self._instructions = instructions
-        # The lexer accepts tags in another case too. A chain of thought in an execution is not a turn of the planner.
-        self._any_tag = _any_of(tags.special_tokens)
-        self._turn_tag = _any_of(tag for tag in tags.special_tokens if tag not in tags.chain)
+        self._tag = _any_of(tags.special_tokens)
+        # A finished run may be read as the log of a conversation, in which the assistant's mark begins the run. A chain
+        # of thought in an execution is not a turn of the planner.
+        self._quotable = _any_of(tags.special_tokens, ASSISTANT_MARK)
+        self._turn = _any_of([tag for tag in tags.special_tokens if tag not in tags.chain], ASSISTANT_MARK)
         self._constraints: dict[Role, Constraints] = {
             "plan": Constraints(stops=tags.stops.plan),
             "graph": Constraints(stops=tags.stops.plan),
@@ -95,13 +98,13 @@ class TagDialect:
         return [*pieces, compose(pending)]
 
     def quote(self, text: str) -> str:
-        """Insert a space into every tag of outside text, after its first character."""
-        return self._any_tag.sub(_quote, text)
+        """Insert a space into every tag of outside text, after its first character, and into an assistant's marks."""
+        return self._quotable.sub(_quote, text)
 
     def write_completion(self, stage: int, number: int, written: str) -> str:
         """Mark the closing tag, and quote all other tags except those of a chain of thought."""
         end = len(written) - overlap(written, self._execution_close(stage, number))
-        content = self._turn_tag.sub(_quote, written[:end])
+        content = self._turn.sub(_quote, written[:end])
         return compose([*self._marked(content), markup(written[end:])])
 
     def mark(self, written: str) -> str:
@@ -177,7 +180,7 @@ class TagDialect:
     def _marked(self, text: str) -> Iterator[str]:
         """Cut a text into tags, as markup, and what is between them."""
         position = 0
-        for tag in self._any_tag.finditer(text):
+        for tag in self._tag.finditer(text):
             yield text[position : tag.start()]
             yield markup(tag.group())
             position = tag.end()
@@ -196,8 +199,8 @@ class TagDialect:
         return self._filled
 
 
-def _any_of(tags: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, tags)), re.IGNORECASE)
+def _any_of(tags: Iterable[str], *others: str) -> re.Pattern[str]:
+    return re.compile("|".join([*map(re.escape, tags), *others]), re.IGNORECASE)  # as the lexer reads them
 
 
 def _quote(tag: re.Match[str]) -> str:
