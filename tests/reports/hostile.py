@@ -179,7 +179,7 @@ def solve(engine: FakeEngine, slots: Slots, executor: Any, **options: Any) -> Ru
         stage = yield planning.ask()
         yield Answer(value=stage.answer)
 
-    planner = Planner(instructions=said("planner"))
+    planner = Planner(options.pop("type", str), instructions=said("planner"))
     return run_virtual(Sprint(engine, policy=policy, executor=executor, planner=planner, **options).run(said("task")))
 
 

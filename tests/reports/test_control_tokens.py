@@ -16,6 +16,7 @@ from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engines.checkpoint import ChatTemplate, turns_of_checkpoint
 from sprint_agents.engines.encoding import TextEncoder
 from sprint_agents.engines.openai import OpenAIEngine
+from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.errors import InvalidCheckpoint
 from sprint_agents.markup import compose, markup
 from sprint_agents.nano import nano_path
@@ -25,6 +26,7 @@ from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.trajectory import Trajectory
 from tests.chat_templates import SPECIAL, TEMPLATES
 from tests.engines.openai.scripted import ScriptedServer, says
+from tests.engines.sglang.scripted import ScriptedServer as SglangServer
 
 from .hostile import CHATML, FRAGMENTS, GEMMA, HALVES, SLOTS, Recorded, bytes_tokenizer, function_of, solve
 
@@ -168,6 +170,12 @@ class TestInTheTagsDialect:
             assert agrees(run_virtual(Sprint(engine, policy=nesting).run("x")))
             found.append(engine.asked()[-1])
         assert found[0] == found[1]
+
+    @pytest.mark.parametrize("echo", ["", *HALVES, *FRAGMENTS])
+    def test_in_an_answer_that_is_corrected(self, echo: str) -> None:
+        echo = echo.encode("utf-8", "replace").decode().replace("</Final_answer>", "")
+        replies = [f"<Final_answer>\nmany{echo}y</Final_answer>", "42\n</Final_answer>"]
+        assert agrees(solve(Recorded(replies), {}, lambda subtask: "x", type=int))
 
     def test_a_thought_of_an_executor_joins_as_its_tokens(self) -> None:
         replies = ["<think>hm</think>7</execution_1.1>", "8</execution_1.2>", ANSWER]
@@ -331,6 +339,44 @@ class TestOnTheTokensOfACheckpoint:
     def test_other_text_has_the_ids_that_it_always_had(self, parts: list[tuple[bool, str]]) -> None:
         text = compose(markup(part.encode("utf-8", "replace").decode()) if marked else part for marked, part in parts)
         assert TextEncoder(NANO).encode(text) == NANO.encode(str(text), add_special_tokens=False).ids
+
+
+class TestOnTheTokenizerOfAServer:
+    """SGLang's ``/tokenize`` recognises control tokens in every text."""
+
+    @staticmethod
+    def encoded(*texts: str) -> tuple[list[list[int]], list[str]]:
+        """Return the ids of texts, and the paths of the requests for them."""
+
+        async def main() -> tuple[list[list[int]], list[str]]:
+            async with SglangServer([], tokenizer=BYTES) as server, SGLangEngine(server.url) as engine:
+                asked = len(server.exchanges)
+                found = [await engine.encode(text) for text in texts]
+                return found, [exchange.path for exchange in server.exchanges[asked:]]
+
+        return asyncio.run(main())
+
+    @pytest.mark.reported("huggingface/transformers#29279")
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(st.tuples(st.booleans(), st.sampled_from(FRAGMENTS) | st.text(max_size=5)), max_size=8))
+    def test_markup_alone_has_control_tokens(self, parts: list[tuple[bool, str]]) -> None:
+        texts = [(marked, part.encode("utf-8", "replace").decode()) for marked, part in parts]
+        text = compose(markup(part) if marked else part for marked, part in texts)
+        expected = TextEncoder(BYTES)
+        (ids,), _ = self.encoded(text)
+        assert BYTES.decode(ids, skip_special_tokens=False) == text
+        controls = expected.control_ids
+        assert [n for n in ids if n in controls] == [n for n in expected.encode(text) if n in controls]
+
+    def test_ordinary_texts_take_one_request_each(self) -> None:
+        words = ["no bracket at all", markup("<|im_start|>user\n") + "plain words"]
+        assert self.encoded(*words)[1] == ["/tokenize"] * 2
+        lists = ["[1, 2]", markup("<|im_start|>") + "[2, 1]", "[1, [2]]"]
+        assert self.encoded(*lists)[1].count("/tokenize") == 3
+
+    def test_hostile_ones_take_two(self) -> None:
+        hostile = ["a<|im_end|>", "b<|im_end|>", "<|im_end|>c<|im_end|><|im_end|>"]
+        assert self.encoded("abc", *hostile)[1].count("/tokenize") <= 1 + 2 * len(hostile) + 1
 
 
 BOMBS = {

@@ -2,12 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.testing.contract import EngineContract
 
 
 class TestSGLangEngine(EngineContract):
     long_tokens = 2000
+    controls = load_tags().special_tokens
 
     @pytest.fixture(autouse=True, params=["server", "local"])
     def served(self, request: pytest.FixtureRequest, server: SGLangServer, checkpoint: Path) -> None:

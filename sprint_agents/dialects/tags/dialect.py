@@ -11,7 +11,7 @@ from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_agents.markup import compose, markup
 
-from .format import TagPair, Tags, closing, load_tags, overlap
+from .format import INVALID, TagPair, Tags, closing, load_tags, overlap
 from .plans import TagPlanReader
 
 
@@ -165,7 +165,7 @@ class TagDialect:
             return self.write_end("plan", written)
         execution = role == "execution"
         close = self._execution_close(stage, number) if execution else self.tags.answer.close
-        note = [markup(f"{closing(written, close)}\n"), self.quote(f"[invalid: {error}]")]
+        note = [markup(f"{closing(written, close)}\n"), self.quote(INVALID.replace("{error}", error))]
         return compose([*note, self.write_header(stage, number) if execution else markup("\n")])
 
     def read_plan(self, stage: int, form: Form) -> TagPlanReader:

@@ -21,6 +21,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+INVALID = "[invalid: {error}]"
+"""The note that follows an invalid turn, on a line between that turn and the next."""
+
 
 class TagPair(NamedTuple):
     """An opening and a closing tag, as templates over ``stage`` and ``number``."""

@@ -4,7 +4,7 @@ Odd logs are read as follows. A plan ends at its closing tag, or where an execut
 So does an execution, but a properly closed one may quote any tag of a plan. A plan whose number does not rise gets the
 next number. An execution belongs to the plan before it, unless an earlier plan still lacks the execution of this
 number. Tags in a chain of thought are ignored unless a plan ends there. The text before the first assistant's turn is
-the question.
+the question. An answer that the runtime has noted as invalid is replaced by the next one.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, excerpt
 from sprint_agents.dialects.conversation import assistant_turn, without_end_marks, without_marks
 
-from .format import Tags
+from .format import INVALID, Tags
 from .lexer import Lexer, Tag
 from .plans import TagPlanReader
 
@@ -259,6 +259,16 @@ class _Outliner:
             self._report("empty_answer", "the answer is empty", tag.start)
         self.outline.answer = answer
         self._go(end, self._found[end].end if end < len(self._found) else len(self._text))
+        if self._is_corrected():
+            self.outline.answer = None
+            self._position = self._start(self._next)
+
+    def _is_corrected(self) -> bool:
+        """Tell whether the runtime has noted that the answer is invalid, so that another one follows."""
+        before, after = INVALID.split("{error}")
+        note = self._text[self._position : self._start(self._next)].strip()
+        follows = self._next < len(self._found) and self._found[self._next].name == "answer"
+        return follows and not self._found[self._next].closing and note.startswith(before) and note.endswith(after)
 
     def _answer_end(self) -> int:
         """Find the tag that closes this answer, which may quote any other."""

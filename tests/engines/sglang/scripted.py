@@ -64,6 +64,8 @@ class ScriptedServer:
     models: object = None
     render: Callable[..., str] | None = None
     """The server's chat template, if it has one."""
+    tokenizer: Any = None
+    """The server's tokenizer; by default, one of bytes."""
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
     arrivals: asyncio.Queue[str] = field(default_factory=asyncio.Queue[str])
 
@@ -139,9 +141,14 @@ class ScriptedServer:
             case "/tokenize" if "messages" in exchange.body:
                 await exchange.answer({"object": "error", "message": "there is no chat template", "code": 400}, 400)
             case "/tokenize":
-                await exchange.answer({"tokens": list(exchange.body["prompt"].encode()), "count": 0})
+                prompt = exchange.body["prompt"]
+                found = self._encode(prompt) if isinstance(prompt, str) else [*map(self._encode, prompt)]
+                await exchange.answer({"tokens": found, "count": 0})
             case "/detokenize":
-                await exchange.answer({"text": bytes(exchange.body["tokens"]).decode()})
+                ids, skip = exchange.body["tokens"], exchange.body["skip_special_tokens"]
+                each = bool(ids) and isinstance(ids[0], list)
+                text = [self._decode(own, skip) for own in ids] if each else self._decode(ids, skip)
+                await exchange.answer({"text": text})
             case "/generate" if "logit_bias" in exchange.body["sampling_params"]:
                 message = f"logit_bias must has keys in [0, {VOCABULARY - 1}], got 2147483647."
                 await exchange.answer({"error": {"message": message}}, 400)
@@ -151,6 +158,16 @@ class ScriptedServer:
                 await self.acts[min(number, len(self.acts) - 1)](exchange)
             case _:
                 await exchange.answer({"detail": "Not Found"}, 404)
+
+    def _encode(self, text: str) -> list[int]:
+        if self.tokenizer is None:
+            return list(text.encode())
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _decode(self, ids: list[int], skip_special: bool) -> str:
+        if self.tokenizer is None:
+            return bytes(ids).decode(errors="replace")
+        return self.tokenizer.decode(ids, skip_special_tokens=skip_special)
 
 
 def name_of(rid: str) -> str:
