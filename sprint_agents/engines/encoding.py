@@ -55,13 +55,14 @@ class TextEncoder:
 
     def _all_in_markup(self, found: Encoding, text: str) -> bool:
         """Say whether each control token is a part of the markup; some take the white space around them as well."""
-        for index, number in enumerate(found.ids):
-            if number in self.control_ids:
-                first, last = found.token_to_chars(index)
-                token = text[first:last]
-                first, last = first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
-                if not is_markup(text, first, last):
-                    return False
+        controls = [index for index, number in enumerate(found.ids) if number in self.control_ids]
+        offsets = found.offsets if controls else ()
+        for index in controls:
+            first, last = offsets[index]
+            token = text[first:last]
+            first, last = first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
+            if not is_markup(text, first, last):
+                return False
         return True
 
     def _apart(self, text: str) -> EncodedText:
@@ -92,7 +93,7 @@ class TextEncoder:
         # In some vocabularies a control token is a word as well, and found as one: then its text is cut in two.
         cuts = [begin + 1 for number, (begin, _) in zip(numbers, offsets, strict=True) if number in self.control_ids]
         if cuts:
-            numbers, offsets = [], []
+            numbers, offsets = list[int](), list[tuple[int, int]]()
             for begin, stop in pairwise([0, *cuts, end - start]):
                 more, places = self._encode_plain(text[start + begin : start + stop], first=start + begin == 0)
                 numbers += more
@@ -117,7 +118,7 @@ class TextEncoder:
             plain.normalizer = whole.normalizer
         if whole.pre_tokenizer is not None:
             plain.pre_tokenizer = whole.pre_tokenizer if first else _inside(whole.pre_tokenizer)
-        plain.add_tokens(list(self._ordinary.values()))
+        plain.add_tokens([*self._ordinary.values()])  # pyright: ignore[reportUnknownMemberType] - has no type
         return plain
 
     @cached_property

@@ -11,7 +11,7 @@ module bounds what it costs as well:
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from datetime import datetime
 from functools import wraps
 from typing import Any, cast
@@ -131,7 +131,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "**":
             self._check_bits(_bits(left) * (abs(right) if isinstance(right, int) else 1))
         elif operator == "%" and isinstance(left, str):
-            self._check_format(left, right if isinstance(right, tuple) else (right,))
+            self._check_format(left, cast("tuple[Any, ...]", right) if isinstance(right, tuple) else (right,))
         return super().call_binop(context, operator, left, right)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -246,7 +246,7 @@ class _Metered(NodeTransformer):
         super().generic_visit(node, *args, depth=depth, **kwargs)
         match node:
             case nodes.For():
-                node.iter = _filtered(_LOOP, node.iter)
+                node.iter = _filtered(_LOOP, cast("nodes.Expr", node.iter))
             case nodes.Compare():
                 node.expr = _filtered(_READ, node.expr)
                 for operand in node.ops:
@@ -254,7 +254,7 @@ class _Metered(NodeTransformer):
             case nodes.Concat():
                 return _filtered(_JOIN, nodes.List(node.nodes, lineno=node.lineno))
             case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
-                return _filtered(_READ, node)
+                return _filtered(_READ, cast("nodes.Expr", node))
             case _:
                 pass
         return node
@@ -289,8 +289,11 @@ def _size(value: object) -> int:
         elif isinstance(each, range):
             size += _ITEM * len(each)
         elif isinstance(each, list | tuple | set | dict):
-            size += _ITEM * len(each)
-            remaining += [*each, *each.values()] if isinstance(each, dict) else each
+            items = cast("Collection[Any]", each)
+            size += _ITEM * len(items)
+            remaining += items
+            if isinstance(each, dict):
+                remaining += cast("dict[Any, Any]", each).values()
     return size
 
 

@@ -108,7 +108,7 @@ class FakeEngine(Engine):
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
         # The replies of a script are often used many times. A model may write any token.
-        self._encode_reply = lru_cache(maxsize=256)(lambda text: self._tokenizer.encode(markup(text)))
+        self._encode_reply = lru_cache(maxsize=256)(self._encode_markup)
         self._trie = TokenTrie(self._tokenizer.check)
         # The replies of completions that reached their limit, by the id of their first request.
         self._unfinished: dict[str, Sequence[int]] = {}
@@ -236,6 +236,9 @@ class FakeEngine(Engine):
             )
         return self._log.open(request, now=asyncio.get_running_loop().time())
 
+    def _encode_markup(self, text: str) -> list[int]:
+        return self._tokenizer.encode(markup(text))
+
     async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Fault | None, float]:
         """Choose the completion of a request, its fault, and the delay before it starts."""
         request = live.request
@@ -253,7 +256,7 @@ class FakeEngine(Engine):
             fault, delay = self._faults.get(live.number, reply.fault), reply.delay
             ids = self._encode_reply(reply.text)
             if fault is not None and fault.kind == "garbage":
-                ids = ids[: fault.after] + self._tokenizer.encode(markup(fault.noise()))
+                ids = ids[: fault.after] + self._encode_markup(fault.noise())
                 fault = None
         completion = cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer)
         if completion.reason == "length" and max_tokens:

@@ -45,7 +45,7 @@ texts = hostile.map("".join).filter(lambda text: bool(text.strip()))
 slots = st.dictionaries(st.sampled_from(SLOTS), texts, min_size=1, max_size=len(SLOTS))
 # Half of a surrogate pair is refused in a task; everywhere else it is escaped.
 tasks = slots.map(lambda found: found | {"task": found.get("task", "x").encode("utf-8", "replace").decode()})
-fuzzed = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def quoted(text: str) -> str:

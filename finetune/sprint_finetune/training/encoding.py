@@ -4,7 +4,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import cast
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from sprint_agents.engines.encoding import EncodedText, TextEncoder
@@ -34,7 +36,7 @@ def encode_calls(calls: Sequence[Call], tokenizer: PreTrainedTokenizerBase) -> l
             f"{type(tokenizer).__name__} does not report the offsets of its tokens: use the checkpoint's fast "
             "tokenizer (tokenizer.json)"
         )
-    encoder = TextEncoder(tokenizer.backend_tokenizer)
+    encoder = TextEncoder(cast("Tokenizer", tokenizer.backend_tokenizer))
     encoded = _encode((piece.text for call in calls for piece in call.pieces), encoder)
     cuts = [_cut(call, calls[0], encoded) for call in calls]
     rests = _encode((cut.rest for cut in cuts if cut is not None), encoder)
