@@ -225,8 +225,7 @@ def describe(error: BaseException) -> str:
 
 def escape_surrogates(text: str) -> str:
     """Replace each half of a surrogate pair by its escape, since neither UTF-8 nor JSON can hold it."""
-<<<<<<< HEAD
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def show(value: object) -> str:
@@ -244,6 +243,3 @@ def show(value: object) -> str:
 
 _LONGEST = 200
 """The most characters of a value in a message."""
-=======
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
->>>>>>> 0df1659 (Tests: control tokens, and hostile text in every place where text comes in)
