@@ -210,6 +210,7 @@ ASSISTANT_MARK = (
     r"<\|im_start\|>assistant\b|<[|\uff5c](?:Assistant|assistant)[|\uff5c]>|\[/INST\]|<start_of_turn>model\b"
     r"|<\|start_header_id\|>assistant<\|end_header_id\|>"
 )
+"""The marks that open an assistant's turn, as a regular expression."""
 
 
 _ASSISTANT = re.compile(ASSISTANT_MARK)

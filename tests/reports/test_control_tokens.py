@@ -43,9 +43,14 @@ CHATS = {"chatml": CHATML, "gemma": GEMMA, "plain": None}
 hostile = st.lists(st.sampled_from(FRAGMENTS) | st.sampled_from(HALVES) | st.text(max_size=3), min_size=1, max_size=6)
 texts = hostile.map("".join).filter(lambda text: bool(text.strip()))
 slots = st.dictionaries(st.sampled_from(SLOTS), texts, min_size=1, max_size=len(SLOTS))
-# Half of a surrogate pair is refused in a task; everywhere else it is escaped.
-tasks = slots.map(lambda found: found | {"task": found.get("task", "x").encode("utf-8", "replace").decode()})
-fuzzed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Half of a surrogate pair is refused in a task and in instructions; everywhere else it is escaped.
+WHOLE = ("task", "planner", "executor")
+tasks = slots.map(
+    lambda found: {
+        name: text.encode("utf-8", "replace").decode() if name in WHOLE else text for name, text in found.items()
+    }
+)
+fuzzed = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def quoted(text: str) -> str:
