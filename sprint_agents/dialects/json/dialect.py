@@ -85,8 +85,8 @@ class JsonDialect:
         )
         self._system = self._told_of_all()
         schemas: Mapping[Role, str | None] = {
-            "plan": plan_schema(words, self._planner),
-            "graph": plan_schema(words, self._planner, graph=True),
+            "plan": plan_schema(words, self._planner, executor),
+            "graph": plan_schema(words, self._planner, executor, graph=True),
             "answer": answer_schema(words, self._planner),
             "execution": None if executor is None else execution_schema(words, executor, calls=self._calls is None),
         }

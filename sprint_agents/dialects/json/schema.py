@@ -17,12 +17,15 @@ _SHORT_TURN = 2000
 """Tokens. llama.cpp accepts no greater bound on the length of a text, and longer turns have room for a long thought."""
 
 
-def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -> str:
+def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | None, *, graph: bool = False) -> str:
     """Return the schema of a plan or an answer; in a ``graph``, subtasks may wait for others.
 
-    A schema cannot say that these are earlier ones: the reader ignores all others.
+    A schema cannot say that these are earlier ones: the reader ignores all others. A plan has two subtasks at least,
+    unless the executor can do what the planner cannot: it is a program, or has tools.
     """
     parts, keys, form = _Definitions(), words.keys, words.format
+    alike = form.thoughts == "required" and executor is not None and not executor.tools
+    fewest = 2 if alike else 1
     bounds: Schema = {} if form.most is None else {"maxItems": form.most}
     prompt = _TEXT if form.thoughts == "optional" else _TEXT | _bound(planner)
     subtask = {keys.prompt[0]: prompt}
@@ -31,7 +34,7 @@ def plan_schema(words: JsonWords, planner: AgentBrief, *, graph: bool = False) -
         if form.most is not None:
             number |= {"minimum": 1, "maximum": form.most}
         subtask[keys.after[0]] = _array(number, **bounds)
-    subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=1, **bounds)
+    subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=fewest, **bounds)
     answer = parts.embed(planner.schema, "answer")
     turns = [_turn(words, planner, keys.subtasks[0], subtasks), _turn(words, planner, keys.answer[0], answer)]
     return parts.written(turns)
@@ -68,9 +71,9 @@ def _turn(words: JsonWords, agent: AgentBrief, key: str, value: Schema) -> Schem
 def _bound(agent: AgentBrief) -> Schema:
     """Bound a text that comes before others in a short turn, so that a model which loops in it still ends the turn.
 
-    With 400 tokens for a turn, thoughts have 400 characters, which are about 100 tokens of English.
+    With 400 tokens for a turn, thoughts have 200 characters: about 50 tokens of English, or 200 of digits.
     """
-    return {"maxLength": agent.max_tokens} if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else {}
+    return {"maxLength": agent.max_tokens // 2} if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else {}
 
 
 def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:

@@ -370,7 +370,7 @@ def calls(text: str) -> int:
         ("…", "placeholder"),
         (" <...> ", "placeholder"),
         ("carry out one  subtask", "copied_prompt"),
-        ("split the task into subtasks that can be done at the same time", "copied_prompt"),
+        ("split the task into two or more subtasks", "copied_prompt"),
         ("the task", None),
         ("wait…", None),
     ],

@@ -102,6 +102,14 @@ def test_only_a_graph_has_dependencies(after: str, valid: bool) -> None:
     assert check(written, dialect().constraints("plan").schema) is not bool(after)
 
 
+@pytest.mark.parametrize(
+    ("executor", "valid"), [(AgentBrief(), False), (AgentBrief(tools=(ToolBrief("f", "", "{}"),)), True), (None, True)]
+)
+def test_one_subtask_makes_a_plan_only_where_the_executor_can_do_more(executor: AgentBrief | None, valid: bool) -> None:
+    schema = JsonDialect(executor=executor).constraints("plan").schema
+    assert check('{"thoughts": "so", "subtasks": [{"prompt": "a"}]}', schema) is valid
+
+
 def test_lists_are_bounded() -> None:
     """A small model that repeats itself in a list does not fill its whole turn with it."""
     many = ", ".join(['{"prompt": "a", "after": [1]}'] * 33)
@@ -115,15 +123,15 @@ def test_thoughts_leave_room_in_a_short_turn() -> None:
     """A small model that loops in its thoughts still ends them; a long turn has room for a long thought."""
     short, long = (AgentBrief(max_tokens=tokens) for tokens in (100, 8000))
     for written, role in (
-        ('{{"thoughts": "{0}", "subtasks": [{{"prompt": "a"}}]}}', "plan"),
-        ('{{"thoughts": "", "subtasks": [{{"prompt": "{0}"}}]}}', "plan"),
+        ('{{"thoughts": "{0}", "subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', "plan"),
+        ('{{"thoughts": "", "subtasks": [{{"prompt": "a"}}, {{"prompt": "{0}"}}]}}', "plan"),
         ('{{"thoughts": "{0}", "answer": "a"}}', "answer"),
         ('{{"thoughts": "{0}", "result": "a"}}', "execution"),
     ):
         for brief, fits in ((short, False), (long, True)):
             schema = JsonDialect(planner=brief, executor=brief).constraints(role).schema
-            assert check(written.format("x" * 100), schema)
-            assert check(written.format("x" * 101), schema) is fits
+            assert check(written.format("x" * 50), schema)
+            assert check(written.format("x" * 51), schema) is fits
             assert "maxLength" not in str(JsonDialect(words=load_words(1), planner=brief).constraints(role).schema)
 
 
