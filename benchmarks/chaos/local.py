@@ -119,7 +119,7 @@ async def soak_local(seed: int, runs: int) -> LocalSoak:
             soak = LocalSoak(engine, seed, Path(folder))
             for start in range(0, runs, AT_ONCE):
                 numbers = range(start, min(start + AT_ONCE, runs))
-                await asyncio.gather(*(soak.run(number, str(next(drawn)[0])) for number in numbers))
+                await asyncio.gather(*(soak.run(number, next(drawn)[0].prompt) for number in numbers))
                 if alive := asyncio.all_tasks() - {asyncio.current_task()}:
                     soak.violations.append(f"tasks are alive: {alive}")
             counts = engine.statistics()
@@ -130,6 +130,9 @@ async def soak_local(seed: int, runs: int) -> LocalSoak:
                 counts = engine.statistics()
             if counts.running or counts.waiting or counts.pinned_tokens:
                 soak.violations.append(f"requests are alive: {counts}")
-    if alive := [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]:
+    # The loop ends its own threads after this.
+    if alive := [
+        thread.name for thread in threading.enumerate() if not thread.name.startswith(("MainThread", "asyncio"))
+    ]:
         soak.violations.append(f"threads are alive: {alive}")
     return soak
