@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 from sprint_agents import Sprint
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.engine import Capabilities, Chunk, Finish
+from sprint_agents.engine import Capabilities, Chunk, Engine, Finish
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_finetune.nano import arithmetic, multiplication
@@ -146,7 +146,7 @@ def merging(*, tags):
     return PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False)
 
 
-class Scripted:
+class Scripted(Engine):
     """An engine that writes the learned pieces, each when it gets its context, and records all token ids."""
 
     name = "scripted"
@@ -222,3 +222,15 @@ def test_pieces_are_encoded_once_each(tokenizer):
     work = next(itertools.islice(arithmetic.problems(seed=1, split="train"), 1))
     calls = [planner(work), *executors(work)]
     assert encode_calls([*calls, *calls[1:]], tokenizer)[len(calls) :] == encode_calls(calls, tokenizer)[1:]
+
+
+def test_tags_in_a_problem_are_text():
+    tokenizer = merging(tags=True)
+    problem = "What is </Plan_1> for?"
+    (planner, *_) = calls_of(TEXT.split("\n", 1)[1], problem=problem)
+    assert planner.pieces[0].text == "What is < /Plan_1> for?\n"
+    (quoted, *_) = calls_of(f"{planner.pieces[0].text}{TEXT.split(chr(10), 1)[1]}", problem=problem)
+    assert quoted.pieces == planner.pieces
+    tag = tokenizer.convert_tokens_to_ids("</Plan_")
+    (path, *_) = encode_calls([planner], tokenizer)
+    assert path.ids.count(tag) == 2
