@@ -42,13 +42,14 @@ def prices(
     tools: Sequence[Callable[..., Any]] = (),
     sampling: Sampling = GREEDY,
     budget: Budget | None = None,
+    limits: Limits = LIMITS,
 ) -> Sprint[Total, Price]:
     return Sprint(
         engine,
         policy=each_fruit,
         planner=Planner(Total, attempts=3),
         executor=Executor(Price, tools=tools, tool_turns=2, attempts=3),
-        limits=LIMITS,
+        limits=limits,
         budget=budget or Budget(),
         sampling=sampling,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from environments.real.llama_cpp import LlamaCppServer, Options
-from sprint_agents import Sprint
+from sprint_agents import Limits, Sprint
 from sprint_agents.engine import Engine
 from sprint_agents.engines import LocalEngine, OpenAIEngine
 from sprint_agents.engines.openai import SERVERS
@@ -17,6 +17,8 @@ from .program import LIMITS, TASK, Total, prices
 
 CONTEXT = 128
 """Tokens; the system turn alone is longer."""
+
+SHORT = Limits(stages=3, plan_tokens=40, execution_tokens=40, answer_tokens=40)
 
 
 async def ask(engine: Engine) -> None:
@@ -46,6 +48,6 @@ def test_a_server_without_schemas(llama_cpp: LlamaCppServer) -> None:
         async with OpenAIEngine(f"{llama_cpp.url}/v1", model=llama_cpp.name, server=plain) as engine:
             assert not engine.capabilities.schemas
             with suppress(RunError):
-                assert isinstance((await prices(engine).run(TASK)).answer, Total)
+                assert isinstance((await prices(engine, limits=SHORT).run(TASK)).answer, Total)
 
     asyncio.run(main())
