@@ -167,11 +167,17 @@ def served(kind: EngineKind, *, slots: int) -> Iterator[Engine]:
 
 
 async def system_tokens() -> int:
-    engine = LocalEngine(checkpoint_directory())
-    async with engine:
-        sprint = Sprint(engine, planner=Planner(Count), executor=Executor(Count), limits=LIMITS)
+    """Count the tokens before the task, in a run that ends after a token."""
+    async with LocalEngine(checkpoint_directory()) as engine:
+        limits = Limits(stages=1, plan_tokens=1, answer_tokens=1)
+        sprint = Sprint(engine, planner=Planner(Count, attempts=1), executor=Executor(Count), limits=limits)
         task = next(tasks(1))
-        run = await sprint.run(task)
+        events: list[Event] = []
+        with suppress(SprintError):
+            async with sprint.stream(task) as stream:
+                async for event in stream:
+                    events.append(event)  # noqa: PERF401 - what came before an error counts
+        (run,) = (event.run for event in events if isinstance(event, RunFinished))
         return len(await engine.encode(run.transcript.partition(task)[0]))
 
 

@@ -68,13 +68,23 @@ def sglang(checkpoint: Path) -> Iterator[SGLangServer]:
 
 
 @pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai", "sglang"])
-def place(request: pytest.FixtureRequest, checkpoint: Path) -> Place:
-    if request.param == "local":
-        return embedded(checkpoint)
-    if request.param == "sglang":
-        return served_by_sglang(request.getfixturevalue("sglang"), checkpoint)
+def place(request: pytest.FixtureRequest) -> Place:
+    return place_of(request.param, request)
+
+
+@pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai"])
+def fast_place(request: pytest.FixtureRequest) -> Place:
+    """All places but SGLang, which takes minutes for a run on a CPU."""
+    return place_of(request.param, request)
+
+
+def place_of(kind: str, request: pytest.FixtureRequest) -> Place:
+    if kind == "local":
+        return embedded(request.getfixturevalue("checkpoint"))
+    if kind == "sglang":
+        return served_by_sglang(request.getfixturevalue("sglang"), request.getfixturevalue("checkpoint"))
     server = request.getfixturevalue("llama_cpp")
-    return served_by_llama_cpp(server) if request.param == "llama.cpp" else asked_through_pydantic_ai(server)
+    return served_by_llama_cpp(server) if kind == "llama.cpp" else asked_through_pydantic_ai(server)
 
 
 def embedded(checkpoint: Path) -> Place:

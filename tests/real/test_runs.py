@@ -79,7 +79,7 @@ def event_number(event: Event) -> int | None:
     return event.execution.number if isinstance(event, ExecutionFinished) else getattr(event, "number", None)
 
 
-def test_executions_start_while_the_model_still_writes_its_plan(place: Place) -> None:
+def test_executions_start_while_the_model_still_writes_its_plan(fast_place: Place) -> None:
     async def work(engine: Engine) -> None:
         for seed in range(MOST_TRIES):
             events = await first_stage(engine, Sampling(temperature=1.0, seed=seed))
@@ -90,7 +90,7 @@ def test_executions_start_while_the_model_still_writes_its_plan(place: Place) ->
                 return
         pytest.fail(f"the model planned no two subtasks in {MOST_TRIES} tries")
 
-    on(place, work)
+    on(fast_place, work)
 
 
 async def first_stage(engine: Engine, sampling: Sampling) -> list[Event]:
@@ -118,17 +118,17 @@ def test_leaving_a_run_ends_every_request(place: Place) -> None:
     on(place, work)
 
 
-def test_a_budget_is_never_exceeded(place: Place) -> None:
+def test_a_budget_is_never_exceeded(fast_place: Place) -> None:
     async def work(engine: Engine) -> None:
         with pytest.raises(BudgetExceeded) as raised:
             await prices(engine, budget=Budget(tokens=20)).run(TASK)
         assert raised.value.run is not None
         assert raised.value.run.usage.total_tokens <= 20
 
-    on(place, work)
+    on(fast_place, work)
 
 
-def test_a_journal_is_resumed(place: Place, tmp_path: Path) -> None:
+def test_a_journal_is_resumed(fast_place: Place, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
 
     async def work(engine: Engine) -> None:
@@ -139,4 +139,4 @@ def test_a_journal_is_resumed(place: Place, tmp_path: Path) -> None:
         assert resumed.stages[0].results == whole.stages[0].results
         assert resumed.transcript == whole.transcript
 
-    on(place, work)
+    on(fast_place, work)
