@@ -31,7 +31,7 @@ def find_model(model: str | Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download  # pyright: ignore[reportUnknownVariableType]
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(_WANTED)))
