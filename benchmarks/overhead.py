@@ -27,6 +27,7 @@ from sprint_agents import (
     Capabilities,
     Chunk,
     Context,
+    Engine,
     Executor,
     Finish,
     Limits,
@@ -150,7 +151,7 @@ async def bare_on_engine(width: int) -> None:
     assert len(found) == width
 
 
-class InstantEngine:
+class InstantEngine(Engine):
     """An engine that answers at once, or after ``delay`` seconds, and records nothing, so all cost is the library's.
 
     It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One byte is one token.

@@ -203,10 +203,14 @@ def _is_sequence(value: object) -> bool:
 
 def _has_members(value: object, protocol: type) -> bool:
     """Say whether a value has the members of a protocol; isinstance would evaluate its properties."""
+    return not _missing_members(value, protocol)
+
+
+def _missing_members(value: object, protocol: type) -> list[str]:
     names = [name for name in vars(protocol) if not name.startswith("_")]
     kind, own = type(value), getattr(value, "__dict__", ())
     delegates = hasattr(kind, "__getattr__")
-    return all(hasattr(kind, name) or name in own or (delegates and hasattr(value, name)) for name in names)
+    return [name for name in names if not (hasattr(kind, name) or name in own or (delegates and hasattr(value, name)))]
 
 
 def _yields(annotation: Any) -> bool:
@@ -234,6 +238,9 @@ def _remedy(value: object, annotation: Any) -> str:
         return "await it first"
     if _is_class_of(value, annotation):
         return f"make one, {_name(value)}(…)"
+    for kind in _alternatives(annotation):
+        if getattr(kind, "_is_protocol", False) and len(missing := _missing_members(value, kind)) == 1:
+            return f"it lacks {missing[0]}, so inherit from {_name(kind)}, which may have a default"
     return f"pass {_choice(annotation)}"
 
 

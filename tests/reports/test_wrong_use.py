@@ -27,6 +27,7 @@ from sprint_agents import (
     Tool,
 )
 from sprint_agents.budget import Ledger
+from sprint_agents.engine import Capabilities
 from sprint_agents.engines import ChatTemplate, OpenAIEngine, SGLangEngine, SGLangServer
 from sprint_agents.engines.openai import Server
 from sprint_agents.errors import ConfigurationError, EngineUnavailable, PolicyError, SprintError
@@ -234,12 +235,20 @@ def test_the_steps_of_a_policy(option: str) -> None:
     assert refused > len(VALUES) // 4
 
 
+class Unchecking:
+    """Has all members of an engine but one."""
+
+    name, manifest, capabilities = "unchecking", None, Capabilities()
+    encode = decode = complete = abort = aclose = lambda self: None
+
+
 class TestMessages:
     @pytest.mark.parametrize(
         ("make", "message"),
         [
             (lambda: Sprint(FakeEngine), r"engine= of Sprint is the class FakeEngine: make one, FakeEngine\(…\)"),
             (lambda: Sprint("http://x"), "engine= of Sprint is of type str: pass an Engine"),
+            (lambda: Sprint(Unchecking()), "of type Unchecking: it lacks check_schema, so inherit from Engine, which"),
             (
                 lambda: Sprint(FakeEngine(""), policy=dag),
                 r"policy= of Sprint is dag, which makes policies: call it, dag",

@@ -170,7 +170,7 @@ class TagDialect:
 
     def read_plan(self, stage: int, form: Form) -> TagPlanReader:
         """Read tags; a model writes the opening tag of its plan itself."""
-        return TagPlanReader(self.tags, stage=stage, within="outside" if form == "plan" else form)
+        return TagPlanReader(self.tags, stage=stage, within=form if form in ("chain", "answer") else "outside")
 
     def read_turn(self, stage: int, number: int, written: str) -> Result:
         """Take everything before the closing tag, or the beginning of it, as the result."""
