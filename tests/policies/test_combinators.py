@@ -133,7 +133,7 @@ def test_until_tries_again_fresh_or_with_what_was_wrong(script, chain, schedule,
     ],
 )
 def test_when_no_answer_is_good_the_error_says_what_there_was(script, chain, run, policy):
-    engine = FakeEngine(script({"chain": [chain(41), "nothing"], "answer": "</Final_answer>"}))
+    engine = FakeEngine(script({"chain": [chain(41), "nothing"], "answer": ["</Final_answer>"] * 3}))
     with pytest.raises(
         NoAnswer, match=r"none of 2 attempts .* 1: the answer '41' did not pass; 2: NoAnswer: "
     ) as caught:
