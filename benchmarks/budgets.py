@@ -71,7 +71,7 @@ async def fan_out(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run took; ``used`` counts tokens."""
+    """The cost of one run; ``used`` counts tokens."""
 
     seconds: float
     width: int

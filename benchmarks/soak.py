@@ -4,7 +4,7 @@
     python benchmarks/soak.py --only 17/4711      (repeats one case)
 
 Every case is drawn from ``--seed`` and its number: the engine and its faults, the policy, the executor, the budget, the
-failure mode, and the way in which the run is started, stopped and resumed. Some are in a process of their own that is
+failure mode, and the way in which the run is started, stopped and resumed. Some are in a separate process that is
 killed. After each, no run, stage or execution may be lost or doubled; no task, thread or request may be alive; budgets
 hold; and a resumed run agrees with an uninterrupted one. Memory must not grow over the second half of the cases.
 Violations are printed with the case that repeats them.
@@ -69,7 +69,7 @@ LEAST_FOR_MEMORY = 2000
 
 
 class Memory:
-    """What Python has allocated and what the process holds, in MiB, as the soak goes on."""
+    """The memory that Python has allocated and the process holds, in MiB, over the soak."""
 
     def __init__(self) -> None:
         self.readings: list[tuple[float, float]] = []

@@ -170,8 +170,8 @@ class Sprint(Generic[AnswerT, ResultT]):
 
         Raises:
             ConfigurationError: an event loop is already running; use ``await sprint.run(…)``.
-            SprintError: the run failed; ``error.run`` is the run so far, as it is of the ``KeyboardInterrupt`` that
-                Ctrl-C raises.
+            SprintError: the run failed; ``error.run`` is the run so far. The ``KeyboardInterrupt`` that Ctrl-C raises
+                has it too.
         """
         try:
             asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Programs that answer questions in processes of their own: slow, dying, noisy and greedy ones."""
+"""Programs that answer questions in separate processes: slow, dying, noisy and greedy ones."""
 
 import asyncio
 import sys

@@ -91,7 +91,7 @@ class Case:
 
     @property
     def budget(self) -> Budget:
-        """What one run may use."""
+        """The budget of one run."""
         return self.sprint.budget
 
     @property

@@ -182,7 +182,7 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """What a batch solves, and how; ``gym`` are generators of reasoning-gym, separated by commas."""
+    """The tasks of a batch, and how they run; ``gym`` are generators of reasoning-gym, separated by commas."""
 
     tasks: Path | None
     gym: str | None

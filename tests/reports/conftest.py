@@ -1,4 +1,4 @@
-"""Situations that users of neighbouring projects reported, each tried with an input of our own.
+"""Situations that users of neighbouring projects reported, each tried with our own input.
 
 A module is a kind of situations. A test carries ``@pytest.mark.reported("owner/project#number", …)``, and the summary
 counts for each kind how many inputs were tried.

@@ -1,4 +1,4 @@
-"""Hosted models behind OpenAI's API: the engine corrects what they refuse, where the message says how."""
+"""Hosted models with OpenAI's API: the engine corrects what they refuse, where the message says how."""
 
 import asyncio
 from dataclasses import replace

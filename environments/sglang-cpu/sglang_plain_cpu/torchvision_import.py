@@ -1,7 +1,7 @@
 """Let ``import torchvision`` succeed beside a CPU build of torch.
 
 SGLang imports torchvision when it starts. The wheel on PyPI is a CUDA build: its extension cannot load here, and the
-import then fails, since torchvision describes two operators that nobody has declared. Declaring their signatures is
+import then fails, since torchvision describes two operators that no library has declared. Declaring their signatures is
 enough to import; calling one still raises, as it should.
 """
 

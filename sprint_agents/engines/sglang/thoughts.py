@@ -1,4 +1,4 @@
-"""Thoughts before a JSON schema: SGLang holds a whole completion to it, so the thoughts are a request of their own.
+"""Thoughts before a JSON schema: SGLang holds a whole completion to it, so the thoughts are a separate request.
 
 The server has a reasoning parser for that, but only if it was started with one. Two requests work on every server: the
 second continues the first, whose tokens are cached, and has the schema.

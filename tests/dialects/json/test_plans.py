@@ -376,7 +376,7 @@ def calls(text: str) -> int:
     ],
 )
 def test_a_copy_of_the_words_is_no_subtask(prompt: str, kind: str | None) -> None:
-    """A model may copy what it was told in place of a subtask of its own; it is told so, and plans again."""
+    """A model may copy what it was told instead of a subtask; it is told so, and plans again."""
     reader = JsonDialect().read_plan(1, "plan")
     items = [*reader.feed(json.dumps({"subtasks": [{"prompt": prompt}]})), *reader.close()]
     assert [item.prompt for item in items] == ([] if kind else [prompt])

@@ -1,4 +1,4 @@
-"""Thoughts before JSON of a schema: the server holds a whole completion to it, so they are a request of their own."""
+"""Thoughts before JSON of a schema: the server holds a whole completion to it, so they are a separate request."""
 
 from typing import Any
 
