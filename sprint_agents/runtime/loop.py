@@ -214,16 +214,16 @@ class PolicyStages:
             return PolicyAnswer(self._read((await self._correct(error)).answer))
 
     async def _request_missing_answer(self) -> Stage[Any]:
-        """Let the planner answer again if it had to answer and did not, and return the stage in which it does.
+        """Let the planner answer again if it had to answer and did not; a policy may not ask on after an answer.
 
         Raises:
-            NoAnswer: it does not.
+            NoAnswer: it gives none again.
         """
         try:
             self._read(self.planning.stages[-1].answer)
         except NoAnswer as error:
             return await self._correct(error)
-        return self.planning.stages[-1]
+        raise PolicyError("the policy asks on after the planner's last answer: yield Answer(value=stage.answer)")
 
     async def _correct(self, error: InvalidResult | NoAnswer) -> Stage[Any]:
         """Let the planner correct its answer, within its ``attempts``, and return the stage with a valid one."""

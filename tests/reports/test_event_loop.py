@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sprint_agents import Answer, Budget, Executor, Limits, Plan, Sprint
-from sprint_agents.errors import DeadlineExceeded, FunctionError
+from sprint_agents.errors import DeadlineExceeded, FunctionError, SprintError
 from sprint_agents.policies import first_success, interleaved, race
 from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.tools import Tool
@@ -309,3 +309,16 @@ def test_of_executions_that_finish_together_the_first_is_accepted():
     run = run_virtual(Sprint(FakeEngine(answers), policy=policy, executor=as_it_is).run("task"))
     assert run.stages[0].accepted == 2
     assert [execution.succeeded for execution in run.stages[0].executions] == [True] * 4  # finished, so kept
+
+
+@pytest.mark.parametrize("stages", [1, 2, 5])
+@pytest.mark.parametrize("answer", ["<Final_answer>4</Final_answer>", "nothing at all"])
+def test_a_policy_that_ignores_every_answer_ends(stages: int, answer: str) -> None:
+    """Without an end it would ask forever, on the event loop, where no deadline stops it."""
+
+    async def policy(planning):
+        while True:
+            yield planning.ask()
+
+    with pytest.raises(SprintError):
+        Sprint(FakeEngine(answer), policy=policy, limits=Limits(stages=stages)).run_sync("task")
