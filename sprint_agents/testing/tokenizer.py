@@ -61,6 +61,7 @@ def _decode(number: int) -> str | None:
 class WordTokenizer:
     """Encodes and decodes any text; in markup, ``end`` and each text in ``special`` are single tokens.
 
+    >>> from sprint_agents.markup import markup
     >>> tokenizer = WordTokenizer(special=("</Plan_",), end="")
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("two words" + markup("</Plan_1>"))]
     ['two', ' words', '</Plan_', '1', '>']

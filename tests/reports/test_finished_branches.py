@@ -141,7 +141,9 @@ async def interrupt(subtask: Any) -> str:
     return subtask.prompt
 
 
-def test_a_keyboard_interrupt_has_the_run(tmp_path: Path) -> None:
+def test_a_keyboard_interrupt_has_the_run(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     engine = FakeEngine({"": plan("0", "1", "2"), "</Execution_1>": answer("done")})
     with pytest.raises(KeyboardInterrupt) as caught:
         Sprint(engine, executor=interrupt).run_sync("question", journal=tmp_path / "run.jsonl")
