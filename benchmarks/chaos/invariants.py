@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from sprint_agents import Budget, Run, Stage, errors
 from sprint_agents.errors import ConfigurationError, SprintError
 
@@ -113,7 +115,15 @@ def _contents(stage: Stage[Any], pending: bool) -> object:
         stage.answer,
         stage.accepted,
         [
-            (each.number, each.prompt, each.text, repr(each.value)[:100], each.failure and each.failure.type)
+            (each.number, each.prompt, each.text, _json(each.value)[:100], each.failure and each.failure.type)
             for each in executions
         ],
     )
+
+
+def _json(value: object) -> str:
+    """Return the JSON form of a value, in which a journal keeps what a function returns: a set comes back as a list."""
+    try:
+        return to_json(value).decode()
+    except ValueError:
+        return repr(value)
