@@ -72,9 +72,9 @@ def place(request: pytest.FixtureRequest) -> Place:
     return place_of(request.param, request)
 
 
-@pytest.fixture(scope="session", params=["local", "llama.cpp", "pydantic-ai"])
+@pytest.fixture(scope="session", params=["local", "llama.cpp"])
 def fast_place(request: pytest.FixtureRequest) -> Place:
-    """All places but SGLang, which takes minutes for a run on a CPU."""
+    """The places where a run takes seconds; SGLang takes minutes on a CPU, and thoughts are not bounded elsewhere."""
     return place_of(request.param, request)
 
 

@@ -1,6 +1,7 @@
 """Whole runs of a real instruct model: its words are weak, and every promise of the runtime holds."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sprint_agents.events import (
     StageFinished,
     SubtaskStarted,
 )
+from sprint_integrations.pydantic_ai import PydanticAIEngine
 
 from .conftest import Place
 from .program import FRUITS, LIMITS, TASK, Price, Total, prices
@@ -50,7 +52,11 @@ def test_a_typed_run_and_its_events(place: Place) -> None:
         assert [execution.prompt for execution in first.executions] == [
             f"Find the price of the {fruit}." for fruit in FRUITS
         ]
-        assert all(isinstance(execution.value, Price) for execution in first.executions)
+        for execution in first.executions:
+            if execution.failure is None or not isinstance(engine, PydanticAIEngine):
+                assert isinstance(execution.value, Price), execution.failure
+            else:  # its client leaves bounds on lengths out of the schema, so this model may think up to its limit
+                assert execution.failure.type == "InvalidResult"
         assert run.usage.width == len(FRUITS)
         assert_in_order(events)
 
@@ -134,7 +140,8 @@ def test_a_journal_is_resumed(fast_place: Place, tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         whole = await prices(engine).run(TASK, journal=path)
         lines = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(b"".join(lines[:2]))  # the header and the first stage, as after a crash in the second
+        first = next(at for at, line in enumerate(lines) if json.loads(line)["record"].get("kind") == "stage")
+        path.write_bytes(b"".join(lines[: first + 1]))  # as after a crash in the second stage
         resumed = await prices(engine).run(TASK, journal=path)
         assert resumed.stages[0].results == whole.stages[0].results
         assert resumed.transcript == whole.transcript
