@@ -24,10 +24,11 @@ endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
 SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/throughput.py
-BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS),$(wildcard benchmarks/*.py))
+SOAK := benchmarks/soak.py
+BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK),$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-reports lint format type bench wheel docs nano sglang test-sglang bench-sglang
+.PHONY: help setup demo test test-reports lint format type bench soak wheel docs nano sglang test-sglang bench-sglang
 .PHONY: real test-real clean
 
 help: ## list the targets
@@ -59,6 +60,9 @@ type: .venv/.dev ## check the types of the packages, strictly
 
 bench: .venv/.dev ## run the benchmarks that need no model server
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+soak: .venv/.dev ## run 10,000 sprints under random faults, kills and resumes (half an hour)
+	$(BIN)/python $(SOAK)
 
 wheel: .venv/.dev ## build the wheel into dist/ and check what is in it
 	rm -rf dist
