@@ -35,6 +35,7 @@ from sprint_agents.engine import Engine
 from sprint_agents.engines import LocalEngine, OpenAIEngine, SGLangEngine, SGLangServer
 from sprint_agents.errors import SprintError
 from sprint_agents.events import Event, ExecutionFinished, PlannerWrote, RunFinished, SubtaskStarted
+from sprint_agents.markup import markup
 
 EngineKind = Literal["local", "llama.cpp", "sglang"]
 ENGINES: tuple[EngineKind, ...] = ("local", "llama.cpp", "sglang")
@@ -178,7 +179,7 @@ async def system_tokens() -> int:
                 async for event in stream:
                     events.append(event)  # noqa: PERF401 - what came before an error counts
         (run,) = (event.run for event in events if isinstance(event, RunFinished))
-        return len(await engine.encode(run.transcript.partition(task)[0]))
+        return len(await engine.encode(markup(run.transcript.partition(task)[0])))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Engine, Request
 from sprint_agents.engines import SGLangEngine
 from sprint_agents.errors import EngineRejected, EngineUnavailable, InvalidRequest
+from sprint_agents.markup import markup
 from sprint_integrations.sglang import InProcessEngine, execute
 
 TASK = "Use 48, 24, 12, 2 to make 37."
@@ -27,12 +28,12 @@ GREEDY = Sampling(temperature=0)
 async def fork(engine: Engine) -> dict[str, Any]:
     """Our own fork over an engine."""
     state = State(engine, sampling=GREEDY)
-    await state.append(PREFIX)
+    await state.append(markup(PREFIX))
     await state.branch().generate(max_tokens=0)
     stops = await Stops.resolve(engine, (STOP,))
 
     async def one(branch: State, text: str) -> list[Any]:
-        await branch.append(text)
+        await branch.append(markup(text))
         done = await branch.generate(max_tokens=TOKENS, stops=stops)
         assert done.finish
         return [done.text.removesuffix(STOP), done.finish.cached_tokens >= len(state.context)]
@@ -78,7 +79,7 @@ async def raised(work: Callable[[], Awaitable[Any]]) -> str:
 async def troubles(engine: InProcessEngine, offline: Any) -> dict[str, Any]:
     """Leave a stream, abort another, and send an invalid id."""
     state = State(engine, sampling=Sampling(temperature=1.0))
-    await state.append(PREFIX)
+    await state.append(markup(PREFIX))
     async with state.stream(max_tokens=2000) as left:
         await anext(left)
 
@@ -109,7 +110,7 @@ async def compare(offline: Any, checkpoint: Path, url: str) -> None:
     results: dict[str, Any] = {"in process": await fork(engine)}
     results["run"] = (await Sprint(engine, sampling=GREEDY).run(TASK)).transcript
     results["troubles"] = await troubles(engine, offline)
-    results["frontend"] = await frontend(url, len(await engine.encode(PREFIX)))
+    results["frontend"] = await frontend(url, len(await engine.encode(markup(PREFIX))))
     async with SGLangEngine(url, tokenizer=checkpoint) as served:
         results["served"] = await fork(served)
         results["run served"] = (await Sprint(served, sampling=GREEDY).run(TASK)).transcript

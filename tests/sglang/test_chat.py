@@ -16,6 +16,7 @@ from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
+from sprint_agents.markup import markup
 from sprint_agents.testing.contract import complete, request_of
 from sprint_agents.tools import Tool
 from tests.application import application, check, look
@@ -127,7 +128,7 @@ def test_a_run_asks_for_the_same_prompts_by_both_apis(make: Make) -> None:
                 context = Context().extend(await chat.encode(text), text)
                 answer = await complete(chat, request_of(context, max_tokens=1))
                 # Drawn tokens need not be those that encoding makes of their text.
-                encoded = await ids.encode(request.context.text)
+                encoded = await ids.encode(markup(request.context.text))
                 assert answer.finish.prompt_tokens == len(encoded)
 
     asyncio.run(main())

@@ -150,8 +150,7 @@ def test_an_open_turn_is_continued(make: Make) -> None:
         async with make("chat") as chat, make("completions") as completions:
             turns = chat.capabilities.chat
             assert turns is not None
-            said = f"{turns.open('system')}be brief{turns.close('system')}"
-            said += f"{turns.open('user')}{PROMPT}{turns.close('user')}{turns.open('assistant')}"
+            said = turns.write([("system", "be brief"), ("user", PROMPT)]) + turns.open("assistant")
             rendered = f"[system]be brief{PROMPT}[assistant]"
             for began in ("", "so 50"):
                 assert (await ask(chat, said + began)).text == (await ask(completions, rendered + began)).text
