@@ -145,6 +145,7 @@ class ChatTurns(BaseModel):
         calls: what precedes tool calls in the assistant's turn, if the engine has its own way to call tools; results
             are then written into turns of ``tool``.
         thoughts: whether the model thinks before it answers; with ``open``, its turn opens with the mark of thoughts.
+        drops_thoughts: whether earlier turns of the model are written without their thoughts.
 
     >>> chatml = ChatTurns(
     ...     opens={name: f"<|im_start|>{name}\n" for name in ("system", "user", "assistant")},
@@ -165,6 +166,7 @@ class ChatTurns(BaseModel):
     alternate: bool = False
     calls: str | None = None
     thoughts: Thoughts = "none"
+    drops_thoughts: bool = False
 
     def open(self, speaker: Speaker, *, after: Literal["system", "nothing"] | None = None) -> PromptText:
         """Return what opens a turn, as markup; ``after`` says what precedes a user's turn, if not another turn."""

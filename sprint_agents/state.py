@@ -2,7 +2,8 @@
 
 Invariants:
 
-- A state replaces its context only by a descendant of it; branches share everything up to the fork.
+- A state replaces its context only by a descendant of it, apart from dropping a turn's thoughts or a failed stage;
+  branches share everything up to the fork.
 - A completion joins the context as the ids that the model produced, and only when it is complete: after an error or
   an early exit the context is unchanged.
 - Leaving a ``fork`` block cancels its tasks and aborts their requests at the engine.

@@ -83,6 +83,7 @@ class Constraints:
     Attributes:
         stops: texts that end the completion.
         thoughts: whether it may begin with thoughts, to which the schema does not apply.
+        drops_thoughts: whether later requests read the completion without its thoughts.
         schema: the JSON schema that it must satisfy, as JSON text; None for free text.
         tools: tools that an engine with native tool calls is told of. All roles have the same, so that their requests
             share a prefix; only an executor may call them. Empty if the dialect writes tool calls itself.
@@ -92,6 +93,7 @@ class Constraints:
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
     thoughts: Thoughts = field(default="none", repr=False)
+    drops_thoughts: bool = field(default=False, repr=False)
 
 
 class PromptWriter(Protocol):

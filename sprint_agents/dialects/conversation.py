@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from sprint_agents.engine import ChatTurns, Speaker, Thoughts
+from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker, Thoughts
 from sprint_agents.errors import InvalidCheckpoint
+from sprint_agents.markup import markup
 
 Message = dict[str, str]
 """One turn as chat templates take it: ``role`` and ``content``."""
@@ -119,7 +120,9 @@ def turns_of(renderings: Mapping[Probe, str | None], *, history: History = "exac
     )
     if renderings[_NEIGHBOURS] != _written(turns, _NEIGHBOURS, answered):
         turns = turns.model_copy(update={"alternate": True})
-    turns = turns.model_copy(update={"thoughts": _thoughts(turns.opens["assistant"], renderings)})
+    thoughts = _thoughts(turns.opens["assistant"], renderings)
+    drops = thoughts != "none" and _drops_thoughts(renderings)
+    turns = turns.model_copy(update={"thoughts": thoughts, "drops_thoughts": drops})
     if history == "exact":
         wholes = (_WHOLE, _WHOLE_WITH_SYSTEM, _THOUGHTFUL) if with_system else (_WHOLE, _THOUGHTFUL)
         _refuse_rewriting(turns, renderings, wholes, answered)
@@ -247,6 +250,25 @@ def without_end_marks(text: str) -> str:
         while end and text[end - 1].isspace():
             end -= 1
     return text[:end]
+
+
+NO_THOUGHTS = markup(f"{THOUGHTS[1]}\n\n")
+"""Closes the thoughts of a turn that has none, if its opening has opened them."""
+
+
+def split_thoughts(written: str, thoughts: Thoughts) -> tuple[str, str]:
+    r"""Split a completion after its thoughts, if it ended them; the second part is the rest without empty lines.
+
+    >>> split_thoughts('<think>hm</think>\n\n{"result": 1}', "may")
+    ('<think>hm</think>', '{"result": 1}')
+    >>> split_thoughts('hm</think>{"result": 1}', "open")
+    ('hm</think>', '{"result": 1}')
+    """
+    opening, closing = THOUGHTS
+    if thoughts == "none" or (thoughts == "may" and not written.lstrip().startswith(opening)):
+        return "", written
+    before, closed, rest = written.partition(closing)
+    return (before + closed, rest.lstrip("\n")) if closed else ("", written)
 
 
 def assistant_turn(text: str, *, before: int) -> int:

@@ -5,6 +5,7 @@ Invariants:
 - Executions join in prompt order, whatever order they finished in.
 - An execution is one execution to the planner. If a part of what its model wrote would read as another turn, the
   dialect writes it again.
+- Thoughts do not join if the chat template drops those of earlier turns.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,7 @@ from sprint_agents.plan import Keep
 from sprint_agents.state import State
 
 from .executor import SubtaskOutcome
+from .thoughts import without_thoughts
 
 
 async def append_executions(
@@ -34,7 +36,8 @@ async def append_executions(
     for item in outcomes:
         number, text = item.execution.number, item.text
         if item.ids is not None:
-            text = dialect.write_completion(stage, number, item.text)
+            opening, written = without_thoughts(dialect, "execution", item.text)
+            text = compose([opening, dialect.write_completion(stage, number, written)])
             completions.append((item.ids if text == item.text else await state.engine.encode(text), text))
         failed = not item.execution.succeeded
         executions.append(JoinedExecution(number, text, generated=item.ids is not None, failed=failed))

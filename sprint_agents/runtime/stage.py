@@ -30,6 +30,7 @@ from .join import append_executions, select_executions
 from .open_stage import OpenStage
 from .progress import cut_off, missing_plan
 from .session import Session, usage_of
+from .thoughts import drop_thoughts
 
 AnyStage = Stage[Any]
 """Named once, because pydantic looks a parametrised model up each time it is written."""
@@ -178,6 +179,7 @@ class StageRun:
             self._count_tokens(reader, prompt_ends)
             self.plan = reader.plan or ""
         self._keep_completion(context)
+        await drop_thoughts(session.dialect, form, planner, since=context, written=generation.text)
         setting = "Planner(max_tokens=…)" if session.planner.max_tokens else "Limits(plan_tokens=…)"
         cut = cut_off(generation, limit=max_tokens, setting=setting, stage=number)
         self.answer = reader.answer
@@ -251,6 +253,7 @@ class StageRun:
             self._count_tokens(reader)
             self.plan = reader.chain or ""
         self._keep_completion(context)
+        await drop_thoughts(session.dialect, "answer", planner, since=context, written=generation.text)
         if session.enclosing and (reader.answer is None or not opening):
             self._take_result(generation)
             return

@@ -24,8 +24,8 @@ from pydantic_core import from_json
 
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Turn
-from sprint_agents.dialects.conversation import marks_in
-from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
+from sprint_agents.dialects.conversation import NO_THOUGHTS, marks_in
+from sprint_agents.engine import ChatTurns, Speaker
 from sprint_agents.markup import compose, markup
 
 from .plans import JsonPlanReader
@@ -78,7 +78,7 @@ class JsonDialect:
         self._user = (turns.open("user"), turns.close("user"))
         self._assistant = turns.open("assistant")
         # A turn that is not the model's own has no thoughts.
-        self._thought = markup(f"{THOUGHTS[1]}\n\n") if turns.thoughts == "open" else ""
+        self._thought = NO_THOUGHTS if turns.thoughts == "open" else ""
         words, keys = self.words, self.words.keys
         self._tool, self._result, self._failed = (
             self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
@@ -93,7 +93,13 @@ class JsonDialect:
         # An engine with its own turns for calls gets the tools itself; otherwise the system's turn describes them.
         tools = executor.tools if self._calls is not None and executor is not None else ()
         self._constraints: dict[Role, Constraints] = {
-            role: Constraints(stops=self._stops, schema=schema, tools=tools, thoughts=turns.thoughts)
+            role: Constraints(
+                stops=self._stops,
+                schema=schema,
+                tools=tools,
+                thoughts=turns.thoughts,
+                drops_thoughts=turns.drops_thoughts,
+            )
             for role, schema in schemas.items()
         }
 
