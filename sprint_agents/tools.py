@@ -6,7 +6,7 @@ the model reads the error. Only a mistake in the function's declaration raises, 
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
@@ -34,7 +34,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[P, ReturnT]):
-    """A function that a model may call; make one with ``Tool.of``, also as a decorator.
+    """A function that a model may call; make one with ``Tool.of``, also as a decorator, or with ``Tool.from_schema``.
 
     Attributes:
         name: the name by which the model calls it.
@@ -78,10 +78,7 @@ class Tool(Generic[P, ReturnT]):
             ConfigurationError: models cannot call the function; the message names the parameter and the remedy.
         """
         name = name or str(getattr(function, "__name__", ""))
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"{name or function!r} is no name for a tool: use letters, digits and _, as in Tool.of(f, name='find')"
-            )
+        _check_name(name, function)
         if isinstance(function, type):
             raise ConfigurationError(f"{name} is a class, and a tool is a function: write one that returns it")
         more_than_zero(seconds=seconds)
@@ -95,6 +92,49 @@ class Tool(Generic[P, ReturnT]):
             function=function,
             _arguments=arguments,
         )
+
+    @staticmethod
+    @checked
+    def from_schema(
+        name: str,
+        *,
+        description: str,
+        schema: Mapping[str, Any],
+        function: Callable[..., T],
+        seconds: float | None = None,
+    ) -> "Tool[..., T]":
+        """Make a tool from the JSON schema of its arguments, such as the tool of another program.
+
+        ``function``, async or not, is called with the members of the model's JSON object as keyword arguments. They
+        are not checked against ``schema``, so the function refuses what it cannot use by raising an error, which the
+        model reads.
+
+        >>> weather = Tool.from_schema(
+        ...     "weather",
+        ...     description="Return the weather of a city.",
+        ...     schema={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        ...     function=lambda **arguments: f"Rain in {arguments['city']}.",
+        ... )
+        >>> import asyncio
+        >>> asyncio.run(weather.use('{"city": "Bergen"}', seconds=1)).text
+        '"Rain in Bergen."'
+
+        Raises:
+            ConfigurationError: the name or the schema is not one of a tool.
+        """
+        _check_name(name, function)
+        more_than_zero(seconds=seconds)
+        check_function(function, what=f"tool {name!r}")
+        if schema.get("type") != "object":
+            raise ConfigurationError(
+                f"the schema of tool {name!r} is not that of an object, and models pass arguments by name: "
+                'use {"type": "object", "properties": {…}}'
+            )
+        try:
+            text = to_json(dict(schema)).decode()
+        except PydanticSerializationError as error:
+            raise ConfigurationError(f"the schema of tool {name!r} is not JSON: {error}") from error
+        return Tool(name, description, text, seconds, function, _ANY_ARGUMENTS)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
         """Call the function directly."""
@@ -131,6 +171,16 @@ class Tool(Generic[P, ReturnT]):
 
     def _failed(self, message: str) -> ToolOutcome:
         return ToolOutcome(self.name, to_json(escape_surrogates(message)).decode(), failed=True)
+
+
+_ANY_ARGUMENTS = TypeAdapter(dict[str, Any])
+
+
+def _check_name(name: str, function: object) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name or function!r} is no name for a tool: use letters, digits and _, as in Tool.of(f, name='find')"
+        )
 
 
 class _Terse(GenerateJsonSchema):

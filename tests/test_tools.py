@@ -353,3 +353,38 @@ def test_the_model_is_told_of_the_tools_before_the_task():
     assert "search" in system
     assert "Search the library." in system
     assert "words to look for" in system
+
+
+CITY = {"type": "object", "properties": {"city-name": {"type": "string"}}, "required": ["city-name"]}
+
+
+class TestFromASchema:
+    def weather(self, function: Callable[..., object]) -> Tool[..., object]:
+        return Tool.from_schema("weather", description="Tell the weather.", schema=CITY, function=function)
+
+    @pytest.mark.parametrize("asynchronous", [True, False])
+    def test_the_function_gets_the_members_as_keywords(self, asynchronous: bool) -> None:
+        async def tell(**arguments: str) -> str:
+            return arguments["city-name"]
+
+        tool = self.weather(tell if asynchronous else lambda **arguments: arguments["city-name"])
+        outcome = asyncio.run(tool.use('{"city-name": "Bergen"}', seconds=1))
+        assert (outcome.text, outcome.failed) == ('"Bergen"', False)
+        assert from_json(tool.schema) == CITY
+
+    @pytest.mark.parametrize("arguments", ["[1]", "{", '{"other": 1}'])
+    def test_what_it_cannot_use_is_data(self, arguments: str) -> None:
+        tool = self.weather(lambda **given: given["city-name"])
+        assert asyncio.run(tool.use(arguments, seconds=1)).failed
+
+    @pytest.mark.parametrize(
+        ("name", "schema", "reason"),
+        [
+            ("the weather", CITY, "no name for a tool"),
+            ("weather", {"type": "string"}, "not that of an object"),
+            ("weather", {"type": "object", "default": object()}, "is not JSON"),
+        ],
+    )
+    def test_a_mistake_says_what_to_do(self, name: str, schema: dict[str, object], reason: str) -> None:
+        with pytest.raises(ConfigurationError, match=reason):
+            Tool.from_schema(name, description="", schema=schema, function=print)
