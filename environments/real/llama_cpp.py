@@ -1,10 +1,10 @@
 """llama.cpp's server as a process, for as long as a block lasts.
 
-The server runs in the environment that ``make real`` builds, by this file as a script. It ends when its input ends, so
-it never outlives the process that started it, even if that one is killed.
+The server runs in the environment that ``make real`` builds, by this file as a script.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Self
 
 PYTHON = Path(__file__).parents[2] / ".venv-real" / "bin" / "python"
-_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +49,17 @@ class LlamaCppServer:
 
     def __enter__(self) -> Self:
         """Start the server and wait until it has loaded the model."""
+        from sprint_agents.engines.guard import guarded  # not in the server's environment
+
         with ExitStack() as stack:
             log = stack.enter_context(TemporaryFile())
             settings = json.dumps({"model": str(self.model), "name": self.name, **asdict(self.options)})
-            self._process = subprocess.Popen(  # noqa: S603
-                [PYTHON, __file__, settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            command, pipe = guarded([str(PYTHON), __file__, settings]), subprocess.PIPE
+            process = stack.enter_context(
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True)  # noqa: S603
             )
-            stack.callback(self._end)
-            assert self._process.stdout is not None
-            self.url = self._process.stdout.readline().decode().strip()
+            assert process.stdout is not None
+            self.url = process.stdout.readline().decode().strip()
             if not self.url:
                 log.seek(0)
                 raise RuntimeError(f"the llama.cpp server did not start:\n{log.read().decode(errors='replace')}")
@@ -70,19 +71,9 @@ class LlamaCppServer:
     ) -> None:
         self._stack.close()
 
-    def _end(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
 
 def serve(model: str, name: str, options: Options) -> None:
-    """Serve until the input ends; the only output is the server's address."""
+    """Serve until a signal ends this process; the only output is the server's address."""
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
@@ -94,7 +85,7 @@ def serve(model: str, name: str, options: Options) -> None:
     settings.slot_save_path = f"{options.save_path}/" if options.save_path else ""
     server = xllamacpp.Server(settings)
     print(server.listening_address, flush=True)
-    sys.stdin.buffer.read()
+    signal.pause()
 
 
 if __name__ == "__main__":

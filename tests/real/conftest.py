@@ -62,8 +62,7 @@ def llama_cpp(gguf: Path) -> Iterator[LlamaCppServer]:
 
 @pytest.fixture(scope="session")
 def sglang(checkpoint: Path) -> Iterator[SGLangServer]:
-    # Where whitespace is free, this model writes line breaks up to the limit.
-    with started(checkpoint, "--constrained-json-disable-any-whitespace") as server:
+    with started(checkpoint) as server:
         yield server
 
 

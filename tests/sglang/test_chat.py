@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    arguments = ["--enable-cache-report", "--constrained-json-disable-any-whitespace", "--tool-call-parser", "qwen25"]
+    arguments = ["--enable-cache-report", "--tool-call-parser", "qwen25"]
     with started(checkpoint, *arguments) as server:
         yield server
 

@@ -82,7 +82,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    with started(checkpoint, "--enable-cache-report", "--constrained-json-disable-any-whitespace") as server:
+    with started(checkpoint, "--enable-cache-report") as server:
         yield server
 
 

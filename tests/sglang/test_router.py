@@ -14,6 +14,7 @@ import pytest
 from sprint_agents import Run, Sprint
 from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
+from sprint_agents.engines.guard import guarded
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import EngineRejected, EngineUnavailable
 from sprint_agents.events import PlannerWrote, RunFinished
@@ -37,13 +38,11 @@ def router(server: SGLangServer, second: SGLangServer) -> Iterator[str]:
     command = [str(PYTHON), "-m", "sglang_router.launch_router", "--policy", "cache_aware", "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
     command += ["--worker-urls", server.url, second.url]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            asyncio.run(asyncio.wait_for(ready(url), START_TIMEOUT))
-            yield url
-        finally:
-            process.kill()
+    pipe, ignored = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(guarded(command), stdin=pipe, stdout=ignored, stderr=ignored, start_new_session=True):
+        url = f"http://127.0.0.1:{port}"
+        asyncio.run(asyncio.wait_for(ready(url), START_TIMEOUT))
+        yield url
 
 
 async def ready(url: str) -> None:

@@ -4,6 +4,7 @@ Invariants:
 
 - A process is identified by its id and its start time, so a later process with the same id is never touched.
 - After ``stop`` no process of the session's first group is running, whether it obeyed or had to be killed.
+- A server ends with the program that spawned it, unless it was released. Its leader is the guard that sees to this.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
+from sprint_agents.engines.guard import guarded
 
 _PROC = Path("/proc")
 _LOOK_EVERY = 0.05
@@ -58,21 +61,43 @@ async def _until(done: Callable[[], bool], *, seconds: float) -> None:
                 await asyncio.sleep(_LOOK_EVERY)
 
 
-def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Process:
-    """Start ``command`` in its own session, without input; its output is appended to ``log``.
+class Lifeline:
+    """The end of a pipe that keeps a server running: the server ends when this program closes it, or dies."""
 
-    Raises:
-        OSError: it cannot be started.
-    """
+    def __init__(self, descriptor: int) -> None:
+        # A bare descriptor: an object would close it as soon as the caller drops the server.
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let the server outlive this program."""
+        with suppress(BrokenPipeError):  # it has ended already
+            os.write(self._descriptor, b"\n")
+        self.close()
+
+    def close(self) -> None:
+        """End the server, unless it was released."""
+        os.close(self._descriptor)
+
+
+def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> tuple[Process, Lifeline]:
+    """Start ``command`` under a guard, in its own session; the output of both is appended to ``log``."""
+    command = guarded(command)
+    inner, outer = os.pipe()  # no other child inherits them
     actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, inner, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    # Unlike ``subprocess``, this creates no object that must be waited for.
-    pid = os.posix_spawn(command[0], list(command), dict(environment), file_actions=actions, setsid=True)
+    try:
+        # Unlike ``subprocess``, this creates no object that must be waited for.
+        pid = os.posix_spawn(command[0], command, dict(environment), file_actions=actions, setsid=True)
+    except BaseException:
+        os.close(outer)
+        raise
+    finally:
+        os.close(inner)
     status = _status(pid)
-    return Process(pid=pid, started=status.started if status else 0)
+    return Process(pid=pid, started=status.started if status else 0), Lifeline(outer)
 
 
 class _Status(NamedTuple):

@@ -23,7 +23,7 @@ from sprint_agents.arguments import at_least, checked, more_than_zero
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import ConfigurationError, EngineError, EngineTimeout, EngineUnavailable, InvalidCheckpoint
 
-from .process import Process, spawn
+from .process import Lifeline, Process, spawn
 
 Device = Literal["auto", "cpu", "gpu"]
 """Where a server computes."""
@@ -46,7 +46,8 @@ class SGLangServer:
     ``sglang.launch_server``) and ``environment`` override everything else. ``log`` is a file for the server's output;
     without one, the output is shown only if the start fails.
 
-    Leaving the block ends all processes: it asks them to end, and kills them after ``stop_timeout`` seconds.
+    Leaving the block ends all processes: it asks them to end, and kills them after ``stop_timeout`` seconds. They also
+    end if this program ends without leaving the block, even if it is killed.
 
     Raises:
         ConfigurationError: there is no interpreter with SGLang.
@@ -81,6 +82,7 @@ class SGLangServer:
         self._stop_timeout = stop_timeout
         self._scratch: Path | None = None
         self._process: Process | None = None
+        self._lifeline: Lifeline | None = None
 
     @property
     def url(self) -> str:
@@ -124,14 +126,16 @@ class SGLangServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Start the server and wait until it answers. It runs until ``stop``, even if this call fails."""
+        """Start the server and wait until it answers. It runs until ``stop``, even if this call fails.
+
+        Raises:
+            EngineUnavailable: the server ended while starting; the message has the end of its log.
+            EngineTimeout: the server was not ready within ``start_timeout``.
+        """
         self._port = _free_port(self._port)
         command = [self._python, "-W", "ignore", "-m", "sglang.launch_server", "--host", _HOST]
         command += ["--port", str(self._port), *self._arguments]
-        try:
-            self._process = spawn(command, environment=self._variables(), log=self._log())
-        except OSError as error:
-            raise ConfigurationError(f"{self._python} cannot be started: {error}") from error
+        self._process, self._lifeline = spawn(command, environment=self._variables(), log=self._log())
         try:
             async with asyncio.timeout(self._start_timeout):
                 await self._ready()
@@ -140,6 +144,12 @@ class SGLangServer:
                 f"the SGLang server was not ready after {self._start_timeout:g} s; its log ends:\n{self.log_tail()}"
             ) from error
 
+    def release(self) -> None:
+        """Let the server outlive this program; until then it ends with it."""
+        if self._lifeline:
+            self._lifeline.release()
+            self._lifeline = None
+
     async def stop(self) -> None:
         """End all of the server's processes, if there are any."""
         try:
@@ -147,6 +157,9 @@ class SGLangServer:
                 await self._process.stop(patience=self._stop_timeout)
         finally:
             self._process = None
+            if self._lifeline:
+                self._lifeline.close()
+                self._lifeline = None
             if self._scratch:
                 shutil.rmtree(self._scratch, ignore_errors=True)
                 self._scratch = None
@@ -227,6 +240,8 @@ def _model_arguments(checkpoint: Path, *, cpu: bool, cache_tokens: int) -> list[
     arguments = ["--model-path", str(checkpoint), "--served-model-name", checkpoint.name, "--sleep-on-idle"]
     # Without this, every event repeats the whole text and all ids so far.
     arguments.append("--incremental-streaming-output")
+    # Where white space is free, a small model writes line breaks until its limit.
+    arguments.append("--constrained-json-disable-any-whitespace")
     if cpu:
         arguments += ["--device", "cpu", "--max-total-tokens", str(cache_tokens)]
         # By default SGLang computes float32 checkpoints in half precision, which changes some greedy choices.
@@ -292,7 +307,9 @@ async def start_detached(
     server = SGLangServer(checkpoint, python=python, port=port, arguments=arguments, log=log)
     try:
         await server.start()
-        return _record(server, log)
+        record = _record(server, log)
+        server.release()
+        return record
     except BaseException:
         await server.stop()
         raise

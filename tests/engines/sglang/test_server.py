@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,7 @@ def all_ended(tmp_path: Path) -> bool:
 def test_is_there_inside_the_block_and_gone_after_it(serve: Callable[..., SGLangServer], tmp_path: Path) -> None:
     async def main() -> None:
         async with serve() as server:
-            assert set(running(tmp_path)) == {server.process.pid, said(tmp_path / "log")["child"]}
+            assert {server.process.pid, said(tmp_path / "log")["child"]} < set(running(tmp_path))
             assert server.url.startswith("http://127.0.0.1:")
         assert all_ended(tmp_path)
         with pytest.raises(ConfigurationError, match="was not started"):
@@ -160,6 +161,39 @@ def test_a_start_that_fails_shows_the_log(serve: Callable[..., SGLangServer]) ->
 def test_a_start_that_takes_too_long(serve: Callable[..., SGLangServer], tmp_path: Path) -> None:
     with pytest.raises(EngineTimeout, match=r"not ready after 0.8 s; its log ends"):
         asyncio.run(enter(serve("unready", start_timeout=0.8)))
+    assert all_ended(tmp_path)
+
+
+PROGRAM = """
+import asyncio, sys
+from sprint_agents.engines.sglang import SGLangServer
+from sprint_agents.engines.sglang.server import start_detached
+checkpoint, folder = sys.argv[1:]
+
+async def main():
+    if folder:
+        return await start_detached(folder, checkpoint, python=sys.executable)
+    async with SGLangServer(checkpoint, python=sys.executable, device="cpu"):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def program(checkpoint: Path, folder: Path | str = "") -> subprocess.Popen[bytes]:
+    """Start a program with a server that is the block's, or with one in ``folder`` that outlives it."""
+    command = [sys.executable, "-c", PROGRAM, str(checkpoint), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def test_ends_with_a_program_that_is_killed(checkpoint: Path, stand_in: Callable[[str], None], tmp_path: Path) -> None:
+    stand_in("obeys")
+    with program(checkpoint) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"ready\n"
+        assert len(running(tmp_path)) == 4  # the program, the guard, the server and its child
+        killed.kill()
     assert all_ended(tmp_path)
 
 
@@ -218,7 +252,7 @@ class TestWhatCannotStart:
         broken = tmp_path / "python"
         broken.write_bytes(b"\x7fELF no")
         broken.chmod(0o700)
-        with pytest.raises(ConfigurationError, match="cannot be started"):
+        with pytest.raises(EngineUnavailable, match="cannot be started"):
             asyncio.run(enter(serve(python=broken)))
 
     def test_sglang_beside_the_library_is_missing(self, checkpoint: Path) -> None:
@@ -253,6 +287,14 @@ class TestDetached:
         assert all_ended(tmp_path)
         assert find_detached(folder) is None
         assert asyncio.run(stop_detached(folder)) is None
+
+    def test_outlives_the_program(self, folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+        with program(checkpoint, folder) as ended:
+            pass
+        assert ended.returncode == 0
+        up = find_detached(folder)
+        assert up is not None
+        assert said(up.log)["child"] in running(tmp_path)
 
     def test_a_later_process_of_the_same_id_is_left_alone(self, folder: Path, checkpoint: Path) -> None:
         up = asyncio.run(start_detached(folder, checkpoint, python=sys.executable))
