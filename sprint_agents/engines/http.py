@@ -7,6 +7,7 @@ Invariants:
 - Connections are kept between requests only from ``open`` to ``aclose``, and only on the event loop that called
   ``open``. Any other loop gets a connection per request, so no connection outlives its loop.
 - Urgent calls (aborts) use separate connections: they never wait for the streams that they are meant to end.
+- A streamed request is left through its ``Exchange``, which comes before its connection closes.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from sprint_agents.errors import (
 )
 
 from .address import ServerAddress, redirect_target, shown_url
+from .exchange import EventStream, Exchange
 from .json_text import read_json
 
 _LONGEST_EVENT = 64 * 1024 * 1024
@@ -74,7 +76,9 @@ class HttpClient:
         self._headers = {"Authorization": authorization} if authorization else {}
         self._secrets = self._address.secrets({**(client.headers if client else {}), **self._headers})
         self._max_connections = max_connections
+        self._silence = read_timeout
         self._timeout = httpx2.Timeout(read_timeout, connect=connect_timeout, pool=None)
+        self._streamed = httpx2.Timeout(read_timeout, connect=connect_timeout, read=None, pool=None)
         self._kept: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
         self._single: httpx2.AsyncClient | None = None
         self.closed = False
@@ -114,26 +118,32 @@ class HttpClient:
         return _json(response) if response.content else None
 
     @asynccontextmanager
-    async def events(self, path: str, body: object) -> AsyncGenerator[httpx2.EventSource]:
+    async def events(self, path: str, body: object, exchange: Exchange | None = None) -> AsyncGenerator[EventStream]:
         """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block.
 
-        Closing the ``response`` of the event source ends the stream. Its reader then gets ``EngineUnavailable``.
+        Closing the ``response`` of the stream ends it. Its reader then gets ``EngineUnavailable``.
         """
+        exchange, silence = exchange or Exchange(), self._silence
         with self._translated():
-            response = await self._request("POST", path, body, stream=True)
+            response = await exchange.wait(self._request("POST", path, body, exchange=exchange), silence=silence)
+            exchange.answered()
             try:
                 kind = response.headers.get("content-type", "")
-                if not kind.startswith("text/event-stream"):
-                    content = await _body(response, most=_LONGEST_EVENT)
+                if not kind.lower().startswith("text/event-stream"):
+                    content = await exchange.wait(_body(response, most=_LONGEST_EVENT), silence=silence)
                     if not any(mark in content for mark in _WHOLE_ANSWERS):
                         text = _plain(content.decode(errors="replace"))
                         raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
                     response = _as_stream(content, response.request)
                 # Event streams are UTF-8, and this decoder drops the byte order mark that some servers send.
                 response.encoding = "utf-8-sig"
-                yield httpx2.EventSource(response, max_event_size=_LONGEST_EVENT)
+                source = httpx2.EventSource(response, max_event_size=_LONGEST_EVENT)
+                yield EventStream(exchange, source, silence=silence)
             finally:
-                await response.aclose()
+                try:
+                    await exchange.leave()
+                finally:
+                    await response.aclose()
 
     @contextmanager
     def masked(self) -> Generator[None]:
@@ -155,13 +165,20 @@ class HttpClient:
             return await self._request(method, path, body, urgent=urgent)
 
     async def _request(
-        self, method: str, path: str, body: object, *, urgent: bool = False, stream: bool = False
+        self, method: str, path: str, body: object, *, urgent: bool = False, exchange: Exchange | None = None
     ) -> httpx2.Response:
-        """Send a request, follow redirects within the host, and return the answer if its status is 200."""
+        """Send a request, follow redirects within the host, and return the answer if its status is 200.
+
+        With an ``exchange``, which watches for silence itself, the answer is streamed.
+        """
         client, url = self._pick(urgent=urgent), self._address.at(path)
+        timeout = self._timeout if exchange is None else self._streamed
+        extensions = None if exchange is None else {"trace": exchange.trace}
         for _ in range(_MOST_REDIRECTS):
-            request = client.build_request(method, url, json=body, headers=self._headers, timeout=self._timeout)
-            response = await client.send(request, stream=stream)
+            request = client.build_request(
+                method, url, json=body, headers=self._headers, timeout=timeout, extensions=extensions
+            )
+            response = await client.send(request, stream=exchange is not None)
             try:
                 if not response.is_redirect:
                     await _accept(response)
@@ -224,7 +241,7 @@ class HttpClient:
             reason = str(error) or "timed out"
             raise EngineUnavailable(f"no connection to {self.url}: {reason}. Is the server up?") from error
         except httpx2.TimeoutException as error:
-            raise EngineTimeout(f"{self.url} was silent for {self._timeout.read:g} s") from error
+            raise EngineTimeout(f"{self.url} was silent for {self._silence:g} s") from error
         except (httpx2.DecodingError, httpx2.SSEError, httpx2.TooManyRedirects) as error:
             raise EngineProtocolError(f"{self.url} sent an invalid response: {error}") from error
         except httpx2.HTTPError as error:

@@ -3,7 +3,7 @@
 Invariants:
 
 - Two requests with the same id never run at the same time.
-- ``aclose`` ends every request that is still running before it closes the connections.
+- ``aclose`` ends every request that is still running before it closes the connections, and admits no others meanwhile.
 - No request is sent again after it was aborted or the engine was closed.
 """
 
@@ -67,6 +67,7 @@ class RemoteEngine(Engine, Generic[RunningT]):
         self._manifest: Manifest | None = None
         self._running: dict[str, RunningT] = {}
         self._logged: set[str] = set()
+        self._closing = False
 
     @property
     def manifest(self) -> Manifest | None:
@@ -91,8 +92,9 @@ class RemoteEngine(Engine, Generic[RunningT]):
 
     async def aclose(self) -> None:
         """Abort every running request and close the connections; safe to call twice."""
-        if self._connections.closed:
+        if self._closing:
             return
+        self._closing = True
         try:
             async with asyncio.TaskGroup() as endings:
                 for running in self._running.values():
@@ -114,7 +116,10 @@ class RemoteEngine(Engine, Generic[RunningT]):
 
         Raises:
             InvalidRequest: the id is in use.
+            EngineUnavailable: the engine is being closed.
         """
+        if self._closing:
+            raise EngineUnavailable(f"the engine {self.name} is closed")
         if request.id in self._running:
             raise InvalidRequest(f"request id {request.id!r} is in use: give every request its own id")
         self._running[request.id] = running
@@ -134,7 +139,7 @@ class RemoteEngine(Engine, Generic[RunningT]):
         """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""
 
         def may_pass(error: BaseException) -> bool:
-            if self._connections.closed or (running and running.aborted):
+            if self._closing or (running and running.aborted):
                 return False
             if isinstance(error, EngineOverloaded):
                 return (error.retry_after or 0) <= self._longest_wait

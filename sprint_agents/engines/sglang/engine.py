@@ -4,8 +4,9 @@ Invariants:
 
 - No token is drawn twice. A request that was refused, or whose stream broke before its first token, is sent again. A
   stream that broke later is resumed by a new request, after the tokens that had arrived (``PartialCompletion``).
-- A request whose stream is left before the server ended it is aborted at the server by its own id, also while the
-  reading task is being cancelled. That takes at most ``abort_timeout``.
+- A request whose stream is left before the server ended it is aborted at the server by its own id, before its
+  connection closes (see ``Exchange``), also while the reading task is being cancelled. That takes at most
+  ``abort_timeout``.
 - Every attempt has its own id at the server, and no id is a prefix of another: SGLang aborts by prefix, and two seconds
   after a stream has ended it aborts its id once more, whatever runs under that id by then.
 """
@@ -32,6 +33,7 @@ from sprint_agents.engines.checkpoint import (
     turns_of_checkpoint,
     with_chat,
 )
+from sprint_agents.engines.exchange import Exchange
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
@@ -52,6 +54,7 @@ class _Attempt(RunningRequest):
 
     rid: str = ""
     broke: bool = False
+    exchange: Exchange | None = None
 
 
 @checked
@@ -113,7 +116,6 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         self._renderings: Renderings | None = None
         self._model: ServedModel | None = None
         self._capabilities: Capabilities | None = None
-        self._aborts = True
 
     @property
     def name(self) -> str:
@@ -227,7 +229,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
 
     async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> dict[str, object]:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
-        may_resume = running.broke and not (running.aborted or self._http.closed) and done.parts < self._attempts
+        may_resume = running.broke and not (running.aborted or self._closing) and done.parts < self._attempts
         if not (may_resume and (remainder := await done.remainder(self.decode))):
             raise error
         url, rid, tokens = self._http.url, running.rid, len(done.ids)
@@ -238,8 +240,14 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         reader = GenerateReader(prompt_tokens=len(cast("list[int]", body["input_ids"])))
         last: Chunk | None = None
         running.broke = False
+
+        async def farewell() -> None:
+            if not reader.ended:
+                await self._abort_surely(running.rid)
+
+        running.exchange = exchange = Exchange(farewell)
         try:
-            async with self._http.events("/generate", body) as events:
+            async with self._http.events("/generate", body, exchange) as events:
                 async for event in events:
                     if running.aborted:
                         # The abort may have reached the server before the request did, and was ignored.
@@ -259,8 +267,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
                 raise
         finally:
             running.broke = not reader.ended
-            if running.broke:
-                await self._abort_surely(running.rid)
+            await exchange.leave()
         if last is None:
             raise EngineUnavailable(
                 f"{self._http.url} ended the stream of {running.rid} before the request was finished"
@@ -268,7 +275,8 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         yield last
 
     async def _end(self, running: _Attempt) -> None:
-        await self._abort(running.rid)
+        if not await self._abort(running.rid) and running.exchange:
+            running.exchange.interrupt(EngineUnavailable(f"request {running.rid} was aborted"))
 
     async def _end_at_close(self, running: _Attempt) -> None:
         await self._abort_quietly(running.rid)
@@ -285,13 +293,18 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         if cancelled:
             raise cancelled
 
-    async def _abort(self, rid: str) -> None:
-        """End a request at the server. SGLang's router has no aborts; it ends requests whose connection is closed."""
-        if self._aborts:
-            try:
-                await self._http.post("/abort_request", {"rid": rid}, urgent=True)
-            except EngineRejected:
-                self._aborts = False
+    async def _abort(self, rid: str) -> bool:
+        """End a request at the server; return False if the server refuses.
+
+        SGLang's router does not forward aborts. It ends a request whose connection is closed.
+        """
+        try:
+            await self._http.post("/abort_request", {"rid": rid}, urgent=True)
+        except EngineRejected as error:
+            note = f"the server refuses aborts ({error}): a request ends there when its connection is closed"
+            self._log_once([note], url=self._http.url)
+            return False
+        return True
 
     async def _abort_quietly(self, rid: str) -> None:
         if self._http.closed:
