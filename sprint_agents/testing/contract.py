@@ -126,7 +126,8 @@ class EngineContract:
     Each test takes no arguments: it makes an engine, checks one promise, and closes the engine.
 
     The tests need a model whose greedy completions of ``prompt`` are the same every time, have at least 8 tokens and
-    are not empty. A scripted server does. Change the attributes below where they do not suit your engine.
+    are not empty. A scripted server does. Change the attributes below where they do not suit your engine; a real model
+    may need a prompt that leaves it no doubt about the next words, and ``subjects``.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> class FakeContract(EngineContract):
@@ -143,6 +144,12 @@ class EngineContract:
     """Texts that are one control token each; the marks of ``capabilities.chat`` are tried in any case."""
     long_tokens: int = 400
     """A completion of this many tokens takes long enough to be aborted."""
+    subjects: tuple[str, ...] = ()
+    """What a real model names at once when it is asked "What is …?", such as ``("gravity", "South America")``.
+
+    Most servers compute requests in batches, and how they round depends on the batch. So a completion among others may
+    differ from the completion alone. With subjects, concurrent completions are told apart by what they name.
+    """
 
     async def make_engine(self) -> Engine:
         """Return a new engine; the test closes it."""
@@ -255,12 +262,27 @@ class EngineContract:
 
     @_promise
     async def test_concurrent_requests_are_independent(self, engine: Engine) -> None:
-        """Requests that run together get the completions that they get alone."""
+        """Requests that run together get the completions that they get alone; with ``subjects``, each its own."""
+        if self.subjects:
+            await self._expect_own_subjects(engine)
+            return
         root = await self.make_context(engine)
         forks = [root.extend(await engine.encode(text), text) for text in ("", "1", "2", "12", "1", "3\n")]
         alone = [(await complete(engine, request_of(fork))).ids for fork in forks]
         together = await asyncio.gather(*(complete(engine, request_of(fork)) for fork in forks))
         _equal([completion.ids for completion in together], alone, "the ids of concurrent completions")
+
+    async def _expect_own_subjects(self, engine: Engine) -> None:
+        asked = (*self.subjects, self.subjects[0])
+        contexts = [await self.make_context(engine, f"What is {subject}?\n") for subject in asked]
+        alone = [await complete(engine, request_of(context)) for context in contexts]
+        together = await asyncio.gather(*(complete(engine, request_of(context)) for context in contexts))
+        for subject, one, among in zip(asked, alone, together, strict=True):
+            named = {other for other in self.subjects if other.casefold() in among.text.casefold()}
+            _equal(named, {subject}, f"what the concurrent completion {among.text!r} names")
+            _equal(among.text, await engine.decode(among.ids), "the text of the chunks, and of their ids,")
+            _equal(among.finish.prompt_tokens, one.finish.prompt_tokens, f"finish.prompt_tokens for {subject!r}")
+            _expect(among.tokens <= COMPLETION_TOKENS, f"{among.tokens} tokens are more than {COMPLETION_TOKENS}")
 
     @_promise
     async def test_closing_the_stream_ends_the_request(self, engine: Engine) -> None:

@@ -30,14 +30,16 @@ class Place:
     """Where the model runs.
 
     ``make`` makes a new engine, which the caller closes. ``running`` counts the requests in progress there, without the
-    engine's own books where a server has some.
+    engine's own books where a server has some. An ``exact`` engine computes a request the same way alone and among
+    others; a server that batches requests rounds differently.
     """
 
     make: Callable[[], Engine]
     running: Callable[[Engine], Awaitable[int]]
+    exact: bool = False
 
-    async def idle(self, engine: Engine, *, within: float = 30.0) -> None:
-        """Wait until nothing runs."""
+    async def idle(self, engine: Engine, *, within: float = 120.0) -> None:
+        """Wait until nothing runs; fails after ``within`` seconds, so that a request that is never ended is found."""
         async with asyncio.timeout(within):
             running = await self.running(engine)
             while running:
@@ -92,7 +94,7 @@ def embedded(checkpoint: Path) -> Place:
         await asyncio.sleep(0)  # the count is of the last step, which a thread computes
         return engine.statistics().running
 
-    return Place(lambda: LocalEngine(checkpoint), running)
+    return Place(lambda: LocalEngine(checkpoint), running, exact=True)
 
 
 def served_by_llama_cpp(server: LlamaCppServer) -> Place:

@@ -143,7 +143,9 @@ def test_a_journal_is_resumed(fast_place: Place, tmp_path: Path) -> None:
         first = next(at for at, line in enumerate(lines) if json.loads(line)["record"].get("kind") == "stage")
         path.write_bytes(b"".join(lines[: first + 1]))  # as after a crash in the second stage
         resumed = await prices(engine).run(TASK, journal=path)
-        assert resumed.stages[0].results == whole.stages[0].results
-        assert resumed.transcript == whole.transcript
+        assert resumed.stages[0] == whole.stages[0]  # each with its times, so nothing was computed again
+        assert isinstance(resumed.answer, Total)
+        if fast_place.exact:
+            assert resumed.transcript == whole.transcript
 
     on(fast_place, work)

@@ -95,6 +95,14 @@ class Mixes(FakeEngine):
         return super().complete(request)
 
 
+class Swaps(FakeEngine):
+    """Answers another request's question while others run."""
+
+    def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        self.before, before = request.context, getattr(self, "before", request.context)
+        return super().complete(replace(request, context=before) if self.account().running > 2 else request)
+
+
 class KeepsRunning(FakeEngine):
     """Leaves a request running whose reader went away."""
 
@@ -156,6 +164,24 @@ class StaysOpen(FakeEngine):
 def test_a_broken_promise_is_found(engine: type[FakeEngine], test: str, message: str) -> None:
     with pytest.raises((AssertionError, SprintError), match=message):
         getattr(contract_of(engine), f"test_{test}")()
+
+
+def named_by(engine: type[FakeEngine]) -> EngineContract:
+    """A contract whose model answers with the last words of its context."""
+
+    class Contract(EngineContract):
+        subjects = ("gravity", "rain", "the sea")
+
+        async def make_engine(self) -> Engine:
+            return engine(lambda prompt: prompt.text.removeprefix("What is ") * 8, chunk_tokens=1)
+
+    return Contract()
+
+
+def test_concurrent_completions_are_told_apart_by_what_they_name() -> None:
+    named_by(FakeEngine).test_concurrent_requests_are_independent()
+    with pytest.raises(AssertionError, match=r"what the concurrent completion .* names should be"):
+        named_by(Swaps).test_concurrent_requests_are_independent()
 
 
 def test_the_error_of_running_them_all_names_the_test() -> None:
