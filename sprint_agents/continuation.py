@@ -29,18 +29,18 @@ class Continuation:
     ``request_ids`` supplies the ids of the further requests. The engine needs ``Capabilities.continues``.
 
     Attributes:
-        requests: how many requests were sent so far.
+        request_ids: of the requests that were sent so far.
         prompt_tokens: the context lengths of those that ended, added up; ``cached_tokens`` of them were cached.
     """
 
-    __slots__ = ("_engine", "_extend", "_request", "_request_ids", "cached_tokens", "prompt_tokens", "requests")
+    __slots__ = ("_engine", "_extend", "_ids", "_request", "cached_tokens", "prompt_tokens", "request_ids")
 
     def __init__(self, engine: Engine, request: Request, *, request_ids: Iterator[str], extend: Extend) -> None:
         self._engine = engine
         self._request = request
-        self._request_ids = request_ids
+        self._ids = request_ids
         self._extend = extend
-        self.requests = 1
+        self.request_ids = [request.id]
         self.prompt_tokens = 0
         self.cached_tokens = 0
 
@@ -79,12 +79,12 @@ class Continuation:
             await border.cross(context)
             request = replace(
                 self._request,
-                id=next(self._request_ids),
+                id=next(self._ids),
                 context=context,
                 max_tokens=granted,
                 continues=self._request,
             )
-            self.requests += 1
+            self.request_ids.append(request.id)
         yield Chunk((), border.release(), ended)
 
     def _count(self, finish: Finish, tokens: int) -> Finish:

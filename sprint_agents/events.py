@@ -1,5 +1,6 @@
 """The events of a run, as one closed union; streams, progress displays and journals all read the same events."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,16 +10,21 @@ from .run import Run
 
 
 class _Event(BaseModel):
+    """What all events have: the run that they are about, and when they happened, in seconds from its start."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    run_id: str
+    at: float
 
 
 class RunStarted(_Event):
-    """The first event of every run."""
+    """The first event of every run; ``origin`` is the start of the run on the wall clock."""
 
     kind: Literal["run_started"] = "run_started"
-    run_id: str
     task: str
     policy: str
+    origin: datetime
 
 
 class StageStarted(_Event):
@@ -124,7 +130,10 @@ class BudgetAwaited(_Event):
 
 
 class InnerEvent(_Event):
-    """An event in the run of a ``Sprint`` that carries out a subtask."""
+    """An event in the run of a ``Sprint`` that carries out a subtask.
+
+    That run has its own ``run_id``; its times count from the start of the run to which it belongs.
+    """
 
     kind: Literal["inner_event"] = "inner_event"
     stage: int

@@ -31,6 +31,7 @@ class Generation:
         "_indexed",
         "_marks",
         "_read",
+        "_request_ids",
         "_tip",
         "_tokens",
         "finish",
@@ -45,9 +46,11 @@ class Generation:
         chunks: AsyncIterator[Chunk],
         *,
         finished: Callable[[Context], object],
+        request_ids: Sequence[str] = (),
         continuation: Continuation | None = None,
     ) -> None:
         self._engine = engine
+        self._request_ids = request_ids
         self._continuation = continuation
         self._chunks = chunks
         self._finished = finished
@@ -84,9 +87,9 @@ class Generation:
         return len(self.ids) if self._tokens is None else self._tokens
 
     @property
-    def requests(self) -> int:
-        """How many requests the completion took so far: one, unless it was continued."""
-        return 1 if self._continuation is None else self._continuation.requests
+    def request_ids(self) -> Sequence[str]:
+        """The ids of the requests so far: one, unless the completion was continued; none if it is read again."""
+        return self._request_ids if self._continuation is None else self._continuation.request_ids
 
     @property
     def prompt_tokens(self) -> int:

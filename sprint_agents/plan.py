@@ -20,7 +20,7 @@ from typing_extensions import TypedDict, TypeVar, Unpack
 
 from .dialects.completions import Diagnostic
 from .errors import PolicyError, escape_surrogates, message_of
-from .usage import CallUsage, StageUsage
+from .usage import CallUsage, EngineCall, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
 
@@ -125,7 +125,10 @@ class Failure(BaseModel):
 
 
 class ToolUse(BaseModel):
-    """One tool call by an executor's model; ``text`` is the JSON that the model got back: the result or the error."""
+    """One tool call by an executor's model; ``text`` is the JSON that the model got back: the result or the error.
+
+    It ``started`` that many seconds from the start of the run, and took ``seconds``.
+    """
 
     model_config = _FROZEN
 
@@ -133,6 +136,7 @@ class ToolUse(BaseModel):
     arguments: str
     text: str
     failed: bool = False
+    started: float = 0.0
     seconds: float = 0.0
 
 
@@ -142,6 +146,10 @@ class Execution(GenericRecord, Generic[ResultT]):
     ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
     are set if a policy or a sprint carried out the subtask. If the executor called tools or corrected itself,
     ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote.
+
+    Times are seconds from the start of the run. The prompt was closed at ``prompt_closed``, when the planner had
+    written ``plan_tokens`` (0 if no model wrote the plan). The execution ``started`` as soon as it had its inputs and a
+    place under ``Limits(concurrency=…)``. ``calls`` are its own calls of the engine, in order.
     """
 
     number: int
@@ -153,6 +161,11 @@ class Execution(GenericRecord, Generic[ResultT]):
     stages: "tuple[Stage[Any], ...]" = ()
     tool_uses: tuple[ToolUse, ...] = ()
     transcript: str = ""
+    plan_tokens: int = 0
+    prompt_closed: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    calls: tuple[EngineCall, ...] = ()
 
     @field_serializer("value", mode="wrap", when_used="json")
     def _dump_value(self, value: Any, dump: SerializerFunctionWrapHandler) -> Any:
@@ -326,6 +339,9 @@ class Stage(GenericRecord, Generic[ResultT]):
     execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
     not wait; once it is joined, they are its ``executions``. A stage is ``interrupted`` if its run ended before the
     stage did. Its executions are then those that had started, and the unfinished ones have failed as ``Superseded``.
+
+    ``started`` and ``ended`` are seconds from the start of the run. ``calls`` are the stage's own calls of the engine,
+    the planner's, in order; those of its executions are in the executions.
     """
 
     number: int
@@ -337,6 +353,9 @@ class Stage(GenericRecord, Generic[ResultT]):
     pending: tuple[int, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     interrupted: bool = False
+    started: float = 0.0
+    ended: float = 0.0
+    calls: tuple[EngineCall, ...] = ()
     usage: StageUsage
 
     @property

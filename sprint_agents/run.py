@@ -1,6 +1,7 @@
 """The record of a run, finished or failed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Generic, NamedTuple, cast
 
 from pydantic import (
@@ -25,12 +26,14 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
     ``answer`` has the planner's type. In a failed run it is None, whatever its type says, and ``error`` is set; only a
     run that failed after its answer, in the checker, has both.
     ``verified`` is the verdict of a checker; None without one. ``transcript`` is the planner's whole context as text,
-    which ``Trajectory.from_text`` reads.
+    which ``Trajectory.from_text`` reads. All times in the record are seconds from ``origin``, the start of the run on
+    the wall clock; None if it could not start.
     """
 
     id: str
     task: str
     policy: str
+    origin: datetime | None = None
     answer: AnswerT = cast("AnswerT", None)
     verified: bool | None = None
     stages: tuple[Stage[ResultT], ...] = ()

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, cast
 
@@ -31,6 +32,7 @@ from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy, name_of
 from .run import AnswerT, Run
+from .runtime.clock import RunClock
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
@@ -125,6 +127,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         subtask: Subtask,
         *,
         ledger: Ledger,
+        clock: RunClock,
         listeners: Sequence[Listener] = (),
         journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
@@ -138,7 +141,8 @@ class Sprint(Generic[AnswerT, ResultT]):
         """
         manifest = self.engine.manifest
         task = subtask.prompt if manifest and manifest.tasks else write_subtask(subtask)
-        return await self._run_within(task, secrets.token_hex(8), listeners, Ledger(self.budget, whole=ledger), journal)
+        share = Ledger(self.budget, whole=ledger)
+        return await self._run_within(task, secrets.token_hex(8), clock, clock.now(), listeners, share, journal)
 
     def stream(self, task: str, *, journal: Path | str | None = None) -> AsyncStream[Event]:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
@@ -239,11 +243,12 @@ class Sprint(Generic[AnswerT, ResultT]):
         run_id, ledger = secrets.token_hex(8), Ledger(self.budget)
         if journal is None:
             with run_in_logs(run_id):
-                return await self._run_within(task, run_id, listeners, ledger)
+                return await self._run_within(task, run_id, RunClock.start(), 0.0, listeners, ledger)
         read_task(task, self.engine.manifest)  # refuses a task before there is a journal of it
         with await self._open_journal(Path(journal), run_id, task) as opened, run_in_logs(opened.header.run_id):
+            run_id, stages = opened.header.run_id, opened.begin(ledger)
             try:
-                run = await self._run_within(task, opened.header.run_id, listeners, ledger, opened.begin(ledger))
+                run = await self._run_within(task, run_id, opened.clock, 0.0, listeners, ledger, stages)
             except BaseException as error:
                 if (failed := run_of(error)) is not None:
                     opened.end(failed.error)
@@ -255,18 +260,21 @@ class Sprint(Generic[AnswerT, ResultT]):
         self,
         task: str,
         run_id: str,
+        clock: RunClock,
+        started: float,
         listeners: Sequence[Listener],
         ledger: Ledger,
         journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
         prompt, check = read_task(task, self.engine.manifest)
         with ExitStack() as resources:
-            session = await self._session(listeners, ledger)
+            session = await self._session(run_id, clock, listeners, ledger)
             resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
-            record = RunRecord(run_id, task, self.policy_name, planning, planner)
-            session.emit(RunStarted(run_id=run_id, task=task, policy=self.policy_name))
+            record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started)
+            name, origin = self.policy_name, clock.origin
+            session.emit(RunStarted(run_id=run_id, at=clock.now(), task=task, policy=name, origin=origin))
             answer: Any = None
             try:
                 async with _deadline(self.budget):
@@ -277,10 +285,10 @@ class Sprint(Generic[AnswerT, ResultT]):
                 run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
             except BaseException as error:
                 failed = record.make(answer, error=Failure.of(error))
-                session.emit(RunFinished(run=failed))
+                session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
                 vars(error)["run"] = failed
                 raise
-            session.emit(RunFinished(run=run))
+            session.emit(RunFinished(run_id=run_id, at=clock.now(), run=run))
             return run
 
     async def _open_journal(self, path: Path, run_id: str, task: str) -> Journal:
@@ -291,7 +299,13 @@ class Sprint(Generic[AnswerT, ResultT]):
         """
         for engine in {self.engine, self._executor_engine or self.engine}:
             await engine.decode([])  # with its first call, an engine may learn the name of its model
-        header = JournalHeader(run_id=run_id, task=task, policy=self.policy_name, settings=self._settings())
+        header = JournalHeader(
+            run_id=run_id,
+            task=task,
+            policy=self.policy_name,
+            origin=datetime.now(UTC),
+            settings=self._settings(),
+        )
         return Journal(path, header, self._agents())
 
     def _settings(self) -> dict[str, str]:
@@ -313,10 +327,12 @@ class Sprint(Generic[AnswerT, ResultT]):
         model = self._model or executor_of(cast("ExecutorFunction[Any]", executor))
         return [model, self.planner] if model else [self.planner]
 
-    async def _session(self, listeners: Sequence[Listener], ledger: Ledger) -> Session:
+    async def _session(self, run_id: str, clock: RunClock, listeners: Sequence[Listener], ledger: Ledger) -> Session:
         limits = self.limits or Limits.of(self.engine.manifest)
         dialect = self._bind_dialect()
         return Session(
+            run_id=run_id,
+            clock=clock,
             engine=self.engine,
             executor_engine=self._executor_engine,
             dialect=dialect,

@@ -125,7 +125,13 @@ class State:
             thoughts=thoughts,
         )
         if extend is None:
-            return Generation(self.engine, self.context, self.engine.complete(request), finished=self._extended)
+            return Generation(
+                self.engine,
+                self.context,
+                self.engine.complete(request),
+                finished=self._extended,
+                request_ids=(request.id,),
+            )
         continuation = Continuation(self.engine, request, request_ids=self._request_ids, extend=extend)
         return Generation(
             self.engine,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -45,11 +45,36 @@ class CallUsage:
         )
 
 
+CallRole = Literal["plan", "graph", "answer", "execution", "prefix"]
+"""What a call of the engine is for; ``prefix`` computes what the executions of a stage share."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineCall:
+    """One call of the engine: when it ran, and what it cost.
+
+    Times are seconds from the start of the run. For ``waited`` of the seconds between them the call waited for tokens
+    of the budget, and no request was active. ``request_ids`` are several if its completion was continued.
+
+    Like ``CallUsage`` neither a model nor frozen.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    role: CallRole
+    request_ids: tuple[str, ...]
+    started: float
+    ended: float
+    waited: float = 0.0
+    usage: CallUsage
+
+
 class StageUsage(BaseModel):
     """The cost of one stage: the sum of its calls, and its part of the critical path.
 
     ``sequential_tokens`` is the paper's count, which leaves out tags, retries, and the planner's text after its last
-    prompt. ``sequential_tokens_strict`` includes them.
+    prompt. ``sequential_tokens_strict`` includes them. ``sequential_seconds`` is the path in seconds, without the time
+    in which executions waited for a place or for tokens, and ``sequential_requests`` are the ids of its requests.
     """
 
     model_config = _FROZEN
@@ -57,6 +82,8 @@ class StageUsage(BaseModel):
     total: CallUsage
     sequential_tokens: int
     sequential_tokens_strict: int
+    sequential_seconds: float = 0.0
+    sequential_requests: tuple[str, ...] = ()
 
 
 class Usage(BaseModel):
@@ -65,6 +92,9 @@ class Usage(BaseModel):
     Attributes:
         sequential_tokens: the critical path as the paper counts it.
         sequential_tokens_strict: the critical path with every generated token on it.
+        sequential_seconds: the critical path in seconds: what the run would take if no execution waited for a place or
+            for tokens of the budget, and if everything but its engine, executors and tools took no time.
+        sequential_requests: the ids of the requests on the critical path in seconds, in order.
         total_tokens: all generated tokens, retries included.
         prompt_tokens: the context lengths of all requests, added up.
         cached_tokens: the part of ``prompt_tokens`` that the engine read from its cache.
@@ -76,13 +106,15 @@ class Usage(BaseModel):
         retries: attempts beyond the first, of the planner and the executors, for any reason.
         tool_calls: tool calls, failed ones included.
         failures: executions without a value.
-        seconds: wall time.
+        seconds: wall time; in a resumed run that of all processes that worked on it.
     """
 
     model_config = _FROZEN
 
     sequential_tokens: int = 0
     sequential_tokens_strict: int = 0
+    sequential_seconds: float = 0.0
+    sequential_requests: tuple[str, ...] = ()
     total_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0

@@ -131,7 +131,7 @@ def test_it_is_the_completion_of_one_request(
     assert parts.finish is not None
     assert whole.finish is not None
     assert (parts.finish.reason, parts.finish.matched) == (whole.finish.reason, whole.finish.matched)
-    assert parts.requests == len(engine.requests)
+    assert len(parts.request_ids) == len(engine.requests)
     assert parts.prompt_tokens == sum(len(request.context) for request in engine.requests)
     assert engine.active == 0
 
@@ -153,9 +153,9 @@ def test_only_what_the_last_request_had_to_compute_is_not_cached():
 
 def test_it_ends_where_the_context_of_the_model_ends():
     generation = generate(ByteServer("abcdef", context_limit=5), [2])
-    assert (generation.text, generation.requests) == ("abcd", 2)
+    assert (generation.text, len(generation.request_ids)) == ("abcd", 2)
     generation = generate(ByteServer("abcdef", context_limit=3), [2])
-    assert (generation.text, generation.requests) == ("ab", 2)
+    assert (generation.text, len(generation.request_ids)) == ("ab", 2)
     assert generation.finish is not None
     assert generation.finish.reason == "length"
 
@@ -214,7 +214,7 @@ def test_an_error_of_a_later_request_is_the_error_of_the_completion():
         async with state.stream(max_tokens=2, extend=extend) as generation:
             with pytest.raises(EngineUnavailable):
                 await generation.drain()
-        assert generation.requests == 2
+        assert len(generation.request_ids) == 2
         assert generation.text == "one two"
 
     asyncio.run(main())

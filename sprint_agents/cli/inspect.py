@@ -128,7 +128,7 @@ def inspect_journal(path: Path) -> Inspection:
     for number, stage in sorted(recorded.stages.get((), {}).items()):
         executions = [kept.execution for kept in stage.known_executions]
         tokens = [execution.usage.generated_tokens for execution in executions]
-        planned = stage.completion.usage.generated_tokens if stage.completion else 0
+        planned = stage.completion.call.usage.generated_tokens if stage.completion else 0
         if stage.finished is not None:
             finished = stage.finished.finished.stage
             usages.append(finished.usage)

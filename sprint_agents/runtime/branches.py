@@ -9,11 +9,11 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from typing import Any
 
 from sprint_agents.context import Context
@@ -31,14 +31,16 @@ from sprint_agents.errors import (
 from sprint_agents.events import ExecutionFinished
 from sprint_agents.functions import check_function
 from sprint_agents.logs import branch_in_logs
-from sprint_agents.plan import Accept, Execution, Plan, Subtask
+from sprint_agents.plan import Accept, Execution, Subtask
 from sprint_agents.state import Fork, State
-from sprint_agents.usage import Branch, CallUsage
+from sprint_agents.usage import EngineCall
 
+from .assignment import Assignment
+from .critical_path import BranchWork
 from .executor import Runner, SubtaskOutcome, execute
 from .join import append_executions
 from .open_stage import OpenStage
-from .session import Assignment, Session, usage_of
+from .session import Session
 
 _Work = Callable[[], Coroutine[Any, Any, SubtaskOutcome]]
 """A function, since a coroutine whose task is cancelled before it starts would never be awaited."""
@@ -60,7 +62,7 @@ class SharedPrefix:
     session: Session
     planner: State
     cached: int
-    costs: list[CallUsage] = field(default_factory=list[CallUsage])
+    calls: list[EngineCall] = field(default_factory=list[EngineCall])
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _longest: Context = field(init=False)
     _complete: bool = field(init=False)
@@ -90,21 +92,21 @@ class SharedPrefix:
                 self.cached = len(target)
 
     async def _request(self, context: Context) -> None:
-        async with self.session.call(self.planner.branch(context), None, max_tokens=0) as generation:
+        call = self.session.call(self.planner.branch(context), None, max_tokens=0)
+        async with call as generation:
             await generation.drain()
-        self.costs.append(usage_of(generation, 0))
+        self.calls.append(call.record())
 
 
 @dataclass(slots=True)
 class _Branch(Assignment):
     """An assignment, its task (None if it was not started) and its outcome.
 
-    The token counts are the planner's up to the end of the prompt. ``kept`` if the outcome is from when the stage was
-    begun before.
+    ``content_tokens`` are its ``plan_tokens`` without tags. ``kept`` if the outcome is from when the stage was begun
+    before.
     """
 
     content_tokens: int = 0
-    all_tokens: int = 0
     task: asyncio.Task[SubtaskOutcome] | None = None
     outcome: SubtaskOutcome | None = None
     kept: bool = False
@@ -145,15 +147,18 @@ class Branches:
         """The faults of the executors' completions, in prompt order."""
         return [fault for branch in self._branches.values() for fault in branch.diagnostics]
 
-    async def start(self, subtask: Subtask, context: Context, *, rest: str = "") -> None:
+    async def start(self, subtask: Subtask, context: Context, *, rest: str = "", plan_tokens: int = 0) -> None:
         """Start ``subtask`` after ``context`` and ``rest``, as soon as the executions that it names are finished.
+
+        The planner had written ``plan_tokens`` when its prompt was closed, by the count of the engine so far.
 
         Start those before, with no other await between.
         """
         state = self.fork.branch(context)
         if rest:
             await state.append(rest)
-        branch = _Branch(self.stage, subtask, state, [])
+        clock = self.session.clock
+        branch = _Branch(clock, self.stage, subtask, state, prompt_closed=clock.now(), plan_tokens=plan_tokens)
         outcome = self.kept.take_outcome(subtask, state.context) if self.kept else None
         refusal = self._refusal()
         self._branches[subtask.number] = branch
@@ -181,7 +186,7 @@ class Branches:
         branch.outcome, branch.diagnostics, branch.kept = outcome, outcome.diagnostics, True
         number, execution = branch.subtask.number, outcome.execution
         if self.session.listening:
-            self.session.emit(ExecutionFinished(stage=self.stage, execution=execution, replayed=True))
+            self._emit_finished(execution, replayed=True)
         if self.accept is None or not execution.succeeded:
             return
         if number not in kept.verdicts:
@@ -208,7 +213,10 @@ class Branches:
         They are known only when the planner's request has ended, because some servers report token counts only then.
         """
         branch = self._branches[number]
-        branch.content_tokens, branch.all_tokens = content, strict
+        branch.content_tokens, outcome = content, branch.outcome or _result(branch.task)
+        if branch.plan_tokens != strict and outcome is not None:
+            outcome.execution = outcome.execution.model_copy(update={"plan_tokens": strict})
+        branch.plan_tokens = strict
 
     def _refusal(self) -> RunError | None:
         """Return why no more subtasks may start."""
@@ -320,26 +328,30 @@ class Branches:
     def _give_up(self, branch: _Branch, error: RunError) -> SubtaskOutcome:
         branch.outcome = SubtaskOutcome.failure(branch, error)
         if self.session.listening:
-            self.session.emit(ExecutionFinished(stage=self.stage, execution=branch.outcome.execution))
+            self._emit_finished(branch.outcome.execution, replayed=False)
         return branch.outcome
 
-    def paths(self) -> tuple[list[Branch], list[Branch]]:
-        """Return the branches of the finished stage for ``metrics``: without tags and retries, and with them.
+    def _emit_finished(self, execution: Execution[Any], *, replayed: bool) -> None:
+        session = self.session
+        session.emit(
+            ExecutionFinished(
+                **session.stamp(),
+                stage=self.stage,
+                execution=execution,
+                replayed=replayed,
+            )
+        )
 
-        A branch begins when its prompt and all that it waited for are there. If prompt 1 ends at token 10 and takes 50
-        tokens to execute, and prompt 2, which waits for it, ends at token 20, branch 2 begins at 60. Subtasks that were
-        not started or were cancelled are left out, because no other execution waited for them.
+    @property
+    def works(self) -> Iterator[BranchWork]:
+        """The branches on paths through the finished stage, each after those that it waited for.
+
+        Subtasks that were not started or were cancelled are left out, because no other execution waited for them.
         """
-        content: dict[int, Branch] = {}
-        strict: dict[int, Branch] = {}
         for number in self._in_order_of_start():
             branch = self._branches[number]
-            if not branch.counts:
-                continue
-            outcome, after = self._outcome(branch), branch.subtask.after
-            content[number] = (_start(branch.content_tokens, content, after), outcome.content_tokens)
-            strict[number] = (_start(branch.all_tokens, strict, after), outcome.all_tokens)
-        return list(content.values()), list(strict.values())
+            if branch.counts:
+                yield BranchWork(self._outcome(branch), branch.content_tokens, branch.subtask.after)
 
     def _in_order_of_start(self) -> Iterable[int]:
         if not any(branch.subtask.after for branch in self._branches.values()):
@@ -351,37 +363,12 @@ class Branches:
         return f"{self.stage}.{number}"
 
 
+def _result(task: asyncio.Task[SubtaskOutcome] | None) -> SubtaskOutcome | None:
+    """Return what a task has returned; None if it has not ended, or has raised."""
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
+
+
 async def _done(outcome: SubtaskOutcome) -> SubtaskOutcome:
     return outcome
-
-
-def _start(prompt_end: int, branches: Mapping[int, Branch], after: Sequence[int]) -> int:
-    """Return how many tokens were on the critical path when an execution could start."""
-    if not after:
-        return prompt_end
-    return max([prompt_end, *(sum(branches[number]) for number in after if number in branches)])
-
-
-def check_dependencies(plan: Plan, stage: int) -> None:
-    """Refuse a policy's plan whose subtasks cannot be executed.
-
-    Raises:
-        PolicyError: the subtasks are not numbered 1, 2, 3, …; or one waits for itself, for one that the plan does not
-            have, or for one that waits for it.
-    """
-    if [subtask.number for subtask in plan.subtasks] != list(range(1, len(plan.subtasks) + 1)):
-        raise PolicyError(f"the subtasks of plan {stage} are not numbered 1, 2, 3, …: make it with Plan.of(prompt, …)")
-    graph = {subtask.number: subtask.after for subtask in plan.subtasks if subtask.after}
-    for number, after in graph.items():
-        if strange := [other for other in after if not 1 <= other <= len(plan.subtasks)]:
-            raise PolicyError(
-                f"subtask {stage}.{number} waits for {stage}.{strange[0]}, which the plan does not have: "
-                f"after= names subtasks of the same plan, 1 to {len(plan.subtasks)}"
-            )
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        cycle = " for ".join(f"{stage}.{number}" for number in reversed(error.args[1]))
-        raise PolicyError(
-            f"subtasks of plan {stage} wait for each other, {cycle}: take one of these out of after="
-        ) from None

@@ -26,8 +26,9 @@ from sprint_agents.plan import ToolUse
 from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.usage import CallUsage
 
+from .assignment import Assignment
 from .progress import cut_off
-from .session import Assignment, Session, usage_of
+from .session import MeteredCall, Session
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class ExecutorConversation:
     text: str = ""
     uses: tuple[ToolUse, ...] = ()
     content_tokens: int = 0
+    _call: MeteredCall = field(init=False)
     _attempt: int = 1
     _tool_turns: int = 0
     _repeats: int = 0
@@ -101,7 +103,7 @@ class ExecutorConversation:
         setting = "Executor(max_tokens=…)" if self.executor.max_tokens else "Limits(execution_tokens=…)"
         schema = session.schema("execution")
         stage, number = self.assignment.stage, self.assignment.subtask.number
-        call = session.call(
+        self._call = call = session.call(
             self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema, stage=stage, number=number
         )
         generation: Generation | None = None
@@ -111,18 +113,24 @@ class ExecutorConversation:
                 await generation.drain(self._emit if session.listening else None)
         except BaseException:
             if generation is not None:
-                self._record(generation, 0)
+                self._record(0)
             raise
-        stage, number = self.assignment.stage, self.assignment.subtask.number
         self.assignment.diagnostics += cut_off(
             generation, limit=max_tokens, setting=setting, stage=stage, number=number
         )
         return generation
 
     def _emit(self, chunk: Chunk) -> None:
-        stage, number, tokens = self.assignment.stage, self.assignment.subtask.number, self.completion.tokens
-        self.session.emit(
-            ExecutorWrote(stage=stage, number=number, text=chunk.text, tokens=tokens, reasoning=chunk.reasoning)
+        session, assignment = self.session, self.assignment
+        session.emit(
+            ExecutorWrote(
+                **session.stamp(),
+                stage=assignment.stage,
+                number=assignment.subtask.number,
+                text=chunk.text,
+                tokens=self.completion.tokens,
+                reasoning=chunk.reasoning,
+            )
         )
 
     def _read(self, generation: Generation) -> Turn:
@@ -134,12 +142,14 @@ class ExecutorConversation:
         if isinstance(turn, Result):
             self.text = turn.text
             own = generation.tokens_before(turn.end) - (generation.tokens_before(turn.start) if turn.start else 0)
-        self._record(generation, tokens - own)
+        self._record(tokens - own)
         self.content_tokens += own
         return turn
 
-    def _record(self, generation: Generation, tag_tokens: int) -> None:
-        self.assignment.costs.append(usage_of(generation, tag_tokens, retries=self._repeats))
+    def _record(self, tag_tokens: int) -> None:
+        call = self._call.record(tag_tokens, retries=self._repeats)
+        self.assignment.calls.append(call)
+        self.assignment.costs.append(call.usage)
         self._repeats = 0
 
     def _count_retry(self, _: int, error: BaseException) -> None:
@@ -149,8 +159,15 @@ class ExecutorConversation:
         if isinstance(error, InvalidResult):
             self._invalid = error
         self.session.ledger.note_retry()
-        stage, number = self.assignment.stage, self.assignment.subtask.number
-        self.session.emit(ExecutionRetried(stage=stage, number=number, attempt=self._attempt, reason=str(error)))
+        self.session.emit(
+            ExecutionRetried(
+                **self.session.stamp(),
+                stage=self.assignment.stage,
+                number=self.assignment.subtask.number,
+                attempt=self._attempt,
+                reason=str(error),
+            )
+        )
 
     async def _request_correction(self, invalid: InvalidResult) -> None:
         """Tell the model why its last turn is invalid; that turn does not count as content."""
@@ -191,19 +208,45 @@ class ExecutorConversation:
         """Call one tool, the ``index``-th of the execution; an error is part of the outcome and ends nothing."""
         session, tools = self.session, self.executor.tools
         stage, number, name = self.assignment.stage, self.assignment.subtask.number, call.tool
+        started = session.clock.now()
         if session.listening:
-            session.emit(ToolCalled(stage=stage, number=number, call=index, tool=name, arguments=call.arguments))
-        loop = asyncio.get_running_loop()
-        start = loop.time()
+            session.emit(
+                ToolCalled(
+                    run_id=session.run_id,
+                    at=started,
+                    stage=stage,
+                    number=number,
+                    call=index,
+                    tool=name,
+                    arguments=call.arguments,
+                )
+            )
         if name in tools:
             outcome = await tools[name].use(call.arguments, seconds=self.executor.tool_timeout, threads=session.threads)
         else:
             choice = f"use one of {', '.join(tools)}" if tools else "there are none, give the result"
             outcome = ToolOutcome(name, to_json(f"there is no tool {name!r}: {choice}").decode(), failed=True)
-        text, failed, seconds = outcome.text, outcome.failed, loop.time() - start
+        ended = session.clock.now()
+        use = ToolUse(
+            tool=name,
+            arguments=call.arguments,
+            text=outcome.text,
+            failed=outcome.failed,
+            started=started,
+            seconds=ended - started,
+        )
         if session.listening:
-            finished = ToolFinished(
-                stage=stage, number=number, call=index, tool=name, text=text, failed=failed, seconds=seconds
+            session.emit(
+                ToolFinished(
+                    run_id=session.run_id,
+                    at=ended,
+                    stage=stage,
+                    number=number,
+                    call=index,
+                    tool=name,
+                    text=use.text,
+                    failed=use.failed,
+                    seconds=use.seconds,
+                )
             )
-            session.emit(finished)
-        return ToolUse(tool=name, arguments=call.arguments, text=text, failed=failed, seconds=seconds)
+        return use

@@ -24,8 +24,9 @@ from sprint_agents.retries import retry
 from sprint_agents.state import State, unique_ids
 from sprint_agents.usage import CallUsage
 
+from .assignment import Assignment
 from .conversation import ExecutorConversation
-from .session import Assignment, Session
+from .session import Session
 
 
 @dataclass(slots=True)
@@ -96,8 +97,13 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
     try:
         session.ledger.take_subtask()
         async with session.gate if runner.gated else nullcontext():
+            assignment.started = at = session.clock.now()
             if session.listening:
-                session.emit(SubtaskStarted(stage=stage, number=subtask.number, prompt=subtask.prompt))
+                session.emit(
+                    SubtaskStarted(
+                        run_id=session.run_id, at=at, stage=stage, number=subtask.number, prompt=subtask.prompt
+                    )
+                )
             outcome = await runner.run(session, assignment)
     except PolicyError:
         raise  # a mistake in the program, not in what the model wrote
@@ -108,7 +114,8 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
     if outcome.execution.failure is not None:
         log("warning", "execution.failed", error=outcome.execution.failure)
     if session.listening:
-        session.emit(ExecutionFinished(stage=stage, execution=outcome.execution))
+        execution = outcome.execution
+        session.emit(ExecutionFinished(**session.stamp(), stage=stage, execution=execution))
     return outcome
 
 
@@ -187,8 +194,15 @@ async def run_program(
     def announce(attempt: int, error: BaseException) -> None:
         session.ledger.note_retry()
         assignment.costs.append(CallUsage(retries=1))
-        number = assignment.subtask.number
-        session.emit(ExecutionRetried(stage=assignment.stage, number=number, attempt=attempt, reason=message_of(error)))
+        session.emit(
+            ExecutionRetried(
+                **session.stamp(),
+                stage=assignment.stage,
+                number=assignment.subtask.number,
+                attempt=attempt,
+                reason=message_of(error),
+            )
+        )
 
     if failure.mode != "retry":
         return await program(session, assignment)

@@ -36,8 +36,9 @@ from sprint_agents.errors import (
 from sprint_agents.events import StageFinished
 from sprint_agents.functions import Threads
 from sprint_agents.plan import Ask, Failure
-from sprint_agents.usage import CallUsage
+from sprint_agents.usage import CallUsage, EngineCall
 
+from .clock import RunClock
 from .executor import SubtaskOutcome
 from .journal_file import JournalFile, damaged, outdated, parse
 from .journal_records import (
@@ -68,7 +69,7 @@ class Journal:
 
     Attributes:
         header: that of the run, from an earlier process if there was one.
-        agents: read the values of results.
+        agents: read the values of results; ``clock`` is the run's, which continues where an earlier process ended.
     """
 
     def __init__(self, path: FilePath, header: JournalHeader, agents: Sequence[Executor[Any] | Planner[Any]]) -> None:
@@ -95,14 +96,15 @@ class Journal:
         self._written = False
 
     def begin(self, ledger: Ledger) -> "StageJournal":
-        """Return the journal of the run's stages; ``ledger`` is the account of the run."""
+        """Start the clock and return the journal of the run's stages; ``ledger`` is the account of the run."""
         self._ledger = ledger
+        self.clock = RunClock.start(origin=self.header.origin, passed=self._recorded.spent.seconds)
         return StageJournal(self)
 
     @property
     def spent(self) -> Spent:
         """The costs of the run so far."""
-        return Spent.of(self._ledger)
+        return Spent.of(self._ledger, self.clock.now())
 
     def begin_path(self, path: Path) -> dict[int, RecordedStage]:
         """Return the recorded stages of a path; if this process has begun it before, it begins again with none."""
@@ -224,10 +226,9 @@ class StageJournal:
 
     async def finish(self, finished: StageFinished, stage: OpenStage | None, *, spent: bool) -> None:
         """Write a finished stage, and return when it is on the disk; ``spent`` if the budget's tokens were used up."""
-        numbers: list[int] = []
+        numbers = tuple(execution.number for execution in finished.stage.executions)
         others: list[KeptExecution] = []
         for execution in finished.stage.executions:
-            numbers.append(execution.number)
             kept = stage.outcomes.get(execution.number) if stage else None
             if kept is None or kept.outcome.execution is not execution:
                 outcome = SubtaskOutcome(execution, None, "")
@@ -238,7 +239,8 @@ class StageJournal:
                 kind="stage",
                 path=self.path,
                 finished=finished.model_copy(update={"stage": bare}),
-                numbers=tuple(numbers),
+                numbers=numbers,
+                plan_tokens=tuple(execution.plan_tokens for execution in finished.stage.executions),
                 others=tuple(others),
                 out_of_budget=spent or any(map(ended_with_budget, finished.stage.executions)),
                 spent=self.whole.spent,
@@ -258,10 +260,10 @@ class JournalledStage(OpenStage):
     journal: StageJournal
 
     def keep_completion(
-        self, step: Ask, context: Context, chunks: Sequence[Chunk], usage: CallUsage
+        self, step: Ask, context: Context, chunks: Sequence[Chunk], call: EngineCall
     ) -> KeptCompletion | None:
         """Keep and write the planner's completion."""
-        kept = OpenStage.keep_completion(self, step, context, chunks, usage)
+        kept = OpenStage.keep_completion(self, step, context, chunks, call)
         if kept is not None:
             record = CompletionRecord(
                 kind="completion",
@@ -270,7 +272,7 @@ class JournalledStage(OpenStage):
                 form=kept.form,
                 on=kept.on,
                 chunks=tuple(kept.chunks),
-                usage=usage,
+                call=call,
                 spent=self.journal.whole.spent,
             )
             self.journal.whole.write(record)

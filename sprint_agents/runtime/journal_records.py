@@ -5,6 +5,7 @@ execution that a nested policy or a sprint carries out, for each level of nestin
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -15,7 +16,7 @@ from sprint_agents.engine import Chunk
 from sprint_agents.errors import JournalError
 from sprint_agents.events import StageFinished
 from sprint_agents.plan import Execution, Failure
-from sprint_agents.usage import CallUsage
+from sprint_agents.usage import EngineCall
 
 from .executor import SubtaskOutcome
 from .open_stage import KeptCompletion, KeptOutcome, StepForm
@@ -30,26 +31,34 @@ class _Record(BaseModel):
 
 
 class JournalHeader(_Record):
-    """The first line: the run to which the journal belongs, and its ``settings``, which a resumed run must share."""
+    """The first line: the run to which the journal belongs, and its ``settings``, which a resumed run must share.
+
+    ``origin`` is the start of the run, from which all times in the journal count.
+    """
 
     journal: Literal[3] = 3
     run_id: str
     task: str
     policy: str
+    origin: datetime
     settings: Mapping[str, str]
 
 
 class Spent(_Record):
-    """The costs of the whole run when a record was written, with requests that a failure or the end cut off."""
+    """The costs of the whole run when a record was written, with requests that a failure or the end cut off.
+
+    ``seconds`` is the time of the record.
+    """
 
     tokens: int = 0
     calls: int = 0
     retries: int = 0
+    seconds: float = 0.0
 
     @classmethod
-    def of(cls, ledger: Ledger) -> "Spent":
+    def of(cls, ledger: Ledger, seconds: float) -> "Spent":
         """Read the account of a run."""
-        return cls(tokens=ledger.tokens, calls=ledger.calls, retries=ledger.retries)
+        return cls(tokens=ledger.tokens, calls=ledger.calls, retries=ledger.retries, seconds=seconds)
 
 
 class CompletionRecord(_Record):
@@ -61,12 +70,12 @@ class CompletionRecord(_Record):
     form: StepForm
     on: str
     chunks: tuple[Chunk, ...]
-    usage: CallUsage
+    call: EngineCall
     spent: Spent
 
     def restore(self) -> KeptCompletion:
         """Return the completion."""
-        return KeptCompletion(self.form, self.on, self.chunks, self.usage)
+        return KeptCompletion(self.form, self.on, self.chunks, self.call)
 
 
 class KeptExecution(_Record):
@@ -98,6 +107,12 @@ class KeptExecution(_Record):
             all_tokens=outcome.all_tokens,
             diagnostics=outcome.diagnostics,
         )
+
+    def with_plan_tokens(self, tokens: int) -> "KeptExecution":
+        """Correct where its prompt was closed."""
+        if tokens == self.execution.plan_tokens:
+            return self
+        return self.model_copy(update={"execution": self.execution.model_copy(update={"plan_tokens": tokens})})
 
     def restore(self, agents: Agents) -> SubtaskOutcome:
         """Return the outcome, with its value.
@@ -139,6 +154,7 @@ class VerdictRecord(_Record):
 class StageRecord(_Record):
     """A finished stage. Its executions are those with these ``numbers``: recorded before, or ``others``.
 
+    ``plan_tokens`` are the executions' once more, since some servers count tokens only at the end of a completion.
     ``out_of_budget`` if the budget stopped or cut off a part of it, which a larger one may let run.
     """
 
@@ -146,6 +162,7 @@ class StageRecord(_Record):
     path: Path = ()
     finished: StageFinished
     numbers: tuple[int, ...] = ()
+    plan_tokens: tuple[int, ...] = ()
     others: tuple[KeptExecution, ...] = ()
     out_of_budget: bool = False
     spent: Spent

@@ -24,14 +24,16 @@ from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
 from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.state import State
+from sprint_agents.usage import EngineCall
 
+from .assignment import Assignment
 from .executor import Runner, SubtaskOutcome
 from .journal import StageJournal, check_vocabulary, open_stage
 from .journal_records import count_subtasks
 from .nested import JournalOf, NestedPolicy, SprintRunner
 from .open_stage import OpenStage
 from .progress import must_answer, repeated_plan
-from .session import Assignment, Session
+from .session import Session
 from .stage import StageRun
 from .steps import check_step, closing, numbered, policy_failed, renumber, with_retries
 
@@ -266,9 +268,8 @@ class PolicyStages:
         return await self._run(step, number, correction=True)
 
     async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
-        session, plan_number, failure = self.session, self.plans + 1, self.session.failure
-        retries = int(correction)
-        runner = self.runner
+        session, plan_number, runner = self.session, self.plans + 1, self.runner
+        retries, started, calls = int(correction), session.clock.now(), list[EngineCall]()
         journal_of = partial(self.journal.inner, number) if self.journal is not None else None
         if isinstance(step, Attempts) or step.nested:
             runner = PolicyRunner(step, number, self.planning, self.runner, journal_of)
@@ -282,7 +283,7 @@ class PolicyStages:
             self.kept[number] = kept
 
         async def work() -> Stage[Any]:
-            self.last = StageRun(session, self.planner, step, runner, plan_number, kept)
+            self.last = StageRun(session, self.planner, step, runner, plan_number, started, kept, calls)
             return await self.last.run(self.planning.task)
 
         def count(_: int, error: BaseException) -> None:
@@ -290,9 +291,9 @@ class PolicyStages:
             retries += 1
             session.ledger.note_retry()
 
-        retrying = failure.mode == "retry"
+        mode, attempts = session.failure.mode, session.failure.attempts
         with stage_in_logs(number):
-            stage = await (retry(work, attempts=failure.attempts, before_retry=count) if retrying else work())
+            stage = await (retry(work, attempts=attempts, before_retry=count) if mode == "retry" else work())
             for diagnostic in stage.diagnostics:
                 log("info", "plan.odd", kind=diagnostic.kind, position=diagnostic.position)
         stage, run, self.open = numbered(stage, number), self.last, None
@@ -359,6 +360,7 @@ class PolicyStages:
         context, before = self.planner.context, self.announced_context
         text = context.marked_text_since(before, self.session.dialect.mark)
         finished = StageFinished(
+            **self.session.stamp(),
             stage=stage,
             token_ids=tuple(context.ids_since(before)),
             text=str(text),
@@ -390,10 +392,9 @@ class PolicyStages:
         """
         await check_vocabulary(record.token_ids, record.text, self.session.engine)
         stage = record.stage
-        text = PromptText(record.text, record.markup)
-        self.planner.context = self.planner.context.extend(record.token_ids, text)
+        self.planner.context = self.planner.context.extend(record.token_ids, PromptText(record.text, record.markup))
         self.planning.stages[stage.number - 1] = stage
         self.session.ledger.charge(stage.usage.total, count_subtasks(stage.executions))
-        self.session.emit(record)
+        self.session.emit(record.model_copy(update={**self.session.stamp()}))
         self.announced_context = self.planner.context
         return stage

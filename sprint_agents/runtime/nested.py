@@ -29,9 +29,11 @@ from sprint_agents.run import Run
 from sprint_agents.state import Stops
 from sprint_agents.usage import CallUsage
 
+from .assignment import Assignment
+from .clock import RunClock
 from .executor import Runner, SubtaskOutcome, run_program
 from .journal import StageJournal
-from .session import Assignment, EnclosingExecution, Listener, Session
+from .session import EnclosingExecution, Listener, Session
 
 DEEPEST = 8
 """How deep policies may be nested; a policy that wants less reads ``planning.depth``."""
@@ -50,9 +52,15 @@ class NestedSprint(Protocol):
         ...
 
     async def run_within(
-        self, subtask: Subtask, *, ledger: Ledger, listeners: Sequence[Listener], journal: StageJournal | None
+        self,
+        subtask: Subtask,
+        *,
+        ledger: Ledger,
+        clock: RunClock,
+        listeners: Sequence[Listener],
+        journal: StageJournal | None,
     ) -> Run[Any, Any]:
-        """Solve ``subtask`` within the budget of the run to which ``ledger`` belongs; ``journal`` keeps its stages.
+        """Solve ``subtask`` within the run to which ``ledger`` and ``clock`` belong; ``journal`` keeps its stages.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
@@ -83,12 +91,16 @@ class SprintRunner(Runner):
         stage, subtask, costs = assignment.stage, assignment.subtask, assignment.costs
 
         def relay(event: Event) -> None:
-            session.emit(InnerEvent(stage=stage, number=subtask.number, event=event))
+            session.emit(
+                InnerEvent(run_id=session.run_id, at=event.at, stage=stage, number=subtask.number, event=event)
+            )
 
         listeners = [relay] if session.listening else []
         journal = self.journal_of(subtask.number) if self.journal_of else None
         try:
-            run = await self.sprint.run_within(subtask, ledger=session.ledger, listeners=listeners, journal=journal)
+            run = await self.sprint.run_within(
+                subtask, ledger=session.ledger, clock=session.clock, listeners=listeners, journal=journal
+            )
         except BaseException as error:
             if (failed := run_of(error)) is not None:
                 costs.append(_cost_of(failed))
@@ -251,8 +263,17 @@ def _relay(session: Session, stage: int, number: int) -> Listener:
         nonlocal tokens
         if isinstance(event, PlannerWrote | ExecutorWrote):
             tokens += 1
-            text, reasoning = event.text, event.reasoning
-            session.emit(ExecutorWrote(stage=stage, number=number, text=text, tokens=tokens, reasoning=reasoning))
+            session.emit(
+                ExecutorWrote(
+                    run_id=event.run_id,
+                    at=event.at,
+                    stage=stage,
+                    number=number,
+                    text=event.text,
+                    tokens=tokens,
+                    reasoning=event.reasoning,
+                )
+            )
         elif isinstance(event, BudgetAwaited):
             session.emit(event.model_copy(update={"stage": stage, "number": number}))
 

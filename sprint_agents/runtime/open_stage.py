@@ -19,7 +19,7 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import BudgetExceeded, DeadlineExceeded, JournalError, Superseded
 from sprint_agents.plan import Ask, Attempts, Execution, Plan, Subtask
-from sprint_agents.usage import CallUsage
+from sprint_agents.usage import EngineCall
 
 from .executor import SubtaskOutcome
 
@@ -57,7 +57,7 @@ class KeptCompletion:
     form: StepForm
     on: str
     chunks: Sequence[Chunk]
-    usage: CallUsage
+    call: EngineCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,12 @@ class OpenStage:
         return None
 
     def keep_completion(
-        self, step: Ask, context: Context, chunks: Sequence[Chunk], usage: CallUsage
+        self, step: Ask, context: Context, chunks: Sequence[Chunk], call: EngineCall
     ) -> KeptCompletion | None:
         """Keep the planner's completion, which started on ``context``; return it if it is new."""
         if self.completion is not None:
             return None
-        self.completion = KeptCompletion(form_of(step), self._digest(context), chunks, usage)
+        self.completion = KeptCompletion(form_of(step), self._digest(context), chunks, call)
         self.fixed = True
         return self.completion
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sprint_agents.budget import Limits
-from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PlanReader, excerpt
+from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PlanReader, PromptClosed, excerpt
 from sprint_agents.errors import NoProgress
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Stage
@@ -111,3 +111,18 @@ def _advice(kinds: Collection[str], cuts: Sequence[str], limits: Limits) -> str:
     if "nothing_written" in kinds:
         return "Check the model's chat template and stop tokens, or use another model"
     return "Use a model that follows instructions, or an engine that holds it to JSON schemas"
+
+
+def unknown_dependencies(prompt: PromptClosed, known: Sequence[int], stage: int) -> list[Diagnostic]:
+    """Report the subtasks that a prompt waits for although they do not precede it; it does not wait for them."""
+    return [
+        Diagnostic(
+            kind="odd_dependency",
+            message=f"subtask {stage}.{prompt.number} waits for {other}, which does not precede it: ignored",
+            stage=stage,
+            number=prompt.number,
+            position=prompt.end,
+        )
+        for other in prompt.after
+        if other not in known
+    ]

@@ -1,7 +1,6 @@
 """The record of a run: its stages, and its usage as counted by the stages and by the budget's ledger."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sprint_agents.plan import Failure
@@ -10,17 +9,20 @@ from sprint_agents.run import Run
 from sprint_agents.state import State
 from sprint_agents.usage import Usage
 
+from .clock import RunClock
+
 
 @dataclass(slots=True)
 class RunRecord:
-    """Makes the record of a run, finished or failed."""
+    """Makes the record of a run, finished or failed; it ``started``, in this process at least, at that time."""
 
     run_id: str
     task: str
     policy: str
     planning: Planning
     planner: State
-    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    clock: RunClock
+    started: float
 
     def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
         """Return the record of the run so far."""
@@ -28,6 +30,7 @@ class RunRecord:
             id=self.run_id,
             task=self.task,
             policy=self.policy,
+            origin=self.clock.origin,
             answer=answer,
             verified=verified,
             stages=tuple(self.planning.stages),
@@ -43,6 +46,8 @@ class RunRecord:
         return Usage(
             sequential_tokens=sum(stage.usage.sequential_tokens for stage in stages),
             sequential_tokens_strict=sum(stage.usage.sequential_tokens_strict for stage in stages),
+            sequential_seconds=sum(stage.usage.sequential_seconds for stage in stages),
+            sequential_requests=tuple(one for stage in stages for one in stage.usage.sequential_requests),
             total_tokens=ledger.tokens,
             prompt_tokens=prompt,
             cached_tokens=cached,
@@ -54,5 +59,5 @@ class RunRecord:
             retries=ledger.retries,
             tool_calls=sum(cost.tool_calls for cost in totals),
             failures=sum(len(stage.failures) for stage in stages),
-            seconds=asyncio.get_running_loop().time() - self.started,
+            seconds=self.clock.now() - min([self.started, *(stage.started for stage in stages[:1])]),
         )

@@ -44,7 +44,11 @@ class RecordedStage:
         if self.finished is None:
             return [known[number] for number in sorted(known)]
         known |= {other.execution.number: other for other in self.finished.others}
-        return [known[number] for number in self.finished.numbers]
+        finished = self.finished
+        return [
+            known[number].with_plan_tokens(tokens)
+            for number, tokens in zip(finished.numbers, finished.plan_tokens, strict=True)
+        ]
 
 
 @dataclass(slots=True)
@@ -120,7 +124,7 @@ class RecordedStages:
                     yield stage.finished.finished.stage.usage.total, count_subtasks(executions)
                 continue
             if stage.completion is not None:
-                yield stage.completion.usage, 0
+                yield stage.completion.call.usage, 0
             for record in stage.executions.values():
                 yield record.kept.execution.usage, count_subtasks([record.kept.execution])
         for inner in self.stages:  # that carry out unfinished executions; those of others are forgotten

@@ -11,23 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 from sprint_agents.agents import Planner
 from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
-from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Engine, Sampling, Thoughts
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log
-from sprint_agents.plan import Execution, Failure, FailurePolicy, Stage, Subtask, ToolUse
+from sprint_agents.plan import FailurePolicy
 from sprint_agents.state import State, Stops
-from sprint_agents.usage import CallUsage
+from sprint_agents.usage import CallUsage, EngineCall
 
+from .clock import RunClock
 from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
@@ -35,47 +35,12 @@ _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so tha
 Listener = Callable[[Event], object]
 """A function that receives each event of a run."""
 
-AnyExecution = Execution[Any]
-"""Named once, because pydantic looks a parametrised model up each time it is written."""
 
+class Stamp(TypedDict):
+    """What every event has: its run, and its time."""
 
-@dataclass(slots=True)
-class Assignment:
-    """A subtask of ``stage`` to carry out on ``branch``, the context up to the end of its prompt and its inputs.
-
-    ``costs`` gets an item for each request as it ends, interrupted ones too, so that they are known even if the task is
-    cancelled; so are the ``stages`` of a policy or a sprint that carries out the subtask. ``diagnostics`` get one for
-    each completion that was cut off.
-    """
-
-    stage: int
-    subtask: Subtask
-    branch: State
-    costs: list[CallUsage]
-    diagnostics: tuple[Diagnostic, ...] = ()
-    stages: Sequence[Stage[Any]] = ()
-
-    def record(
-        self,
-        text: str,
-        value: Any = None,
-        *,
-        failure: Failure | None = None,
-        tool_uses: Sequence[ToolUse] = (),
-        transcript: str = "",
-    ) -> Execution[Any]:
-        """Return the record of the finished execution, with the cost of its requests."""
-        execution = AnyExecution(
-            number=self.subtask.number,
-            prompt=self.subtask.prompt,
-            text=text,
-            value=value,
-            failure=failure,
-            usage=CallUsage.sum(self.costs),
-            tool_uses=tuple(tool_uses),
-            transcript=transcript,
-        )
-        return execution.model_copy(update={"stages": tuple(self.stages)}) if self.stages else execution
+    run_id: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +57,7 @@ class Session:
     """The shared parts of one run, or of a nested policy within it.
 
     Attributes:
+        run_id: names the run in its events; ``clock`` has their times.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
         stops: where the completions of each role end, in the vocabulary of its engine.
         gate: limits how many executions run at the same time.
@@ -102,6 +68,8 @@ class Session:
         bounded: whether the budget bounds the tokens.
     """
 
+    run_id: str
+    clock: RunClock
     engine: Engine
     executor_engine: Engine | None
     dialect: Dialect
@@ -130,6 +98,10 @@ class Session:
         self.tools = self.dialect.constraints("execution").tools
         self.thoughts = self.dialect.constraints("execution").thoughts
         self._execution_schema = self._schema("execution", self.executor_engine)
+
+    def stamp(self) -> Stamp:
+        """Return the run and the time of an event that happens now."""
+        return {"run_id": self.run_id, "at": self.clock.now()}
 
     def emit(self, event: Event) -> None:
         """Pass an event to every listener."""
@@ -188,6 +160,8 @@ async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engin
 class MeteredCall(TimedCall):
     """One engine call within the run's budget and time limit; leaving the block aborts it at the engine.
 
+    It ``started`` when its block was entered, and ``ended`` when that was left, on the run's clock.
+
     Raises, on entering:
         BudgetExceeded: the budget has nothing left for the call; no request was sent.
 
@@ -207,9 +181,14 @@ class MeteredCall(TimedCall):
         "_session",
         "_stage",
         "_state",
+        "_waited",
+        "ended",
+        "started",
     )
 
     _generation: Generation
+    started: float
+    ended: float
 
     def __init__(
         self,
@@ -232,11 +211,14 @@ class MeteredCall(TimedCall):
         self._reserved: int | None = None
         self._booked = 0
         self._planning = False
+        self._waited = 0.0
 
     async def __aenter__(self) -> Generation:
         session, limit = self._session, self._max_tokens
+        self.started = session.clock.now()
         if session.bounded:
             limit = await self._begin_within_budget()
+            self._waited = session.clock.now() - self.started
         else:
             session.ledger.take_call()
             self._reserved = limit
@@ -262,6 +244,7 @@ class MeteredCall(TimedCall):
             kind, error = type(cancelled), cancelled
             raise
         finally:
+            self.ended = session.clock.now()
             self._settle(generation.tokens)
             if self._planning:
                 session.ledger.end_plan()
@@ -270,6 +253,26 @@ class MeteredCall(TimedCall):
                     f"{self._state.engine.name} did not finish a request in {session.limits.call_seconds:g} s: "
                     "raise Limits(call_seconds=…)"
                 ) from error
+
+    def record(self, tag_tokens: int = 0, *, retries: int = 0) -> EngineCall:
+        """Return the record of the call, finished or interrupted; ``retries`` is 1 if it repeats a failed one."""
+        generation = self._generation
+        usage = CallUsage(
+            calls=len(generation.request_ids),
+            prompt_tokens=generation.prompt_tokens,
+            cached_tokens=generation.cached_tokens,
+            generated_tokens=generation.tokens,
+            tag_tokens=tag_tokens,
+            retries=retries,
+        )
+        return EngineCall(
+            role=self._role or "prefix",
+            request_ids=tuple(generation.request_ids),
+            started=self.started,
+            ended=self.ended,
+            waited=self._waited,
+            usage=usage,
+        )
 
     async def _begin_within_budget(self) -> int:
         if self._role == "plan":
@@ -291,12 +294,14 @@ class MeteredCall(TimedCall):
         if tokens >= self._max_tokens:
             return 0
         timer.pause(self)
+        paused = self._session.clock.now()
         try:
             granted = await self._reserve(self._max_tokens - tokens, written=tokens)
             self._take_call(granted)
         except BudgetExceeded:
             return 0
         finally:
+            self._waited += self._session.clock.now() - paused
             timer.resume(self)
         return granted
 
@@ -328,16 +333,11 @@ class MeteredCall(TimedCall):
         if session.ledger.note_wait():
             log("warning", "waiting for budget", wanted=wanted, left=left, advice=_MORE_AT_ONCE)
         if session.listening:
-            session.emit(BudgetAwaited(stage=self._stage, number=self._number, wanted=wanted, left=left))
-
-
-def usage_of(generation: Generation, tag_tokens: int, *, retries: int = 0) -> CallUsage:
-    """Return the cost of one completion, finished or interrupted; ``retries`` is 1 if it repeats a failed one."""
-    return CallUsage(
-        calls=generation.requests,
-        prompt_tokens=generation.prompt_tokens,
-        cached_tokens=generation.cached_tokens,
-        generated_tokens=generation.tokens,
-        tag_tokens=tag_tokens,
-        retries=retries,
-    )
+            event = BudgetAwaited(
+                **session.stamp(),
+                stage=self._stage,
+                number=self._number,
+                wanted=wanted,
+                left=left,
+            )
+            session.emit(event)

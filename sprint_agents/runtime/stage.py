@@ -22,14 +22,17 @@ from sprint_agents.events import PlannerWrote, StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
 from sprint_agents.state import State
-from sprint_agents.usage import CallUsage, StageUsage, sequential_tokens, sequential_tokens_strict
+from sprint_agents.usage import CallUsage, EngineCall
 
-from .branches import Branches, SharedPrefix, check_dependencies
+from .branches import Branches, SharedPrefix
+from .critical_path import measure
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
 from .open_stage import OpenStage
-from .progress import cut_off, missing_plan
-from .session import Session, usage_of
+from .progress import cut_off, missing_plan, unknown_dependencies
+from .session import MeteredCall, Session
+from .steps import check_dependencies
+from .tag_tokens import TagTokens
 from .thoughts import drop_thoughts
 
 AnyStage = Stage[Any]
@@ -42,8 +45,8 @@ class StageRun:
 
     Attributes:
         plan: the text of the plan, or of the chain; ``markup`` is what the context has of the plan, tags included.
-        usage: the cost of the planner's own request.
-        completion: of the planner, so far.
+        completion: of the planner, so far; ``call`` is its record when it has ended.
+        calls: the planner's, those of earlier attempts included.
         result: the completion in which a nested policy's model wrote the result of the enclosing execution.
         tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
         kept: what had finished when the stage was begun before; None if it is never begun again.
@@ -54,14 +57,17 @@ class StageRun:
     step: Plan | Ask | Attempts
     runner: Runner
     number: int
+    started: float
     kept: OpenStage | None = None
+    calls: list[EngineCall] = field(default_factory=list[EngineCall])
     plan: str = ""
     markup: str | None = None
     answer: str | None = None
     completion: Generation | None = None
+    metered: MeteredCall | None = None
+    call: EngineCall | None = None
     result: Generation | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
-    usage: CallUsage = field(default_factory=CallUsage)
     branches: Branches | None = None
     tasks: AsyncExitStack | None = None
 
@@ -74,11 +80,11 @@ class StageRun:
             ExecutionFailed: a subtask failed under ``fail_fast``.
             PolicyError: the step cannot be run.
         """
-        start, step = self.planner.context, self.step
+        session, start, step = self.session, self.planner.context, self.step
         if self.kept is not None:
             self.kept.begin(step, start)
-        if self.session.listening:
-            self.session.emit(StageStarted(stage=self.number))
+        if session.listening:
+            session.emit(StageStarted(**session.stamp(), stage=self.number))
         try:
             async with AsyncExitStack() as tasks:
                 if isinstance(step, Ask) and (step.form == "chain" or step.form == "answer"):
@@ -116,7 +122,8 @@ class StageRun:
     @property
     def begun(self) -> bool:
         """Say whether anything was written or started."""
-        return self.usage.generated_tokens > 0 or (self.branches is not None and bool(self.branches.numbers))
+        wrote = self.call is not None and self.call.usage.generated_tokens > 0
+        return wrote or (self.branches is not None and bool(self.branches.numbers))
 
     def abandon(self, *, interrupted: bool = False) -> Stage[Any]:
         """Return the record of a stage that ended before its join; none of its tasks is left.
@@ -163,10 +170,11 @@ class StageRun:
                 context = await generation.cut(prompt.end)
                 subtask = Subtask(number=prompt.number, prompt=prompt.prompt)
                 if prompt.after:
-                    unknown.extend(_unknown_dependencies(prompt, branches, number))
+                    unknown.extend(unknown_dependencies(prompt, branches.numbers, number))
                     after = tuple(other for other in prompt.after if other in branches.numbers)
                     subtask = subtask.model_copy(update={"after": after})
-                await branches.start(subtask, context, rest=prompt.rest)
+                written = generation.tokens_before(prompt.end)
+                await branches.start(subtask, context, rest=prompt.rest, plan_tokens=written)
                 prompt_ends.append((prompt.number, prompt.end))
 
         max_tokens = session.planner.max_tokens or session.limits.plan_tokens
@@ -275,7 +283,7 @@ class StageRun:
         kept = self.kept.take_completion(planner.context) if self.kept else None
         if kept is None:
             gate = session.planner_gate
-            call = session.call(planner, role, max_tokens=max_tokens, schema=schema, stage=self.number)
+            self.metered = call = session.call(planner, role, max_tokens=max_tokens, schema=schema, stage=self.number)
         else:
             gate, call = nullcontext(), planner.replay(kept.chunks)
         async with gate, call as generation:
@@ -292,23 +300,26 @@ class StageRun:
         generation, kept = self.completion, self.kept
         if generation is None:
             return
-        tags = _TagTokens(reader)
+        tags = TagTokens(reader)
         for prompt, end in prompt_ends:
             before = generation.tokens_before(end)
             assert self.branches is not None
             self.branches.set_prompt_tokens(prompt, content=before - tags.before(generation, end), strict=before)
-        if kept is not None and kept.completion is not None:
-            self.usage = kept.completion.usage
-        else:
-            self.usage = usage_of(generation, tags.before(generation, generation.length))
+        if self.metered is not None:
+            self.call = self.metered.record(tags.before(generation, generation.length))
+            self.calls.append(self.call)
+        elif kept is not None and kept.completion is not None:
+            self.call = kept.completion.call
+            if self.call not in self.calls:
+                self.calls.append(self.call)
 
     def _keep_completion(self, context: Context) -> None:
-        if self.kept is not None and self.completion is not None:
+        if self.kept is not None and self.completion is not None and self.call is not None:
             assert isinstance(self.step, Ask)
             assert self.completion.finish is not None
             if self.completion.finish.reason == "length" and self.session.ledger.spent:
                 return  # with a larger budget it may be longer
-            self.kept.keep_completion(self.step, context, self.completion.chunks, self.usage)
+            self.kept.keep_completion(self.step, context, self.completion.chunks, self.call)
 
     def _opening(self, form: Form) -> str:
         """Return what precedes the planner's completion: nothing right after the header of an enclosing execution."""
@@ -326,74 +337,47 @@ class StageRun:
         self.result, self.diagnostics = generation, []
 
     def _emit(self, generation: Generation, chunk: Chunk) -> None:
-        if self.session.listening:
-            self.session.emit(
-                PlannerWrote(stage=self.number, text=chunk.text, tokens=generation.tokens, reasoning=chunk.reasoning)
+        session = self.session
+        if session.listening:
+            session.emit(
+                PlannerWrote(
+                    **session.stamp(),
+                    stage=self.number,
+                    text=chunk.text,
+                    tokens=generation.tokens,
+                    reasoning=chunk.reasoning,
+                )
             )
 
     def _record(self, outcomes: Sequence[SubtaskOutcome] | None, *, since: Sequence[Stage[Any]] = ()) -> Stage[Any]:
         """Return the record of the stage, whose executions are pending if ``outcomes`` is None.
 
-        If the stage was pending, the critical path of the stages ``since`` hides what it can of the executions. If the
-        longest execution ends at token 100, and the planner wrote 30 tokens here and 50 in later stages, the stage's
-        part of the critical path is 30 + (100 - 80).
+        If the stage was pending, ``since`` are the records of the stages from this one on.
         """
         branches = None if outcomes is None else self.branches
         outcomes = outcomes or ()
-        strict = self.usage.generated_tokens
-        content = strict - self.usage.tag_tokens
-        paths, strict_paths = branches.paths() if branches else ([], [])
-        if since:
-            content += max(0, sequential_tokens(0, paths) - sum(s.usage.sequential_tokens for s in since))
-            passed = sum(stage.usage.sequential_tokens_strict for stage in since)
-            strict += max(0, sequential_tokens(0, strict_paths) - passed)
-        else:
-            content = sequential_tokens(content, paths)
-            strict = sequential_tokens_strict(strict, strict_paths)
-        costs = [self.usage, *(branches.prefix.costs if branches else ()), *(item.execution.usage for item in outcomes)]
+        prefix = branches.prefix.calls if branches else []
+        costs = [call.usage for call in prefix] + [item.execution.usage for item in outcomes]
+        if self.call is not None:
+            costs.append(self.call.usage)
         return AnyStage(
             number=self.number,
             plan_number=self.number,
             plan=self.plan,
-            executions=tuple(item.execution for item in outcomes),
+            executions=tuple([item.execution for item in outcomes]),
             answer=self.answer,
             accepted=branches.accepted if branches else None,
             pending=self.branches.numbers if self.branches and not branches else (),
             diagnostics=(*self.diagnostics, *(branches.diagnostics if branches else ())),
-            usage=StageUsage(total=CallUsage.sum(costs), sequential_tokens=content, sequential_tokens_strict=strict),
+            started=self._started(outcomes),
+            ended=self.session.clock.now(),
+            calls=tuple(sorted([*self.calls, *prefix], key=lambda call: call.started)),
+            usage=measure(CallUsage.sum(costs), self.call, branches.works if branches else (), since=since),
         )
 
-
-def _unknown_dependencies(prompt: PromptClosed, branches: Branches, stage: int) -> list[Diagnostic]:
-    """Report the subtasks that a prompt waits for although they do not precede it; it does not wait for them."""
-    return [
-        Diagnostic(
-            kind="odd_dependency",
-            message=f"subtask {stage}.{prompt.number} waits for {other}, which does not precede it: ignored",
-            stage=stage,
-            number=prompt.number,
-            position=prompt.end,
-        )
-        for other in prompt.after
-        if other not in branches.numbers
-    ]
-
-
-class _TagTokens:
-    """Counts the tokens of tags up to growing offsets of a completion, each tag once."""
-
-    __slots__ = ("_count", "_next", "_reader")
-
-    def __init__(self, reader: PlanReader) -> None:
-        self._reader = reader
-        self._next = 0
-        self._count = 0
-
-    def before(self, generation: Generation, offset: int) -> int:
-        """Count the tokens of all tags that end at or before ``offset``, which must not fall from call to call."""
-        spans = self._reader.spans
-        while self._next < len(spans) and spans[self._next].end <= offset:
-            tag = spans[self._next]
-            self._count += generation.tokens_before(tag.end) - generation.tokens_before(tag.start)
-            self._next += 1
-        return self._count
+    def _started(self, outcomes: Sequence[SubtaskOutcome]) -> float:
+        """Return when the stage began: if an earlier process began it, when the first of its kept parts did."""
+        if self.kept is None:
+            return self.started
+        closed = [item.execution.prompt_closed for item in outcomes]
+        return min([self.started, *(call.started for call in self.calls), *closed])

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe, show
@@ -74,3 +75,28 @@ def renumber(session: Session, shift: int) -> Listener:
         session.emit(event.model_copy(update={"stage": event.stage + shift}))  # type: ignore[union-attr]
 
     return relay
+
+
+def check_dependencies(plan: Plan, stage: int) -> None:
+    """Refuse a policy's plan whose subtasks cannot be executed.
+
+    Raises:
+        PolicyError: the subtasks are not numbered 1, 2, 3, …; or one waits for itself, for one that the plan does not
+            have, or for one that waits for it.
+    """
+    if [subtask.number for subtask in plan.subtasks] != list(range(1, len(plan.subtasks) + 1)):
+        raise PolicyError(f"the subtasks of plan {stage} are not numbered 1, 2, 3, …: make it with Plan.of(prompt, …)")
+    graph = {subtask.number: subtask.after for subtask in plan.subtasks if subtask.after}
+    for number, after in graph.items():
+        if strange := [other for other in after if not 1 <= other <= len(plan.subtasks)]:
+            raise PolicyError(
+                f"subtask {stage}.{number} waits for {stage}.{strange[0]}, which the plan does not have: "
+                f"after= names subtasks of the same plan, 1 to {len(plan.subtasks)}"
+            )
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = " for ".join(f"{stage}.{number}" for number in reversed(error.args[1]))
+        raise PolicyError(
+            f"subtasks of plan {stage} wait for each other, {cycle}: take one of these out of after="
+        ) from None

@@ -217,7 +217,7 @@ def kept_calls(content: bytes) -> int:
         record = json.loads(line)["record"]
         key = (tuple(record.get("path", ())), record.get("stage"))
         if record.get("kind") == "completion":
-            kept[*key, "plan"] = record["usage"].get("calls", 0)
+            kept[*key, "plan"] = record["call"]["usage"].get("calls", 0)
         elif record.get("kind") == "execution" and not record["kept"]["execution"].get("stages"):
             kept[*key, record["kept"]["execution"]["number"]] = record["kept"]["execution"]["usage"].get("calls", 0)
     return sum(kept.values())

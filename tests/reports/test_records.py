@@ -7,7 +7,7 @@ import pickle
 import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -159,6 +159,7 @@ def contents(run: Run[Any, Any]) -> str:
     values = [run.answer, *(result for stage in run.stages for result in stage.results)]
     secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     secrets += [value.password.get_secret_value() for value in values if isinstance(value, Login)]
+    run = run.model_copy(update={"origin": run.origin and run.origin.astimezone(UTC)})
     return f"{re.sub(PARAMETERS, '(', repr(run))} {secrets}"
 
 

@@ -1,0 +1,35 @@
+"""The clock of a run: the times in its events and its record.
+
+Invariants:
+
+- All times of a run are seconds from its start, on the event loop's clock, so they never fall and can be simulated.
+- A sprint that carries out a subtask has the clock of the run to which it belongs.
+- A resumed run continues where its journal ends: time in which no process worked on it does not count.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunClock:
+    """A clock that shows 0 at the start of a run, which was at ``origin`` on the wall clock.
+
+    ``time`` is the clock of the event loop, which showed ``zero`` at the start of the run.
+    """
+
+    origin: datetime
+    time: Callable[[], float]
+    zero: float
+
+    @classmethod
+    def start(cls, *, origin: datetime | None = None, passed: float = 0.0) -> "RunClock":
+        """Start the clock of a run; of a resumed one with the origin and the seconds that its journal has."""
+        time = asyncio.get_running_loop().time
+        return cls(origin or datetime.now(UTC), time, time() - passed)
+
+    def now(self) -> float:
+        """Return the seconds from the start of the run."""
+        return self.time() - self.zero
