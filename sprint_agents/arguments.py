@@ -8,7 +8,7 @@ and raise a ``pydantic.ValidationError``.
 import inspect
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -72,12 +72,15 @@ def check_argument(what: str, value: object, annotation: Any) -> None:
     Raises:
         ConfigurationError: it does not.
     """
-    if not _fits(value, annotation):
+    listed = _is_listed(type(value), annotation) and not (isinstance(value, float) and math.isnan(value))
+    if not listed and not _fits(value, annotation):
         raise ConfigurationError(f"{what} {_fault(value, annotation)}: {_remedy(value, annotation)}")
     if isinstance(value, str) and value != escape_surrogates(value):
         raise ConfigurationError(f"{what} has half of a surrogate pair, which UTF-8 cannot hold: decode the text again")
+    if not callable(value):
+        return
     for each in _alternatives(annotation):
-        if get_origin(each) is Callable and callable(value) and not isinstance(value, type):
+        if get_origin(each) is Callable and not isinstance(value, type):
             if _yields(each):
                 check_generator(value, what=what)
             else:
@@ -155,6 +158,12 @@ def _alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) in _UNIONS:
         return [each for part in get_args(annotation) for each in _alternatives(part)]
     return [annotation]
+
+
+@lru_cache(maxsize=1024)
+def _is_listed(kind: type, annotation: Any) -> bool:
+    """Say whether an annotation names exactly this type, which spares most arguments a closer look."""
+    return kind in _alternatives(annotation)
 
 
 def _fits(value: Any, annotation: Any) -> bool:

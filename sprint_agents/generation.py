@@ -200,19 +200,25 @@ class Generation:
         mark = bisect_left(marks, (offset, 0))
         if marks[mark][0] == offset:
             return marks[mark]
-        # The offset is inside a chunk of several tokens, or inside a token. Decode 1, 2, 4, 8, … ids from the last
-        # known boundary until they pass the offset, then bisect between the last two counts.
+        # The offset is inside a chunk of several tokens, or inside a token. Guess pro rata how many ids reach it, and
+        # decode those. Then step away from the guess, by 1, 2, 4, … ids, and bisect when the offset is enclosed.
         text_start, ids_start = marks[mark - 1]
-        ids = self.ids[ids_start : marks[mark][1]]
-        low, high, found = 0, 1, 0
-        while low < min(high, len(ids)):
-            reached = len(await self._engine.decode(ids[:high]))
-            if text_start + reached <= offset:
-                low, found, high = high, reached, 2 * high
-            elif high - low > 1:
-                high = (low + high) // 2
+        wanted, low, found, step = offset - text_start, 0, 0, 1
+        high = marks[mark][1] - ids_start
+        count = min(max(1, high * wanted // (marks[mark][0] - text_start)), high - 1)
+        while high - low > 1:
+            reached = len(await self._engine.decode(self.ids[ids_start : ids_start + count]))
+            if reached <= wanted:
+                low, found = count, reached
+                if reached == wanted:
+                    break
+                count = low + step
             else:
-                break
+                high = count
+                count = high - step
+            step *= 2
+            if not low < count < high:
+                count = (low + high) // 2
         boundary = (text_start + found, ids_start + low)
         if low:
             marks.insert(mark, boundary)

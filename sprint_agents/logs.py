@@ -11,19 +11,16 @@ Invariants:
 """
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .errors import message_of
 
 _LIBRARY = "sprint_agents"
 
 
-@dataclass(frozen=True, slots=True)
-class LogPlace:
+class LogPlace(NamedTuple):
     """The part of a run that a message is about.
 
     ``run`` is the id of the run that the application started. ``branch`` is the path to an execution: ``1.2/2.1`` is
@@ -44,7 +41,7 @@ class LogPlace:
         return {name: value for name, value in known.items() if value is not None}
 
 
-_place: ContextVar[LogPlace] = ContextVar("sprint_agents_log_place", default=LogPlace())  # noqa: B039 - it is frozen
+_place: ContextVar[LogPlace] = ContextVar("sprint_agents_log_place", default=LogPlace())  # noqa: B039 - it is a tuple
 
 
 class _Recorded(Protocol):
@@ -57,38 +54,39 @@ class _Recorded(Protocol):
     def message(self) -> str: ...
 
 
-@contextmanager
-def run_in_logs(run: str) -> Generator[None]:
+class _Placed:
+    """A block whose messages, and those of the tasks that it starts, have a place."""
+
+    __slots__ = ("_place", "_token")
+
+    def __init__(self, place: LogPlace) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._token = _place.set(self._place)
+
+    def __exit__(self, *exception: object) -> None:
+        # A coroutine that is never finished is closed in another context, where there is nothing to restore.
+        with suppress(ValueError):
+            _place.reset(self._token)
+
+
+def run_in_logs(run: str) -> AbstractContextManager[None]:
     """Give the messages of the block, and of the tasks that it starts, a run."""
-    with _set(LogPlace(run)):
-        yield
+    return _Placed(LogPlace(run))
 
 
-@contextmanager
-def stage_in_logs(number: int) -> Generator[None]:
+def stage_in_logs(number: int) -> AbstractContextManager[None]:
     """Give the messages of the block a stage, in the run and the branch that they have."""
-    with _set(replace(_place.get(), stage=number)):
-        yield
+    place = _place.get()
+    return _Placed(LogPlace(place.run, number, place.branch))
 
 
-@contextmanager
-def branch_in_logs(number: int) -> Generator[None]:
+def branch_in_logs(number: int) -> AbstractContextManager[None]:
     """Give the messages of the block an execution of their stage, by its ``number``."""
     place = _place.get()
     inner = f"{place.stage}.{number}"
-    with _set(replace(place, branch=f"{place.branch}/{inner}" if place.branch else inner)):
-        yield
-
-
-@contextmanager
-def _set(place: LogPlace) -> Generator[None]:
-    token = _place.set(place)
-    try:
-        yield
-    finally:
-        # A coroutine that is never finished is closed in another context, where there is nothing to restore.
-        with suppress(ValueError):
-            _place.reset(token)
+    return _Placed(LogPlace(place.run, place.stage, f"{place.branch}/{inner}" if place.branch else inner))
 
 
 def log(

@@ -71,17 +71,23 @@ def compose(texts: Iterable[str]) -> PromptText:
     >>> compose([markup("<Final_answer>\n"), "42"]).spans
     ((0, 15),)
     """
-    texts = [text if isinstance(text, PromptText) else escape_surrogates(text) for text in texts]
+    joined: list[str] = []
     spans: list[tuple[int, int]] = []
     position = 0
     for text in texts:
-        for start, end in spans_of(text):
-            if spans and spans[-1][1] == position + start:
-                spans[-1] = (spans[-1][0], position + end)
-            else:
-                spans.append((position + start, position + end))
+        if not isinstance(text, PromptText):
+            text = escape_surrogates(text)
+        elif position == 0:
+            spans = [*text.spans]
+        else:
+            for start, end in text.spans:
+                if spans and spans[-1][1] == position + start:
+                    spans[-1] = (spans[-1][0], position + end)
+                else:
+                    spans.append((position + start, position + end))
+        joined.append(text)
         position += len(text)
-    return PromptText("".join(texts), tuple(spans))
+    return PromptText("".join(joined), tuple(spans))
 
 
 def spans_of(text: str) -> tuple[tuple[int, int], ...]:

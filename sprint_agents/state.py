@@ -21,7 +21,7 @@ from .context import Context
 from .continuation import Continuation, Extend
 from .engine import Chunk, Engine, Request, Sampling, Thoughts, ToolBrief
 from .generation import Generation
-from .markup import compose, markup
+from .markup import PromptText, compose, markup
 
 T = TypeVar("T")
 
@@ -90,7 +90,8 @@ class State:
 
     async def append(self, text: str) -> None:
         """Extend the context by ``text``, which the engine encodes; control tokens are recognised in its ``markup``."""
-        if text := compose([text]):
+        text = text if isinstance(text, PromptText) else compose([text])
+        if text:
             self.context = self.context.extend(await self.engine.encode(text), text)
 
     def stream(

@@ -108,7 +108,7 @@ class FakeEngine(Engine):
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
         # The replies of a script are often used many times. A model may write any token.
-        self._encode_reply = lru_cache(maxsize=256)(self._encode_markup)
+        self._encode_reply = lru_cache(maxsize=4096)(self._encode_markup)
         self._trie = TokenTrie(self._tokenizer.check)
         # The replies of completions that reached their limit, by the id of their first request.
         self._unfinished: dict[str, Sequence[int]] = {}

@@ -193,29 +193,25 @@ def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: Wor
     Stops are kept, a stop text with all of the token that completes it. If a stop id and a stop text end together,
     ``matched`` is the id. If the request continues a completion, what was written before is left out.
     """
-    stop_ids = request.stop_ids
     ended = (*ids, END_ID)
-    length, matched = 0, END_ID
-    for length, matched in enumerate(ended, 1):  # noqa: B007
-        if matched in stop_ids or matched == END_ID:
-            break
-    if request.stop_texts:
-        words = [tokenizer.decode((token,)) for token in ended[:length]]
-        text = "".join(words)
-        for stop in request.stop_texts:
-            at = text.find(stop)
-            if at >= 0 and (count := _tokens_over(words, at + len(stop))) < length:
-                length, matched = count, stop
+    if request.stop_ids.isdisjoint(ended):
+        length, matched = ended.index(END_ID) + 1, END_ID
+    else:
+        length, matched = next((n, it) for n, it in enumerate(ended, 1) if it in request.stop_ids or it == END_ID)
+    for stop in request.stop_texts:
+        at = tokenizer.decode(ended[:length]).find(stop)
+        if at >= 0 and (count := _tokens_over(ended, at + len(stop), tokenizer)) < length:
+            length, matched = count, stop
     written = request.written
     if length > written + max_tokens:
         return ScriptedCompletion(ended[written : written + max_tokens], "length", None)
     return ScriptedCompletion(ended[written:length], "stop", matched)
 
 
-def _tokens_over(words: Sequence[str], characters: int) -> int:
-    """Count the leading ``words`` that it takes to cover ``characters``."""
+def _tokens_over(ids: Sequence[int], characters: int, tokenizer: WordTokenizer) -> int:
+    """Count the leading ``ids`` whose text it takes to cover ``characters``."""
     count = 0
     while characters > 0:
-        characters -= len(words[count])
+        characters -= len(tokenizer.decode(ids[count : count + 1]))
         count += 1
     return count

@@ -75,8 +75,10 @@ class JsonDialect:
         # Marks that begin like special tokens are always escaped, see ``without_marks``.
         self._marks = tuple(mark for mark in marks if not mark.startswith("<|"))
         self._any_mark = re.compile("|".join(map(re.escape, ("<|", *self._marks))))
-        self._user = (turns.open("user"), turns.close("user"))
-        self._assistant = turns.open("assistant")
+        self._user, self._assistant = turns.open("user"), turns.open("assistant")
+        self._end = turns.close("user")
+        # Written for each subtask, so they are joined once.
+        self._next, self._answering = self._close + self._user, self._end + self._assistant
         # A turn that is not the model's own has no thoughts.
         self._thought = NO_THOUGHTS if turns.thoughts == "open" else ""
         words, keys = self.words, self.words.keys
@@ -125,8 +127,8 @@ class JsonDialect:
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
         words = self.words.turns
-        asked = self._asked(fill(words.nested if nested else words.execution, stage=stage, number=number))
-        return asked if inputs else self._close + asked
+        asked = fill(words.nested if nested else words.execution, stage=stage, number=number)
+        return compose([self._user if inputs else self._next, asked, self._answering])
 
     def write_plan(
         self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()
@@ -163,7 +165,7 @@ class JsonDialect:
         pending = [self._closing(plan) if plan is not None else self._close if inputs else ""]
         texts: list[str] = []
         for number, text, generated, failed in executions:
-            pending.append(self._asked(fill(self.words.turns.execution, stage=stage, number=number)))
+            pending += [self._user, fill(self.words.turns.execution, stage=stage, number=number), self._answering]
             if generated:
                 texts.append(compose(pending))
                 pending = [self._closing(text)]
@@ -256,7 +258,7 @@ class JsonDialect:
         return write(text, marks=self._marks)
 
     def _said(self, words: str) -> str:
-        return compose([self._user[0], words, self._user[1]])
+        return compose([self._user, words, self._end])
 
     def _ready(self) -> str:
         """Write a filler turn of the model between two turns of the user, for templates that require alternation."""
@@ -271,7 +273,7 @@ class JsonDialect:
         return compose([self.turns.open("tool"), turn, self.turns.close("tool")])
 
     def _asked(self, words: str) -> str:
-        return compose([self._user[0], words, self._user[1], self._assistant])
+        return compose([self._user, words, self._answering])
 
     def _closing(self, written: str) -> str:
         """Return the text that closes a turn of the model, without the part that it has written itself."""

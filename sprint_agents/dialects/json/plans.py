@@ -159,26 +159,34 @@ class JsonPlanReader:
 
     def _meet(self, value: Value) -> None:
         """Interpret a value by its path."""
-        keys = self._keys
         match value.path:
             case ():
                 self._end_root(value)
-            case (str(key),) if normal(key) in keys.thoughts and self._first(value) in "\"'":
-                self._content(value)
-            case (str(key),) if normal(key) in self._answer_keys and self._value(value) is not None:
-                self._answer = value
-                self._content(value)
-            case (str(key),) if normal(key) in self._answer_keys:
-                self._answer = self._answer or value
+            case (str(key),):
+                self._meet_key(key, value)
             case (*outer, int()) if self._form == "plan" and self._is_plan(outer):
                 self._subtask(value)
-            case (*outer, int(), str(key)) if normal(key) in keys.prompt and self._is_plan(outer):
+            case (*outer, int(), str(key)) if normal(key) in self._keys.prompt and self._is_plan(outer):
                 self._prompt = value
                 self._content(value)
-            case (*outer, str(key)) if self._form == "plan" and self._is_plan([*outer, key]):
+            case (*outer, str()) as path if self._form == "plan" and self._is_plan(path):
                 self._plans = self._plans or self._first(value) == "["
             case _:
                 pass
+
+    def _meet_key(self, key: str, value: Value) -> None:
+        """Interpret a value of the outermost object."""
+        name = normal(key)
+        if name in self._keys.thoughts and self._first(value) in "\"'":
+            self._content(value)
+        elif name in self._answer_keys:
+            if self._value(value) is not None:
+                self._answer = value
+                self._content(value)
+            else:
+                self._answer = self._answer or value
+        elif self._form == "plan" and name in self._keys.subtasks:
+            self._plans = self._plans or self._first(value) == "["
 
     def _value(self, value: Value) -> JsonValue:
         return read_scanned(self._scanner, value)[0]
@@ -220,9 +228,11 @@ class JsonPlanReader:
         if isinstance(written, str):
             self._content(value)
         self._mark(value.root, value.end)
-        after = self._after(pick(written, self._keys.after), value, number)
-        if (name := pick(written, self._keys.name)) is not None:
-            self._names.setdefault(_reference(name), number)
+        after: tuple[int, ...] = ()
+        if isinstance(written, dict) and len(written) > 1:  # there is more than the prompt
+            after = self._after(pick(written, self._keys.after), value, number)
+            if (name := pick(written, self._keys.name)) is not None:
+                self._names.setdefault(_reference(name), number)
         subtask = PromptClosed(number, prompt, value.end, value.rest, after)
         self.prompts[number] = subtask
         self._subtasks.append(subtask)
@@ -240,17 +250,18 @@ class JsonPlanReader:
 
     def _prompt_of(self, written: JsonValue) -> str:
         if isinstance(written, dict):
-            texts = [
-                item for key, item in written.items() if isinstance(item, str) and normal(key) not in self._keys.name
-            ]
-            alone = texts[0] if len(texts) == 1 else None
             found = pick(written, self._keys.prompt)
             if found is None and self._prompt is not None:  # the repair of a broken object has lost its prompt
                 found = self._value(self._prompt)
-            written = alone if found is None else found
+            written = self._only_text(written) if found is None else found
         if written is None or isinstance(written, str):
             return written or ""
         return write(written)
+
+    def _only_text(self, written: dict[str, JsonValue]) -> str | None:
+        """Return the text of an object that has one, besides its name."""
+        texts = [item for key, item in written.items() if isinstance(item, str) and normal(key) not in self._keys.name]
+        return texts[0] if len(texts) == 1 else None
 
     def _after(self, names: JsonValue, value: Value, number: int) -> tuple[int, ...]:
         """Find the numbers of the subtasks to wait for."""

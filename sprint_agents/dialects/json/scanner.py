@@ -242,10 +242,9 @@ class JsonScanner:
         self.thoughts_end = end
 
     def _between(self, buffer: str, at: int, final: bool) -> int | None:
-        blank = _BLANK.match(buffer, at)
-        if blank is not None and blank.end() > at:
-            return blank.end()
         character = buffer[at]
+        if character.isspace():
+            return _after_blanks(buffer, at)
         frame = self._frames[-1]
         if not self._certain and not _promises(frame, character):
             return self._give_up(at)
@@ -258,9 +257,11 @@ class JsonScanner:
                 frame.separated = True
                 if frame.closer == "}":
                     frame.expects = "key"
+                return _after_blanks(buffer, at + 1)
             case ":":
                 if frame.expects == "colon":
                     frame.expects, self._certain = "value", True
+                return _after_blanks(buffer, at + 1)
             case '"' | "'":
                 self._begin("string", at)
                 self._quote = character
@@ -319,7 +320,9 @@ class JsonScanner:
         run = _STRING_RUN[self._quote].match(buffer, at)
         if run is not None and run.end() > at:
             self._parts.append(run.group())
-            return run.end()
+            at = run.end()
+            if self._quote == "'" or at == len(buffer) or buffer[at] == "\\":
+                return at
         if buffer[at] == "\\":  # the last character of the buffer: it escapes the next one
             return at + 1 if final else None
         if self._quote == "'":
@@ -393,6 +396,11 @@ class JsonScanner:
             while self._frames:
                 rest += self._frames[-1].closer
                 self._end_container(self.end, rest)
+
+
+def _after_blanks(buffer: str, at: int) -> int:
+    blank = _BLANK.match(buffer, at)
+    return blank.end() if blank else at
 
 
 def _promises(frame: _Frame, character: str) -> bool:
