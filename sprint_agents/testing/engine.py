@@ -15,6 +15,8 @@ from typing import Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.arguments import at_least, checked
+from sprint_agents.dialects.conversation import marks_in
+from sprint_agents.dialects.json.dialect import PLAIN_TURNS
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
 from sprint_agents.errors import (
@@ -106,7 +108,9 @@ class FakeEngine(Engine):
         self._manifest = manifest
         self._capabilities = capabilities or Capabilities(continues=True)
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
-        self._tokenizer = WordTokenizer(special=tags.special_tokens, end=end_text)
+        turns = self._capabilities.chat or PLAIN_TURNS
+        marks = marks_in([*turns.opens.values(), *turns.closes.values()])
+        self._tokenizer = WordTokenizer(special=(*tags.special_tokens, *marks), end=end_text)
         # The replies of a script are often used many times. A model may write any token.
         self._encode_reply = lru_cache(maxsize=4096)(self._encode_markup)
         self._trie = TokenTrie(self._tokenizer.check)
