@@ -78,7 +78,8 @@ class Reply:
     def __post_init__(self) -> None:
         check_argument("text of a Reply", self.text, str)
         check_argument("delay= of a Reply", self.delay, float)
-        check_argument("fault= of a Reply", self.fault, Fault | None)
+        if self.fault is not None:
+            check_argument("fault= of a Reply", self.fault, Fault | None)
         at_least(0, delay=self.delay)
 
 

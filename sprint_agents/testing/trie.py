@@ -5,11 +5,11 @@ Invariants:
 - A node always represents the same token sequence, from the root to the node. Nothing is evicted, and a split shortens
   only the edge above a node. An edge is a range of a shared tuple, so a split copies nothing.
 - Once all tokens of a context are in the trie, the context is remembered with its node. Contexts are immutable and hold
-  their parents, so a request costs only the tokens since its nearest remembered ancestor.
+  their parents, so a request costs only the tokens since its nearest remembered ancestor. The log of the requests
+  keeps them alive in any case.
 """
 
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
 
 from sprint_agents.context import Context
 
@@ -63,10 +63,10 @@ class TokenTrie:
     __slots__ = ("_check", "_places", "_root")
 
     def __init__(self, check: Callable[[Sequence[int]], None]) -> None:
-        """Use ``check`` to raise on ids outside the vocabulary; a context is checked until it is remembered."""
+        """Use ``check`` to raise on ids outside the vocabulary, for each context that is not in the trie."""
         self._check = check
         self._root = TrieNode((), 0, 0)
-        self._places: WeakKeyDictionary[Context, TrieNode] = WeakKeyDictionary()
+        self._places: dict[Context, TrieNode] = {}
 
     def find(self, context: Context) -> int:
         """Count the leading tokens of the context that are in the trie."""
@@ -95,7 +95,6 @@ class TokenTrie:
         ancestor: Context | None = context
         node: TrieNode | None = None
         while ancestor is not None and (node := self._places.get(ancestor)) is None:
-            self._check(ancestor.own_ids)
             path.append(ancestor)
             ancestor = ancestor.parent
         node = node or self._root
@@ -105,6 +104,8 @@ class TokenTrie:
             node, shared = node.follow(step.own_ids)
             found += shared
             if shared < len(step.own_ids):
+                for missing in path:
+                    self._check(missing.own_ids)
                 return path, node, found, shared
             self._places[step] = node
             path.pop()
