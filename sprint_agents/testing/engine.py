@@ -8,7 +8,6 @@ Invariants:
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import lru_cache
 from inspect import isawaitable
 from typing import Self, TypeVar, cast
 
@@ -111,8 +110,6 @@ class FakeEngine(Engine):
         turns = self._capabilities.chat or PLAIN_TURNS
         marks = marks_in([*turns.opens.values(), *turns.closes.values()])
         self._tokenizer = WordTokenizer(special=(*tags.special_tokens, *marks), end=end_text)
-        # The replies of a script are often used many times. A model may write any token.
-        self._encode_reply = lru_cache(maxsize=4096)(self._encode_markup)
         self._trie = TokenTrie(self._tokenizer.check)
         # The replies of completions that reached their limit, by the id of their first request.
         self._unfinished: dict[str, Sequence[int]] = {}
@@ -241,6 +238,7 @@ class FakeEngine(Engine):
         return self._log.open(request, now=asyncio.get_running_loop().time())
 
     def _encode_markup(self, text: str) -> list[int]:
+        """Encode what a model wrote, who may write any token."""
         return self._tokenizer.encode(markup(text))
 
     async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Fault | None, float]:
@@ -258,7 +256,7 @@ class FakeEngine(Engine):
         else:
             reply = await self._reply(live, first) if max_tokens else Reply("")
             fault, delay = self._faults.get(live.number, reply.fault), reply.delay
-            ids = self._encode_reply(reply.text)
+            ids = self._encode_markup(reply.text)
             if fault is not None and fault.kind == "garbage":
                 ids = ids[: fault.after] + self._encode_markup(fault.noise())
                 fault = None

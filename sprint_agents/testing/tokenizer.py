@@ -10,6 +10,7 @@ same ids, and an id can be decoded by an engine that has not seen its text.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sprint_agents.errors import InvalidRequest
 from sprint_agents.markup import spans_of
@@ -19,6 +20,12 @@ END_ID = 0
 
 _MARK = b"\x01"
 """Precedes the bytes of a token, so that leading zero bytes count."""
+
+
+_ONE_TOKEN = re.compile(r"\w\w|\s\s| \w").match
+"""Matches two characters that may be in one token."""
+
+_BLANK_BEFORE_SPACE = re.compile(r"\s ").search
 
 
 class _Ids(dict[str, int]):
@@ -69,7 +76,7 @@ class WordTokenizer:
     True
     """
 
-    __slots__ = ("_ids", "_special", "_split", "_words")
+    __slots__ = ("_ids", "_markup", "_special", "_split", "_word", "_words")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         # Longest first: of two special texts that begin alike, the longer one matches.
@@ -80,11 +87,39 @@ class WordTokenizer:
         self._ids = _Ids({end: END_ID})
         self._words = _Words(re.compile("|".join([*map(re.escape, texts), plain])))
         self._words[END_ID] = end
+        # Headers, words and the replies of a script are encoded again and again.
+        self._markup = lru_cache(maxsize=4096)(self._encode_markup)
+        self._word = lru_cache(maxsize=4096)(self._encode)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, in time linear in its length."""
-        plain, words, position = str(text), list[str](), 0
-        for start, end in spans_of(text):
+        plain, spans, ids, position = str(text), spans_of(text), list[int](), 0
+        for start, end in spans:
+            if (start and _ONE_TOKEN(plain, start - 1)) or _ONE_TOKEN(plain, end - 1):
+                return self._encode(plain, spans)
+        for start, end in spans:
+            ids += self._encode_outside(plain[position:start]) if start > position else ()
+            ids += self._markup(plain[start:end])
+            position = end
+        return ids + self._encode_outside(plain[position:]) if position < len(plain) else ids
+
+    def _encode_outside(self, text: str) -> list[int]:
+        """Encode text without markup, word by word."""
+        if _BLANK_BEFORE_SPACE(text):
+            return self._encode(text)
+        first, *others = text.split(" ")
+        ids = [*self._word(first)]
+        for word in others:
+            ids += self._word(f" {word}")
+        return ids
+
+    def _encode_markup(self, text: str) -> list[int]:
+        return self._encode(text, ((0, len(text)),))
+
+    def _encode(self, plain: str, spans: Sequence[tuple[int, int]] = ()) -> list[int]:
+        """Encode a text as a whole; a token may begin outside of markup and end in it."""
+        words, position = list[str](), 0
+        for start, end in spans:
             for special in self._special.finditer(plain, start, end):
                 words += [*self._split(plain[position : special.start()]), special.group()]
                 position = special.end()
