@@ -157,11 +157,11 @@ class Ledger:
         if self.whole is not None:
             self.whole.take_call()
 
-    def note_retry(self) -> None:
-        """Count one attempt beyond the first; retries are bounded only by the tokens and calls that they use."""
-        self.retries += 1
+    def note_retries(self, count: int = 1) -> None:
+        """Count attempts beyond the first; retries are bounded only by the tokens and calls that they use."""
+        self.retries += count
         if self.whole is not None:
-            self.whole.note_retry()
+            self.whole.note_retries(count)
 
     def note_wait(self) -> bool:
         """Count a request that waits for tokens; return whether it is the first of the run."""

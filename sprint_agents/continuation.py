@@ -33,13 +33,14 @@ class Continuation:
         prompt_tokens: the context lengths of those that ended, added up; ``cached_tokens`` of them were cached.
     """
 
-    __slots__ = ("_engine", "_extend", "_ids", "_request", "cached_tokens", "prompt_tokens", "request_ids")
+    __slots__ = ("_engine", "_extend", "_ids", "_request", "_retries", "cached_tokens", "prompt_tokens", "request_ids")
 
     def __init__(self, engine: Engine, request: Request, *, request_ids: Iterator[str], extend: Extend) -> None:
         self._engine = engine
         self._request = request
         self._ids = request_ids
         self._extend = extend
+        self._retries = 0
         self.request_ids = [request.id]
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -90,7 +91,9 @@ class Continuation:
     def _count(self, finish: Finish, tokens: int) -> Finish:
         self.prompt_tokens += finish.prompt_tokens
         self.cached_tokens += finish.cached_tokens
-        return finish if finish.generated_tokens is None else replace(finish, generated_tokens=tokens)
+        self._retries += finish.retries
+        generated = None if finish.generated_tokens is None else tokens
+        return replace(finish, generated_tokens=generated, retries=self._retries)
 
 
 class _Piece:

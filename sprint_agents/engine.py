@@ -107,6 +107,7 @@ class Finish:
     ``matched`` is the stop id or stop text that ended it; for the model's own end token, its id.
     ``cached_tokens`` of the ``prompt_tokens`` were read from the cache; the others were computed.
     ``generated_tokens`` is the server's count, from engines whose ids are not tokens. If it is None, count the ids.
+    ``retries`` counts the requests that the engine had to send again for this completion.
     """
 
     reason: Literal["stop", "length"]
@@ -114,6 +115,7 @@ class Finish:
     prompt_tokens: int
     cached_tokens: int
     generated_tokens: int | None = None
+    retries: int = 0
 
 
 @dataclass(slots=True)

@@ -105,6 +105,11 @@ class Generation:
             return self._continuation.cached_tokens
         return 0 if self.finish is None else self.finish.cached_tokens
 
+    @property
+    def retries(self) -> int:
+        """How many requests the engine had to send again, once the completion has finished."""
+        return 0 if self.finish is None else self.finish.retries
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -1,5 +1,7 @@
 """Retries: the only module that repeats an attempt."""
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,22 +29,34 @@ def may_be_corrected(error: BaseException) -> bool:
 async def retry(
     work: Callable[[], Awaitable[T]],
     *,
-    attempts: int,
+    attempts: int | None = None,
+    patience: float | None = None,
     when: Callable[[BaseException], bool] = may_succeed_later,
     before_retry: Callable[[int, BaseException], None] | None = None,
     after: BaseException | None = None,
 ) -> T:
-    """Await ``work()`` up to ``attempts`` times while ``when`` accepts its error, then raise the last error.
+    """Await ``work()`` again while ``when`` accepts its error, then raise the last error.
+
+    ``attempts`` bounds how often; ``patience`` bounds how long, in seconds since the first failure.
 
     ``before_retry`` receives the number of the next attempt (from 2) and the error. Pass ``after`` if the caller has
     already made the first attempt: its error. The delay before a retry is the server's own advice
     (``EngineOverloaded.retry_after``) or exponential, from 0.1 s to 10 s, and a random part. A correction is sent
-    without delay.
+    without delay. The last attempt is made when ``patience`` ends; if the server asks for a longer pause, none is.
     """
     # Imported here, since most runs retry nothing and every program that imports the library would pay for it.
-    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+    from tenacity import (
+        AsyncRetrying,
+        retry_if_exception,
+        stop_after_attempt,
+        stop_any,
+        stop_never,
+        wait_exponential,
+        wait_random,
+    )
 
     made = [after] if after else []
+    clock = _Patience(patience)
     backoff = wait_exponential(multiplier=0.1, max=10.0) + wait_random(0.0, 0.1)
 
     def wait(state: "RetryCallState") -> float:
@@ -52,7 +66,7 @@ async def retry(
         if isinstance(error, EngineOverloaded) and error.retry_after is not None:
             # The siblings of a fan-out are refused together, and would all come back in the same moment.
             return error.retry_after + wait_random(0.0, max(0.1, error.retry_after * _SPREAD))(state)
-        return backoff(state)
+        return min(backoff(state), clock.left())
 
     def announce(state: "RetryCallState") -> None:
         error = _error(state)
@@ -61,7 +75,7 @@ async def retry(
             before_retry(state.attempt_number + 1, error)
 
     async for attempt in AsyncRetrying(
-        stop=stop_after_attempt(attempts),
+        stop=stop_any(clock.ends, stop_never if attempts is None else stop_after_attempt(attempts)),
         retry=retry_if_exception(when),
         wait=wait,
         before_sleep=announce,
@@ -72,6 +86,27 @@ async def retry(
                 raise made.pop()
             return await work()
     raise AssertionError("tenacity ends with a result or raises")
+
+
+class _Patience:
+    """What is left of a time for retries, which begins with the first failure."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = math.inf if seconds is None else seconds
+        self._end: float | None = None
+
+    def left(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._end is None:
+            self._end = now + self._seconds
+        return max(0.0, self._end - now)
+
+    def ends(self, state: "RetryCallState") -> bool:
+        """Say whether there is no time for the next attempt."""
+        error = _error(state)
+        asked = error.retry_after if isinstance(error, EngineOverloaded) else None
+        left = self.left()
+        return left <= 0 or (asked is not None and asked > left)
 
 
 def _error(state: "RetryCallState") -> BaseException | None:

@@ -45,7 +45,7 @@ class LyingServer:
     def engine(self) -> OpenAIEngine:
         """Return an engine that asks this server."""
         client = httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer))
-        return OpenAIEngine("http://127.0.0.1:9/v1", model="odd", client=client, longest_wait=0.01)
+        return OpenAIEngine("http://127.0.0.1:9/v1", model="odd", client=client, patience=1.0)
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         body = json.loads(request.content)

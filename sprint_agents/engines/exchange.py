@@ -24,7 +24,8 @@ Farewell = Callable[[], Coroutine[Any, Any, None]]
 Steps = Generator[Any, Any, T]
 """The steps of a coroutine: it yields the future that it waits for."""
 
-_SENT = "send_request_body.complete"
+_SENT = "send_request_headers.started"
+"""From here on the server may have the whole request, whatever the client has noticed."""
 
 
 class Exchange:
@@ -39,7 +40,7 @@ class Exchange:
         self._waiting: asyncio.Future[Any] | None = None
 
     async def trace(self, event: str, _: object) -> None:
-        """Notice that the request was sent; an extension of the request (``httpcore``'s ``trace``)."""
+        """Notice that the request is being sent; an extension of the request (``httpcore``'s ``trace``)."""
         self._sent = self._sent or event.endswith(_SENT)
 
     def answered(self) -> None:

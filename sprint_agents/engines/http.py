@@ -276,8 +276,6 @@ def failure(status: int, message: str, *, retry_after: float | None = None) -> E
             return EngineOverloaded(f"the server is overloaded ({status}): {message}", retry_after=retry_after)
         case _ if status in _AGAIN:
             return EngineOverloaded(f"the server asks to try again ({status}): {message}", retry_after=retry_after)
-        case HTTPStatus.GATEWAY_TIMEOUT:
-            return EngineTimeout(f"the server gave up waiting ({status}): {message}")
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return EngineRejected(f"the server refuses access ({status}): {message}. Is api_key right?")
         case HTTPStatus.NOT_IMPLEMENTED:

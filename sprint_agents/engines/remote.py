@@ -11,7 +11,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -25,6 +25,8 @@ from sprint_agents.retries import retry
 T = TypeVar("T")
 
 _MOST_NOTES = 100
+_FIRST_PATIENCE = 1.0
+"""Seconds for a server that has never answered: its URL may be wrong."""
 
 
 class Connections(Protocol):
@@ -43,9 +45,10 @@ class Connections(Protocol):
 
 @dataclass(slots=True)
 class RunningRequest:
-    """A request in progress; ``aborted`` once ``abort`` was called for it."""
+    """A request in progress; ``aborted`` once ``abort`` was called for it; ``retries`` were sent so far."""
 
     aborted: bool = False
+    retries: int = 0
 
 
 RunningT = TypeVar("RunningT", bound=RunningRequest)
@@ -54,20 +57,20 @@ RunningT = TypeVar("RunningT", bound=RunningRequest)
 class RemoteEngine(Engine, Generic[RunningT]):
     """The base of engines that talk to a server over ``connections``.
 
-    A subclass keeps what it must know to end a request in its own kind of ``RunningRequest``. ``attempts`` and
-    ``longest_wait`` are documented by the subclasses.
+    A subclass keeps what it must know to end a request in its own kind of ``RunningRequest``. ``patience`` is for how
+    many seconds a request is sent again that makes no progress, from its first failure on. A server that has never
+    answered gets a second.
     """
 
-    def __init__(self, connections: Connections, *, attempts: int, longest_wait: float) -> None:
-        at_least(1, attempts=attempts)
-        at_least(0, longest_wait=longest_wait)
+    def __init__(self, connections: Connections, *, patience: float) -> None:
+        at_least(0, patience=patience)
         self._connections = connections
-        self._attempts = attempts
-        self._longest_wait = longest_wait
+        self._patience = patience
         self._manifest: Manifest | None = None
         self._running: dict[str, RunningT] = {}
         self._logged: set[str] = set()
         self._closing = False
+        self._answered = False
 
     @property
     def manifest(self) -> Manifest | None:
@@ -135,17 +138,43 @@ class RemoteEngine(Engine, Generic[RunningT]):
                 self._logged.add(note)
                 log("warning", "engine.odd_answer", logger=__name__, engine=self.name, url=url, note=note)
 
-    async def _retry(self, work: Callable[[], Awaitable[T]], *, running: RunningRequest | None = None) -> T:
-        """Await ``work()`` up to ``attempts`` times while its error may pass and ``running`` was not aborted."""
+    async def _retry(
+        self,
+        work: Callable[[], Awaitable[T]],
+        *,
+        running: RunningRequest | None = None,
+        after: BaseException | None = None,
+    ) -> T:
+        """Await ``work()`` again while its error may pass, ``running`` was not aborted, and ``patience`` lasts.
+
+        ``after`` is the error of an attempt that the caller has made.
+        """
+        began = asyncio.get_running_loop().time()
 
         def may_pass(error: BaseException) -> bool:
             if self._closing or (running and running.aborted):
                 return False
-            if isinstance(error, EngineOverloaded):
-                return (error.retry_after or 0) <= self._longest_wait
-            return isinstance(error, EngineUnavailable)
+            if isinstance(error, EngineUnavailable) and not self._answered:
+                return asyncio.get_running_loop().time() - began < _FIRST_PATIENCE
+            return isinstance(error, EngineUnavailable | EngineOverloaded)
 
-        return await retry(work, attempts=self._attempts, when=may_pass)
+        async def attempt() -> T:
+            result = await work()
+            self._answered = True
+            return result
+
+        def count(_: int, __: BaseException) -> None:
+            if running:
+                running.retries += 1
+
+        return await retry(attempt, patience=self._patience, when=may_pass, before_retry=count, after=after)
+
+
+def counted(chunk: Chunk, running: RunningRequest) -> Chunk:
+    """Return ``chunk`` with the retries of its request, if it is the last one."""
+    if chunk.finish is not None and running.retries:
+        return replace(chunk, finish=replace(chunk.finish, retries=running.retries))
+    return chunk
 
 
 async def first_chunk(chunks: AsyncGenerator[Chunk]) -> tuple[AsyncGenerator[Chunk], Chunk]:

@@ -158,7 +158,7 @@ class ExecutorConversation:
         self._repeats = 1
         if isinstance(error, InvalidResult):
             self._invalid = error
-        self.session.ledger.note_retry()
+        self.session.ledger.note_retries()
         self.session.emit(
             ExecutionRetried(
                 **self.session.stamp(),

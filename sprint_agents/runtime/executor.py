@@ -192,7 +192,7 @@ async def run_program(
     failure = session.failure
 
     def announce(attempt: int, error: BaseException) -> None:
-        session.ledger.note_retry()
+        session.ledger.note_retries()
         assignment.costs.append(CallUsage(retries=1))
         session.emit(
             ExecutionRetried(

@@ -259,7 +259,7 @@ class PolicyStages:
         number, step = len(self.planning.stages) + 1, Ask(form="answer")
         if record := self.journal and self.journal.replay(number):
             return await self._replay(record, step)
-        self.session.ledger.note_retry()
+        self.session.ledger.note_retries()
         dialect, context = self.session.dialect, self.planner.context
         written = context.own_text
         if self.planning.stages[-1].answer is None and context.parent is not None:
@@ -289,7 +289,7 @@ class PolicyStages:
         def count(_: int, error: BaseException) -> None:
             nonlocal retries
             retries += 1
-            session.ledger.note_retry()
+            session.ledger.note_retries()
 
         mode, attempts = session.failure.mode, session.failure.attempts
         with stage_in_logs(number):

@@ -246,6 +246,7 @@ class MeteredCall(TimedCall):
         finally:
             self.ended = session.clock.now()
             self._settle(generation.tokens)
+            session.ledger.note_retries(generation.retries)
             if self._planning:
                 session.ledger.end_plan()
             if session.timer.stop(self, kind):
@@ -255,7 +256,10 @@ class MeteredCall(TimedCall):
                 ) from error
 
     def record(self, tag_tokens: int = 0, *, retries: int = 0) -> EngineCall:
-        """Return the record of the call, finished or interrupted; ``retries`` is 1 if it repeats a failed one."""
+        """Return the record of the call, finished or interrupted; ``retries`` is 1 if it repeats a failed one.
+
+        The requests that the engine itself had to send again are added.
+        """
         generation = self._generation
         usage = CallUsage(
             calls=len(generation.request_ids),
@@ -263,7 +267,7 @@ class MeteredCall(TimedCall):
             cached_tokens=generation.cached_tokens,
             generated_tokens=generation.tokens,
             tag_tokens=tag_tokens,
-            retries=retries,
+            retries=retries + generation.retries,
         )
         return EngineCall(
             role=self._role or "prefix",

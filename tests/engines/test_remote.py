@@ -1,7 +1,6 @@
 """The base of engines over HTTP: request ids, retries, aborts and closing. No request is sent here."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -10,17 +9,18 @@ from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, check_request
-from sprint_agents.errors import EngineOverloaded, EngineRejected, EngineUnavailable, InvalidRequest
+from sprint_agents.errors import EngineOverloaded, EngineRejected, EngineTimeout, EngineUnavailable, InvalidRequest
+from sprint_agents.testing import VirtualTimeLoop
 
 
 class Recording(RemoteEngine[RunningRequest]):
     """Records how its requests were ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: float = 30.0) -> None:
         http = HttpClient(
             "http://127.0.0.1:1", api_key=None, client=None, max_connections=1, connect_timeout=1, read_timeout=1
         )
-        super().__init__(http, attempts=3, longest_wait=5.0)
+        super().__init__(http, patience=patience)
         self.ended: list[RunningRequest] = []
         self.ended_at_close: list[RunningRequest] = []
 
@@ -35,18 +35,28 @@ def request(name: str, *, max_tokens: int = 1) -> Request:
     return Request(id=name, context=Context().extend([1], "x"), max_tokens=max_tokens, sampling=Sampling())
 
 
-def fails(engine: Recording, *errors: Exception, running: RunningRequest | None = None) -> int:
-    """Retry work that fails with ``errors``, one after the other, then succeeds; return the number of attempts."""
-    made = 0
+def answering(*, patience: float = 30.0) -> Recording:
+    """An engine whose server has answered before."""
+    engine = Recording(patience=patience)
 
     async def work() -> None:
-        nonlocal made
-        made += 1
-        if made <= len(errors):
-            raise errors[made - 1]
+        pass
 
-    with suppress(*{type(error) for error in errors}):
-        asyncio.run(engine._retry(work, running=running))
+    asyncio.run(engine._retry(work))
+    return engine
+
+
+def fails(engine: Recording, error: Exception, *, until: float, running: RunningRequest | None = None) -> list[float]:
+    """Retry work that fails with ``error`` until the time ``until``, in seconds; return when it was attempted."""
+    made: list[float] = []
+
+    async def work() -> None:
+        made.append(asyncio.get_running_loop().time())
+        if made[-1] < until:
+            raise error
+
+    with suppress(type(error)), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(engine._retry(work, running=running))
     return made
 
 
@@ -86,33 +96,49 @@ def test_closing_ends_every_running_request_once() -> None:
 
 
 class TestRetries:
-    @pytest.fixture(autouse=True)
-    def _without_delay(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def at_once(seconds: float) -> None:
-            pass
-
-        monkeypatch.setattr("asyncio.sleep", at_once)
-
     @pytest.mark.parametrize(
-        ("error", "attempts"),
+        ("error", "again"),
         [
-            (lambda: EngineUnavailable("down"), 2),
-            (lambda: EngineOverloaded("busy", retry_after=5.0), 2),
-            (lambda: EngineOverloaded("busy", retry_after=5.1), 1),
-            (lambda: EngineRejected("no"), 1),
+            (EngineUnavailable("down"), True),
+            (EngineOverloaded("busy", retry_after=30.0), True),
+            (EngineOverloaded("busy", retry_after=30.1), False),
+            (EngineTimeout("silent"), False),
+            (EngineRejected("no"), False),
         ],
     )
-    def test_only_what_may_pass_is_tried_again(self, error: Callable[[], Exception], attempts: int) -> None:
-        assert fails(Recording(), error()) == attempts
+    def test_only_what_may_pass_is_tried_again(self, error: Exception, again: bool) -> None:
+        assert (len(fails(answering(), error, until=0.1)) == 2) is again
 
-    def test_at_most_as_often_as_the_engine_allows(self) -> None:
-        assert fails(Recording(), *(EngineUnavailable(str(number)) for number in range(9))) == 3
+    @pytest.mark.parametrize("outage", [0.4, 5.0, 29.0])
+    def test_an_outage_shorter_than_the_patience_is_survived(self, outage: float) -> None:
+        running = RunningRequest()
+        made = fails(answering(), EngineUnavailable("down"), until=outage, running=running)
+        assert made[-1] >= outage
+        assert running.retries == len(made) - 1
+
+    def test_the_last_attempt_is_made_when_patience_ends(self) -> None:
+        made = fails(answering(), EngineUnavailable("down"), until=1000)
+        assert made[-1] == pytest.approx(30.0)
+        assert len(made) > 6
+
+    def test_a_pause_that_the_server_asks_for_counts(self) -> None:
+        made = fails(answering(), EngineOverloaded("busy", retry_after=12.0), until=1000)
+        assert len(made) == 3
+        assert made[1] >= 12.0
+
+    def test_a_server_that_never_answered_is_given_up_after_a_second(self) -> None:
+        assert 0.5 < fails(Recording(), EngineUnavailable("down"), until=1000)[-1] < 3.0
+        assert fails(Recording(), EngineOverloaded("it starts"), until=1000)[-1] == pytest.approx(30.0)
+
+    def test_no_patience_is_no_retry(self) -> None:
+        assert fails(answering(patience=0), EngineUnavailable("down"), until=1000) == [0.0]
 
     def test_not_after_an_abort_or_after_closing(self) -> None:
-        assert fails(Recording(), EngineUnavailable("down"), running=RunningRequest(aborted=True)) == 1
-        engine = Recording()
+        down = EngineUnavailable("down")
+        assert fails(answering(), down, until=1, running=RunningRequest(aborted=True)) == [0.0]
+        engine = answering()
         asyncio.run(engine.aclose())
-        assert fails(engine, EngineUnavailable("down")) == 1
+        assert fails(engine, down, until=1) == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class TestPasswordsInUrls:
         async def main() -> tuple[str, str]:
             async with ScriptedServer([plan, says('{"answer"', ': "4"}')]) as server:
                 planner = OpenAIEngine(server.base, model="tiny")
-                down = OpenAIEngine("http://me:hunter2@127.0.0.1:1/v1", model="tiny", attempts=2)
+                down = OpenAIEngine("http://me:hunter2@127.0.0.1:1/v1", model="tiny", patience=0)
                 run = await Sprint(planner, executor=Executor(str, engine=down)).run("How many?", journal=journal)
                 return run.model_dump_json(), json.dumps(server.sent)
 
@@ -74,7 +74,7 @@ class TestPasswordsInUrls:
     @pytest.mark.parametrize("secret", ["hunter2", "p@ss/w", "p%40ss", "a b", "ü", "%2F?#", 'tab\tquote"'])
     def test_are_in_no_error_however_they_are_written(self, secret: str) -> None:
         written = httpx2.URL("http://127.0.0.1:1/v1").copy_with(username="me", password=secret)
-        engine = OpenAIEngine(str(written), model="tiny", attempts=1)
+        engine = OpenAIEngine(str(written), model="tiny", patience=0)
         with pytest.raises(EngineUnavailable) as raised:
             asyncio.run(complete(engine))
         assert secret not in everything_in(raised.value)
@@ -132,7 +132,7 @@ class TestPasswordsInUrls:
     def test_sglang_with_a_password(self) -> None:
         async def main() -> None:
             with pytest.raises(EngineUnavailable) as raised:
-                async with SGLangEngine(DOWN, attempts=1):
+                async with SGLangEngine(DOWN, patience=0):
                     pass
             assert "hunter2" not in everything_in(raised.value)
 
@@ -176,7 +176,7 @@ class TestSecretsThatAServerRepeats:
             assert KEY[:12] not in shown
 
         with capture_logs() as logs:
-            play([repeats(KEY)[number]], scene, api_key=KEY, attempts=2, longest_wait=0)
+            play([repeats(KEY)[number]], scene, api_key=KEY, patience=0)
         assert KEY not in str(logs)
 
     @pytest.mark.parametrize("number", range(len(repeats("hunter2"))))
@@ -186,7 +186,7 @@ class TestSecretsThatAServerRepeats:
         async def main() -> str:
             async with ScriptedServer([repeats(f"hunter2 {header}")[number]]) as server:
                 with pytest.raises(EngineError) as raised:
-                    await complete(OpenAIEngine(with_user(server.base), model="tiny", attempts=1))
+                    await complete(OpenAIEngine(with_user(server.base), model="tiny", patience=0))
                 return everything_in(raised.value)
 
         shown = asyncio.run(main())
@@ -294,7 +294,7 @@ class TestEscapeSequences:
                 assert str(raised.value).replace("\n", "").isprintable(), content
 
         text = answers(f"bad {escape} thing", status, content_type="text/html", retry_after="0")
-        play([text, answers({"error": {"message": f"bad {escape} thing"}}, status)], scene, attempts=1)
+        play([text, answers({"error": {"message": f"bad {escape} thing"}}, status)], scene, patience=0)
 
     @pytest.mark.parametrize("escape", ["\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m"])
     def test_from_an_inspected_file_reach_no_terminal(self, escape: str, tmp_path: Path) -> None:

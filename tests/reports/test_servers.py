@@ -77,7 +77,7 @@ class TestFinishReasons:
             with pytest.raises(error):
                 await complete(engine)
 
-        play([says(finish=reason)], scene, attempts=1)
+        play([says(finish=reason)], scene, patience=0)
 
     def test_it_is_logged_once(self) -> None:
         async def scene(engine: OpenAIEngine, _: ScriptedServer) -> None:
@@ -355,14 +355,14 @@ class TestEvents:
             with pytest.raises(error, match=words):
                 await complete(engine)
 
-        play([wire(json.dumps(data))], scene, attempts=1)
+        play([wire(json.dumps(data))], scene, patience=0)
 
     def test_an_event_of_type_error(self) -> None:
         async def scene(engine: OpenAIEngine, _: ScriptedServer) -> None:
             with pytest.raises(EngineUnavailable, match="ill"):
                 await complete(engine)
 
-        play([stream(b'event: error\ndata: {"message": "ill"}\n\n')], scene, attempts=1)
+        play([stream(b'event: error\ndata: {"message": "ill"}\n\n')], scene, patience=0)
 
     def test_news_that_are_no_errors(self) -> None:
         assert said(
@@ -390,7 +390,7 @@ class TestDeepNesting:
             with pytest.raises(EngineError):
                 await complete(engine)
 
-        play([wire(body)], scene, attempts=1)
+        play([wire(body)], scene, patience=0)
 
     @pytest.mark.parametrize("body", DEEP)
     def test_in_an_answer(self, body: str) -> None:
@@ -414,7 +414,7 @@ class TestDeepNesting:
             with pytest.raises(EngineError, match="no no"):
                 await complete(engine)
 
-        play([act], scene, attempts=1)
+        play([act], scene, patience=0)
 
     @pytest.mark.parametrize("depth", [100, 199, 201, 900, 985, 200_000])
     def test_in_the_arguments_of_a_call(self, depth: int) -> None:
@@ -424,7 +424,7 @@ class TestDeepNesting:
             call = f'{{"index": 0, "function": {{"name": "f", "arguments": {written}}}}}'
             sent = wire(f'{{"choices": [{{"delta": {{"tool_calls": [{call}, {call}]}}}}]}}', chunk(finish="tool_calls"))
             with suppress(EngineError):
-                heard(sent, asked, tools="native", attempts=1)
+                heard(sent, asked, tools="native", patience=0)
 
     def test_a_long_message_is_shortened(self) -> None:
         assert len(message_of(json.dumps({"error": {"message": "x" * 10**6}}))) < 2100
@@ -607,7 +607,7 @@ SSE = "text/event-stream"
 def mocked(answer: Any, url: str, **options: Any) -> str:
     async def main() -> str:
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as own:
-            engine = OpenAIEngine(url, model="tiny", client=own, attempts=1, **options)
+            engine = OpenAIEngine(url, model="tiny", client=own, patience=0, **options)
             return "".join(part.text for part in await complete(engine))
 
     return asyncio.run(main())
@@ -645,4 +645,4 @@ SHAPES = st.recursive(
 def test_whatever_a_server_streams_is_text_or_an_engine_error(shapes: Sequence[object]) -> None:
     sent = [json.dumps(shape) for shape in shapes]
     with suppress(EngineError):
-        heard(wire(chunk("4"), *sent, chunk(finish="stop")), attempts=1)
+        heard(wire(chunk("4"), *sent, chunk(finish="stop")), patience=0)

@@ -26,7 +26,7 @@ from sprint_agents.engines.openai.conversation import CALLING_TURNS, REPLACEMENT
 from sprint_agents.engines.openai.events import CHARACTERS_PER_TOKEN
 from sprint_agents.engines.openai.rejections import room_left
 from sprint_agents.engines.openai.streamed import names_of_stops
-from sprint_agents.engines.remote import RemoteEngine, RunningRequest, check_request, first_chunk
+from sprint_agents.engines.remote import RemoteEngine, RunningRequest, check_request, counted, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable
 
 from .abilities import Abilities, Preference
@@ -119,8 +119,8 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
     ``tools`` says how an executor's model calls tools: in the provider's own way (``native``), where the model can, or
     as JSON that it writes (``written``).
 
-    A request that is refused for now, or breaks before its first token, gets ``attempts`` in all. If a provider asks
-    for a longer pause than ``longest_wait`` seconds, the request fails at once.
+    A request that is refused for now, or breaks before its first token, is sent again for ``patience`` seconds. If a
+    provider asks for a longer pause, the request fails at once.
 
     >>> from pydantic_ai.models.test import TestModel
     >>> PydanticAIEngine(TestModel()).name
@@ -137,8 +137,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
         settings: ModelSettings | None = None,
         prefer: Preference = "schemas",
         tools: Literal["native", "written"] = "native",
-        attempts: int = 3,
-        longest_wait: float = 60.0,
+        patience: float = 60.0,
     ) -> None:
         for name in _ENGINES_OWN:
             if name in (settings or {}):
@@ -147,7 +146,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
                     "Budget, and leave the others out"
                 )
         self._model = _inferred(model)
-        super().__init__(_Entered(self._model), attempts=attempts, longest_wait=longest_wait)
+        super().__init__(_Entered(self._model), patience=patience)
         self._abilities = Abilities.of(self._model, settings or ModelSettings())
         self._prefer: Preference = prefer
         self._memory = ResponseMemory(_RESPONSES)
@@ -202,9 +201,9 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
                 return
             chunks, first = await self._retry(lambda: self._begin(request, running, context), running=running)
             async with aclosing(chunks):
-                yield first
+                yield counted(first, running)
                 async for chunk in chunks:
-                    yield chunk
+                    yield counted(chunk, running)
 
     async def _begin(self, request: Request, running: _Reading, context: str) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk; ask for fewer tokens if the provider says that it must."""

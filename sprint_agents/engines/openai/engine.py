@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.http import HttpClient, is_keepalive
-from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
+from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
 
@@ -65,8 +65,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
     are sent in the form of OpenAI's strict mode: always (True), never (False), or if it can express them (None).
 
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens
-    (hidden reasoning can take long). A request that is refused for now, or breaks before its first token, gets
-    ``attempts`` in all. If a server asks for a longer pause than ``longest_wait``, the request fails at once.
+    (hidden reasoning can take long), and ``patience`` for how long a request is sent again that is refused for now or
+    breaks before its first token. If a server asks for a longer pause, the request fails at once.
 
     >>> OpenAIEngine("http://127.0.0.1:8000/v1", model="qwen3", server="vllm").name
     'openai:qwen3'
@@ -88,8 +88,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         max_connections: int = 1024,
         connect_timeout: float = 10.0,
         read_timeout: float = 300.0,
-        attempts: int = 3,
-        longest_wait: float = 60.0,
+        patience: float = 60.0,
     ) -> None:
         if not model:
             raise ConfigurationError("name the model: OpenAIEngine(url, model=…)")
@@ -102,7 +101,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             read_timeout=read_timeout,
         )
         http = connected(base_url)
-        super().__init__(http, attempts=attempts, longest_wait=longest_wait)
+        super().__init__(http, patience=patience)
         self._http = http
         self._refused: dict[str, str | None] = {}
         self._slots: Slots | None = None
@@ -176,9 +175,9 @@ class OpenAIEngine(RemoteEngine[_Connection]):
                 return
             chunks, first = await self._retry(lambda: self._begin(request, running, prepared), running=running)
             async with aclosing(chunks):
-                yield first
+                yield counted(first, running)
                 async for chunk in chunks:
-                    yield chunk
+                    yield counted(chunk, running)
 
     async def _commit(self, running: _Connection, prepared: PreparedRequest) -> Finish:
         """Compute a prefix for later requests, where the server can."""

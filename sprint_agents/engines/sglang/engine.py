@@ -35,7 +35,7 @@ from sprint_agents.engines.checkpoint import (
 )
 from sprint_agents.engines.exchange import Exchange
 from sprint_agents.engines.http import HttpClient, is_keepalive
-from sprint_agents.engines.remote import RemoteEngine, RunningRequest, first_chunk
+from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
@@ -68,9 +68,10 @@ class SGLangEngine(RemoteEngine[_Attempt]):
     Your own ``client`` brings its own proxies, certificates and limits; the engine does not close it.
 
     Seconds: ``connect_timeout`` for a connection, ``read_timeout`` for the longest silence before and between tokens,
-    ``abort_timeout`` for an abort. A request that was refused or whose stream broke gets ``attempts`` in all: it is
-    sent again or, if tokens had arrived, resumed after them. If a server asks for a longer pause than
-    ``longest_wait``, the request fails at once.
+    ``abort_timeout`` for an abort. A request that was refused or whose stream broke is sent again or, if tokens had
+    arrived, resumed after them, until there has been no progress for ``patience`` seconds. So a run survives a restart
+    of its server. If a server asks for a longer pause, the request fails at once. A server that has never answered
+    gets one second.
 
     ``chat`` says how conversations mark turns, if that differs from the server's chat template, or from the template
     in the ``tokenizer`` directory.
@@ -92,8 +93,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         connect_timeout: float = 5.0,
         read_timeout: float = 120.0,
         abort_timeout: float = 3.0,
-        attempts: int = 3,
-        longest_wait: float = 30.0,
+        patience: float = 30.0,
         chat: ChatTemplate | None = None,
     ) -> None:
         http = HttpClient(
@@ -104,7 +104,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
         )
-        super().__init__(http, attempts=attempts, longest_wait=longest_wait)
+        super().__init__(http, patience=patience)
         self._http = http
         more_than_zero(abort_timeout=abort_timeout)
         self._abort_timeout = abort_timeout
@@ -182,16 +182,18 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         body = body_of(request, await self.model())
         running, partial_completion = _Attempt(), PartialCompletion(request)
         with self._registered(request, running):
+            broke: EngineUnavailable | None = None
             while True:
                 begin = partial(self._begin, request.id, running, body)
-                chunks, first = await self._retry(begin, running=running)
+                chunks, first = await self._retry(begin, running=running, after=broke)
                 try:
                     async with aclosing(chunks):
-                        yield partial_completion.add(first)
+                        yield partial_completion.add(counted(first, running))
                         async for chunk in chunks:
-                            yield partial_completion.add(chunk)
+                            yield partial_completion.add(counted(chunk, running))
                     return
                 except EngineUnavailable as error:
+                    broke = error
                     body = await self._resume(partial_completion, running, error)
 
     async def model(self) -> ServedModel:
@@ -229,7 +231,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
 
     async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> dict[str, object]:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
-        may_resume = running.broke and not (running.aborted or self._closing) and done.parts < self._attempts
+        may_resume = running.broke and not (running.aborted or self._closing)
         if not (may_resume and (remainder := await done.remainder(self.decode))):
             raise error
         url, rid, tokens = self._http.url, running.rid, len(done.ids)

@@ -225,10 +225,9 @@ def refine(error: EngineError) -> EngineError:
 
 @dataclass(slots=True)
 class PartialCompletion:
-    """The ids and texts that have arrived so far for ``request``, from ``parts`` requests to the server."""
+    """The ids and texts that have arrived so far for ``request``."""
 
     request: Request
-    parts: int = 1
     ids: list[int] = field(default_factory=list[int])
     _texts: list[str] = field(default_factory=list[str])
 
@@ -247,7 +246,6 @@ class PartialCompletion:
         # Text that the server was still holding back shows only in the ids. Decoders drop a leading space.
         if (await decode(self.ids)).lstrip() != text.lstrip():
             return None
-        self.parts += 1
         return replace(
             request,
             context=request.context.extend(self.ids, text),

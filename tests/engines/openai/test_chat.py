@@ -400,9 +400,9 @@ class TestRetries:
             with pytest.raises(EngineOverloaded, match="busy") as raised:
                 await complete(engine)
             assert raised.value.retry_after == 0.01
-            assert len(server.sent) == 2
+            assert len(server.sent) > 1
 
-        play([answers("busy", 429, retry_after="0.01")], scene, attempts=2)
+        play([answers("busy", 429, retry_after="0.01")], scene, patience=0.05)
 
     def test_not_where_the_server_wants_a_longer_pause_than_we_have(self) -> None:
         async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
@@ -564,7 +564,7 @@ class TestConnections:
             async with ScriptedServer() as server:
                 url = server.base
             with pytest.raises(EngineUnavailable, match=f"no connection to {url}"):
-                await complete(OpenAIEngine(url, model="tiny", attempts=1))
+                await complete(OpenAIEngine(url, model="tiny", patience=0))
 
         asyncio.run(main())
 

@@ -48,7 +48,7 @@ def ending(finish: str = "tool_calls") -> list[str]:
 
 
 async def completed(server: ScriptedServer, *, may_call: bool = True, **options: Any) -> list[Chunk]:
-    async with OpenAIEngine(server.base, **{"model": "tiny", "tools": "native", "attempts": 1} | options) as engine:
+    async with OpenAIEngine(server.base, **{"model": "tiny", "tools": "native", "patience": 0} | options) as engine:
         context = Context().extend(await engine.encode("?"), "?")
         request = Request(
             id="r-1", context=context, max_tokens=99, sampling=Sampling(), tools=(LENGTH,), may_call=may_call

@@ -395,7 +395,7 @@ class TestConstruction:
             ({"settings": [("thinking", True)]}, "pass a dict"),
             ({"prefer": "speed"}, "'schemas' or 'cache'"),
             ({"tools": "all"}, "'native' or 'written'"),
-            ({"attempts": 0}, "at least 1"),
+            ({"patience": -1}, "at least 0"),
         ],
     )
     def test_options_that_cannot_be(self, options: dict[str, Any], words: str) -> None:
