@@ -10,6 +10,7 @@ for programs that already run in SGLang's environment.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -17,10 +18,18 @@ from typing import Any, Protocol, Self, TypeVar
 
 from sprint_agents.agents import Executor
 from sprint_agents.engine import Capabilities, Chunk, Engine, Request, Sampling
-from sprint_agents.engines.checkpoint import CheckpointTokenizer, check_ids, vocabulary_size
+from sprint_agents.engines.checkpoint import (
+    ChatTemplate,
+    CheckpointTokenizer,
+    check_ids,
+    turns_of_checkpoint,
+    vocabulary_size,
+    with_chat,
+)
 from sprint_agents.engines.sglang.engine import server_id
 from sprint_agents.engines.sglang.generate import GenerateReader, body_of
 from sprint_agents.engines.sglang.model import ServedModel
+from sprint_agents.engines.sglang.thoughts import complete_after_thoughts, thinks_first
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
 from sprint_agents.manifest import Manifest
 from sprint_agents.plan import Execution, Failure
@@ -47,10 +56,15 @@ class InProcessEngine(Engine):
 
     Unlike other engines it works on one event loop only, SGLang's own: run your program with
     ``engine.loop.run_until_complete(main())``. You made the ``sglang.Engine``, so you shut it down.
+
+    ``chat`` says how conversations mark turns, if that differs from the template in the ``directory``.
     """
 
-    def __init__(self, engine: OfflineEngine, directory: str | PathLike[str]) -> None:
-        path = Path(directory)
+    def __init__(
+        self, engine: OfflineEngine, directory: str | PathLike[str], *, chat: ChatTemplate | None = None
+    ) -> None:
+        path, chat = Path(directory), chat or ChatTemplate()
+        self._capabilities = with_chat(_CAPABILITIES, lambda: turns_of_checkpoint(path, chat, extra="sglang"))
         self._engine = engine
         self._tokenizer = CheckpointTokenizer(path)
         self._manifest = Manifest.load(path)
@@ -70,8 +84,8 @@ class InProcessEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Schemas, and a cache that gets what a request generated when the request ends, as on a server."""
-        return _CAPABILITIES
+        """Turns as the chat template marks them; schemas, and the cache, as on a server."""
+        return self._capabilities
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,6 +114,12 @@ class InProcessEngine(Engine):
             InvalidRequest: an empty context, ids outside the vocabulary, a negative limit, or an id in use.
             EngineError: see the tree in ``errors``.
         """
+        chunks = complete_after_thoughts(request, self._complete) if thinks_first(request) else self._complete(request)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _complete(self, request: Request) -> AsyncGenerator[Chunk]:
         if asyncio.get_running_loop() is not self._engine.loop:
             raise ConfigurationError("this engine has its own event loop: use engine.loop.run_until_complete(main())")
         if request.id in self._running:

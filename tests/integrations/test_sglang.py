@@ -13,9 +13,12 @@ import tokenizers
 
 from sprint_agents import Executor, Sampling, State
 from sprint_agents.context import Context
-from sprint_agents.engine import Engine
+from sprint_agents.dialects import choose_dialect
+from sprint_agents.engine import Engine, Request
+from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
 from sprint_integrations.sglang import InProcessEngine, execute
+from tests.chat_templates import settings
 
 GREEDY = Sampling(temperature=0)
 
@@ -122,6 +125,45 @@ def test_in_process_works_on_sglangs_loop_only(checkpoint: Path) -> None:
 
     asyncio.run(elsewhere())
     offline.loop.close()
+
+
+class TestConversations:
+    """Turns and dialect are those of ``SGLangEngine`` for the same checkpoint."""
+
+    @staticmethod
+    def template(checkpoint: Path, name: str) -> None:
+        (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings(name)))
+
+    @pytest.mark.parametrize("name", [None, "chatml", "llama-3", "deepseek-r1"])
+    def test_turns_are_marked_as_the_checkpoint_does(self, checkpoint: Path, name: str | None) -> None:
+        if name:
+            self.template(checkpoint, name)
+        offline = Offline()
+        engine, served = InProcessEngine(offline, checkpoint), SGLangEngine("http://127.0.0.1:1", tokenizer=checkpoint)
+        assert engine.capabilities == served.capabilities
+        assert (engine.capabilities.chat is None) is (name is None)
+        kinds = [type(choose_dialect(None, one, executors=one)) for one in (engine, served)]
+        assert kinds[0] is kinds[1]
+        offline.loop.close()
+
+    def test_thoughts_come_before_a_schema(self, checkpoint: Path) -> None:
+        offline = Offline()
+
+        async def scene(engine: InProcessEngine) -> None:
+            request = Request(
+                id="r-1",
+                context=Context().extend([4], "e"),
+                max_tokens=9,
+                sampling=GREEDY,
+                schema='{"type": "string"}',
+                thoughts="may",
+            )
+            assert [token async for chunk in engine.complete(request) for token in chunk.ids] == [1, 2, 3]
+            free, held = (asked["sampling_params"] for asked in offline.asked)
+            assert "json_schema" not in free
+            assert held["json_schema"] == '{"type": "string"}'
+
+        play(offline, checkpoint, scene)
 
 
 class Program:

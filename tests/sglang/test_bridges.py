@@ -10,7 +10,7 @@ import pytest
 
 from sprint_agents.engines.sglang import SGLangServer
 
-from .conftest import PYTHON, ROOT
+from .conftest import PYTHON, ROOT, START_TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def results(server: SGLangServer, checkpoint: Path) -> dict[str, Any]:
         "OMP_NUM_THREADS": "1",
     }
     command = [str(PYTHON), "-W", "ignore", str(Path(__file__).with_name("bridged.py")), str(checkpoint), server.url]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=START_TIMEOUT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
