@@ -1,4 +1,6 @@
 import asyncio
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,18 @@ def run(engine, task="question", **options):
 
 def failing(number, fault):
     return lambda stage, at: Reply(f"result {at}\n", fault=fault if at == number else None)
+
+
+def test_requests_that_an_engine_sent_again_are_retries(model):
+    class Patient(FakeEngine):
+        async def complete(self, request):
+            async with aclosing(super().complete(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk if chunk.finish is None else replace(chunk, finish=replace(chunk.finish, retries=2))
+
+    result = run(Patient(model(["a", "b"])))
+    assert result.usage.retries == 2 * result.usage.calls
+    assert sum(stage.usage.total.retries for stage in result.stages) == result.usage.retries
 
 
 def test_collect_shows_the_failure_to_the_planner_and_loses_nothing(model):
