@@ -351,7 +351,7 @@ class Branches:
         for number in self._in_order_of_start():
             branch = self._branches[number]
             if branch.counts:
-                yield BranchWork(self._outcome(branch), branch.content_tokens, branch.subtask.after)
+                yield self._outcome(branch), branch.content_tokens, branch.subtask.after
 
     def _in_order_of_start(self) -> Iterable[int]:
         if not any(branch.subtask.after for branch in self._branches.values()):

@@ -6,7 +6,6 @@ it, ends at token 20, branch 2 begins at 60.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sprint_agents.plan import Execution, Stage
@@ -15,32 +14,8 @@ from sprint_agents.usage import Branch, CallUsage, EngineCall, StageUsage, seque
 from .executor import SubtaskOutcome
 
 
-@dataclass(slots=True)
-class BranchWork:
-    """A branch on a path through its stage: its ``outcome``, after ``content_tokens`` of the plan, without tags."""
-
-    outcome: SubtaskOutcome
-    content_tokens: int
-    after: Sequence[int]
-
-
-@dataclass(slots=True)
-class _Path:
-    """The longest path that ends with an execution: where that begins, and its own length; ``previous`` in seconds."""
-
-    execution: Execution[Any]
-    content: Branch
-    strict: Branch
-    seconds: tuple[float, float]
-    previous: "_Path | None"
-
-    @property
-    def requests(self) -> tuple[str, ...]:
-        """The ids of the requests of all executions on the path."""
-        before = self.previous.requests if self.previous else ()
-        own = [one for call in self.execution.calls for one in call.request_ids]
-        inner = [one for stage in self.execution.stages for one in stage.usage.sequential_requests]
-        return (*before, *own, *inner)
+BranchWork = tuple[SubtaskOutcome, int, Sequence[int]]
+"""A branch on a path through its stage, the plan's tokens before it, without tags, and the numbers it waited for."""
 
 
 def measure(
@@ -63,55 +38,80 @@ def measure(
         since: the records of the stages from this one on, if it was pending.
     """
     planned = max(0.0, call.ended - call.started - call.waited) if call else 0.0
-    paths = _paths(works, call, planned)
+    paths = _Paths(works, call, planned)
+    reached = paths.seconds
     strict = call.usage.generated_tokens if call else 0
     content = strict - call.usage.tag_tokens if call else 0
-    longest = max(paths, key=lambda path: sum(path.seconds), default=None)
-    reached = sum(longest.seconds) if longest else 0.0
-    contents, stricts = [path.content for path in paths], [path.strict for path in paths]
     if since:
-        content += max(0, sequential_tokens(0, contents) - sum(stage.usage.sequential_tokens for stage in since))
-        strict += max(0, sequential_tokens(0, stricts) - sum(s.usage.sequential_tokens_strict for s in since))
+        content += max(0, sequential_tokens(0, paths.content) - sum(stage.usage.sequential_tokens for stage in since))
+        strict += max(0, sequential_tokens(0, paths.strict) - sum(s.usage.sequential_tokens_strict for s in since))
         hidden = sum(stage.usage.sequential_seconds for stage in since)
         seconds = planned + max(0.0, reached - hidden)
-        on_path = longest if reached > hidden else None
+        executes = reached > hidden
     else:
-        content, strict = sequential_tokens(content, contents), sequential_tokens_strict(strict, stricts)
-        seconds, on_path = max(planned, reached), longest if reached > planned else None
+        content, strict = sequential_tokens(content, paths.content), sequential_tokens_strict(strict, paths.strict)
+        seconds, executes = max(planned, reached), reached > planned
     return StageUsage(
         total=total,
         sequential_tokens=content,
         sequential_tokens_strict=strict,
         sequential_seconds=seconds,
-        sequential_requests=(*(call.request_ids if call else ()), *(on_path.requests if on_path else ())),
+        sequential_requests=(*(call.request_ids if call else ()), *(paths.requests() if executes else ())),
     )
 
 
-def _paths(works: Iterable[BranchWork], call: EngineCall | None, planned: float) -> list[_Path]:
-    """Return the longest path to the end of each branch; the plan took ``planned`` seconds of ``call``."""
-    paths: dict[int, _Path] = {}
-    written_from = call.started + call.waited if call else 0.0
-    for work in works:
-        outcome, execution = work.outcome, work.outcome.execution
-        content, strict = work.content_tokens, execution.plan_tokens
-        seconds, previous = 0.0, None
-        if call is not None:
-            # A plan that was kept is read again at once, so its prompts close when its own call has long ended.
-            seconds = min(max(0.0, execution.prompt_closed - written_from), planned)
-        for number in work.after:
-            if (other := paths.get(number)) is not None:
-                content, strict = max(content, sum(other.content)), max(strict, sum(other.strict))
-                if sum(other.seconds) > seconds:
-                    seconds, previous = sum(other.seconds), other
-        own = execution.ended - execution.started - _waited(execution)
-        paths[execution.number] = _Path(
-            execution,
-            (content, outcome.content_tokens),
-            (strict, outcome.all_tokens),
-            (seconds, max(0.0, own)),
-            previous,
-        )
-    return list(paths.values())
+class _Paths:
+    """The paths through a stage whose plan took ``planned`` seconds of ``call``, each to the end of a branch.
+
+    Attributes:
+        content: where each branch begins and its own length, in tokens without tags; ``strict`` with all tokens.
+        seconds: the length of the longest path.
+    """
+
+    __slots__ = ("_ends", "_last", "content", "seconds", "strict")
+
+    def __init__(self, works: Iterable[BranchWork], call: EngineCall | None, planned: float) -> None:
+        self.content: list[Branch] = []
+        self.strict: list[Branch] = []
+        self.seconds = 0.0
+        # By number: its place in the lists, its end in seconds, and the number of the execution before it on the path.
+        self._ends: dict[int, tuple[int, float, Execution[Any], int | None]] = {}
+        self._last: int | None = None
+        written_from = call.started + call.waited if call else 0.0
+        for outcome, content, after in works:
+            execution = outcome.execution
+            strict, start, previous = execution.plan_tokens, 0.0, None
+            if call is not None:
+                # A plan that was kept is read again at once, so its prompts close when its own call has long ended.
+                start = min(max(0.0, execution.prompt_closed - written_from), planned)
+            for number in after:
+                if number in self._ends:
+                    place, end, _, _ = self._ends[number]
+                    content, strict = max(content, sum(self.content[place])), max(strict, sum(self.strict[place]))
+                    if end > start:
+                        start, previous = end, number
+            end = start + max(0.0, execution.ended - execution.started - _waited(execution))
+            self._ends[execution.number] = (len(self.content), end, execution, previous)
+            self.content.append((content, outcome.content_tokens))
+            self.strict.append((strict, outcome.all_tokens))
+            if end > self.seconds:
+                self.seconds, self._last = end, execution.number
+
+    def requests(self) -> list[str]:
+        """Return the ids of the requests of all executions on the longest path, in order."""
+        executions: list[Execution[Any]] = []
+        number = self._last
+        while number is not None:
+            _, _, execution, number = self._ends[number]
+            executions.insert(0, execution)
+        own = [
+            (
+                *(call.request_ids for call in execution.calls),
+                *(stage.usage.sequential_requests for stage in execution.stages),
+            )
+            for execution in executions
+        ]
+        return [one for ids in own for part in ids for one in part]
 
 
 def _waited(execution: Execution[Any]) -> float:
