@@ -35,7 +35,7 @@ class Assignment:
     plan_tokens: int = 0
     started: float | None = None
     costs: list[CallUsage] = field(default_factory=list[CallUsage])
-    calls: list[EngineCall] = field(default_factory=list[EngineCall])
+    calls: tuple[EngineCall, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     stages: Sequence[Stage[Any]] = ()
 
@@ -63,6 +63,6 @@ class Assignment:
             prompt_closed=self.prompt_closed,
             started=ended if self.started is None else self.started,
             ended=ended,
-            calls=tuple(self.calls),
+            calls=self.calls,
         )
         return execution.model_copy(update={"stages": tuple(self.stages)}) if self.stages else execution

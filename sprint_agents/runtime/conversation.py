@@ -148,7 +148,7 @@ class ExecutorConversation:
 
     def _record(self, tag_tokens: int) -> None:
         call = self._call.record(tag_tokens, retries=self._repeats)
-        self.assignment.calls.append(call)
+        self.assignment.calls += (call,)
         self.assignment.costs.append(call.usage)
         self._repeats = 0
 

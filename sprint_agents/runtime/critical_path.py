@@ -13,7 +13,6 @@ from sprint_agents.usage import Branch, CallUsage, EngineCall, StageUsage, seque
 
 from .executor import SubtaskOutcome
 
-
 BranchWork = tuple[SubtaskOutcome, int, Sequence[int]]
 """A branch on a path through its stage, the plan's tokens before it, without tags, and the numbers it waited for."""
 
