@@ -1,4 +1,4 @@
-"""However a request is left, the server has released everything within a second, including its key-value pool."""
+"""However a request is left, the server soon releases everything, including its key-value pool."""
 
 import asyncio
 import random
