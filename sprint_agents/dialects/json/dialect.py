@@ -31,10 +31,14 @@ from sprint_agents.markup import compose, markup
 from .plans import JsonPlanReader
 from .results import read_turn
 from .schema import answer_schema, execution_schema, plan_schema
+from .shape import shape_of
 from .values import without_marks, write
 from .words import JsonWords, fill, load_words
 
 _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
+_JSON_BEGINS = ("", "{", "[", '"')
+_LONGEST_PROSE = 300
+"""Characters; a conclusion comes last."""
 
 PLAIN_TURNS = ChatTurns(
     opens={name: f"<|{name}|>\n" for name in _SPEAKERS}, closes=dict.fromkeys(_SPEAKERS, "<|end|>\n")
@@ -85,6 +89,10 @@ class JsonDialect:
         self._tool, self._result, self._failed = (
             self._written(names[0]) for names in (keys.tool, keys.result, keys.failed)
         )
+        self._shapes = {
+            "answer": shape_of(self._planner.schema),
+            "result": shape_of(executor.schema if executor is not None else None),
+        }
         self._system = self._told_of_all()
         schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(words, self._planner, executor),
@@ -122,12 +130,12 @@ class JsonDialect:
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
-        return self._asked(fill(getattr(self.words.turns, form), stage=stage))
+        return self._asked(self._filled(getattr(self.words.turns, form), stage))
 
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
         words = self.words.turns
-        asked = fill(words.nested if nested else words.execution, stage=stage, number=number)
+        asked = self._filled(words.nested if nested else words.execution, stage, number)
         return compose([self._user if inputs else self._next, asked, self._answering])
 
     def write_plan(
@@ -165,7 +173,7 @@ class JsonDialect:
         pending = [self._closing(plan) if plan is not None else self._close if inputs else ""]
         texts: list[str] = []
         for number, text, generated, failed in executions:
-            pending += [self._user, fill(self.words.turns.execution, stage=stage, number=number), self._answering]
+            pending += [self._user, self._filled(self.words.turns.execution, stage, number), self._answering]
             if generated:
                 texts.append(compose(pending))
                 pending = [self._closing(text)]
@@ -187,16 +195,24 @@ class JsonDialect:
         error: str = "",
         outcomes: Sequence[ToolOutcome] = (),
     ) -> str:
-        """End the model's turn, and write the error, or what the tools returned."""
+        """End the model's turn, and write the error, or what the tools returned.
+
+        Prose is followed by a turn that has the same words as thoughts, since a small model goes on as it began.
+        """
         closing, turns = self._closing(written), self.words.turns
         if outcomes:
             return closing + self._tool_results(stage, number, written, outcomes)
         reason = self._written(error)
+        prose = self._prose(written) if self.words.format.prose == "thoughts" else ""
         if role == "execution":
-            return closing + self._asked(fill(turns.invalid_execution, stage=stage, number=number, error=reason))
-        words = turns.invalid_answer if role == "answer" else turns.invalid_plan
-        note = closing + self._said(fill(words, stage=stage, error=reason))
-        return note + self._ready() if self.turns.alternate else note
+            note = self._filled(turns.invalid_execution, stage, number, error=reason)
+            if not prose:
+                return closing + self._asked(note)
+            again = self._asked(self._filled(turns.execution, stage, number))
+            return compose([closing, self._said(note), self._thinking(prose), again])
+        note = self._filled(turns.invalid_answer if role == "answer" else turns.invalid_plan, stage, error=reason)
+        thinking = self._thinking(prose) if prose else self._ready() if self.turns.alternate else ""
+        return compose([closing, self._said(note), thinking])
 
     def read_plan(self, stage: int, form: Form) -> JsonPlanReader:
         """Read JSON, and whatever precedes it."""
@@ -224,8 +240,7 @@ class JsonDialect:
             f"{self._failed if outcome.failed else self._result}: {without_marks(outcome.text, self._marks)}}}"
             for outcome in outcomes
         ]
-        words = fill(self.words.turns.results, stage=stage, number=number, results=f"[{', '.join(results)}]")
-        return self._asked(words)
+        return self._asked(self._filled(self.words.turns.results, stage, number, results=f"[{', '.join(results)}]"))
 
     def _result_turn(self, text: str, *, failed: bool) -> str:
         """Write a result, or why there is none, as an executor would have."""
@@ -254,6 +269,9 @@ class JsonDialect:
         ]
         return "\n\n".join(part.strip() for part in parts)
 
+    def _filled(self, words: str, stage: int, number: int = 0, *, error: str = "", results: str = "") -> str:
+        return fill(words, stage=stage, number=number, error=error, results=results, **self._shapes)
+
     def _written(self, text: str) -> str:
         return write(text, marks=self._marks)
 
@@ -262,8 +280,17 @@ class JsonDialect:
 
     def _ready(self) -> str:
         """Write a filler turn of the model between two turns of the user, for templates that require alternation."""
-        words = write({self.words.keys.thoughts[0]: self.words.turns.ready}, marks=self._marks)
-        return compose([self._assistant, self._thought, words, self._close])
+        return self._thinking(self.words.turns.ready)
+
+    def _thinking(self, words: str) -> str:
+        """Write a turn of the model that only thinks."""
+        turn = write({self.words.keys.thoughts[0]: words}, marks=self._marks)
+        return compose([self._assistant, self._thought, turn, self._close])
+
+    def _prose(self, written: str) -> str:
+        """Return the end of a turn in prose; nothing of one that begins as JSON does."""
+        text = written.removesuffix(self._stop).rpartition(THOUGHTS[1])[2].strip()
+        return "" if text[:1] in _JSON_BEGINS else text[-_LONGEST_PROSE:].strip()
 
     def _tool_turn(self, outcome: ToolOutcome) -> str:
         """Write the result of one call, or why it failed."""

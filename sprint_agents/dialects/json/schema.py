@@ -15,6 +15,11 @@ Schema = dict[str, JsonValue]
 _TEXT: Schema = {"type": "string"}
 _SHORT_TURN = 2000
 """Tokens. llama.cpp accepts no greater bound on the length of a text, and longer turns have room for a long thought."""
+_SUBTASK_TOKENS = 100
+_COMPOSED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties")
+"""Keywords that may describe further properties of an object."""
+_MAPS_OF_PARTS = ("properties", "$defs", "definitions")
+_PARTS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf")
 
 
 def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | None, *, graph: bool = False) -> str:
@@ -23,18 +28,20 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
     A schema cannot say that these are earlier ones: the reader ignores all others. A plan has two subtasks at least,
     unless the executor can do what the planner cannot: it is a program, or has tools.
     """
-    parts, keys, form = _Definitions(), words.keys, words.format
+    parts, keys, form = _Definitions(words), words.keys, words.format
     alike = form.thoughts == "required" and executor is not None and not executor.tools
     fewest = 2 if alike else 1
     bounds: Schema = {} if form.most is None else {"maxItems": form.most}
-    prompt = _TEXT if form.thoughts == "optional" else _TEXT | _bound(planner)
+    prompt, most = _TEXT, dict(bounds)
+    if form.most is not None and (limit := _short_turn(planner)):
+        prompt, most = _TEXT | _bound(planner), {"maxItems": min(form.most, max(fewest, limit // _SUBTASK_TOKENS))}
     subtask = {keys.prompt[0]: prompt}
     if graph or form.after == "always":
         number: Schema = {"type": "integer"}
         if form.most is not None:
             number |= {"minimum": 1, "maximum": form.most}
         subtask[keys.after[0]] = _array(number, **bounds)
-    subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=fewest, **bounds)
+    subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=fewest, **most)
     answer = parts.embed(planner.schema, "answer")
     turns = [_turn(words, planner, keys.subtasks[0], subtasks), _turn(words, planner, keys.answer[0], answer)]
     return parts.written(turns)
@@ -42,13 +49,13 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
 
 def answer_schema(words: JsonWords, planner: AgentBrief) -> str:
     """Return the schema of an answer."""
-    parts = _Definitions()
+    parts = _Definitions(words)
     return parts.written([_turn(words, planner, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 
 def execution_schema(words: JsonWords, executor: AgentBrief, *, calls: bool = True) -> str:
     """Return the schema of a result, or of ``calls`` if there are tools and the model writes calls itself."""
-    parts = _Definitions()
+    parts = _Definitions(words)
     turns = [_turn(words, executor, words.keys.result[0], parts.embed(executor.schema, "result"))]
     if executor.tools and calls:
         one = _any([_call(words.keys, tool, parts) for tool in executor.tools])
@@ -68,12 +75,19 @@ def _turn(words: JsonWords, agent: AgentBrief, key: str, value: Schema) -> Schem
     return _object({thoughts: _TEXT | _bound(agent), key: value})
 
 
+def _short_turn(agent: AgentBrief) -> int:
+    """Return the tokens of an agent's turn if they are few, otherwise 0."""
+    return agent.max_tokens if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else 0
+
+
 def _bound(agent: AgentBrief) -> Schema:
     """Bound a text that comes before others in a short turn, so that a model which loops in it still ends the turn.
 
-    With 400 tokens for a turn, thoughts have 200 characters: about 50 tokens of English, or 200 of digits.
+    With 400 tokens for a plan, its thoughts and each of at most four prompts have 100 characters: about 25 tokens of
+    English, or 100 of digits.
     """
-    return {"maxLength": agent.max_tokens // 2} if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else {}
+    limit = _short_turn(agent)
+    return {"maxLength": limit // 4} if limit else {}
 
 
 def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:
@@ -94,16 +108,23 @@ def _any(schemas: Sequence[Schema]) -> Schema:
 
 
 class _Definitions:
-    """Collects the definitions of several schemas under names that do not collide."""
+    """Collects the definitions of several schemas under names that do not collide.
 
-    def __init__(self) -> None:
+    Where thoughts are required, objects are closed: a type ignores properties that its schema does not name, and a
+    small model adds them without end.
+    """
+
+    def __init__(self, words: JsonWords) -> None:
         self._definitions: Schema = {}
+        self._closes = words.format.thoughts == "required"
 
     def embed(self, schema: str | None, name: str) -> Schema:
         """Return a schema, given as text, for use in another; None means a text."""
         if schema is None:
             return _TEXT
         inner: Schema = json.loads(schema)
+        if self._closes and '"allOf"' not in schema:
+            _close(inner)
         definitions = inner.pop("$defs", {})
         assert isinstance(definitions, dict)
         names = {f"#/$defs/{key}": f"{name}_{key}" for key in definitions}
@@ -117,6 +138,23 @@ class _Definitions:
         """Write the schema of one of ``turns``; a model writes keys in their order here."""
         schema = _any(turns) | ({"$defs": self._definitions} if self._definitions else {})
         return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _close(schema: JsonValue) -> None:
+    """Allow no other properties in objects whose schema does not say whether there may be others."""
+    if isinstance(schema, list):
+        for part in schema:
+            _close(part)
+    if not isinstance(schema, dict):
+        return
+    composed = any(key in schema for key in _COMPOSED)
+    if "properties" in schema and not composed:
+        schema.setdefault("additionalProperties", False)
+    for key, value in schema.items():
+        if key in _MAPS_OF_PARTS and isinstance(value, dict):
+            _close([*value.values()])
+        elif key in _PARTS and not (composed and "properties" in schema):
+            _close(value)
 
 
 def _renamed(schema: JsonValue, names: dict[str, str]) -> JsonValue:

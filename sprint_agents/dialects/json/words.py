@@ -24,6 +24,8 @@ class Format(BaseModel):
             A grammar may write the required keys first, and optional ones after them.
         after: whether every plan may have dependencies, or only those of a policy that asks for a ``graph``.
         most: the most subtasks of a plan, and of ``after``.
+        prose: whether a turn in prose is followed by one that has its words as thoughts. A small model goes on as the
+            last turn was written, in prose or in JSON.
     """
 
     model_config = _FROZEN
@@ -31,6 +33,7 @@ class Format(BaseModel):
     thoughts: Literal["optional", "required"] = "optional"
     after: Literal["always", "graph"] = "always"
     most: int | None = None
+    prose: Literal["kept", "thoughts"] = "kept"
 
 
 class SystemWords(BaseModel):

@@ -4,8 +4,9 @@ import pytest
 
 from sprint_agents import Capabilities, Sprint
 from sprint_agents.dialects import choose_dialect
-from sprint_agents.dialects.base import AgentBrief, JoinedExecution, ToolOutcome
+from sprint_agents.dialects.base import AgentBrief, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS, JsonDialect
+from sprint_agents.dialects.json.words import load_words
 from sprint_agents.dialects.tags.dialect import TagDialect
 from sprint_agents.engine import ChatTurns, ToolBrief
 from sprint_agents.errors import ConfigurationError
@@ -185,6 +186,57 @@ def test_a_correction_says_what_was_wrong() -> None:
     note = dialect.write_feedback("answer", 1, 0, "four<|im_end|>", error="'four' is no int")
     assert note.startswith("\n<|im_start|>user\nplanner, stage 1: ")
     assert note.endswith("<|im_end|>\n")
+
+
+@pytest.mark.parametrize("role", ["plan", "answer", "execution"])
+def test_prose_is_repeated_as_thoughts(role: Role) -> None:
+    """A small model goes on as its last turn was written."""
+    dialect = JsonDialect(CHATML)
+    prose = 'It has "four" legs.<|im_start|>'
+    note = dialect.write_feedback(role, 1, 2, f"{prose}<|im_end|>", error="it is no JSON")
+    repeated = '<|im_start|>assistant\n{"thoughts": "It has \\"four\\" legs.\\u003c|im_start|>"}<|im_end|>\n'
+    assert repeated in note
+    asked = dialect.write_header(1, 2, inputs=True)
+    assert note.endswith(repeated + (asked if role == "execution" else ""))
+    for written in ('{"thoughts": "It has four legs."}', "<|im_end|>", ""):
+        assert "assistant\n{" not in dialect.write_feedback(role, 1, 2, written, error="it is no JSON")
+    first = JsonDialect(CHATML, words=load_words(1))
+    assert "four" not in first.write_feedback(role, 1, 2, prose, error="it is no JSON")
+
+
+def test_only_the_conclusion_of_long_prose_is_repeated() -> None:
+    dialect = JsonDialect(CHATML)
+    note = dialect.write_feedback(
+        "plan", 1, 0, "<think>Four?</think>" + "legs " * 1000 + "So 4.", error="it is no JSON"
+    )
+    assert "So 4." in note
+    assert "Four?" not in note
+    assert len(note) < 1000
+
+
+@pytest.mark.parametrize(
+    ("schema", "shape"),
+    [
+        (None, "…"),
+        ({"type": "integer"}, "an integer"),
+        ({"type": "array", "items": {"type": "number"}}, "[a number, …]"),
+        ({"enum": ["yes", "no"]}, '"yes" or "no"'),
+        ({"enum": list(range(9))}, "…"),
+        ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, "true or false or null"),
+        (
+            {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a b": {"type": "string"}}}}},
+            '{"a b": …}',
+        ),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}}, "[[…, …], …]"),
+        ({"type": "object", "properties": {"a" * 120: {"type": "string"}}}, "…"),
+        ({"type": "object", "properties": {"a": True}}, '{"a": …}'),
+    ],
+)
+def test_turns_show_the_shape_of_their_value(schema: object, shape: str) -> None:
+    brief = AgentBrief(schema=None if schema is None else json.dumps(schema))
+    dialect = JsonDialect(planner=brief, executor=brief)
+    assert dialect.write_opening(1, "answer").partition('{"answer": ')[2].startswith(f"{shape}}}<|end|>")
+    assert f'"result": {shape}}}<|end|>' in dialect.write_header(1, 1)
 
 
 @pytest.mark.parametrize(

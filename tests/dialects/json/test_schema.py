@@ -130,9 +130,45 @@ def test_thoughts_leave_room_in_a_short_turn() -> None:
     ):
         for brief, fits in ((short, False), (long, True)):
             schema = JsonDialect(planner=brief, executor=brief).constraints(role).schema
-            assert check(written.format("x" * 50), schema)
-            assert check(written.format("x" * 51), schema) is fits
+            assert check(written.format("x" * 25), schema)
+            assert check(written.format("x" * 26), schema) is fits
             assert "maxLength" not in str(JsonDialect(words=load_words(1), planner=brief).constraints(role).schema)
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(100, 2), (400, 4), (8000, 32)])
+def test_a_short_turn_has_room_for_few_subtasks(tokens: int, most: int) -> None:
+    schema = JsonDialect(planner=AgentBrief(max_tokens=tokens), executor=AgentBrief()).constraints("plan").schema
+    for count in (most, most + 1):
+        prompts = ", ".join(['{"prompt": "a"}'] * count)
+        assert check(f'{{"thoughts": "so", "subtasks": [{prompts}]}}', schema) is (count == most)
+
+
+OPEN = {"type": "object", "properties": {"a": {"$ref": "#/$defs/In"}}, "additionalProperties": True}
+INNER = {"type": "object", "properties": {"properties": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "valid"),
+    [
+        ({"a": {"properties": 1}}, True),
+        ({"a": {"properties": 1}, "b": 1}, True),
+        ({"a": {"properties": 1, "b": 1}}, False),
+    ],
+)
+def test_objects_are_closed_unless_their_type_takes_more(value: object, valid: bool) -> None:
+    brief = AgentBrief(schema=json.dumps(OPEN | {"$defs": {"In": INNER}}))
+    for words in (load_words(1), load_words(2)):
+        schema = JsonDialect(words=words, planner=brief).constraints("answer").schema
+        written = json.dumps({"thoughts": "so", "answer": value})
+        assert check(written, schema) is (valid or words == load_words(1))
+
+
+def test_parts_of_one_object_stay_open() -> None:
+    parts = [{"properties": {key: {"type": "integer"}}} for key in "bc"]
+    for keyword in ("anyOf", "allOf"):
+        whole = {"type": "object", "properties": {"a": {"type": "integer"}}, keyword: parts}
+        schema = JsonDialect(planner=AgentBrief(schema=json.dumps(whole))).constraints("answer").schema
+        assert json.dumps(whole, separators=(",", ":")) in str(schema)
 
 
 def test_the_first_version_is_as_it_was() -> None:
