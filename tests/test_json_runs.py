@@ -79,9 +79,10 @@ def test_a_run_byte_for_byte():
     run, engine = solve(SUMS, planner=Planner(int), executor=Executor(int))
     question = JsonDialect(CHATML).bind(Planner(int).brief, Executor(int).brief).write_task("Add up.")
     user, end, assistant = "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n"
-    plan_turn, answer_turn = '{{"thoughts": …, "subtasks": […]}}', '{{"thoughts": …, "answer": …}}'
+    plan_turn, answer_turn = '{{"thoughts": …, "subtasks": […]}}', '{{"thoughts": …, "answer": an integer}}'
     planner = f"{{user}}planner, stage {{stage}}: hand out subtasks, {plan_turn}, or answer, {answer_turn}{{end}}"
-    executor = '{user}executor 1.{number}: carry out subtask {number} of stage 1, {{"thoughts": …, "result": …}}{end}'
+    executed = '{{"thoughts": …, "result": an integer}}'
+    executor = f"{{user}}executor 1.{{number}}: carry out subtask {{number}} of stage 1, {executed}{{end}}"
     first = planner.format(user=user, end=end, stage=1) + assistant
     one, two = (executor.format(user=user, end=end, number=number) + assistant for number in (1, 2))
     half = '{"thoughts": "halves", "subtasks": [{"prompt": "sum the first half"}'
@@ -103,7 +104,7 @@ def test_every_request_shares_all_that_it_can_with_those_before():
     _, engine = solve(SUMS, planner=Planner(int), executor=Executor(int))
     planning, first, second, answering = [request.context.text for request in engine.asked]
     plan_text = planning + SUMS["planner, stage 1"]
-    dialect = JsonDialect(CHATML)
+    dialect = JsonDialect(CHATML).bind(Planner(int).brief, Executor(int).brief)
     for number, context in ((1, first), (2, second)):
         header = dialect.write_header(1, number)
         assert context.endswith(header)
@@ -320,7 +321,8 @@ def test_a_subtask_may_be_planned_in_its_turn():
     assert run.stages[0].results == [32]
     assert [stage.results for stage in run.stages[0].executions[0].stages] == [[10], []]
     asked = [request.context.text for request in engine.asked]
-    assert asked[1].endswith(JsonDialect(CHATML).write_header(1, 1, nested=True))
+    dialect = JsonDialect(CHATML).bind(Planner(int).brief, Executor(int).brief)
+    assert asked[1].endswith(dialect.write_header(1, 1, nested=True))
     assert asked[2].startswith(asked[1] + plan("the first half").removesuffix("]}"))
     assert asked[4].startswith(asked[0] + plan("sum everything"))
     assert "the first half" not in run.transcript

@@ -289,6 +289,8 @@ class JsonDialect:
 
     def _prose(self, written: str) -> str:
         """Return the end of a turn in prose; nothing of one that begins as JSON does."""
+        if self._calls is not None and self._calls in written:
+            return ""
         text = written.removesuffix(self._stop).rpartition(THOUGHTS[1])[2].strip()
         return "" if text[:1] in _JSON_BEGINS else text[-_LONGEST_PROSE:].strip()
 
