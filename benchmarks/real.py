@@ -44,7 +44,7 @@ from sprint_agents.markup import markup
 
 EngineKind = Literal["local", "llama.cpp", "sglang"]
 ENGINES: tuple[EngineKind, ...] = ("local", "llama.cpp", "sglang")
-LIMITS = Limits(stages=3, plan_tokens=400, execution_tokens=200, answer_tokens=200)
+LIMITS = Limits(stages=3, plan_tokens=400, execution_tokens=200, answer_tokens=200, call_seconds=3600)
 SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 SENTENCE_TOKENS = 14
 FAN_OUT_TOKENS = 16

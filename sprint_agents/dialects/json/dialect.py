@@ -25,7 +25,7 @@ from pydantic_core import from_json
 from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExecution, Role, ToolOutcome
 from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import NO_THOUGHTS, marks_in
-from sprint_agents.engine import ChatTurns, Speaker
+from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.markup import compose, markup
 
 from .plans import JsonPlanReader
