@@ -110,7 +110,7 @@ clean: ## remove the environment and everything built
 
 .venv/.dev: .venv/.demo
 	@echo "installing the trainer and the development tools"
-	@$(INSTALL) -e '.[local,cli,finetune,lora,gym,mcp,pydantic-ai]' --group dev
+	@$(INSTALL) -e '.[local,cli,finetune,lora,gym,mcp,serve,pydantic-ai]' --group dev
 	@touch $@
 
 .venv-sglang/.ready: $(wildcard environments/sglang-cpu/* environments/sglang-cpu/sglang_plain_cpu/*.py)

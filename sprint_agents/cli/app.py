@@ -1,6 +1,7 @@
 """The commands and their options."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from .inspect import inspect_files
 from .logs import LOG_LEVEL, configure_logs
 from .options import SolveOptions, with_options
 from .run import demonstrate, run_as_json, watch
+from .serve import serve as serve_models
 
 app = typer.Typer(
     name="sprint",
@@ -117,6 +119,33 @@ def inspect(
     """Show the stages, answer, diagnostics and metrics of finished trajectories; with --json one object a line."""
     if not inspect_files(files, console=Console(), as_json=as_json):
         raise typer.Exit(2)
+
+
+@app.command()
+@with_options
+def serve(
+    *,
+    options: SolveOptions,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:NAME|FILE.toml]",
+            help="A Sprint in a module of yours, or a mapping of names to them; or a file with a table [models.NAME] "
+            "for each model, whose keys are the options below (default: one model, by these options).",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")] = 8000,
+    key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the key that clients must send; unset for none.")
+    ] = "SPRINT_API_KEY",
+    concurrency: Annotated[int, typer.Option(min=1, help="Runs at the same time; more are refused.")] = 64,
+) -> None:
+    """Serve runs with OpenAI's API: chat completions and responses, streamed or not."""
+    key = os.environ.get(key_env) or None
+    asyncio.run(
+        serve_models(target, options, console=Console(), host=host, port=port, key=key, concurrency=concurrency)
+    )
 
 
 @app.command()

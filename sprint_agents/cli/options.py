@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import typer
+from pydantic import ConfigDict
 from rich.console import Console
 
 from sprint_agents import Budget, Engine, Limits, Sampling, Sprint
@@ -25,7 +26,12 @@ def _limit(meaning: str, *, least: float = 1) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveOptions:
-    """How to solve a task: ``with_options`` makes each field an option of a command."""
+    """How to solve a task: ``with_options`` makes each field an option of a command.
+
+    In a file for ``sprint serve`` the fields are the keys of a table.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     engine: Annotated[
         EngineName,

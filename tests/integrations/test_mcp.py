@@ -2,12 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from mcp import Client, types
 from mcp.client.stdio import StdioServerParameters
 from mcp.server import Server
@@ -17,6 +14,7 @@ from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.testing import FakeEngine, Prompt
 from sprint_integrations.mcp import MOST_CHARACTERS, MOST_TOOLS, server_of, tools_of
+from tests.integrations.served import served
 
 PROGRAM = """
 import os
@@ -70,33 +68,6 @@ async def used(server: Any, name: str = "look", arguments: str = "{}") -> tuple[
         (tool,) = [tool for tool in tools if tool.name == name]
         outcome = await tool.use(arguments, seconds=10)
         return outcome.text, outcome.failed
-
-
-class Announced(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-
-@asynccontextmanager
-async def served(server: Server[Any]) -> AsyncGenerator[str]:
-    """The server's address on loopback."""
-    settings = uvicorn.Config(server.streamable_http_app(), port=0, log_level="critical", lifespan="on")
-    http = Announced(settings)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(http.serve())
-        await http.listens.wait()
-        port = http.servers[0].sockets[0].getsockname()[1]
-        try:
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            http.should_exit = True
 
 
 class TestToolsOf:
@@ -214,7 +185,8 @@ class TestServerOf:
             progress.append(message)
 
         async def main() -> None:
-            async with served(server_of(counting())) as url, Client(url) as client:
+            server = server_of(counting()).streamable_http_app()
+            async with served(server) as url, Client(f"{url}/mcp") as client:
                 (tool,) = (await client.list_tools()).tools
                 assert tool.output_schema is not None
                 assert tool.output_schema["properties"]["answer"]["properties"] == {"legs": {"type": "integer"}}

@@ -1,0 +1,112 @@
+"""``sprint serve``: an endpoint with OpenAI's API, over HTTP, until it is interrupted."""
+
+import os
+import sys
+import tomllib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+
+from sprint_agents import Sprint
+from sprint_agents.errors import ConfigurationError, MissingExtra
+from sprint_agents.tools import explain
+
+from .options import SolveOptions
+
+Models = Mapping[str, Sprint[Any, Any]]
+
+
+@asynccontextmanager
+async def open_models(target: str | None, options: SolveOptions) -> AsyncGenerator[Models]:
+    """Open the models to serve, and close their engines after the block.
+
+    Args:
+        target: a TOML file with a table ``models.NAME`` of options for each model; ``MODULE:NAME``, where a module of
+            yours has a ``Sprint``, or a mapping of names to them; None for one model that ``options`` describe.
+        options: the options of the command.
+
+    Raises:
+        ConfigurationError: there is no such file or module, or it does not say which models.
+    """
+    async with AsyncExitStack() as opened:
+        if target is None:
+            sprint = await opened.enter_async_context(options.sprint())
+            yield {sprint.engine.name.rpartition(":")[2]: sprint}
+        elif target.endswith(".toml"):
+            tables = _read(Path(target))
+            yield {name: await opened.enter_async_context(each.sprint()) for name, each in tables.items()}
+        else:
+            models = _load(target)
+            for sprint in models.values():
+                opened.push_async_callback(sprint.engine.aclose)
+            yield models
+
+
+def _read(path: Path) -> dict[str, SolveOptions]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        models = TypeAdapter(dict[str, SolveOptions]).validate_python(tables.get("models", {}))
+    except (OSError, ValueError) as error:  # a TOMLDecodeError and a ValidationError are ValueErrors
+        reason = explain(error) if isinstance(error, ValidationError) else error
+        raise ConfigurationError(f"{path} cannot be read: {reason}") from error
+    if not models:
+        raise ConfigurationError(f"{path} has no models: write a table such as [models.nano] with an engine in it")
+    return models
+
+
+def _load(target: str) -> dict[str, Sprint[Any, Any]]:
+    module, _, name = target.partition(":")
+    sys.path.insert(0, os.getcwd())  # as ``python -m`` does
+    try:
+        found: object = getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{target} cannot be loaded ({error}): give a .toml file, or MODULE:NAME as in app:sprint"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    models = cast("dict[str, object]", found) if isinstance(found, Mapping) else {name: found}
+    for key, sprint in models.items():
+        if not isinstance(sprint, Sprint):
+            kind = type(sprint).__name__
+            raise ConfigurationError(
+                f"{target} is not a Sprint or a mapping of names to Sprints: {key} is of type {kind}"
+            )
+    return cast("dict[str, Sprint[Any, Any]]", dict(models))
+
+
+async def serve(
+    target: str | None,
+    options: SolveOptions,
+    *,
+    console: Console,
+    host: str,
+    port: int,
+    key: str | None,
+    concurrency: int,
+) -> None:
+    """Serve models until the process is interrupted.
+
+    Raises:
+        ConfigurationError: see ``open_models``.
+        MissingExtra: the extra ``serve`` is not installed.
+    """
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtra("serve", "uvicorn") from error
+    # The library does not import its integrations; this command loads the one that it is for.
+    endpoint: Any = import_module("sprint_integrations.endpoint")
+    async with open_models(target, options) as models:
+        app = endpoint.application(models, api_key=key, bounds=endpoint.Bounds(concurrency=concurrency))
+        settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+        # Bound here, so that the port is known, and in use, before it is printed.
+        with settings.bind_socket() as listener:
+            address = f"http://{host}:{listener.getsockname()[1]}/v1"
+            console.print(f"serving {', '.join(models)} at {address}", markup=False, highlight=False, soft_wrap=True)
+            await uvicorn.Server(settings).serve(sockets=[listener])
