@@ -4,6 +4,7 @@ Invariants:
 
 - The reader sees one completion: its ids in order, and one finish, that of the last request.
 - A request that continues a completion has all of its earlier tokens at the end of its context, so they are cached.
+- Log-probabilities stay with their ids.
 - A character or a stop text that begins in one request and ends in the next is found, whatever the engine decodes.
 - Closing the stream closes the request that is active.
 """
@@ -230,7 +231,9 @@ class _Border:
         while count < len(chunk.ids):
             length = await self._count([*before, *chunk.ids[:count]]) - await self._count(before)
             if length >= characters:
-                chunk, finish = replace(chunk, ids=chunk.ids[:count], text=chunk.text[:length]), None
+                logprobs = chunk.logprobs[:count]
+                chunk = replace(chunk, ids=chunk.ids[:count], text=chunk.text[:length], logprobs=logprobs)
+                finish = None
                 break
             count += 1
         if finish is None:

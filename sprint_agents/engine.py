@@ -7,6 +7,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 - Control tokens, such as those that begin a turn, come from markup and from the model, and from no other text.
 - ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
 - With ``Capabilities.continues``, a request that continues a completion generates what one longer request would have.
+- With ``Capabilities.logprobs``, a request that asks for log-probabilities gets one for each token, in the same chunk.
 - Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
 - Concurrent requests are independent. Shared prefixes are computed once if the engine can do so.
 - An engine is not tied to an event loop: it works on the loop that calls it.
@@ -14,12 +15,12 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .context import Context
-from .errors import SprintError
+from .errors import ConfigurationError, SprintError
 from .manifest import Manifest
 from .markup import PromptText, compose, markup
 
@@ -32,6 +33,11 @@ Thoughts = Literal["none", "may", "open"]
 With ``open``, the context ends within them: the model only closes them.
 """
 
+MOST_ALTERNATIVES = 20
+"""The most alternatives at a token, which is the bound of most servers."""
+
+_OPTIONAL = ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias")
+
 Speaker = Literal["system", "user", "assistant", "tool"]
 """The speaker of a turn. A turn of ``tool`` holds what one tool call returned."""
 
@@ -39,8 +45,24 @@ Speaker = Literal["system", "user", "assistant", "tool"]
 class Sampling(BaseModel):
     """How the next token is drawn. All of it is sent with every request, because servers' defaults differ.
 
-    ``temperature`` 0 is greedy. ``top_k`` None and ``top_p`` 1 keep all tokens. With a ``seed``, an engine that
-    supports it (``LocalEngine``) draws the same tokens for the same request, whatever else is running.
+    ``temperature`` 0 is greedy. ``top_k`` None, ``top_p`` 1 and ``min_p`` 0 keep all tokens. With a ``seed``, an engine
+    that supports it (``LocalEngine``) draws the same tokens for the same request, whatever else is running. Not every
+    engine has every setting: one that would be ignored raises ``ConfigurationError``.
+
+    The penalties count the tokens of the completion itself; vLLM and llama.cpp also count the context's for
+    ``repetition_penalty``. On servers, the counts begin again where a budget or a broken stream splits a completion.
+
+    Attributes:
+        min_p: the least probability of a token, as a share of the most likely token's.
+        presence_penalty: subtracted from the logit of each token that has occurred.
+        frequency_penalty: subtracted as often as the token has occurred.
+        repetition_penalty: divides positive logits of tokens that have occurred, and multiplies negative ones.
+        logit_bias: added to the logits, by token id of the model's own vocabulary; -100 bans a token.
+        logprobs: return the log-probability of each token and of this many of the most likely tokens in its place (see
+            ``TokenLogprob``). None returns nothing. Needs ``Capabilities.logprobs``.
+
+    >>> Sampling(temperature=0.7, min_p=0.05, logprobs=5).optional
+    {'min_p': 0.05}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -48,12 +70,31 @@ class Sampling(BaseModel):
     temperature: float = Field(default=0.6, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
+    logit_bias: Mapping[int, float] = {}
     seed: int | None = None
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
         """Return the settings that a checkpoint was trained for, or the defaults."""
         return cls(temperature=manifest.temperature, top_p=manifest.top_p) if manifest else cls()
+
+    @property
+    def optional(self) -> dict[str, Any]:
+        """The settings that some engines do not have, by name, without those that change nothing."""
+        return {
+            name: value for name in _OPTIONAL if (value := getattr(self, name)) != type(self).model_fields[name].default
+        }
+
+    def with_logprobs(self, alternatives: int | None) -> Self:
+        """Return settings that ask for at least so many ``logprobs``."""
+        if alternatives is None or (self.logprobs is not None and self.logprobs >= alternatives):
+            return self
+        return self.model_copy(update={"logprobs": alternatives})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +159,23 @@ class Finish:
     retries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability of a generated token, and the most likely tokens in its place.
+
+    Log-probabilities are natural logarithms, of the model's own distribution: before temperature, penalties, bias and
+    top-k, top-p or min-p, and before a schema rules tokens out. So a token that a schema forced may be improbable.
+    Engines on servers pass on what the server computes.
+
+    ``token`` is an id, or the token's text from engines whose ids are not tokens. ``top`` has as many tokens as the
+    request asked for, the most likely first, with the generated one if it is among them.
+    """
+
+    token: int | str
+    logprob: float
+    top: tuple[tuple[int | str, float], ...] = ()
+
+
 @dataclass(slots=True)
 class Chunk:
     """The next tokens of a completion. ``text`` may lag ``ids`` while a character is incomplete.
@@ -126,6 +184,9 @@ class Chunk:
 
     ``tokens`` estimates their number, from engines whose ids are not tokens; ``Finish.generated_tokens`` is exact.
     ``reasoning`` is what the model thought meanwhile, from servers that send it apart: it is not part of the text.
+
+    ``logprobs``, if the request asked for them, has one item for each id. Where ids are not tokens, it has one for each
+    token of ``text`` and ``reasoning``, and their texts may lag or lead by a part of a character or of a stop.
     """
 
     ids: Sequence[int]
@@ -133,6 +194,7 @@ class Chunk:
     finish: Finish | None = None
     tokens: int | None = None
     reasoning: str = ""
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 class ChatTurns(BaseModel):
@@ -211,9 +273,10 @@ class Capabilities:
         continues: whether another request may continue a completion that reached its ``max_tokens``; its context ends
             with what was generated so far (``Request.continues``). The engine's ids must be tokens. If not, a request
             under a budget reserves all the tokens that it may need, so fewer requests run at the same time.
+        logprobs: whether the engine returns log-probabilities (``Sampling.logprobs``).
 
     >>> Capabilities(schemas=True)
-    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, continues=False)
+    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, continues=False, logprobs=False)
     """
 
     chat: ChatTurns | None = None
@@ -221,6 +284,7 @@ class Capabilities:
     schemas: bool = False
     caches_running: bool = True
     continues: bool = False
+    logprobs: bool = False
 
     @property
     def native_tools(self) -> bool:
@@ -288,3 +352,16 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Abort everything and release the engine's resources; safe to call twice."""
         ...
+
+
+def check_logprobs(engine: Engine, sampling: Sampling) -> None:
+    """Refuse settings that ask for log-probabilities which the engine does not return.
+
+    Raises:
+        ConfigurationError: it returns none.
+    """
+    if sampling.logprobs is not None and not engine.capabilities.logprobs:
+        raise ConfigurationError(
+            f"{engine.name} returns no log-probabilities, and Sampling(logprobs={sampling.logprobs}) asks for them: "
+            "ask only where Engine.capabilities.logprobs is True"
+        )

@@ -7,7 +7,7 @@ from typing import Self
 
 from .context import Context
 from .continuation import Continuation
-from .engine import Chunk, Engine, Finish
+from .engine import Chunk, Engine, Finish, TokenLogprob
 from .errors import EngineProtocolError
 
 
@@ -17,6 +17,9 @@ class Generation:
     ``finished`` receives the extended context once the last chunk is read. ``cut`` returns the context at any character
     of the text so far, so a branch can start before the completion ends. A ``continuation`` is the source of ``chunks``
     if the completion may take several requests; ``finish`` is then that of the last one.
+
+    ``logprobs`` are those of the tokens so far, if the request asked for them. ``watch`` receives them as they arrive,
+    before the last chunk; what it raises ends the completion.
     """
 
     __slots__ = (
@@ -37,6 +40,8 @@ class Generation:
         "finish",
         "ids",
         "length",
+        "logprobs",
+        "watch",
     )
 
     def __init__(
@@ -56,6 +61,8 @@ class Generation:
         self._finished = finished
         self._ended = False
         self.ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.watch: Callable[[Sequence[TokenLogprob]], object] | None = None
         self.finish: Finish | None = None
         # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
@@ -146,6 +153,10 @@ class Generation:
         self.length += len(chunk.text)
         if chunk.tokens is not None:
             self._tokens = (self._tokens or 0) + chunk.tokens
+        if chunk.logprobs:
+            self.logprobs += chunk.logprobs
+            if self.watch is not None and chunk.finish is None:
+                self.watch(chunk.logprobs)
         if (finish := chunk.finish) is not None:
             self.finish = finish
             if finish.generated_tokens is not None:

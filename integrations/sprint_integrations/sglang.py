@@ -37,7 +37,8 @@ from sprint_agents.usage import CallUsage
 
 T = TypeVar("T")
 
-_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
+_NOT_IN_PROGRAMS = {"repetition_penalty", "logit_bias", "logprobs"}
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True, logprobs=True)
 
 
 class OfflineEngine(Protocol):
@@ -188,11 +189,14 @@ async def execute(
     branches are threads, so a cancelled call returns once the running ones have ended.
 
     Raises:
+        ConfigurationError: ``sampling`` has a setting that SGLang's frontend lacks, or asks for log-probabilities.
         EngineUnavailable: ``program`` itself has failed before.
     """
     if not texts:
         return []
     sampling = executor.sampling or sampling or Sampling()
+    if strange := _NOT_IN_PROGRAMS & {*sampling.optional, *(["logprobs"] if sampling.logprobs is not None else [])}:
+        raise ConfigurationError(f"SGLang's frontend has no {min(strange)}: leave it out of Sampling")
     generate = import_module("sglang").gen(
         "execution",
         max_tokens=executor.max_tokens or max_tokens,
@@ -200,6 +204,9 @@ async def execute(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=-1 if sampling.top_k is None else sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
     )
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(len(texts)) as threads:

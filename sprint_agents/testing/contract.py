@@ -14,92 +14,24 @@ Without pytest, call ``MyContract().run_all()``.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from sprint_agents.context import Context
 from sprint_agents.dialects.conversation import marks_in
-from sprint_agents.engine import Chunk, Engine, Finish, Request, Sampling
-from sprint_agents.errors import EngineUnavailable, InvalidRequest, SprintError
+from sprint_agents.engine import Chunk, Engine, Request, Sampling
+from sprint_agents.errors import ConfigurationError, EngineUnavailable, InvalidRequest, SprintError
 from sprint_agents.markup import compose, markup
+
+from .completion import COMPLETION_TOKENS, Completion, complete, expect, request_of
 
 __all__ = ["EngineContract", "Completion", "complete", "request_of", "COMPLETION_TOKENS"]
 
 T = TypeVar("T")
+_ROUNDING = 1e-3
 ContractT = TypeVar("ContractT", bound="EngineContract")
-
-COMPLETION_TOKENS = 8
-"""The length in tokens of a completion in these tests, unless it stops earlier."""
-
-_numbers = count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """All chunks of one completion.
-
-    >>> Completion((Chunk([5], "a"), Chunk([6], "b", Finish("length", None, 1, 0)))).text
-    'ab'
-    """
-
-    chunks: tuple[Chunk, ...]
-
-    @property
-    def ids(self) -> list[int]:
-        """The token ids of all chunks."""
-        return [token for chunk in self.chunks for token in chunk.ids]
-
-    @property
-    def text(self) -> str:
-        """The text of all chunks."""
-        return "".join(chunk.text for chunk in self.chunks)
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens: the server's count, from engines whose ids are not tokens."""
-        counted = self.finish.generated_tokens
-        return len(self.ids) if counted is None else counted
-
-    @property
-    def finish(self) -> Finish:
-        """The finish of the last chunk.
-
-        Raises:
-            AssertionError: the last chunk has none, or an earlier chunk has one.
-
-        """
-        *earlier, last = self.chunks or (Chunk((), ""),)
-        _expect(last.finish is not None, "the last chunk has no finish")
-        _expect(all(chunk.finish is None for chunk in earlier), "a chunk before the last one has a finish")
-        return cast("Finish", last.finish)
-
-
-def request_of(
-    context: Context,
-    *,
-    max_tokens: int = COMPLETION_TOKENS,
-    request_id: str | None = None,
-    sampling: Sampling | None = None,
-    stop_ids: Iterable[int] = (),
-    stop_texts: tuple[str, ...] = (),
-) -> Request:
-    """Make a request with a new id; greedy, unless you give ``sampling``."""
-    return Request(
-        id=request_id or f"contract-{next(_numbers)}-",
-        context=context,
-        max_tokens=max_tokens,
-        sampling=sampling or Sampling(temperature=0),
-        stop_ids=frozenset(stop_ids),
-        stop_texts=stop_texts,
-    )
-
-
-async def complete(engine: Engine, request: Request) -> Completion:
-    """Read the whole completion of ``request``."""
-    return Completion(tuple([chunk async for chunk in engine.complete(request)]))
 
 
 def _promise(check: Callable[[ContractT, Engine], Awaitable[None]]) -> Callable[[ContractT], None]:
@@ -189,7 +121,7 @@ class EngineContract:
         prompt_tokens = completion.finish.prompt_tokens
         if completion.finish.generated_tokens is None:
             _equal(prompt_tokens, len(context), "finish.prompt_tokens")
-        _expect(0 <= completion.finish.cached_tokens <= prompt_tokens, "finish.cached_tokens exceeds the context")
+        expect(0 <= completion.finish.cached_tokens <= prompt_tokens, "finish.cached_tokens exceeds the context")
 
     @_promise
     async def test_decoding_restores_encoded_text(self, engine: Engine) -> None:
@@ -204,10 +136,10 @@ class EngineContract:
         for mark in dict.fromkeys((*self.controls, *marks)):
             control, *others = await engine.encode(markup(mark))
             if others:  # the vocabulary has no token for it
-                _expect(mark not in self.controls, f"the control token {mark!r} has {1 + len(others)} ids as markup")
+                expect(mark not in self.controls, f"the control token {mark!r} has {1 + len(others)} ids as markup")
                 continue
             outside = await engine.encode(f"a {mark}{mark} b")
-            _expect(control not in outside, f"the outside text {mark!r} became the control token {control}")
+            expect(control not in outside, f"the outside text {mark!r} became the control token {control}")
             mixed = await engine.encode(compose([f"a {mark}", markup(mark), f"{mark[:1]}", f"{mark[1:]} b"]))
             _equal(mixed.count(control), 1, f"the number of tokens {control} in a text whose markup has {mark!r} once")
             _equal(await engine.decode(outside), f"a {mark}{mark} b", "the decoded text")
@@ -216,7 +148,7 @@ class EngineContract:
     async def test_no_tokens_may_be_requested(self, engine: Engine) -> None:
         """``max_tokens=0`` computes the context and ends with reason ``length``."""
         completion = await complete(engine, request_of(await self.make_context(engine), max_tokens=0))
-        _expect(not completion.ids and not completion.text, f"the completion should be empty, not {completion.text!r}")
+        expect(not completion.ids and not completion.text, f"the completion should be empty, not {completion.text!r}")
         _equal((completion.finish.reason, completion.finish.matched), ("length", None), "the finish")
 
     @_promise
@@ -238,10 +170,10 @@ class EngineContract:
         stop = whole.text[max(0, middle - 2) : middle + 1]
         completion = await complete(engine, request_of(context, stop_texts=("in no text", stop)))
         _equal(completion.ids, whole.ids[: len(completion.ids)], "the ids up to the stop text")
-        _expect(stop in completion.text, f"the stop text {stop!r} is not in the completion {completion.text!r}")
+        expect(stop in completion.text, f"the stop text {stop!r} is not in the completion {completion.text!r}")
         _equal(completion.text.index(stop), whole.text.index(stop), "the place of the stop text")
         before = await engine.decode(completion.ids[:-1])
-        _expect(stop not in before, f"the completion continues after the stop text {stop!r}: {completion.text!r}")
+        expect(stop not in before, f"the completion continues after the stop text {stop!r}: {completion.text!r}")
         _equal((completion.finish.reason, completion.finish.matched), ("stop", stop), "the finish")
 
     @_promise
@@ -259,6 +191,29 @@ class EngineContract:
             completion = await complete(engine, rest)
             _equal(begun.ids + completion.ids, whole, f"the ids of a completion that was continued after {written}")
             _equal(completion.finish.prompt_tokens, len(longer), "finish.prompt_tokens of what continues it")
+            if engine.capabilities.logprobs:
+                asking = replace(rest, id=f"{rest.id}asking-", sampling=Sampling(temperature=0, logprobs=2))
+                _check_logprobs(await complete(engine, asking), alternatives=2)
+
+    @_promise
+    async def test_log_probabilities_belong_to_the_tokens(self, engine: Engine) -> None:
+        """With ``Capabilities.logprobs``, each token comes with its own; without, the request is refused."""
+        context = await self.make_context(engine)
+        asking = request_of(context, sampling=Sampling(temperature=0, logprobs=3))
+        if not engine.capabilities.logprobs:
+            with _raises(ConfigurationError, "log-probabilities"):
+                await complete(engine, asking)
+            return
+        plain, asked = await complete(engine, request_of(context)), await complete(engine, asking)
+        _equal(asked.ids, plain.ids, "the ids of a completion with log-probabilities")
+        expect(not plain.logprobs, "a completion has log-probabilities that its request did not ask for")
+        _check_logprobs(asked, alternatives=3)
+        middle = len(plain.text) // 2
+        stop = plain.text[max(0, middle - 2) : middle + 1]
+        sampling = Sampling(temperature=0, logprobs=0)
+        stopped = await complete(engine, request_of(context, sampling=sampling, stop_texts=(stop,)))
+        _equal(stopped.ids, plain.ids[: len(stopped.ids)], "the ids up to a stop text, with log-probabilities,")
+        _check_logprobs(stopped, alternatives=0)
 
     @_promise
     async def test_concurrent_requests_are_independent(self, engine: Engine) -> None:
@@ -374,18 +329,30 @@ def _stream(engine: Engine, request: Request) -> AsyncGenerator[Chunk, None]:
     return cast("AsyncGenerator[Chunk, None]", engine.complete(request))
 
 
+def _check_logprobs(completion: Completion, *, alternatives: int) -> None:
+    """Check the log-probabilities of a greedy completion."""
+    found = completion.logprobs
+    if completion.finish.generated_tokens is None:
+        for chunk in completion.chunks:
+            _equal([each.token for each in chunk.logprobs], list(chunk.ids), "the tokens with log-probabilities")
+    else:
+        text = "".join(str(each.token) for each in found)
+        expect(bool(text) and text in completion.text, f"the tokens {text!r} are not those of {completion.text!r}")
+    for each in found:
+        expect(each.logprob <= _ROUNDING, f"{each} has a log-probability above 0")
+        _equal(len(each.top), alternatives, "the number of alternatives")
+        _equal(sorted(each.top, key=lambda one: -one[1]), list(each.top), "the alternatives, from the most likely one,")
+        if each.top:
+            expect(abs(each.top[0][1] - each.logprob) < _ROUNDING, f"{each} is not the most likely token")
+
+
 async def _drain(stream: AsyncIterator[Chunk]) -> None:
     async for _ in stream:
         pass
 
 
-def _expect(condition: bool, broken: str) -> None:
-    if not condition:
-        raise AssertionError(broken)
-
-
 def _equal(found: object, expected: object, what: str) -> None:
-    _expect(found == expected, f"{what} should be {expected!r}, not {found!r}")
+    expect(found == expected, f"{what} should be {expected!r}, not {found!r}")
 
 
 @contextmanager
@@ -394,6 +361,6 @@ def _raises(kind: type[SprintError], words: str) -> Generator[None]:
     try:
         yield
     except kind as error:
-        _expect(words in str(error), f"the message of {kind.__name__} should contain {words!r}: {error}")
+        expect(words in str(error), f"the message of {kind.__name__} should contain {words!r}: {error}")
     else:
         raise AssertionError(f"{kind.__name__} should be raised here")

@@ -8,6 +8,7 @@ Invariants:
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from inspect import isawaitable
 from typing import Self, TypeVar, cast
 
@@ -17,7 +18,7 @@ from sprint_agents.arguments import at_least, checked
 from sprint_agents.dialects.conversation import marks_in
 from sprint_agents.dialects.json.dialect import PLAIN_TURNS
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request
+from sprint_agents.engine import Capabilities, Chunk, Engine, Finish, Request, check_logprobs
 from sprint_agents.errors import (
     ConfigurationError,
     ContextOverflow,
@@ -105,14 +106,14 @@ class FakeEngine(Engine):
         self._faults = dict(faults or {})
         self._context_limit = context_limit
         self._manifest = manifest
-        self._capabilities = capabilities or Capabilities(continues=True)
+        self._capabilities = capabilities or Capabilities(continues=True, logprobs=True)
         tags = load_tags(manifest.dialect_version) if manifest else load_tags()
         turns = self._capabilities.chat or PLAIN_TURNS
         marks = marks_in([*turns.opens.values(), *turns.closes.values()])
         self._tokenizer = WordTokenizer(special=(*tags.special_tokens, *marks), end=end_text)
         self._trie = TokenTrie(self._tokenizer.check)
         # The replies of completions that reached their limit, by the id of their first request.
-        self._unfinished: dict[str, Sequence[int]] = {}
+        self._unfinished: dict[str, tuple[Reply, Sequence[int]]] = {}
         self._log = RequestLog()
         self._aborts: list[str] = []
         self._closed = False
@@ -169,7 +170,7 @@ class FakeEngine(Engine):
 
         Raises:
             InvalidRequest: ids outside the vocabulary, an empty context, a negative limit, or an id in use.
-            ConfigurationError: the request has a schema, and ``capabilities.schemas`` is False.
+            ConfigurationError: the request has a schema, or asks for log-probabilities, and ``capabilities`` has none.
             ContextOverflow: the context leaves no room under ``context_limit``.
             EngineUnavailable: the engine is closed, or the request was aborted.
             EngineRejected: the script has no reply for the request.
@@ -178,8 +179,9 @@ class FakeEngine(Engine):
         """
         live = self._admit(request)
         try:
-            completion, fault, delay = await self._plan(live)
-            first, node = await self._prefill(live, delay)
+            completion, reply, fault = await self._plan(live)
+            logprobs = completion.logprobs(request, reply, tokenizer=self._tokenizer)
+            first, node = await self._prefill(live, reply.delay)
             total = len(completion.ids)
             end = total if fault is None else min(fault.after, total)
             size = self._chunk_tokens or max(end, 1)
@@ -191,7 +193,7 @@ class FakeEngine(Engine):
                 node = node.extend(ids)
                 live.generated_tokens = sent = stop
                 finish = self._finish(live, completion) if fault is None and sent == total else None
-                yield Chunk(ids, self._tokenizer.decode(ids), finish)
+                yield Chunk(ids, self._tokenizer.decode(ids), finish, logprobs=logprobs[stop - len(ids) : stop])
                 if finish is not None:
                     return
             await self._fail(live, fault)
@@ -235,14 +237,15 @@ class FakeEngine(Engine):
                 "Engine.capabilities.schemas is True, or make a FakeEngine(…, capabilities=Capabilities(schemas=True)) "
                 "with replies that satisfy the schema"
             )
+        check_logprobs(self, request.sampling)
         return self._log.open(request, now=asyncio.get_running_loop().time())
 
     def _encode_markup(self, text: str) -> list[int]:
         """Encode what a model wrote, who may write any token."""
         return self._tokenizer.encode(markup(text))
 
-    async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Fault | None, float]:
-        """Choose the completion of a request, its fault, and the delay before it starts."""
+    async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Reply, Fault | None]:
+        """Choose the completion of a request, from which reply it is, and its fault."""
         request = live.request
         prompt_tokens = len(request.context)
         max_tokens = request.max_tokens
@@ -251,19 +254,19 @@ class FakeEngine(Engine):
                 raise ContextOverflow(tokens=needed, limit=limit)
             max_tokens = min(max_tokens, limit - prompt_tokens)
         first = request.continues or request
-        if (ids := self._unfinished.pop(first.id, None)) is not None and request.continues is not None:
-            fault, delay = self._faults.get(live.number), 0.0
+        if (unfinished := self._unfinished.pop(first.id, None)) is not None and request.continues is not None:
+            (reply, ids), fault = unfinished, self._faults.get(live.number)
         else:
             reply = await self._reply(live, first) if max_tokens else Reply("")
-            fault, delay = self._faults.get(live.number, reply.fault), reply.delay
+            fault = self._faults.get(live.number, reply.fault)
             ids = self._encode_markup(reply.text)
             if fault is not None and fault.kind == "garbage":
                 ids = ids[: fault.after] + self._encode_markup(fault.noise())
                 fault = None
         completion = cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer)
         if completion.reason == "length" and max_tokens:
-            self._unfinished[first.id] = ids
-        return completion, fault, delay
+            self._unfinished[first.id] = replace(reply, delay=0.0), ids
+        return completion, reply, fault
 
     async def _reply(self, live: LiveRequest, first: Request) -> Reply:
         """Ask the script, which sees the ``first`` request of a completion."""

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from math import log
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from sprint_agents.arguments import at_least, check_argument
 from sprint_agents.context import Context
 from sprint_agents.dialects.tags.format import load_tags
-from sprint_agents.engine import Request
+from sprint_agents.engine import Request, TokenLogprob
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected
 
 from .tokenizer import END_ID, WordTokenizer
 
+_LEAST_PROBABILITY = 1e-9
 _NOISE = (" lorem", " ipsum", "\n", " 7", ">", "{", '"', "\\boxed{", "1.2", "\u00e9", "\u2211", " ", "-----")
 
 
@@ -66,6 +68,9 @@ class Fault(BaseModel):
 class Reply:
     """The text of a completion, with a delay in seconds beyond the engine's latency, and a fault.
 
+    ``probability`` is that of each token, for requests that ask for log-probabilities: one for all tokens or one for
+    each, of which the last one holds for the tokens that follow. The alternatives share the rest.
+
     >>> Reply("42", delay=0.5, fault=Fault.hang(after=1)).text
     '42'
     """
@@ -74,6 +79,7 @@ class Reply:
     _: KW_ONLY
     delay: float = 0.0
     fault: Fault | None = None
+    probability: float | Sequence[float] = 1.0
 
     def __post_init__(self) -> None:
         check_argument("text of a Reply", self.text, str)
@@ -81,6 +87,16 @@ class Reply:
         if self.fault is not None:
             check_argument("fault= of a Reply", self.fault, Fault | None)
         at_least(0, delay=self.delay)
+        if self.probability != 1.0:
+            check_argument("probability= of a Reply", self.probability, float | Sequence[float])
+            given = [self.probability] if isinstance(self.probability, float | int) else self.probability
+            if not given or not all(0 < each <= 1 for each in given):
+                raise ConfigurationError(f"probability= of a Reply is {self.probability}: give numbers above 0, 1 at most")
+
+    def probability_of(self, token: int) -> float:
+        """Return the probability of the token at this index."""
+        given = self.probability
+        return given if isinstance(given, float | int) else given[min(token, len(given) - 1)]
 
 
 class Prompt:
@@ -186,6 +202,20 @@ class ScriptedCompletion:
     ids: tuple[int, ...]
     reason: Literal["stop", "length"]
     matched: int | str | None
+
+    def logprobs(self, request: Request, reply: Reply, *, tokenizer: WordTokenizer) -> tuple[TokenLogprob, ...]:
+        """Return the log-probabilities that ``reply`` gives the ids; nothing if ``request`` does not ask for them."""
+        count = request.sampling.logprobs
+        if count is None:
+            return ()
+        others = [tokenizer.encode(f"other{number}")[0] for number in range(1, count)]
+        found: list[TokenLogprob] = []
+        for index, token in enumerate(self.ids, request.written):
+            own = reply.probability_of(index)
+            rest = log(max(1 - own, _LEAST_PROBABILITY) / max(len(others), 1))
+            top = sorted([(token, log(own)), *((other, rest) for other in others)], key=lambda one: -one[1])
+            found.append(TokenLogprob(token, log(own), tuple(top[:count])))
+        return tuple(found)
 
 
 def cut(ids: Sequence[int], request: Request, *, max_tokens: int, tokenizer: WordTokenizer) -> ScriptedCompletion:

@@ -24,6 +24,7 @@ from sprint_agents.engine import Request, Sampling, ToolBrief
 from sprint_agents.engines.openai.conversation import Message
 from sprint_agents.engines.openai.schema import NotStrict, make_strict, merge_choices
 from sprint_agents.engines.schemas import parse_schema, portable_schema
+from sprint_agents.errors import ConfigurationError
 
 Preference = Literal["schemas", "cache"]
 """What matters more, since providers cache a prompt under its schema: schemas that are enforced, or a shared cache."""
@@ -89,17 +90,34 @@ class Abilities:
 
         The neutral values are left out: ``top_p=1`` with any temperature is refused by Claude, for example.
         """
+        further = self._further(sampling)
         if any(self._refuses_sampling(leaf) for leaf in self.leaves):
             return {}
-        found: dict[str, object] = {"temperature": sampling.temperature}
+        found: dict[str, object] = {"temperature": sampling.temperature, **further}
         if sampling.top_p < 1:
             found["top_p"] = sampling.top_p
             if any(map(_is_claude, self.leaves)):  # one of the two
                 del found["temperature" if sampling.temperature == 1 else "top_p"]
-        if sampling.top_k is not None:
-            found["top_k"] = sampling.top_k
         if sampling.seed is not None:
             found["seed"] = sampling.seed
+        return found
+
+    def _further(self, sampling: Sampling) -> dict[str, object]:
+        """Return the settings that not every model has.
+
+        Raises:
+            ConfigurationError: pydantic-ai does not have one of them, or not for this model.
+        """
+        found = sampling.optional
+        for name, value in found.items():
+            if name not in ModelSettings.__annotations__ or any(
+                name in leaf.unsupported_settings for leaf in self.leaves
+            ):
+                raise ConfigurationError(
+                    f"{self.leaves[0].model_id} does not support {name}, which is {value}: leave it out of Sampling"
+                )
+        if "logit_bias" in found:
+            found["logit_bias"] = {str(token): round(bias) for token, bias in sampling.logit_bias.items()}
         return found
 
     def _thinking(self, max_tokens: int) -> Mapping[str, object]:

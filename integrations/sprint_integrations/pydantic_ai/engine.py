@@ -21,7 +21,7 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, 
 from pydantic_ai.settings import ModelSettings
 
 from sprint_agents.arguments import checked
-from sprint_agents.engine import Capabilities, Chunk, Finish, Request
+from sprint_agents.engine import Capabilities, Chunk, Finish, Request, check_logprobs
 from sprint_agents.engines.openai.conversation import CALLING_TURNS, REPLACEMENT, TURNS, conversation_of, decode, encode
 from sprint_agents.engines.openai.events import CHARACTERS_PER_TOKEN
 from sprint_agents.engines.openai.rejections import room_left
@@ -192,6 +192,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
         """
         ids = request.context.flatten()
         check_request(request, ids)
+        check_logprobs(self, request.sampling)
         context = decode(ids, mark=REPLACEMENT)
         running = _Reading()
         with self._registered(request, running):

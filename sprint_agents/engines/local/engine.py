@@ -123,7 +123,7 @@ class LocalEngine(Engine):
     def capabilities(self) -> Capabilities:
         """Conversations as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
         if self._capabilities is None:
-            known = Capabilities(schemas=find_spec("llguidance") is not None, continues=True)
+            known = Capabilities(schemas=find_spec("llguidance") is not None, continues=True, logprobs=True)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
         return self._capabilities
@@ -186,7 +186,7 @@ class LocalEngine(Engine):
             while not ended:
                 output = await submission.stream.read()
                 ended = output.finish is not None
-                yield Chunk(output.tokens, output.text, output.finish)
+                yield Chunk(output.tokens, output.text, output.finish, logprobs=output.logprobs)
         finally:
             if not ended:
                 aborted = worker.abort(submission, error=None)
@@ -275,5 +275,7 @@ def _check(submission: Submission, bounds: RequestBounds) -> None:
             f"token id {wrong} is outside the vocabulary of {bounds.vocabulary}: "
             "encode contexts with the engine that completes them"
         )
+    if strange := [id_ for id_ in request.sampling.logit_bias if not 0 <= id_ < bounds.vocabulary]:
+        raise InvalidRequest(f"logit_bias has token id {strange[0]}, outside the vocabulary of {bounds.vocabulary}")
     if (needed := len(ids) + min(request.max_tokens, 1)) > bounds.context:
         raise ContextOverflow(tokens=needed, limit=bounds.context)

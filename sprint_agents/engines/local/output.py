@@ -9,16 +9,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sprint_agents.engine import Finish
+from sprint_agents.engine import Finish, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """Some tokens of a completion, and the text that they completed."""
+    """Some tokens of a completion, and the text that they completed; ``logprobs`` if the request asked for them."""
 
     tokens: tuple[int, ...]
     text: str
     finish: Finish | None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 OutputOrError = TokenOutput | BaseException
@@ -55,7 +56,8 @@ class OutputStream:
         if len(outputs) == 1:
             return outputs[0]
         tokens = tuple(token for output in outputs for token in output.tokens)
-        return TokenOutput(tokens, "".join(output.text for output in outputs), outputs[-1].finish)
+        logprobs = tuple(each for output in outputs for each in output.logprobs)
+        return TokenOutput(tokens, "".join(output.text for output in outputs), outputs[-1].finish, logprobs)
 
 
 class Mailbox:

@@ -24,7 +24,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from sprint_agents.engine import Finish, Request
+from sprint_agents.engine import Finish, Request, TokenLogprob
 
 from .attention import ForwardBatch, PrefillChunk
 from .detokenizer import Detokenizer
@@ -33,7 +33,7 @@ from .kv_cache import KVCache, KVSegment
 from .model import Model
 from .output import TokenOutput
 from .radix import RadixNode, RadixTree, SegmentRange, common_prefix
-from .sampling import Sampler, sample
+from .sampling import Sampler, draw
 from .sequence import TokenSequence
 
 _HEADROOM = 16
@@ -108,7 +108,7 @@ class Scheduler:
             max_tokens=request.max_tokens,
             length_limit=min(len(ids) + request.max_tokens, self.context_limit),
             stop_ids=request.stop_ids | self._model.end_ids,
-            sampler=Sampler(request.sampling, drawn=request.written),
+            sampler=Sampler(request.sampling, written=ids[len(ids) - request.written :]),
             detokenizer=Detokenizer(self._tokenizer, ids, request.stop_texts),
             grammar=self._grammar(request, ids[len(ids) - request.written :]),
         )
@@ -159,13 +159,10 @@ class Scheduler:
                 else:
                     outputs.append((sequence, TokenOutput((), "", self._finish(sequence, "length", None))))
         if sampled:
-            for row, sequence in enumerate(sampled):
-                if sequence.grammar is not None:
-                    sequence.grammar.restrict(logits[row])
-            tokens = sample(logits, [sequence.sampler for sequence in sampled])
-            self.totals.generated += len(tokens)
-            for sequence, token in zip(sampled, tokens, strict=True):
-                outputs.append((sequence, self._accept(sequence, token)))
+            drawn = draw(logits, [(sequence.sampler, sequence.grammar) for sequence in sampled])
+            self.totals.generated += len(drawn)
+            for sequence, (token, logprobs) in zip(sampled, drawn, strict=True):
+                outputs.append((sequence, self._accept(sequence, token, logprobs)))
         return outputs
 
     def _admit(self) -> None:
@@ -341,7 +338,7 @@ class Scheduler:
             prefills.append(PrefillChunk(sequence.segment, prefix, done, tokens))
         return ForwardBatch(self.cache, seen, prefills)
 
-    def _accept(self, sequence: TokenSequence, token: int) -> TokenOutput:
+    def _accept(self, sequence: TokenSequence, token: int, logprobs: tuple[TokenLogprob, ...]) -> TokenOutput:
         """Append a sampled token, and finish the sequence if it ends here."""
         sequence.tokens.append(token)
         if sequence.grammar is not None and token not in sequence.stop_ids:
@@ -356,7 +353,7 @@ class Scheduler:
             finish = self._finish(sequence, "length", None)
         if finish is not None:
             text += sequence.detokenizer.flush()
-        return TokenOutput((token,), text, finish)
+        return TokenOutput((token,), text, finish, logprobs)
 
     def _finish(self, sequence: TokenSequence, reason: Literal["stop", "length"], matched: int | str | None) -> Finish:
         self._release(sequence)

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from sprint_agents.engine import Chunk, Request
 from sprint_agents.engines.remote import check_request
-from sprint_agents.errors import ConfigurationError, EngineRejected
+from sprint_agents.errors import ConfigurationError, EngineProtocolError, EngineRejected
 from sprint_agents.markup import markup
 
 from .conversation import (
@@ -33,6 +33,7 @@ from .conversation import (
     join_neighbours,
 )
 from .events import CHARACTERS_PER_TOKEN, CallDelta, Choice, Delta, Ending, EventReader, TokenCounts
+from .logprobs import ChatLogprobs
 from .server import Body, PreparedRequest, Target
 from .streamed import StreamedText, names_of_stops
 
@@ -92,10 +93,16 @@ class ChatApi:
             fields |= self._offered(request)
             if request.may_call and not self.target.server.schemas_beside_tools:
                 request = replace(request, schema=None)
+        logprobs = request.sampling.logprobs
+        if self.target.asks_logprobs(request.sampling):
+            # llama.cpp returns none if it is asked for no alternatives.
+            fields |= {"logprobs": True, "top_logprobs": max(1, logprobs or 0)}
         tokens = ceil(conversation.characters / CHARACTERS_PER_TOKEN)
         body = self.target.body(request, fields)
         may_call = bool(request.tools) and request.may_call
-        reader = partial(ChatReader, stops, request.max_tokens, prompt_tokens=tokens, may_call=may_call)
+        reader = partial(
+            ChatReader, stops, request.max_tokens, prompt_tokens=tokens, may_call=may_call, alternatives=logprobs
+        )
         return PreparedRequest(body, tokens, reader)
 
     def _offered(self, request: Request) -> Body:
@@ -117,16 +124,21 @@ class ChatApi:
 
 @dataclass(slots=True)
 class ChatReader:
-    """Reads the answer to one request; the estimate ``prompt_tokens`` is used if the server does not count."""
+    """Reads the answer to one request; the estimate ``prompt_tokens`` is used if the server does not count.
+
+    ``alternatives`` is set if it asks for log-probabilities.
+    """
 
     stops: _Stops
     max_tokens: int
     prompt_tokens: int
     may_call: bool = False
+    alternatives: int | None = None
     over: bool = False
     _events: EventReader = field(default_factory=EventReader)
     _calls: StreamedCalls = field(default_factory=StreamedCalls)
     _text: StreamedText = field(init=False)
+    _logprobs: ChatLogprobs | None = field(init=False)
     _ending: Ending | None = None
     _usage: TokenCounts | None = None
     _message: str = ""
@@ -134,6 +146,7 @@ class ChatReader:
 
     def __post_init__(self) -> None:
         self._text = StreamedText(self.stops.names, self.max_tokens, self.prompt_tokens, self._events.note)
+        self._logprobs = None if self.alternatives is None else ChatLogprobs(self.alternatives)
 
     @property
     def notes(self) -> Iterable[str]:
@@ -152,7 +165,12 @@ class ChatReader:
         if (choice := event.choice) is None:
             return None
         delta = choice.delta if choice.delta and not choice.message else self._delta_of(choice)
+        if self._logprobs and choice.logprobs and self._text.stop is None:
+            self._logprobs.add(choice.logprobs)
         chunk = self._added(delta) if delta else None
+        if self._logprobs and chunk:
+            dropped = len(delta.content or "") - len(chunk.text) if delta and self._text.stop is not None else 0
+            chunk.logprobs = self._logprobs.take(without=dropped)
         if ending := Ending.of(choice, may_call=self.may_call, any_text=self._text.characters > 0):
             self._ending = ending.after(self._ending)
             if not ending.known:
@@ -169,6 +187,16 @@ class ChatReader:
         """
         if self._refusal:
             raise EngineRejected(f"the model refused: {self._refusal}")
+        if self._logprobs and not self._logprobs.arrived and self._text.characters:
+            raise EngineProtocolError(
+                "the server returned no log-probabilities, which the request asked for: leave out Sampling(logprobs=…)"
+            )
+        last = self._last()
+        if last is not None and self._logprobs:
+            last.logprobs = self._logprobs.take()
+        return last
+
+    def _last(self) -> Chunk | None:
         if self._text.stop is not None:
             return self._text.last("", "stop", self._text.stop, usage=self._usage)
         if self._ending is None:

@@ -5,6 +5,7 @@ The ids are the truth: text that the server trimmed, or has not sent yet, is dec
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from sprint_agents.engine import Chunk, Finish, Request
@@ -13,6 +14,7 @@ from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
 
 from .events import Ending, EventReader, TokenCounts
+from .logprobs import completion_logprobs
 from .server import Body, PreparedRequest, Target
 
 
@@ -68,8 +70,12 @@ class CompletionsApi:
             "stop": list(request.stop_texts),
             "stop_token_ids": [*sorted(request.stop_ids)],
         }
+        alternatives = request.sampling.logprobs
+        if self._target.asks_logprobs(request.sampling):
+            fields |= {"logprobs": alternatives, "return_tokens_as_token_ids": True}
         body = self._target.body(_rest(request), fields)
-        return PreparedRequest(body, len(ids), lambda: CompletionsReader(self._tokenizer, prompt_tokens=len(ids)))
+        reader = partial(CompletionsReader, self._tokenizer, prompt_tokens=len(ids), alternatives=alternatives)
+        return PreparedRequest(body, len(ids), reader)
 
     def _check(self, ids: list[int]) -> None:
         check_ids(ids, size=self._size, model=self._target.model)
@@ -90,10 +96,11 @@ def _rest(request: Request) -> Request:
 
 @dataclass(slots=True)
 class CompletionsReader:
-    """Reads the answer to one request of ``prompt_tokens`` ids."""
+    """Reads the answer to one request of ``prompt_tokens`` ids; ``alternatives`` if it asks for log-probabilities."""
 
     tokenizer: CheckpointTokenizer
     prompt_tokens: int
+    alternatives: int | None = None
     over: bool = False
     _events: EventReader = field(default_factory=EventReader)
     _ids: list[int] = field(default_factory=list[int])
@@ -132,7 +139,9 @@ class CompletionsReader:
             )
         self._ids += ids
         self._text += text
-        return Chunk(ids, text) if ids or text else None
+        if self.alternatives is None or not ids:
+            return Chunk(ids, text) if ids or text else None
+        return Chunk(ids, text, logprobs=completion_logprobs(choice.logprobs, ids, alternatives=self.alternatives))
 
     async def end(self) -> Chunk | None:
         """Return the last chunk, which has the finish and the text that the server did not send."""

@@ -10,7 +10,7 @@ Invariants:
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -107,19 +107,19 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         self._slots: Slots | None = None
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
-        schemas = self._target.server.schemas != "none"
+        known = Capabilities(schemas=self._target.server.schemas != "none", logprobs=self._target.server.logprobs)
         self._api: ChatApi | CompletionsApi
         if api == "chat":
             self._api = ChatApi(self._target, native_tools=tools == "native")
             turns = CALLING_TURNS if tools == "native" else TURNS
             if self._target.server.slots:
                 self._slots = Slots(connected(base_url.rstrip("/").removesuffix("/v1")))
-            self._capabilities = Capabilities(chat=turns, schemas=schemas, caches_running=self._slots is None)
+            self._capabilities = replace(known, chat=turns, caches_running=self._slots is None)
         elif tokenizer is None:
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
         else:
             self._api = CompletionsApi(self._target, Path(tokenizer))
-            self._capabilities = Capabilities(schemas=schemas, continues=True)
+            self._capabilities = replace(known, continues=True)
             self._manifest = Manifest.load(Path(tokenizer))
 
     @property
@@ -129,7 +129,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Turns with ``api="chat"`` only; schemas if the kind of server takes them."""
+        """Turns with ``api="chat"`` only; schemas and log-probabilities if the kind of server has them."""
         return self._capabilities
 
     def check_schema(self, schema: str, *, what: str) -> None:

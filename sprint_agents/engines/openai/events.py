@@ -57,6 +57,7 @@ class Choice(BaseModel):
     """One of an event's choices; vLLM says in ``stop_reason`` what ended it, SGLang in ``matched_stop``.
 
     Gateways that ask another server without streaming send the whole ``message`` instead of a ``delta``.
+    ``logprobs`` is read where a request asked for it (``logprobs.py``).
     """
 
     index: int = 0
@@ -67,6 +68,7 @@ class Choice(BaseModel):
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     matched_stop: int | str | None = None
+    logprobs: object = None
 
     @property
     def matched(self) -> int | str | None:

@@ -6,7 +6,7 @@ Sources: OpenAI's API reference (chat completions); the request models of vLLM (
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -24,6 +24,19 @@ ServerName = Literal["openai", "openai-reasoning", "vllm", "sglang", "llama.cpp"
 """The kinds of servers that the engine knows."""
 
 
+Setting = Literal["min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias"]
+"""A setting of ``Sampling`` that not every server supports."""
+
+_OPENAI_SETTINGS: Mapping[Setting, str] = {
+    name: name for name in ("presence_penalty", "frequency_penalty", "logit_bias")
+}
+_ALL_SETTINGS: Mapping[Setting, str] = {
+    **_OPENAI_SETTINGS,
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+}
+
+
 class Server(BaseModel):
     """One kind of server.
 
@@ -32,6 +45,8 @@ class Server(BaseModel):
         most_stops: how many stop texts it accepts; None means any number. The engine looks for the others itself.
         tells_stop: whether it says which stop text ended a completion.
         top_k_off: the value of ``top_k`` that keeps all tokens; None if the server does not support ``top_k``.
+        settings: its fields for the further settings of ``Sampling`` that it supports, by the name of the setting.
+        logprobs: whether it returns log-probabilities.
         schemas: which JSON schemas it accepts: any, those of OpenAI's strict mode (for others the engine asks for JSON
             of any kind), or none.
         schemas_beside_tools: whether a schema applies only to text in a completion that may call tools instead. Other
@@ -51,6 +66,8 @@ class Server(BaseModel):
     most_stops: int | None = Field(default=4, ge=0)
     tells_stop: bool = False
     top_k_off: int | None = None
+    settings: Mapping[Setting, str] = _OPENAI_SETTINGS
+    logprobs: bool = False
     schemas: Literal["any", "strict", "none"] = "strict"
     schemas_beside_tools: bool = False
     alternates: bool = False
@@ -70,11 +87,12 @@ _PLAIN_SAMPLING: dict[str, JsonValue] = {
 
 SERVERS: Mapping[ServerName, Server] = {
     "other": Server(),
-    "openai": Server(limit="max_completion_tokens", schemas_beside_tools=True),
-    # Reasoning models refuse these two fields, and all stop texts.
+    "openai": Server(limit="max_completion_tokens", logprobs=True, schemas_beside_tools=True),
+    # Reasoning models refuse these two fields, all further settings, and all stop texts.
     "openai-reasoning": Server(
         limit="max_completion_tokens",
         most_stops=0,
+        settings={},
         schemas_beside_tools=True,
         fields={"temperature": None, "top_p": None},
     ),
@@ -82,6 +100,8 @@ SERVERS: Mapping[ServerName, Server] = {
         most_stops=None,
         tells_stop=True,
         top_k_off=-1,
+        settings=_ALL_SETTINGS,
+        logprobs=True,
         schemas="any",
         continues={"continue_final_message": True, "add_generation_prompt": False},
         token_ids=True,
@@ -91,6 +111,8 @@ SERVERS: Mapping[ServerName, Server] = {
         most_stops=None,
         tells_stop=True,
         top_k_off=-1,
+        settings=_ALL_SETTINGS,
+        logprobs=True,
         schemas="any",
         continues={"continue_final_message": True},
         token_ids=True,
@@ -100,12 +122,20 @@ SERVERS: Mapping[ServerName, Server] = {
     "llama.cpp": Server(
         most_stops=None,
         top_k_off=0,
+        settings={**_ALL_SETTINGS, "repetition_penalty": "repeat_penalty"},
+        logprobs=True,
         schemas="any",
         continues={},
         slots=True,
         fields={"min_p": 0.0, "repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
     ),
-    "ollama": Server(most_stops=None, schemas="any"),
+    # It ignores a bias. Log-probabilities came with 0.12.11.
+    "ollama": Server(
+        most_stops=None,
+        settings={name: name for name in ("presence_penalty", "frequency_penalty")},
+        logprobs=True,
+        schemas="any",
+    ),
 }
 """The settings for each kind of server."""
 
@@ -157,6 +187,7 @@ class Target:
             "top_k": self._top_k(request.sampling),
             "response_format": self.format_of(request.schema),
             **self.server.fields,
+            **self._settings(request.sampling),
             **self.extra,
         }
         return {name: value for name, value in body.items() if value is not None}
@@ -170,6 +201,36 @@ class Target:
                 "name the kind of server with server=…"
             )
         return sampling.top_k
+
+    def _settings(self, sampling: Sampling) -> Body:
+        """Return the further settings, by the names of the server's fields."""
+        found: Body = {}
+        for name, value in sampling.optional.items():
+            if name == "top_k":
+                continue
+            field = self.server.settings.get(cast("Setting", name))
+            if field is None and name not in self.extra:
+                raise ConfigurationError(
+                    f"this server is not known to support {name}, which is {value}: leave it out of Sampling, or name "
+                    "the kind of server with server=…"
+                )
+            found[field or name] = (
+                {str(token): bias for token, bias in value.items()} if name == "logit_bias" else value
+            )
+        return found
+
+    def asks_logprobs(self, sampling: Sampling) -> bool:
+        """Say whether log-probabilities are asked for.
+
+        Raises:
+            ConfigurationError: they are, and the server is not known to return them.
+        """
+        if sampling.logprobs is not None and not self.server.logprobs:
+            raise ConfigurationError(
+                f"Sampling(logprobs={sampling.logprobs}) asks for log-probabilities, which this server is not known to "
+                "return: leave it out, or name the kind of server with server=…"
+            )
+        return sampling.logprobs is not None
 
     def format_of(self, schema: str | None) -> JsonValue:
         """Write the ``response_format`` that holds a completion to a schema, as far as the server supports it.

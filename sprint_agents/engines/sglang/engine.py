@@ -45,7 +45,7 @@ from .model import ServedModel, ask_model
 from .server_tokenizer import Renderings, ServerTokenizer
 from .thoughts import complete_after_thoughts, thinks_first
 
-_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True)
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True, logprobs=True)
 
 
 @dataclass(slots=True)
@@ -76,7 +76,8 @@ class SGLangEngine(RemoteEngine[_Attempt]):
     ``chat`` says how conversations mark turns, if that differs from the server's chat template, or from the template
     in the ``tokenizer`` directory.
 
-    A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``.
+    A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``. Its
+    log-probabilities are after temperature, unless it was started with ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``.
 
     >>> SGLangEngine("http://127.0.0.1:30000").name
     'sglang:http://127.0.0.1:30000'

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engine import Chunk, Finish, Request, TokenLogprob
 from sprint_agents.engines.checkpoint import check_ids
 from sprint_agents.engines.http import failure, message_of
 from sprint_agents.engines.json_text import join_halves, read_json
@@ -69,10 +69,10 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": -1 if sampling.top_k is None else sampling.top_k,
-        "min_p": 0.0,
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0.0,
-        "repetition_penalty": 1.0,
+        "min_p": sampling.min_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "repetition_penalty": sampling.repetition_penalty,
         "n": 1,
         "ignore_eos": False,
         "stop": list(request.stop_texts),
@@ -84,7 +84,14 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
     }
     if request.schema is not None and not request.written:  # a server starts a grammar only with the completion
         parameters["json_schema"] = portable_schema(request.schema)
-    return {"input_ids": ids, "sampling_params": parameters, "stream": True}
+    if sampling.logit_bias:
+        check_ids([*sampling.logit_bias], size=model.vocabulary_size, model=model.name)
+        parameters["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    body: dict[str, object] = {"input_ids": ids, "sampling_params": parameters, "stream": True}
+    if sampling.logprobs is not None and room:
+        # From -1 on, that is of no token of the prompt: others would have to be computed again, cached or not.
+        body |= {"return_logprob": True, "logprob_start_len": -1, "top_logprobs_num": sampling.logprobs}
+    return body
 
 
 class _FinishReason(BaseModel):
@@ -94,11 +101,17 @@ class _FinishReason(BaseModel):
     status_code: int | None = None
 
 
+_Logprob = tuple[float | None, int, object]
+"""The log-probability of a token, its id, and its text, for which the engine does not ask."""
+
+
 class _MetaInfo(BaseModel):
     finish_reason: _FinishReason | None = None
     prompt_tokens: int | None = None
     completion_tokens: int = 0
     cached_tokens: int | None = None
+    output_token_logprobs: list[_Logprob] = []
+    output_top_logprobs: list[list[_Logprob] | None] = []
 
 
 class _GenerateEvent(BaseModel):
@@ -165,7 +178,8 @@ class GenerateReader:
             raise EngineUnavailable(f"the request was aborted: {message}")
         ids, text = self._news(event)
         finish = self._finish(reason, event.meta_info) if reason else None
-        return Chunk(ids, text, finish) if ids or text or finish else None
+        logprobs = self._new_logprobs(event.meta_info, ids) if event.meta_info.output_token_logprobs else ()
+        return Chunk(ids, text, finish, logprobs=logprobs) if ids or text or finish else None
 
     def _news(self, event: _GenerateEvent) -> tuple[list[int], str]:
         """Return the ids and the text that earlier events did not have.
@@ -196,6 +210,22 @@ class GenerateReader:
         self._ids += len(ids)
         self._characters += len(text)
         return ids, text if text.isascii() else join_halves(text)
+
+    def _new_logprobs(self, meta: _MetaInfo, ids: Sequence[int]) -> list[TokenLogprob]:
+        """Return the log-probabilities of the new ``ids``, the last of all that have arrived.
+
+        The lists repeat what earlier events had if the ids do. They may hold more than the event's ids, for the same
+        reason, so each is found by its place: after 2 ids and with 1 new one, item 2 of a cumulative list.
+        """
+        found, top, start = meta.output_token_logprobs, meta.output_top_logprobs, self._ids - len(ids)
+        if len(found) < self._ids:  # an incremental event
+            start = 0
+        if [token for _, token, _ in found[start : start + len(ids)]] != list(ids):
+            raise EngineProtocolError(f"the server sent log-probabilities of other tokens than {list(ids)[:8]}")
+        return [
+            TokenLogprob(ids[index], found[start + index][0] or 0.0, _pairs(top[start + index] if top else None))
+            for index in range(len(ids))
+        ]
 
     def _finish(self, reason: _FinishReason, meta: _MetaInfo) -> Finish:
         # An unknown reason is a stop: the text before it is finished.
@@ -251,6 +281,11 @@ class PartialCompletion:
             context=request.context.extend(self.ids, text),
             max_tokens=request.max_tokens - len(self.ids),
         )
+
+
+def _pairs(logprobs: Sequence[_Logprob] | None) -> tuple[tuple[int, float], ...]:
+    """Return tokens with their log-probabilities."""
+    return tuple([(token, value) for value, token, _ in logprobs or () if value is not None])
 
 
 def _unfinished(text: str) -> str:

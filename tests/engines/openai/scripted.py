@@ -21,11 +21,13 @@ __all__ = [
     "dies",
     "events",
     "hangs",
+    "listed",
     "says",
     "served",
     "stream",
     "tokens",
     "usage",
+    "weighed",
     "writes",
 ]
 
@@ -117,13 +119,28 @@ def begins(*texts: str, then: Callable[[Exchange], Awaitable[None] | None] = Exc
     return act
 
 
+def weighed(text: str, alternatives: int) -> object:
+    """The log-probabilities of a token of a chat, with one alternative too many, in another order."""
+    top = [{"token": "?" * number, "logprob": -1.0 - number} for number in range(alternatives, 0, -1)]
+    return {"content": [{"token": text, "logprob": -0.5, "top_logprobs": [*top, {"token": text, "logprob": -0.5}]}]}
+
+
+def listed(token: int, alternatives: int) -> object:
+    """The log-probabilities of a token of a completion, as vLLM writes them if it is asked for ids."""
+    names = [f"token_id:{token + number}" for number in range(alternatives)]
+    top = {name: -0.5 - number for number, name in enumerate(names)}
+    return {"tokens": names[:1], "token_logprobs": [-0.5], "top_logprobs": [top] if top else None}
+
+
 def writes(
     answer: Callable[[Any], list[tuple[int, str]]], *, keeps_stops: bool, stop_key: str | None, chat: bool
 ) -> Act:
     """Behave like a model: complete with the tokens of ``answer``, up to the limit or a stop."""
 
-    def event(token: int, text: str, end: str | None, matched: object) -> str:
-        told = {stop_key: matched} if stop_key and end else {}
+    def event(token: int, own: str, text: str, end: str | None, matched: object, *, body: Any) -> str:
+        told: dict[str, Any] = {stop_key: matched} if stop_key and end else {}
+        if (asked := body.get("logprobs")) is not None and asked is not False:
+            told["logprobs"] = weighed(own, body["top_logprobs"]) if chat else listed(token, body["logprobs"])
         return chunk(text, finish=end, **told) if chat else tokens(text, [token], finish=end, **told)
 
     async def act(exchange: Exchange) -> None:
@@ -145,7 +162,7 @@ def writes(
             # What may be the beginning of a stop is held back by a server that trims it.
             if end is None and not keeps_stops:
                 shown = whole[: len(whole) - max((len(stop) for stop in body.get("stop", [])), default=1) + 1]
-            await exchange.send(f"data: {event(token, shown[len(sent) :], end, matched)}\n\n".encode())
+            await exchange.send(f"data: {event(token, text, shown[len(sent) :], end, matched, body=body)}\n\n".encode())
             sent = max(sent, shown, key=len)
             if end:
                 await exchange.send(f"data: {usage(prompt, number, cached=prompt // 2)}\n\ndata: [DONE]\n\n".encode())
