@@ -23,6 +23,7 @@
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
         ├── FunctionError       a function of yours took too long, called ``sys.exit``, …; or the checker raised
         ├── InvalidResult       the model's text does not validate as the declared type
+        ├── LowConfidence       an attempt was given up, since its model was not sure of what it wrote
         ├── NoAnswer            the planner ended without an answer
         │   └── NoProgress        it wrote nothing new in two stages: only reasoning, the same plan, or no plan at all
         ├── PolicyError         a policy raised, yielded something other than a step, or ended without an answer
@@ -189,6 +190,10 @@ class PolicyError(RunError):
 
 class Superseded(RunError):
     """A subtask was cancelled: a sibling was accepted first, or the run ended without it."""
+
+
+class LowConfidence(RunError):
+    """An attempt was given up, since its model was not sure of what it wrote (``ConfidenceBound``)."""
 
 
 class WidthExceeded(RunError):

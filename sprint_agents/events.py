@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .engine import TokenLogprob
 from .plan import Execution, Stage
 from .run import Run
 
@@ -37,7 +38,8 @@ class StageStarted(_Event):
 class PlannerWrote(_Event):
     """The next piece of the planner's text, tags included; ``tokens`` counts from the start of the request.
 
-    ``reasoning`` is hidden reasoning, from servers that send it apart from the text.
+    ``reasoning`` is hidden reasoning, from servers that send it apart from the text. ``logprobs`` are those of the
+    piece's tokens, if ``Sampling(logprobs=…)`` asks for them.
     """
 
     kind: Literal["planner_wrote"] = "planner_wrote"
@@ -45,6 +47,7 @@ class PlannerWrote(_Event):
     text: str
     tokens: int
     reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class SubtaskStarted(_Event):
@@ -59,7 +62,8 @@ class SubtaskStarted(_Event):
 class ExecutorWrote(_Event):
     """The next piece of an executor's text; ``tokens`` counts from the start of the attempt.
 
-    ``reasoning`` is hidden reasoning, from servers that send it apart from the text.
+    ``reasoning`` is hidden reasoning, from servers that send it apart from the text. ``logprobs`` are those of the
+    piece's tokens, if ``Sampling(logprobs=…)`` asks for them.
     """
 
     kind: Literal["executor_wrote"] = "executor_wrote"
@@ -68,6 +72,7 @@ class ExecutorWrote(_Event):
     text: str
     tokens: int
     reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class ToolCalled(_Event):

@@ -18,7 +18,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
 from typing_extensions import TypedDict, TypeVar, Unpack
 
+from .confidence import ConfidenceBound
 from .dialects.completions import Diagnostic
+from .engine import MOST_ALTERNATIVES, TokenLogprob
 from .errors import PolicyError, escape_surrogates, message_of
 from .usage import CallUsage, EngineCall, StageUsage
 
@@ -145,7 +147,8 @@ class Execution(GenericRecord, Generic[ResultT]):
 
     ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
     are set if a policy or a sprint carried out the subtask. If the executor called tools or corrected itself,
-    ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote.
+    ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote. ``logprobs`` are
+    those of the model's last completion, tags included, if ``Sampling(logprobs=…)`` asks for them.
 
     Times are seconds from the start of the run. The prompt was closed at ``prompt_closed``, when the planner had
     written ``plan_tokens`` (0 if no model wrote the plan). The execution ``started`` as soon as it had its inputs and a
@@ -166,6 +169,7 @@ class Execution(GenericRecord, Generic[ResultT]):
     started: float = 0.0
     ended: float = 0.0
     calls: tuple[EngineCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @field_serializer("value", mode="wrap", when_used="json")
     def _dump_value(self, value: Any, dump: SerializerFunctionWrapHandler) -> Any:
@@ -294,6 +298,9 @@ class Attempts(BaseModel):
 
     Each attempt is an execution of the stage: ``value`` is its answer, ``text`` what it wrote. Nothing of it joins the
     planner's context. A failed attempt is data, even under ``fail_fast``. ``accept`` and ``share`` are as in ``Plan``.
+
+    ``logprobs`` asks for at least so many alternatives at each token, as ``Sampling(logprobs=…)`` does. A completion of
+    an attempt's planner whose confidence falls below ``bound`` is aborted: the attempt fails as ``LowConfidence``.
     """
 
     model_config = _FROZEN
@@ -301,6 +308,8 @@ class Attempts(BaseModel):
     policies: tuple[Nested, ...] = Field(min_length=1, exclude=True, repr=False)
     accept: Accept | None = Field(default=None, exclude=True, repr=False)
     share: float = Field(default=1.0, gt=0, le=1)
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
+    bound: ConfidenceBound | None = None
 
 
 class Join(BaseModel):
@@ -339,6 +348,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
     not wait; once it is joined, they are its ``executions``. A stage is ``interrupted`` if its run ended before the
     stage did. Its executions are then those that had started, and the unfinished ones have failed as ``Superseded``.
+    ``logprobs`` are those of the planner's completion, tags included, if ``Sampling(logprobs=…)`` asks for them.
 
     ``started`` and ``ended`` are seconds from the start of the run. ``calls`` are the stage's own calls of the engine,
     the planner's, in order; those of its executions are in the executions.
@@ -356,6 +366,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     started: float = 0.0
     ended: float = 0.0
     calls: tuple[EngineCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     usage: StageUsage
 
     @property

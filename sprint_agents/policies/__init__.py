@@ -5,6 +5,7 @@ from sprint_agents.errors import UnknownPolicy
 from .aggregation import aggregation
 from .as_needed import as_needed
 from .combinators import first_success, limit_width, race, until, with_fallback
+from .confidence_vote import confidence_of, confidence_vote
 from .dag import dag
 from .fork_join_async import fork_join_async
 from .interleaved import interleaved
@@ -26,6 +27,7 @@ BUILT_IN: dict[str, Policy] = {
     "as_needed": as_needed(),
     "tree_search": tree_search(),
     "aggregation": aggregation(),
+    "confidence_vote": confidence_vote(),
 }
 """The built-in policies by name, with their default parameters."""
 
@@ -61,6 +63,8 @@ __all__ = [
     "as_needed",
     "tree_search",
     "aggregation",
+    "confidence_vote",
+    "confidence_of",
     "limit_width",
     "first_success",
     "race",

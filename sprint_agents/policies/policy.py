@@ -8,6 +8,7 @@ from typing import Any, Literal, ParamSpec, Unpack
 
 from sprint_agents.arguments import checked
 from sprint_agents.budget import Ledger, Limits
+from sprint_agents.confidence import ConfidenceBound
 from sprint_agents.errors import PolicyError
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.plan import Accept, Ask, Attempts, BranchingOptions, Execution, Join, Stage, Step
@@ -54,9 +55,16 @@ class Planning:
         """
         return Ask(form=form, **options)
 
-    def attempt(self, *policies: "Policy", accept: Accept | None = None, share: float = 1.0) -> Attempts:
+    def attempt(
+        self,
+        *policies: "Policy",
+        accept: Accept | None = None,
+        share: float = 1.0,
+        logprobs: int | None = None,
+        bound: ConfidenceBound | None = None,
+    ) -> Attempts:
         """Return a step in which each policy solves the task on its own fork, all at the same time."""
-        return Attempts(policies=policies, accept=accept, share=share)
+        return Attempts(policies=policies, accept=accept, share=share, logprobs=logprobs, bound=bound)
 
     def join(self, stage: int | None = None) -> Join:
         """Return a step that waits for a pending stage (by default the oldest) and joins its executions."""

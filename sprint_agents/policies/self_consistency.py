@@ -1,6 +1,5 @@
 """Self-consistency (ICLR 2023, arXiv 2203.11171): several independent attempts, and the most common answer."""
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -39,10 +38,24 @@ def self_consistency(samples: int = 8, *, judge: bool = False, policy: Policy = 
 
 
 def most_common(found: Sequence[Execution[Any]]) -> object:
-    """Return the most common value; values are compared as JSON, since answers may be of any type."""
-    texts = [to_json(execution.value) for execution in found]
-    ((most, _),) = Counter(texts).most_common(1)
-    return found[texts.index(most)].value
+    """Return the most common value."""
+    return heaviest(found, [1.0] * len(found))[0]
+
+
+def heaviest(found: Sequence[Execution[Any]], weights: Sequence[float]) -> tuple[object, float]:
+    """Return the value of the most weight, on a tie the first in order, and its share of all weight.
+
+    Values are compared as JSON, since answers may be of any type.
+    """
+    votes: dict[bytes, float] = {}
+    values: dict[bytes, object] = {}
+    for execution, weight in zip(found, weights, strict=True):
+        text = to_json(execution.value)
+        votes[text] = votes.get(text, 0.0) + weight
+        values.setdefault(text, execution.value)
+    best = max(votes, key=votes.__getitem__)
+    total = sum(weights)
+    return values[best], votes[best] / total if total else 0.0
 
 
 def _candidates(found: Sequence[Execution[Any]]) -> str:

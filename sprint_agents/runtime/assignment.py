@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sprint_agents.dialects.completions import Diagnostic
+from sprint_agents.engine import TokenLogprob
 from sprint_agents.plan import Execution, Failure, Stage, Subtask, ToolUse
 from sprint_agents.state import State
 from sprint_agents.usage import CallUsage, EngineCall
@@ -21,7 +22,7 @@ class Assignment:
 
     ``costs`` gets an item for each request as it ends, interrupted ones too, so that they are known even if the task is
     cancelled; so are the ``stages`` of a policy or a sprint that carries out the subtask. ``diagnostics`` get one for
-    each completion that was cut off.
+    each completion that was cut off. ``logprobs`` are those of the last completion.
 
     ``prompt_closed`` and ``started`` are times of the run's ``clock``; ``started`` is None before the execution starts.
     ``plan_tokens`` are the planner's up to the end of the prompt.
@@ -38,6 +39,7 @@ class Assignment:
     calls: tuple[EngineCall, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     stages: Sequence[Stage[Any]] = ()
+    logprobs: Sequence[TokenLogprob] = ()
 
     def record(
         self,
@@ -59,6 +61,7 @@ class Assignment:
             usage=CallUsage.sum(self.costs),
             tool_uses=tuple(tool_uses),
             transcript=transcript,
+            logprobs=tuple(self.logprobs),
             plan_tokens=self.plan_tokens,
             prompt_closed=self.prompt_closed,
             started=ended if self.started is None else self.started,

@@ -130,6 +130,7 @@ class ExecutorConversation:
                 text=chunk.text,
                 tokens=self.completion.tokens,
                 reasoning=chunk.reasoning,
+                logprobs=tuple(chunk.logprobs),
             )
         )
 
@@ -150,6 +151,7 @@ class ExecutorConversation:
         call = self._call.record(tag_tokens, retries=self._repeats)
         self.assignment.calls += (call,)
         self.assignment.costs.append(call.usage)
+        self.assignment.logprobs = self.completion.logprobs
         self._repeats = 0
 
     def _count_retry(self, _: int, error: BaseException) -> None:

@@ -137,7 +137,8 @@ class ModelRunner(Runner):
         if self.remote is not None:
             assignment.branch = branch = await self.remote.branch(branch.context, session.dialect)
         else:
-            branch.sampling = self.executor.sampling or session.sampling
+            asked = session.attempts.logprobs if session.attempts else None
+            branch.sampling = (self.executor.sampling or session.sampling).with_logprobs(asked)
         conversation = ExecutorConversation(session, self.executor, assignment, branch.context)
         header = session.dialect.write_header(assignment.stage, subtask.number, inputs=bool(subtask.inputs))
         await branch.append(header)

@@ -119,9 +119,7 @@ class PolicyRunner(Runner):
         step = self.step
         attempt = isinstance(step, Attempts)
         policy = cast("Policy", step.policies[assignment.subtask.number - 1] if attempt else step.nested)
-        nested = await NestedPolicy.open(
-            session, assignment, parent=self.planning, share=step.share, step=self.number, attempt=attempt
-        )
+        nested = await NestedPolicy.open(session, assignment, parent=self.planning, step=step, number=self.number)
         # In the context, the first plan of an attempt is this stage's plan; that of a subtask comes after it.
         plans = assignment.stage - 1 if attempt else assignment.stage
         journal = self.journal_of(assignment.subtask.number) if self.journal_of else None
@@ -174,7 +172,7 @@ class PolicyStages:
         """Run a step, or take its stage from the journal."""
         if isinstance(step, Join):
             return await self._join(step)
-        step = check_step(step)
+        step = check_step(step, self.session.engine)
         number, limits = len(self.planning.stages) + 1, self.session.limits
         plans = isinstance(step, Ask) and step.plans
         if plans and self.forced:

@@ -23,7 +23,7 @@ from sprint_agents.engine import Sampling
 from sprint_agents.errors import NoAnswer, PolicyError, run_of
 from sprint_agents.events import BudgetAwaited, Event, ExecutorWrote, InnerEvent, PlannerWrote
 from sprint_agents.generation import Generation
-from sprint_agents.plan import Execution, Subtask
+from sprint_agents.plan import Ask, Attempts, Execution, Plan, Subtask
 from sprint_agents.policies import Planning
 from sprint_agents.run import Run
 from sprint_agents.state import Stops
@@ -150,7 +150,7 @@ class NestedPolicy:
 
     @classmethod
     async def open(
-        cls, session: Session, assignment: Assignment, *, parent: Planning, share: float, step: int, attempt: bool
+        cls, session: Session, assignment: Assignment, *, parent: Planning, step: Plan | Ask | Attempts, number: int
     ) -> "NestedPolicy":
         """Prepare the session, the budget and the context of a nested policy.
 
@@ -158,9 +158,8 @@ class NestedPolicy:
             session: the session of the policy whose step it is.
             assignment: the subtask, or the attempt.
             parent: what that policy sees of its run.
-            share: how much of what is left of the budget the nested policy may use, from 0 to 1.
-            step: the number of that policy's step, from 1.
-            attempt: whether it attempts the whole task, in place of the planner, instead of a subtask.
+            step: that policy's step, of which the nested policy carries out a subtask or makes an attempt.
+            number: the number of the step, from 1.
 
         Raises:
             PolicyError: policies are nested too deep.
@@ -171,24 +170,29 @@ class NestedPolicy:
             )
         stage, subtask, branch = assignment.stage, assignment.subtask, assignment.branch
         start = branch.context
-        enclosing, stops = session.enclosing, session.stops
-        if not attempt:
+        enclosing, stops, attempts = session.enclosing, session.stops, session.attempts
+        attempt = isinstance(step, Attempts)
+        if isinstance(step, Attempts):
+            attempts = step
+            branch.sampling = branch.sampling.with_logprobs(step.logprobs)
+        else:
             inputs = bool(subtask.inputs)
             await branch.append(session.dialect.write_header(stage, subtask.number, nested=True, inputs=inputs))
             enclosing = EnclosingExecution(stage, subtask.number, branch.context)
         if enclosing:
             stops = await _planner_or_execution_stops(session)
         # Attempts and subtasks begin with the same context, so each gets another seed; the first keeps the run's.
-        offset = 1000 * (step - 1) + subtask.number - 1
+        offset = 1000 * (number - 1) + subtask.number - 1
         branch.sampling = _with_seed_offset(branch.sampling, offset)
         nested = replace(
             session,
             stops=stops,
-            ledger=session.ledger.share(share),
+            ledger=session.ledger.share(step.share),
             sampling=_with_seed_offset(session.sampling, offset),
             listeners=[_relay(session, stage, subtask.number)] if session.listening else (),
             planner_gate=session.gate,
             enclosing=enclosing,
+            attempts=attempts,
         )
         planning = Planning(
             task=subtask.prompt,
@@ -272,6 +276,7 @@ def _relay(session: Session, stage: int, number: int) -> Listener:
                     text=event.text,
                     tokens=tokens,
                     reasoning=event.reasoning,
+                    logprobs=event.logprobs,
                 )
             )
         elif isinstance(event, BudgetAwaited):

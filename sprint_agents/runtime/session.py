@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from sprint_agents.agents import Planner
 from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
+from sprint_agents.confidence import ConfidenceWatch
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Sampling, Thoughts
@@ -23,7 +24,7 @@ from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log
-from sprint_agents.plan import FailurePolicy
+from sprint_agents.plan import Attempts, FailurePolicy
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage, EngineCall
 
@@ -64,6 +65,7 @@ class Session:
         planner_gate: what the planner's own requests wait for; only nested planners pass the ``gate``.
         threads: in which sync functions run.
         enclosing: the execution that a nested policy writes; None for the run itself.
+        attempts: the step to which the attempt belongs that a nested policy makes, if it makes one.
         listening: whether there are listeners; if not, hot paths build no events.
         bounded: whether the budget bounds the tokens.
     """
@@ -84,6 +86,7 @@ class Session:
     planner_gate: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
     threads: Threads = field(default_factory=Threads)
     enclosing: EnclosingExecution | None = None
+    attempts: Attempts | None = None
     listening: bool = field(init=False)
     bounded: bool = field(init=False)
     timer: CallTimer = field(init=False)
@@ -232,6 +235,8 @@ class MeteredCall(TimedCall):
             thoughts=session.thoughts if self._role else "none",
             extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
         )
+        if session.attempts is not None and session.attempts.bound and self._role != "execution":
+            self._generation.watch = ConfidenceWatch(session.attempts.bound)
         return self._generation
 
     async def __aexit__(

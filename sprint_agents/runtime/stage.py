@@ -346,6 +346,7 @@ class StageRun:
                     text=chunk.text,
                     tokens=generation.tokens,
                     reasoning=chunk.reasoning,
+                    logprobs=tuple(chunk.logprobs),
                 )
             )
 
@@ -369,6 +370,7 @@ class StageRun:
             accepted=branches.accepted if branches else None,
             pending=self.branches.numbers if self.branches and not branches else (),
             diagnostics=(*self.diagnostics, *(branches.diagnostics if branches else ())),
+            logprobs=tuple(self.completion.logprobs) if self.completion else (),
             started=self._started(outcomes),
             ended=self.session.clock.now(),
             calls=tuple(sorted([*self.calls, *prefix], key=lambda call: call.started)),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from sprint_agents.engine import Engine, Sampling, check_logprobs
 from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe, show
 from sprint_agents.events import Event
 from sprint_agents.functions import as_exception
@@ -40,8 +41,13 @@ async def closing(steps: AsyncGenerator[Step, Stage[Any]], planning: Planning) -
                 raise policy_failed(raised, planning) from error
 
 
-def check_step(step: object) -> Plan | Ask | Attempts:
-    """Refuse what is not a step, or has options that its form ignores."""
+def check_step(step: object, engine: Engine) -> Plan | Ask | Attempts:
+    """Refuse what is not a step, has options that its form ignores, or asks ``engine`` for what it does not have.
+
+    Raises:
+        PolicyError: it is one of the first two.
+        ConfigurationError: it asks for log-probabilities, and the engine returns none.
+    """
     if not isinstance(step, Plan | Ask | Attempts):
         raise PolicyError(
             f"a policy yields a Plan, an Answer, or what planning.ask, .attempt and .join return, not {show(step)}"
@@ -51,6 +57,8 @@ def check_step(step: object) -> Plan | Ask | Attempts:
             f"planning.ask({step.form!r}) starts no subtasks, so {min(options)}= says nothing: leave it out, "
             "or ask for a plan"
         )
+    if isinstance(step, Attempts):
+        check_logprobs(engine, Sampling(logprobs=step.logprobs))
     return step
 
 

@@ -91,7 +91,9 @@ class Reply:
             check_argument("probability= of a Reply", self.probability, float | Sequence[float])
             given = [self.probability] if isinstance(self.probability, float | int) else self.probability
             if not given or not all(0 < each <= 1 for each in given):
-                raise ConfigurationError(f"probability= of a Reply is {self.probability}: give numbers above 0, 1 at most")
+                raise ConfigurationError(
+                    f"probability= of a Reply is {self.probability}: give numbers above 0, 1 at most"
+                )
 
     def probability_of(self, token: int) -> float:
         """Return the probability of the token at this index."""
