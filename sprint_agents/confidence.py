@@ -105,5 +105,6 @@ class ConfidenceWatch:
         found, least = self._groups.full, self._bound.least
         if found is not None and found < least:
             raise LowConfidence(
-                f"the model was not sure: over {self._bound.window} tokens its confidence is {found:.3f}, below {least:.3f}"
+                f"the model was not sure: over {self._bound.window} tokens its confidence is {found:.3f}, "
+                f"below {least:.3f}"
             )

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -58,7 +59,7 @@ def script() -> Callable[..., Callable[[Prompt], Reply | str]]:
             reply = rest[asked].pop(0) if asked in rest else f"result {asked}\n"
             reply = Reply(reply, delay=1) if isinstance(reply, str) else reply
             close = f"</execution_{asked}>" if asked[0].isdigit() else ""
-            return Reply(reply.text + close, delay=reply.delay, fault=reply.fault)
+            return replace(reply, text=reply.text + close)
 
         return respond
 

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ def model() -> Callable[..., Callable[[Prompt], Reply | str]]:
                 stage, number = int(match[1]), int(match[2])
                 reply = execute(stage, number)
                 reply = Reply(reply) if isinstance(reply, str) else reply
-                return Reply(f"{reply.text}</execution_{stage}.{number}>", delay=reply.delay, fault=reply.fault)
+                return replace(reply, text=f"{reply.text}</execution_{stage}.{number}>")
             if text.endswith("<Final_answer>\n"):
                 return f"\\boxed{{{answer}}}\n</Final_answer>"
             stage = text.count("</Plan_") + 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sprint_agents.engine import Sampling
-from sprint_agents.engines.local.sampling import Sampler, sample
+from sprint_agents.engines.local.sampling import Sampler, draw, sample
 
 pytestmark = pytest.mark.local
 
@@ -39,6 +39,9 @@ def test_tokens_come_as_often_as_their_probabilities_say() -> None:
         (Sampling(temperature=1, top_p=0.7, seed=3), {1, 3}),
         (Sampling(temperature=1, top_p=0.8, top_k=3, seed=3), {1, 3}),
         (Sampling(temperature=1, top_p=1e-9, seed=3), {1}),
+        (Sampling(temperature=1, min_p=0.3, seed=3), {1, 3}),  # .24 is more than 0.3 of .64, .09 is not
+        (Sampling(temperature=1, top_k=3, min_p=0.1, seed=3), {1, 2, 3}),
+        (Sampling(temperature=9, top_k=2, min_p=1, seed=3), {1}),
     ],
 )
 def test_only_what_top_k_and_top_p_leave_is_drawn(sampling: Sampling, possible: set[int]) -> None:
@@ -69,3 +72,29 @@ def test_a_sequence_draws_the_same_whatever_runs_beside_it(batch: list[Sampling]
     logits = torch.randn(len(batch), 30, generator=torch.Generator().manual_seed(seed))
     alone = [sample(logits[row : row + 1], [Sampler(sampling)])[0] for row, sampling in enumerate(batch)]
     assert sample(logits, [Sampler(sampling) for sampling in batch]) == alone
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(presence_penalty=1), [0.0, 2.0, 1.0, 1.0, -5.0]),
+        (Sampling(frequency_penalty=1), [0.0, 1.0, 1.0, 1.0, -5.0]),
+        (Sampling(repetition_penalty=2), [0.0, 1.5, 1.0, 1.0, -8.0]),
+        (Sampling(repetition_penalty=2, presence_penalty=1, frequency_penalty=1), [0.0, -1.5, 1.0, -1.0, -10.0]),
+        (Sampling(logit_bias={0: 5, 4: -100}), [5.0, 3.0, 1.0, 2.0, -104.0]),
+        (Sampling(), [0.0, 3.0, 1.0, 2.0, -4.0]),
+    ],
+)
+def test_penalties_count_what_was_written(sampling: Sampling, expected: list[float]) -> None:
+    logits = LOGITS[0].clone()
+    sampler = Sampler(sampling, written=[1, 3, 1, 4])
+    if sampler.adjusts:
+        sampler.adjust(logits)
+    assert logits.tolist() == expected
+
+
+def test_a_drawn_token_counts_for_the_next_one() -> None:
+    sampler = Sampler(Sampling(temperature=0, presence_penalty=1.5, logprobs=1))
+    drawn = [draw(LOGITS.clone(), [(sampler, None)])[0] for _ in range(3)]
+    assert [token for token, _ in drawn] == [1, 3, 1]
+    assert all(logprobs[0].top == ((1, pytest.approx(-0.441, abs=1e-3)),) for _, logprobs in drawn)

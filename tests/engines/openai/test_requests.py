@@ -13,7 +13,7 @@ from sprint_agents.context import Context
 from sprint_agents.dialects.json.dialect import JsonDialect
 from sprint_agents.engine import Finish, Request, Sampling
 from sprint_agents.engines.openai import OpenAIEngine, Server
-from sprint_agents.errors import ConfigurationError, InvalidRequest
+from sprint_agents.errors import ConfigurationError, EngineProtocolError, InvalidRequest
 from sprint_agents.tools import Tool
 
 from .scripted import ScriptedServer, chunk, events, says
@@ -82,6 +82,41 @@ def test_the_best_tokens_are_refused_where_the_server_is_not_known_to_choose_the
         body(sampling=Sampling(top_k=5))
     # Whoever says that it does is believed.
     assert body(sampling=Sampling(top_k=5), extra={"top_k": 5})["top_k"] == 5
+
+
+FURTHER = {"min_p": 0.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "repetition_penalty": 1.1}
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang", "llama.cpp"])
+def test_further_settings_by_the_names_of_the_server(server: str) -> None:
+    sent = body(server=server, sampling=Sampling(**FURTHER, logit_bias={7: -100}))
+    expected = dict(FURTHER)
+    if server == "llama.cpp":
+        expected["repeat_penalty"] = expected.pop("repetition_penalty")
+    assert {name: sent[name] for name in expected} == expected
+    assert sent["logit_bias"] == {"7": -100}
+
+
+@pytest.mark.parametrize(
+    ("server", "setting"),
+    [
+        ("other", "min_p"),
+        ("openai", "repetition_penalty"),
+        ("openai-reasoning", "presence_penalty"),
+        ("ollama", "min_p"),
+    ],
+)
+def test_settings_are_refused_where_the_server_is_not_known_to_have_them(server: str, setting: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"not known to support {setting}, which is {FURTHER[setting]}"):
+        body(server=server, sampling=Sampling(**{setting: FURTHER[setting]}))
+    assert body(server=server, sampling=Sampling(**{setting: FURTHER[setting]}), extra={setting: 0})
+
+
+def test_log_probabilities_are_asked_for_with_an_alternative_at_least() -> None:
+    with pytest.raises(ConfigurationError, match=r"Sampling\(logprobs=0\) asks for log-probabilities"):
+        body(sampling=Sampling(logprobs=0))
+    with pytest.raises(EngineProtocolError, match="returned no log-probabilities"):
+        body(server="llama.cpp", sampling=Sampling(logprobs=0))
 
 
 def test_further_fields_come_last_and_may_take_others_away() -> None:
