@@ -3,7 +3,7 @@
     python benchmarks/confidence.py --problems 100 --seeds 3
 
 Each problem gets ``--samples`` attempts, one chain each, at a temperature at which the model errs. All votes are
-counted over these same attempts, so the comparison is paired: a difference is the vote's, and not the draw's. A vote with
+counted over these same attempts, so the comparison is paired: a difference is the vote's, not the draw's. A vote with
 a warm-up takes half of the attempts for it, and of the others only the tokens before they would have been aborted. The
 problems are held out, and their answers are numbers, which can be compared exactly.
 """

@@ -20,8 +20,8 @@ LEAST_ALTERNATIVES = 2
 def token_confidence(token: TokenLogprob) -> float | None:
     """Return the confidence at a token; None without alternatives.
 
-    >>> token_confidence(TokenLogprob(5, -0.1, ((5, -0.1), (7, -2.5), (3, -4.0))))
-    2.2
+    >>> token_confidence(TokenLogprob(5, -0.1, ((5, -0.1), (7, -2.9), (3, -3.0))))
+    2.0
     """
     return -sum([logprob for _, logprob in token.top]) / len(token.top) if token.top else None
 

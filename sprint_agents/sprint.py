@@ -14,7 +14,7 @@ from .arguments import at_least, check_argument, checked
 from .budget import Budget, Ledger, Limits
 from .dialects import DialectName, check_schemas, choose_dialect
 from .dialects.base import Dialect
-from .engine import Engine, Sampling
+from .engine import Engine, Sampling, check_logprobs
 from .errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -365,6 +365,9 @@ class Sprint(Generic[AnswerT, ResultT]):
         executor = replace(model.brief, max_tokens=model.max_tokens or limits.execution_tokens) if model else None
         dialect = dialect.bind(planner, executor)
         check_schemas(dialect, self.engine, self._executor_engine or self.engine)
+        for agent, engine in ((self.planner, self.engine), (model, self._executor_engine)):
+            if agent is not None and engine is not None:
+                check_logprobs(engine, agent.sampling or self.sampling or Sampling())
         return dialect
 
     def _runner(self) -> Runner:

@@ -77,7 +77,8 @@ class SGLangEngine(RemoteEngine[_Attempt]):
     in the ``tokenizer`` directory.
 
     A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``. Its
-    log-probabilities are after temperature, unless it was started with ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``.
+    log-probabilities are after penalties, bias and schema, and after temperature too unless it was started with
+    ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``, as ``SGLangServer`` does.
 
     >>> SGLangEngine("http://127.0.0.1:30000").name
     'sglang:http://127.0.0.1:30000'

@@ -206,6 +206,9 @@ class SGLangServer:
         # The checkpoint is local already. SGLang's own CPU mode needs kernels that no package index has.
         variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         variables.pop("SGLANG_USE_CPU_ENGINE", None)
+        variables.setdefault(
+            "SGLANG_RETURN_ORIGINAL_LOGPROB", "1"
+        )  # log-probabilities before temperature, as elsewhere
         if self._cpu:
             # Several processes share the cores. More threads in each only wait for each other (20 times slower on 2).
             variables |= {"SGLANG_PLATFORM": "plain_cpu", "OMP_NUM_THREADS": "1"}
