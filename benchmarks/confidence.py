@@ -116,8 +116,8 @@ def votes(attempts: Sequence[Attempt]) -> Iterable[tuple[str, str, int]]:
                 )
 
 
-async def measure(arguments: argparse.Namespace) -> dict[str, Count]:
-    """Solve all problems and count the votes."""
+async def measure(arguments: argparse.Namespace) -> AsyncGenerator[dict[str, Count]]:
+    """Solve all problems and count the votes; yield the counts after each seed."""
     counts: dict[str, Count] = {}
     drawn = arithmetic.problems if arguments.kind == "arithmetic" else multiplication.problems
     tasks = [solution.task for solution in islice(drawn(seed=arguments.seed, split="held_out"), arguments.problems)]
@@ -141,14 +141,21 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Count]:
                     count.tokens += tokens
                     count.differs[0] += right and not plain
                     count.differs[1] += plain and not right
-    return counts
+            yield counts
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Print the table."""
-    counts = asyncio.run(measure(arguments))
+async def main(arguments: argparse.Namespace) -> None:
+    """Print the table of all seeds so far, after each seed."""
+    seeds = 0
+    async for counts in measure(arguments):
+        seeds += 1
+        show(counts, arguments, seeds)
+
+
+def show(counts: dict[str, Count], arguments: argparse.Namespace, seeds: int) -> None:
+    """Print a table."""
     print(
-        f"{arguments.kind}, {arguments.problems} problems, {arguments.seeds} seeds, {arguments.samples} attempts, "
+        f"{arguments.kind}, {arguments.problems} problems, {seeds} seeds, {arguments.samples} attempts, "
         f"temperature {arguments.temperature}\n"
     )
     print("| vote | right, % (95 %) | won, lost against plain | tokens a problem |\n|---|---:|---:|---:|")
@@ -170,4 +177,4 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--concurrency", type=int, default=8)
-    main(parser.parse_args())
+    asyncio.run(main(parser.parse_args()))

@@ -4,7 +4,7 @@
 
 Every policy solves every problem. The first ``--timed`` problems run one at a time, so their wall times are latencies
 and can be compared within a problem. The others run ``--concurrency`` at once and are not timed. Decoding is greedy,
-except for ``self_consistency``, which needs a temperature. Policies beyond the paper's format are limited to what the
+except for the votes, which need a temperature. Policies beyond the paper's format are limited to what the
 model can follow: ``fork_join_async`` joins at once, ``as_needed`` and ``spawn_join`` do not plan within subtasks.
 ``tree_search`` takes ten times as long, with prompts that sprint-nano was not trained on, so it solves only the timed
 problems. With ``--out`` an interrupted run resumes.
@@ -30,7 +30,7 @@ FITTED = {
     "as_needed": as_needed(depth=0),
     "spawn_join": spawn_join(depth=0),
 }
-DRAWN = {"self_consistency": Sampling(temperature=0.7)}
+DRAWN = dict.fromkeys(("confidence_vote", "self_consistency"), Sampling(temperature=0.7))
 TIMED_ONLY = {"tree_search"}
 
 

@@ -90,6 +90,9 @@ class Sampling(BaseModel):
             name: value for name in _OPTIONAL if (value := getattr(self, name)) != type(self).model_fields[name].default
         }
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # a dict of biases has no hash
+
     def with_logprobs(self, alternatives: int | None) -> Self:
         """Return settings that ask for at least so many ``logprobs``."""
         if alternatives is None or (self.logprobs is not None and self.logprobs >= alternatives):

@@ -80,7 +80,9 @@ def _most_confident(attempts: Sequence[Execution[Any]], keep: float, window: int
 
 
 def _vote(voters: Sequence[_Voter]) -> tuple[object, float]:
-    return heaviest([attempt for attempt, _ in voters], [weight for _, weight in voters])
+    weights = [weight for _, weight in voters]
+    # Where no model wrote anything, such as in a policy that answers by a function, the votes are equal.
+    return heaviest([attempt for attempt, _ in voters], weights if any(weights) else [1.0] * len(weights))
 
 
 def confidence_of(execution: Execution[Any], *, window: int = 128) -> float:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sprint_agents import Capabilities, Executor, Planner, Run, Sampling, Sprint
+from sprint_agents import Answer, Capabilities, Executor, Planner, Run, Sampling, Sprint
 from sprint_agents.errors import ConfigurationError, NoAnswer
 from sprint_agents.policies import confidence_of, confidence_vote, interleaved
 from sprint_agents.testing import FakeEngine, Latency, Reply, run_virtual
@@ -91,6 +91,15 @@ def test_the_executors_of_an_attempt_count_too(script, plan, answer, run):
         < 2
         < confidence_of(attempt.model_copy(update={"stages": attempt.stages[1:]}))
     )
+
+
+def test_votes_are_equal_where_no_model_wrote(script, run):
+    async def knows(value):
+        yield Answer(value=value)
+
+    values = iter(["1", "2", "2"])
+    result = run(FakeEngine(script({})), policy=confidence_vote(3, policy=lambda planning: knows(next(values))))
+    assert result.answer == "2"
 
 
 def test_an_engine_without_log_probabilities_is_refused_before_anything_is_sent(script, chain, run):
