@@ -14,7 +14,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -109,6 +109,20 @@ class ToolBrief:
     schema: str
 
 
+@dataclass(slots=True, kw_only=True)
+class Hints:
+    """What an engine may use to place requests and to order them. It changes no completion.
+
+    ``run`` is the same for all requests of a run, whose contexts share prefixes. ``branch`` is the number of the
+    subtask in its ``stage``, None for the planner. ``critical`` says that other requests of the run wait for this one.
+    """
+
+    run: str = ""
+    stage: int = 0
+    branch: int | None = None
+    critical: bool = True
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """One completion to compute.
@@ -124,6 +138,8 @@ class Request:
 
     ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
     request's context were generated before. The engine needs ``Capabilities.continues``.
+
+    ``hints`` say which part of a run it is.
     """
 
     id: str
@@ -137,6 +153,7 @@ class Request:
     may_call: bool = False
     thoughts: Thoughts = "none"
     continues: "Request | None" = None
+    hints: Hints = field(default_factory=Hints)
 
     @property
     def written(self) -> int:

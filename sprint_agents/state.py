@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from .context import Context
 from .continuation import Continuation, Extend
-from .engine import Chunk, Engine, Request, Sampling, Thoughts, ToolBrief
+from .engine import Chunk, Engine, Hints, Request, Sampling, Thoughts, ToolBrief
 from .generation import Generation
 from .markup import PromptText, compose, markup
 
@@ -47,11 +47,20 @@ class Stops:
 _NO_STOPS = Stops()
 
 
-def unique_ids() -> Iterator[str]:
-    """Generate request ids, unique across processes and of equal length, so that none is a prefix of another."""
-    prefix = secrets.token_hex(6)
-    for number in itertools.count():
-        yield f"{prefix}-{number:010d}"
+class RequestIds(Iterator[str]):
+    """The ids of the requests of one ``run``, which is the same for all of them.
+
+    They are unique across processes and of equal length, so that none is a prefix of another.
+    """
+
+    __slots__ = ("_numbers", "run")
+
+    def __init__(self) -> None:
+        self.run = secrets.token_hex(6)
+        self._numbers = itertools.count()
+
+    def __next__(self) -> str:
+        return f"{self.run}-{next(self._numbers):010d}"
 
 
 class State:
@@ -81,12 +90,17 @@ class State:
         context: Context | None = None,
         *,
         sampling: Sampling | None = None,
-        request_ids: Iterator[str] | None = None,
+        request_ids: RequestIds | None = None,
     ) -> None:
         self.engine = engine
         self.context = context if context is not None else Context()
         self.sampling = sampling or Sampling()
-        self._request_ids = request_ids or unique_ids()
+        self._request_ids = request_ids or RequestIds()
+
+    @property
+    def run(self) -> str:
+        """What all requests of this state and its branches have in common (``Hints.run``)."""
+        return self._request_ids.run
 
     async def append(self, text: str) -> None:
         """Extend the context by ``text``, which the engine encodes; control tokens are recognised in its ``markup``."""
@@ -104,13 +118,15 @@ class State:
         may_call: bool = False,
         thoughts: Thoughts = "none",
         extend: Extend | None = None,
+        hints: Hints | None = None,
     ) -> Generation:
         """Start a completion; it joins the context once its last chunk is read.
 
         ``schema`` is the JSON schema that constrains it, for engines with ``Capabilities.schemas``. ``tools`` are the
         tools that the request describes, for engines with ``Capabilities.native_tools``; ``may_call`` allows the model
         to call them. With ``extend``, for engines with ``Capabilities.continues``, a completion that reaches
-        ``max_tokens`` is continued for as many tokens as that returns, by another request; 0 ends it.
+        ``max_tokens`` is continued for as many tokens as that returns, by another request; 0 ends it. ``hints`` are for
+        the engine.
         """
         stops = stops or _NO_STOPS
         request = Request(
@@ -124,6 +140,7 @@ class State:
             tools=tools,
             may_call=may_call,
             thoughts=thoughts,
+            hints=hints or Hints(run=self.run),
         )
         if extend is None:
             return Generation(

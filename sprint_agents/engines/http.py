@@ -12,7 +12,7 @@ Invariants:
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -54,7 +54,7 @@ class HttpClient:
     """The connections to one server; ``url`` is its URL for people, without credentials.
 
     ``read_timeout`` is the longest silence, in seconds, while an answer is awaited or streamed. The caller's own
-    ``client``, if there is one, is used with these timeouts and never closed here.
+    ``client``, if there is one, is used with these timeouts and never closed here. ``headers`` go with every request.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class HttpClient:
         *,
         api_key: str | None,
         client: httpx2.AsyncClient | None,
+        headers: Mapping[str, str] | None = None,
         max_connections: int,
         connect_timeout: float,
         read_timeout: float,
@@ -73,7 +74,7 @@ class HttpClient:
         self.url = self._address.shown
         authorization = self._address.authorization(api_key)
         self._own_client = client
-        self._headers = {"Authorization": authorization} if authorization else {}
+        self._headers = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         self._secrets = self._address.secrets({**(client.headers if client else {}), **self._headers})
         self._max_connections = max_connections
         self._silence = read_timeout
@@ -118,14 +119,17 @@ class HttpClient:
         return _json(response) if response.content else None
 
     @asynccontextmanager
-    async def events(self, path: str, body: object, exchange: Exchange | None = None) -> AsyncGenerator[EventStream]:
+    async def events(
+        self, path: str, body: object, exchange: Exchange | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[EventStream]:
         """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block.
 
         Closing the ``response`` of the stream ends it. Its reader then gets ``EngineUnavailable``.
         """
         exchange, silence = exchange or Exchange(), self._silence
         with self._translated():
-            response = await exchange.wait(self._request("POST", path, body, exchange=exchange), silence=silence)
+            sending = self._request("POST", path, body, exchange=exchange, headers=headers)
+            response = await exchange.wait(sending, silence=silence)
             exchange.answered()
             try:
                 kind = response.headers.get("content-type", "")
@@ -165,7 +169,14 @@ class HttpClient:
             return await self._request(method, path, body, urgent=urgent)
 
     async def _request(
-        self, method: str, path: str, body: object, *, urgent: bool = False, exchange: Exchange | None = None
+        self,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        urgent: bool = False,
+        exchange: Exchange | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
         """Send a request, follow redirects within the host, and return the answer if its status is 200.
 
@@ -173,10 +184,11 @@ class HttpClient:
         """
         client, url = self._pick(urgent=urgent), self._address.at(path)
         timeout = self._timeout if exchange is None else self._streamed
+        headers = {**self._headers, **headers} if headers else self._headers
         extensions = None if exchange is None else {"trace": exchange.trace}
         for _ in range(_MOST_REDIRECTS):
             request = client.build_request(
-                method, url, json=body, headers=self._headers, timeout=timeout, extensions=extensions
+                method, url, json=body, headers=headers, timeout=timeout, extensions=extensions
             )
             response = await client.send(request, stream=exchange is not None)
             try:

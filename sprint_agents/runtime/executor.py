@@ -21,7 +21,7 @@ from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskSta
 from sprint_agents.logs import log
 from sprint_agents.plan import Execution, Failure, ToolUse
 from sprint_agents.retries import retry
-from sprint_agents.state import State, unique_ids
+from sprint_agents.state import RequestIds, State
 from sprint_agents.usage import CallUsage
 
 from .assignment import Assignment
@@ -224,7 +224,7 @@ class RemoteContexts:
         self._sampling = sampling
         self._encoded: dict[Context, Context] = {}
         self._lock = asyncio.Lock()
-        self._request_ids = unique_ids()
+        self._request_ids = RequestIds()
 
     async def branch(self, context: Context, dialect: Dialect) -> State:
         """Return a state on the executors' engine that continues ``context`` of the planner."""

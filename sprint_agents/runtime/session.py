@@ -18,7 +18,7 @@ from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
 from sprint_agents.confidence import ConfidenceWatch
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
-from sprint_agents.engine import Engine, Sampling, Thoughts
+from sprint_agents.engine import Engine, Hints, Sampling, Thoughts
 from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
@@ -234,6 +234,12 @@ class MeteredCall(TimedCall):
             may_call=self._role == "execution",
             thoughts=session.thoughts if self._role else "none",
             extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
+            hints=Hints(
+                run=self._state.run,
+                stage=self._stage,
+                branch=self._number,
+                critical=self._role != "execution",
+            ),
         )
         if session.attempts is not None and session.attempts.bound and self._role != "execution":
             self._generation.watch = ConfidenceWatch(session.attempts.bound)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -34,9 +34,11 @@ def checkpoint() -> Path:
 
 
 @contextmanager
-def started(checkpoint: Path, *arguments: str) -> Iterator[SGLangServer]:
+def started(checkpoint: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[SGLangServer]:
     """Start a separate server for some tests, and stop it at the end."""
-    server = SGLangServer(checkpoint, python=PYTHON, arguments=arguments, start_timeout=START_TIMEOUT)
+    server = SGLangServer(
+        checkpoint, python=PYTHON, arguments=arguments, environment=environment, start_timeout=START_TIMEOUT
+    )
     try:
         asyncio.run(server.start())
         yield server

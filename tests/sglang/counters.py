@@ -37,12 +37,24 @@ class Counters:
         await self._client.aclose()
 
     async def load(self) -> Load:
-        loads: dict[str, Any] = (await self._client.get("/v1/loads")).raise_for_status().json()["loads"][0]
+        """Return the load of all ranks together."""
+        ranks = await self.ranks()
         return Load(
-            requests=loads["num_running_reqs"] + loads["num_waiting_reqs"],
-            used_tokens=loads["num_used_tokens"],
-            computed_prompt_tokens=loads["total_prefill_uncached_tokens"],
+            requests=sum(rank.requests for rank in ranks),
+            used_tokens=sum(rank.used_tokens for rank in ranks),
+            computed_prompt_tokens=sum(rank.computed_prompt_tokens for rank in ranks),
         )
+
+    async def ranks(self) -> list[Load]:
+        loads: list[dict[str, Any]] = (await self._client.get("/v1/loads")).raise_for_status().json()["loads"]
+        return [
+            Load(
+                requests=rank["num_running_reqs"] + rank["num_waiting_reqs"],
+                used_tokens=rank["num_used_tokens"],
+                computed_prompt_tokens=rank["total_prefill_uncached_tokens"],
+            )
+            for rank in loads
+        ]
 
     async def idle(self, *, within: float = 30.0) -> None:
         """Wait until nothing runs and no token of the pool is held; fails after ``within`` seconds."""

@@ -16,7 +16,7 @@ from .conftest import Connect
 from .counters import SECONDS_TO_SETTLE
 
 LONG = 3000
-CANCELLATIONS = 200
+CANCELLATIONS = 100
 WIDEST = 16
 MOST_SEEN = 20
 _numbers = count()
@@ -34,40 +34,42 @@ async def exhaust(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
     return [chunk async for chunk in chunks]
 
 
-def test_random_cancellations(connect: Connect) -> None:
-    """Cancel at any moment: before anything was sent, before the first token, or during the stream."""
-    dice = random.Random(0)
+async def cancel_some(engine: SGLangEngine, dice: random.Random, *, most: int) -> int:
+    """Cancel up to ``most`` requests before anything was sent, before the first token, or later; return how many."""
+    width = min(dice.randint(1, WIDEST), most)
+    seen: asyncio.Queue[None] = asyncio.Queue()
 
-    async def read(engine: SGLangEngine, asked: Request, seen: asyncio.Queue[None]) -> None:
+    async def read(asked: Request) -> None:
         try:
             async for _ in engine.complete(asked):
                 seen.put_nowait(None)
         finally:
-            for _ in range(MOST_SEEN):  # nobody waits for the tokens of a text that ended early
+            for _ in range(MOST_SEEN):  # no caller waits for the tokens of a text that ended early
                 seen.put_nowait(None)
 
-    async def cancel_some(engine: SGLangEngine, width: int) -> None:
-        seen: asyncio.Queue[None] = asyncio.Queue()
-        requests = [await request(engine) for _ in range(width)]
-        readers = [asyncio.create_task(read(engine, asked, seen)) for asked in requests]
-        for _ in range(dice.choice([0, 1, 3, 10, 30, 100])):
-            await asyncio.sleep(0)  # a step of the event loop, no time
-        for _ in range(dice.choice([0, 0, 0, 1, 5, MOST_SEEN]) * width):
-            await seen.get()
-        for reader in readers:
-            reader.cancel()
-        for error in await asyncio.gather(*readers, return_exceptions=True):
-            # A model may end a text early; nothing else may come before the cancellation.
-            assert error is None or isinstance(error, asyncio.CancelledError)
+    requests = [await request(engine) for _ in range(width)]
+    readers = [asyncio.create_task(read(asked)) for asked in requests]
+    for _ in range(dice.choice([0, 1, 3, 10, 30, 100])):
+        await asyncio.sleep(0)  # a step of the event loop, no time
+    for _ in range(dice.choice([0, 0, 0, 1, 5, MOST_SEEN]) * width):
+        await seen.get()
+    for reader in readers:
+        reader.cancel()
+    for error in await asyncio.gather(*readers, return_exceptions=True):
+        # A model may end a text early; nothing else may come before the cancellation.
+        assert error is None or isinstance(error, asyncio.CancelledError)
+    return width
+
+
+def test_random_cancellations(connect: Connect) -> None:
+    dice = random.Random(0)
 
     async def main() -> None:
         async with connect() as (engine, counters):
             done = 0
             while done < CANCELLATIONS:
-                width = min(dice.randint(1, WIDEST), CANCELLATIONS - done)
-                await cancel_some(engine, width)
+                done += await cancel_some(engine, dice, most=CANCELLATIONS - done)
                 await counters.idle(within=SECONDS_TO_SETTLE)
-                done += width
 
     asyncio.run(main())
 

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from sprint_agents import Sprint
 from sprint_agents.context import Context
 from sprint_agents.engine import Chunk, Request, Sampling
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 from sprint_agents.errors import ContextOverflow, EngineRejected, EngineTimeout, EngineUnavailable, InvalidRequest
+from sprint_agents.events import PlannerWrote, RunFinished
 
-from .conftest import Connect
+from .conftest import START_TIMEOUT, Connect
+from .runs import GREEDY
+
+TASK = "Use 48, 24, 12, 2 to make 37."
 
 
 async def request(engine: SGLangEngine, *, name: str, times: int = 1, max_tokens: int = 2000) -> Request:
@@ -128,18 +133,36 @@ def test_a_server_that_stops_answering(connect: Connect, server: SGLangServer) -
     asyncio.run(main())
 
 
-def test_a_server_that_dies_and_comes_back(server: SGLangServer) -> None:
+def test_a_run_survives_the_restart_of_its_server(server: SGLangServer, checkpoint: Path) -> None:
+    """The server is killed while the planner writes, and comes back at the same port with an empty cache."""
+
     async def main() -> None:
-        async with SGLangEngine(server.url, attempts=2) as engine:
-            chunks = engine.complete(await request(engine, name="killed"))
+        async with (
+            SGLangEngine(server.url, tokenizer=checkpoint, patience=START_TIMEOUT) as patient,
+            SGLangEngine(server.url, tokenizer=checkpoint, patience=0) as impatient,
+        ):
+            undisturbed = await Sprint(patient, sampling=GREEDY).run(TASK)
+            chunks = impatient.complete(await request(impatient, name="killed"))
             await anext(chunks)
-            os.kill(server.process.pid, signal.SIGKILL)
-            with pytest.raises(EngineUnavailable):
-                await exhaust(chunks)
-            with pytest.raises(EngineUnavailable, match="no connection"):
-                await complete(engine, await request(engine, name="refused"))
-            await server.stop()
-            await server.start()  # at the same port
-            assert await complete(engine, await request(engine, name="again", max_tokens=3))
+
+            async def restart() -> None:
+                os.kill(server.process.pid, signal.SIGKILL)
+                with pytest.raises(EngineUnavailable):
+                    await exhaust(chunks)
+                await server.stop()
+                with pytest.raises(EngineUnavailable, match="no connection"):
+                    await complete(impatient, await request(impatient, name="refused"))
+                await server.start()
+
+            async with asyncio.TaskGroup() as tasks, Sprint(patient, sampling=GREEDY).stream(TASK) as events:
+                restarted: asyncio.Task[None] | None = None
+                async for event in events:
+                    if isinstance(event, PlannerWrote) and restarted is None:
+                        restarted = tasks.create_task(restart())
+                    if isinstance(event, RunFinished):
+                        run = event.run
+            assert run.transcript == undisturbed.transcript
+            assert run.usage.failures == 0
+            assert run.usage.retries > 0
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""SGLang's own router in front of two workers, through the same engine and one URL."""
+"""Routers in front of two workers, through the same engine and one URL: SGLang's own, and its successor smg."""
 
 import asyncio
 import os
@@ -32,10 +32,17 @@ def second(checkpoint: Path) -> Iterator[SGLangServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def router(server: SGLangServer, second: SGLangServer) -> Iterator[str]:
+ROUTERS = {
+    # By the routing key of a run alone, without a look at its tokens.
+    "smg": ("smg", "launch", "--policy", "manual", "--assignment-mode", "min_group"),
+    "sglang_router": ("sglang_router.launch_router", "--policy", "cache_aware"),
+}
+
+
+@pytest.fixture(scope="module", params=ROUTERS)
+def router(request: pytest.FixtureRequest, server: SGLangServer, second: SGLangServer) -> Iterator[str]:
     port = free_port()
-    command = [str(PYTHON), "-m", "sglang_router.launch_router", "--policy", "cache_aware", "--log-level", "error"]
+    command = [str(PYTHON), "-m", *ROUTERS[request.param], "--log-level", "error"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
     command += ["--worker-urls", server.url, second.url]
     pipe, ignored = subprocess.PIPE, subprocess.DEVNULL
@@ -141,6 +148,7 @@ def test_the_compose_file_names_options_that_there_are(program: str) -> None:
     assert named <= set(re.findall(r"--[a-z-]+", told.stdout))
 
 
+@pytest.mark.parametrize("router", ["sglang_router"], indirect=True)
 def test_a_worker_that_is_killed_costs_a_retry_and_not_the_run(
     router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path
 ) -> None:

@@ -13,7 +13,7 @@ Invariants:
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self, cast
 
 import httpx2
+from pydantic import JsonValue
 
 from sprint_agents.arguments import checked, more_than_zero
 from sprint_agents.dialects.conversation import turns_of
@@ -42,18 +43,25 @@ from sprint_agents.manifest import Manifest
 
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
+from .placement import Placement, check_extra, fields_of, headers_of
 from .server_tokenizer import Renderings, ServerTokenizer
 from .thoughts import complete_after_thoughts, thinks_first
+
+Body = dict[str, object]
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True, logprobs=True)
 
 
 @dataclass(slots=True)
 class _Attempt(RunningRequest):
-    """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word."""
+    """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word.
+
+    ``rank`` is the data-parallel rank that it goes to, if the engine chose one.
+    """
 
     rid: str = ""
     broke: bool = False
+    rank: int | None = None
     exchange: Exchange | None = None
 
 
@@ -76,6 +84,9 @@ class SGLangEngine(RemoteEngine[_Attempt]):
     ``chat`` says how conversations mark turns, if that differs from the server's chat template, or from the template
     in the ``tokenizer`` directory.
 
+    All requests of a run go to one data-parallel rank, and have one key for routers. ``headers`` are sent with each
+    request, and the fields of ``extra`` with each ``/generate``: ``{"lora_path": "planner"}``.
+
     A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``. Its
     log-probabilities are after penalties, bias and schema, and after temperature too unless it was started with
     ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``, as ``SGLangServer`` does.
@@ -97,11 +108,14 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         abort_timeout: float = 3.0,
         patience: float = 30.0,
         chat: ChatTemplate | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, JsonValue] | None = None,
     ) -> None:
         http = HttpClient(
             url,
             api_key=api_key,
             client=client,
+            headers=headers,
             max_connections=max_connections,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
@@ -110,6 +124,9 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         self._http = http
         more_than_zero(abort_timeout=abort_timeout)
         self._abort_timeout = abort_timeout
+        self._extra = dict(extra or {})
+        check_extra(self._extra)
+        self._placement = Placement()
         self._directory = Path(tokenizer) if tokenizer is not None else None
         self._tokenizer: CheckpointTokenizer | ServerTokenizer
         self._tokenizer = CheckpointTokenizer(self._directory) if self._directory else ServerTokenizer(http)
@@ -181,12 +198,15 @@ class SGLangEngine(RemoteEngine[_Attempt]):
 
     async def _complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream a completion that the server computes as a whole."""
-        body = body_of(request, await self.model())
-        running, partial_completion = _Attempt(), PartialCompletion(request)
+        model = await self.model()
+        busy = (each.rank for each in self._running.values())
+        rank = self._placement.rank(request.hints.run, ranks=model.ranks, busy=busy)
+        running, partial_completion = _Attempt(rank=rank), PartialCompletion(request)
+        body = self._body(request, model, rank)
         with self._registered(request, running):
             broke: EngineUnavailable | None = None
             while True:
-                begin = partial(self._begin, request.id, running, body)
+                begin = partial(self._begin, request, running, body)
                 chunks, first = await self._retry(begin, running=running, after=broke)
                 try:
                     async with aclosing(chunks):
@@ -224,23 +244,27 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         directory = self._directory or (self._model.directory if self._model else None)
         return turns_of_checkpoint(directory, self._chat, extra="sglang")
 
-    async def _begin(
-        self, request_id: str, running: _Attempt, body: dict[str, object]
-    ) -> tuple[AsyncGenerator[Chunk], Chunk]:
+    async def _begin(self, request: Request, running: _Attempt, body: Body) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
-        running.rid = server_id(request_id)
-        return await first_chunk(self._attempt(running, {"rid": running.rid, **body}))
+        running.rid = server_id(request.id)
+        return await first_chunk(self._attempt(running, {"rid": running.rid, **body}, headers_of(request.hints)))
 
-    async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> dict[str, object]:
+    async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> Body:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
         may_resume = running.broke and not (running.aborted or self._closing)
         if not (may_resume and (remainder := await done.remainder(self.decode))):
             raise error
         url, rid, tokens = self._http.url, running.rid, len(done.ids)
         log("warning", "engine.resumed", logger=__name__, error=error, url=url, rid=rid, tokens=tokens)
-        return body_of(remainder, await self.model())
+        return self._body(remainder, await self.model(), running.rank)
 
-    async def _attempt(self, running: _Attempt, body: dict[str, object]) -> AsyncGenerator[Chunk]:
+    def _body(self, request: Request, model: ServedModel, rank: int | None) -> Body:
+        body = body_of(request, model)
+        if (own := self._extra.get("sampling_params")) is not None:
+            body["sampling_params"] = {**cast("Body", body["sampling_params"]), **cast("Body", own)}
+        return Body(**body, **fields_of(request.hints, model, rank=rank, extra=self._extra))
+
+    async def _attempt(self, running: _Attempt, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Chunk]:
         reader = GenerateReader(prompt_tokens=len(cast("list[int]", body["input_ids"])))
         last: Chunk | None = None
         running.broke = False
@@ -251,7 +275,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
 
         running.exchange = exchange = Exchange(farewell)
         try:
-            async with self._http.events("/generate", body, exchange) as events:
+            async with self._http.events("/generate", body, exchange, headers=headers) as events:
                 async for event in events:
                     if running.aborted:
                         # The abort may have reached the server before the request did, and was ignored.

@@ -8,6 +8,7 @@ otherwise from the server, which names the valid range when it refuses a bias fo
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -17,6 +18,8 @@ from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejecte
 from sprint_agents.logs import log
 
 _BEYOND = 2**31 - 1
+Priorities = Literal["none", "high first", "low first"]
+
 _RANGE = re.compile(r"logit_bias must has keys in \[0, (?P<last>\d+)\]")
 
 
@@ -24,13 +27,22 @@ _RANGE = re.compile(r"logit_bias must has keys in \[0, (?P<last>\d+)\]")
 class ServedModel:
     """The model that a server runs.
 
-    ``directory`` is its checkpoint, if that is on this machine. A size is None if the server does not say it.
+    ``directory`` is its checkpoint, if that is on this machine. A size is None if the server does not say it. ``ranks``
+    are its data-parallel copies, each with a cache of its own. ``priorities`` says which requests it serves first.
     """
 
     name: str
     directory: Path | None
     vocabulary_size: int | None
     context_limit: int | None
+    ranks: int = 1
+    priorities: Priorities = "none"
+
+
+class _ServerInfo(BaseModel):
+    dp_size: int = 1
+    enable_priority_scheduling: bool = False
+    schedule_low_priority_values_first: bool = False
 
 
 class _ModelInfo(BaseModel):
@@ -65,12 +77,29 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
     if size is None and (size := await _ask_vocabulary_size(http)) is None:
         log("warning", "engine.vocabulary_unknown", logger=__name__, url=http.url, model=info.model_path)
     name = Path(info.served_model_name or info.model_path).name
-    return ServedModel(name, directory, size, await _ask_context_limit(http))
+    server = await _ask_server(http)
+    priorities: Priorities = "low first" if server.schedule_low_priority_values_first else "high first"
+    return ServedModel(
+        name,
+        directory,
+        size,
+        await _ask_context_limit(http),
+        ranks=server.dp_size,
+        priorities=priorities if server.enable_priority_scheduling else "none",
+    )
 
 
 def _existing(path: str) -> Path | None:
     directory = Path(path)
     return directory if directory.is_dir() else None
+
+
+async def _ask_server(http: HttpClient) -> _ServerInfo:
+    """Ask how the server schedules; a router does not say it, nor may a server whose administrator has a key."""
+    try:
+        return _ServerInfo.model_validate(await http.get("/server_info"))
+    except (EngineProtocolError, EngineRejected, ValidationError):
+        return _ServerInfo()
 
 
 async def _ask_context_limit(http: HttpClient) -> int | None:

@@ -62,6 +62,7 @@ class ScriptedServer:
     open_connections: int = 0
     model_path: str = "/nowhere/tiny"
     models: object = None
+    server_info: object = None
     render: Callable[..., str] | None = None
     """The server's chat template, if it has one."""
     tokenizer: Any = None
@@ -124,6 +125,8 @@ class ScriptedServer:
                 )
             case "/v1/models":
                 await exchange.answer(self.models or {"data": [{"id": "tiny", "max_model_len": CONTEXT_LIMIT}]})
+            case "/server_info" if self.server_info is not None:
+                await exchange.answer(self.server_info)
             case "/abort_request":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 self.aborted.set()

@@ -721,6 +721,7 @@ class TestModel:
             assert [exchange.path for exchange in server.exchanges] == [
                 "/model_info",
                 "/generate",
+                "/server_info",
                 "/v1/models",
                 "/tokenize",
                 "/generate",
