@@ -19,6 +19,7 @@ from sprint_agents.logs import log
 
 _BEYOND = 2**31 - 1
 Priorities = Literal["none", "high first", "low first"]
+"""Which values of a request's priority a server serves first, if any."""
 
 _RANGE = re.compile(r"logit_bias must has keys in \[0, (?P<last>\d+)\]")
 
