@@ -45,15 +45,7 @@ async def retry(
     without delay. The last attempt is made when ``patience`` ends; if the server asks for a longer pause, none is.
     """
     # Imported here, since most runs retry nothing and every program that imports the library would pay for it.
-    from tenacity import (
-        AsyncRetrying,
-        retry_if_exception,
-        stop_after_attempt,
-        stop_any,
-        stop_never,
-        wait_exponential,
-        wait_random,
-    )
+    from tenacity import AsyncRetrying, retry_if_exception, wait_exponential, wait_random
 
     made = [after] if after else []
     clock = _Patience(patience)
@@ -68,6 +60,9 @@ async def retry(
             return error.retry_after + wait_random(0.0, max(0.1, error.retry_after * _SPREAD))(state)
         return min(backoff(state), clock.left())
 
+    def stop(state: "RetryCallState") -> bool:
+        return (attempts is not None and state.attempt_number >= attempts) or clock.ends(state)
+
     def announce(state: "RetryCallState") -> None:
         error = _error(state)
         log("warning", "trying again", error=error, attempt=state.attempt_number + 1, wait=state.upcoming_sleep)
@@ -75,7 +70,7 @@ async def retry(
             before_retry(state.attempt_number + 1, error)
 
     async for attempt in AsyncRetrying(
-        stop=stop_any(clock.ends, stop_never if attempts is None else stop_after_attempt(attempts)),
+        stop=stop,
         retry=retry_if_exception(when),
         wait=wait,
         before_sleep=announce,
