@@ -20,11 +20,12 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """The first event of every run; ``origin`` is the start of the run on the wall clock."""
+    """The first event of every run; ``origin`` is its start on the wall clock, ``engine`` the planner's."""
 
     kind: Literal["run_started"] = "run_started"
     task: str
     policy: str
+    engine: str
     origin: datetime
 
 

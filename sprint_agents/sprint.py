@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ from .dialects.base import Dialect
 from .engine import Engine, Sampling, check_logprobs
 from .errors import (
     ConfigurationError,
-    DeadlineExceeded,
     FunctionError,
     SprintError,
     UnsupportedTask,
@@ -36,11 +35,13 @@ from .runtime.clock import RunClock
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
+from .runtime.listeners import Listener, check_listener, guarded
 from .runtime.loop import follow
 from .runtime.nested import SprintRunner, write_subtask
 from .runtime.record import RunRecord
-from .runtime.session import Listener, Session, resolve_stops
+from .runtime.session import Session, resolve_stops
 from .runtime.settings import describe_settings
+from .runtime.timer import deadline
 from .runtime.values import executor_of
 from .state import State
 from .stream import AsyncStream
@@ -66,6 +67,8 @@ class Sprint(Generic[AnswerT, ResultT]):
             own tasks need none.
         dialect: ``"tags"``, ``"json"``, or your own. By default the one that the checkpoint was trained on; without
             such a checkpoint, json for engines that hold conversations and tags for others.
+        listeners: functions that are called with each event of each run, on the event loop. One that raises is logged,
+            and not called again in that run.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> engine = FakeEngine(lambda request: "<Final_answer>\\boxed{4}</Final_answer>")
@@ -86,6 +89,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         sampling: Sampling | None = None,
         checker: Callable[[AnswerT], bool | Awaitable[bool | None] | None] | None = None,
         dialect: Dialect | DialectName | None = None,
+        listeners: Sequence[Callable[[Event], object]] = (),
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
         if isinstance(executor, type):
@@ -102,6 +106,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         self.sampling = sampling
         self.checker = checker
         self.dialect: Dialect | DialectName | None = dialect
+        self.listeners = tuple(check_listener(listener) for listener in listeners)
         if (
             dialect == "tags"
             or self.planner.instructions
@@ -268,16 +273,25 @@ class Sprint(Generic[AnswerT, ResultT]):
     ) -> Run[AnswerT, ResultT]:
         prompt, check = read_task(task, self.engine.manifest)
         with ExitStack() as resources:
-            session = await self._session(run_id, clock, listeners, ledger)
+            heard = [*(guarded(listener) for listener in self.listeners), *listeners]
+            session = await self._session(run_id, clock, heard, ledger)
             resources.callback(session.threads.shutdown)
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
             record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started)
-            name, origin = self.policy_name, clock.origin
-            session.emit(RunStarted(run_id=run_id, at=clock.now(), task=task, policy=name, origin=origin))
+            session.emit(
+                RunStarted(
+                    run_id=run_id,
+                    at=clock.now(),
+                    task=task,
+                    policy=self.policy_name,
+                    engine=self.engine.name,
+                    origin=clock.origin,
+                )
+            )
             answer: Any = None
             try:
-                async with _deadline(self.budget):
+                async with deadline(self.budget.seconds):
                     await planner.append(session.dialect.write_task(prompt))
                     found = await follow(session, self.policy, planning, planner, self._runner(), journal=journal)
                     answer = found.value
@@ -398,18 +412,6 @@ class Sprint(Generic[AnswerT, ResultT]):
                 f"checker= failed on the answer, {describe(error)}: it is given the answer "
                 "and says whether it is right; error.run has the answer"
             ) from error
-
-
-@asynccontextmanager
-async def _deadline(budget: Budget) -> AsyncGenerator[None]:
-    timeout = asyncio.timeout(budget.seconds)
-    try:
-        async with timeout:
-            yield
-    except TimeoutError as error:
-        if budget.seconds is None or not timeout.expired():
-            raise
-        raise DeadlineExceeded(f"the run's {budget.seconds:g} s are over: raise Budget(seconds=…)") from error
 
 
 def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str], bool] | None]:

@@ -1,12 +1,13 @@
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from sprint_agents import Executor, Planner, Sprint
 from sprint_agents.errors import ConfigurationError, UnsupportedTask
-from sprint_agents.events import RunFinished, RunStarted
+from sprint_agents.events import Event, RunFinished, RunStarted
 from sprint_agents.manifest import Manifest
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
@@ -175,3 +176,36 @@ def test_a_small_model_says_what_it_does_not_understand(task, message):
     with pytest.raises(UnsupportedTask, match=message):
         Sprint(engine).run_sync(task)
     assert engine.account().started == 0
+
+
+class TestListeners:
+    def test_hear_all_events_of_all_runs(self) -> None:
+        heard: list[Event] = []
+        sprint = Sprint(FakeEngine(lambda _: "<Final_answer>4</Final_answer>"), listeners=[heard.append])
+        runs = [sprint.run_sync("2+2?"), sprint.run_sync("2+2?")]
+        started = [event for event in heard if isinstance(event, RunStarted)]
+        assert [event.run_id for event in started] == [run.id for run in runs]
+        assert started[0].engine == sprint.engine.name
+        assert isinstance(heard[-1], RunFinished)
+
+    def test_one_that_raises_does_not_end_the_run_and_is_not_called_again(self) -> None:
+        heard: list[str] = []
+
+        def broken(event: Event) -> None:
+            heard.append(event.kind)
+            raise LookupError
+
+        sprint = Sprint(FakeEngine(lambda _: "<Final_answer>4</Final_answer>"), listeners=[broken])
+        assert sprint.run_sync("2+2?").answer == "4"
+        assert heard == ["run_started"]
+
+    @pytest.mark.parametrize("listener", [None, "print"])
+    def test_what_cannot_be_called_is_refused(self, listener: Any) -> None:
+        with pytest.raises(ConfigurationError, match="listener"):
+            Sprint(FakeEngine([]), listeners=[listener])
+
+    def test_an_async_one_is_refused(self) -> None:
+        async def hear(event: Event) -> None: ...
+
+        with pytest.raises(ConfigurationError, match="hear is async"):
+            Sprint(FakeEngine([]), listeners=[hear])

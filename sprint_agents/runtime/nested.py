@@ -33,7 +33,8 @@ from .assignment import Assignment
 from .clock import RunClock
 from .executor import Runner, SubtaskOutcome, run_program
 from .journal import StageJournal
-from .session import EnclosingExecution, Listener, Session
+from .listeners import Listener
+from .session import EnclosingExecution, Session
 
 DEEPEST = 8
 """How deep policies may be nested; a policy that wants less reads ``planning.depth``."""

@@ -29,11 +29,11 @@ from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
+from .listeners import Listener
 from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
 
-Listener = Callable[[Event], object]
 """A function that receives each event of a run."""
 
 

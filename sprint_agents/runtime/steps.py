@@ -13,7 +13,8 @@ from sprint_agents.functions import as_exception
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Step
 from sprint_agents.policies import Planning
 
-from .session import Listener, Session
+from .listeners import Listener
+from .session import Session
 
 
 def policy_failed(error: Exception, planning: Planning) -> Exception:

@@ -1,4 +1,4 @@
-"""The time limit of a run's engine calls.
+"""The time limits of a run, and of its engine calls.
 
 One timer ends the calls that take too long. ``asyncio.timeout`` would do the same with a timer for each call, but in a
 fan-out of thousands of quick calls those timers are a tenth of the library's overhead.
@@ -11,7 +11,11 @@ Invariants:
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
+
+from sprint_agents.errors import DeadlineExceeded
 
 
 class TimedCall:
@@ -96,3 +100,20 @@ class CallTimer:
         if not call.expired:
             call.expired = True
             call.task.cancel()
+
+
+@asynccontextmanager
+async def deadline(seconds: float | None) -> AsyncGenerator[None]:
+    """Limit a block to so many seconds.
+
+    Raises:
+        DeadlineExceeded: they are over.
+    """
+    timeout = asyncio.timeout(seconds)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as error:
+        if seconds is None or not timeout.expired():
+            raise
+        raise DeadlineExceeded(f"the run's {seconds:g} s are over: raise Budget(seconds=…)") from error

@@ -86,6 +86,7 @@ def sprint_for(question: Question, models: Mapping[str, Sprint[Any, Any]]) -> Sp
         sampling=base.model_copy(update=changes) if changes else sprint.sampling,
         checker=None if question.schema else sprint.checker,
         dialect=sprint.dialect,
+        listeners=sprint.listeners,
     )
 
 
