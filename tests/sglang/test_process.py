@@ -34,8 +34,8 @@ def test_a_server_ends_with_its_schedulers_when_its_program_is_killed(checkpoint
         processes = [os.pidfd_open(pid) for pid in of_session(session)]
         for process in processes:
             stack.callback(os.close, process)
-        assert len(processes) >= 4  # the guard, the server, a scheduler, a detokenizer
         program.kill()
+        assert len(processes) >= 4  # the guard, the server, a scheduler, a detokenizer
         for process in processes:
             assert select.select([process], [], [], 30.0)[0]  # readable once the process has ended
 

@@ -42,10 +42,11 @@ class Process(BaseModel):
 
     async def stop(self, *, patience: float) -> None:
         """Ask the leader to end; after ``patience`` seconds, or on cancellation, kill the rest of its group."""
-        if self.running:
-            os.kill(self.pid, signal.SIGTERM)
-        elif _status(self.pid):
+        if (status := _status(self.pid)) and status.started != self.started:
             return  # another process has this id now
+        if self.running:
+            with suppress(ProcessLookupError):  # it ends just now
+                os.kill(self.pid, signal.SIGTERM)
         try:
             await _until(lambda: not self.running, seconds=patience)
         finally:

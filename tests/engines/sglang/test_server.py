@@ -191,9 +191,10 @@ def test_ends_with_a_program_that_is_killed(checkpoint: Path, stand_in: Callable
     stand_in("obeys")
     with program(checkpoint) as killed:
         assert killed.stdout is not None
-        assert killed.stdout.readline() == b"ready\n"
-        assert len(running(tmp_path)) == 4  # the program, the guard, the server and its child
+        said_first, there = killed.stdout.readline(), running(tmp_path)
         killed.kill()
+    assert said_first == b"ready\n"
+    assert len(there) == 4  # the program, the guard, the server and its child
     assert all_ended(tmp_path)
 
 
