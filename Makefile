@@ -27,9 +27,24 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/throughpu
 SOAK := benchmarks/soak.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK),$(wildcard benchmarks/*.py))
 
+# What `make test-versions` tests on other versions: all that calls other packages and needs no server.
+VERSION_TESTS := tests/engines tests/dialects tests/integrations
+
+# Installs the wheel with what its extras and the tests need, in a new environment that shares torch with .venv. $(1) is
+# the environment, $(2) what to install besides.
+define versioned
+	@echo "installing the wheel into $(1)"
+	@rm -rf $(1) && $(BIN)/python -m venv $(1)
+	@$(1)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt --upgrade pip
+	@$(BIN)/python environments/versions/share.py $(1)
+	@$(1)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile $(2)
+	@$(1)/bin/python -m pip --disable-pip-version-check check
+	$(1)/bin/python -P -m pytest -m "not sglang and not real and not versions" $(VERSION_TESTS)
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-reports lint format type bench soak wheel docs nano sglang test-sglang bench-sglang
-.PHONY: real test-real clean
+.PHONY: real test-real test-versions clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +55,20 @@ demo: .venv/.demo ## watch the shipped model solve five problems it has never se
 	@$(BIN)/sprint demo
 
 test: .venv/.dev ## run the tests, all but those that need a model server; COVERAGE=1 also checks what they cover
-	$(BIN)/$(if $(COVERAGE),coverage run -m )pytest -m "not sglang and not real"
+	$(BIN)/$(if $(COVERAGE),coverage run -m )pytest -m "not sglang and not real and not versions"
 	$(if $(COVERAGE),$(BIN)/coverage report)
 
 test-reports: .venv/.dev ## try the situations of public bug reports, and print a table of them by kind
 	$(BIN)/pytest tests/reports
+
+test-versions: .venv/.dev ## test the wheel alone, with the lowest versions of its dependencies, and with the newest
+	rm -rf build/wheel
+	$(BIN)/python -m hatchling build -t wheel -d build/wheel
+	@rm -rf .venv-core && $(BIN)/python -m venv .venv-core
+	@.venv-core/bin/python -m pip --disable-pip-version-check --quiet install build/wheel/*.whl
+	$(BIN)/pytest -m versions tests/versions
+	$(call versioned,.venv-lowest,--no-deps -r environments/versions/lowest.lock build/wheel/*.whl)
+	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,cli]" pytest hypothesis)
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check
@@ -92,7 +116,7 @@ test-real: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run a real model 
 	$(BIN)/pytest -m real tests/real
 
 clean: ## remove the environment and everything built
-	rm -rf .venv .venv-sglang .venv-real dist build site .cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-sglang .venv-real .venv-core .venv-lowest .venv-newest dist build site .cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constrained pip comes first: dependency groups and build constraints are newer than what Python 3.11 ships.

@@ -1,4 +1,4 @@
-"""The command line, ``sprint-finetune``: write, curate, train on and evaluate traces.
+"""The command line, ``sprint-finetune``: write, curate, train on and evaluate traces, and share models.
 
 It has the exit codes and error format of ``sprint`` (``sprint_agents.cli``).
 """

@@ -11,6 +11,7 @@ from sprint_finetune.nano.splits import Family, Split
 
 from .curate import By, CurateOptions, draw_graph, run_curation
 from .evaluate import EvaluateOptions, run_evaluation
+from .push import push_checkpoint
 from .traces import write_traces
 
 app = typer.Typer(
@@ -182,3 +183,15 @@ def train(
     from sprint_finetune.training.settings import Settings
 
     typer.echo(fine_tune(Settings.load(recipe)))
+
+
+@app.command()
+def push(
+    checkpoint: Annotated[Path, typer.Argument(metavar="DIR", help="The checkpoint, such as `train` printed it.")],
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is created if there is none.")],
+    *,
+    private: Annotated[bool, typer.Option("--private", help="Create it as a private repository.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be uploaded.")] = False,
+) -> None:
+    """Upload a checkpoint to the Hugging Face Hub: weights, tokenizer, sprint.json and a model card."""
+    push_checkpoint(checkpoint, name, private=private, dry_run=dry_run)

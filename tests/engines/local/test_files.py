@@ -1,81 +1,23 @@
 """Models by the forms of their names; the Hub is a server on this machine."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import InvalidCheckpoint
 from sprint_agents.nano import nano_path
+from tests.hub import hub
 
-COMMIT = hashlib.sha1(b"one commit", usedforsecurity=False).hexdigest()
 PROGRAM = """
 import sys
 from sprint_agents.engines import LocalEngine
 engine = LocalEngine(sys.argv[1])
 print(engine.name, engine.manifest and engine.manifest.dialect)
 """
-
-
-@contextmanager
-def hub(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Serve directories as the Hub serves repositories; yield the address and the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            path = unquote(urlsplit(self.path).path)
-            for name, directory in repositories.items():
-                if path.startswith(f"/api/models/{name}/tree/"):
-                    files = [
-                        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": COMMIT}
-                        for file in directory.iterdir()
-                        if file.is_file()
-                    ]
-                    return self.answer(json.dumps(files).encode())
-                if path.startswith(f"/api/models/{name}"):
-                    files = [{"rfilename": file.name} for file in directory.iterdir() if file.is_file()]
-                    return self.answer(json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode())
-                if path.startswith(f"/{name}/resolve/"):
-                    return self.answer((directory / path.rpartition("/")[2]).read_bytes())
-            return self.answer(b'{"error": "Repository not found"}', 404)
-
-        do_HEAD = do_GET  # noqa: N815 - the base class's name
-
-        def answer(self, content: bytes, status: int = 200) -> None:
-            self.send_response(status)
-            if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def load(model: str, address: str, home: Path, *, offline: bool = False) -> subprocess.CompletedProcess[str]:
