@@ -27,19 +27,23 @@ SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/throughpu
 SOAK := benchmarks/soak.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK),$(wildcard benchmarks/*.py))
 
-# What `make test-versions` tests on other versions: all that calls other packages and needs no server.
-VERSION_TESTS := tests/engines tests/dialects tests/integrations
+# What `make test-versions` tests on other versions: a part of what calls other packages. In tests/.
+VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/test_chat.py engines/local/test_contract.py \
+	engines/local/test_files.py engines/local/test_grammar.py engines/openai/test_contract.py \
+	engines/openai/test_requests.py engines/sglang/test_chat.py engines/test_checkpoint.py engines/test_schemas.py \
+	finetune/cli finetune/curation/test_answers.py finetune/curation/test_sources.py integrations \
+	reports/test_logging.py test_agents.py test_tools.py
 
-# Installs the wheel with what its extras and the tests need, in a new environment that shares torch with .venv. $(1) is
-# the environment, $(2) what to install besides.
+# Installs $(2) into the new environment $(1), which shares torch with .venv, and runs the tests there. The wheel is
+# tested, not this folder: PYTHONSAFEPATH keeps it from being found first.
 define versioned
 	@echo "installing the wheel into $(1)"
 	@rm -rf $(1) && $(BIN)/python -m venv $(1)
-	@$(1)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt --upgrade pip
 	@$(BIN)/python environments/versions/share.py $(1)
-	@$(1)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile $(2)
+	@$(1)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile -c $(1)/shared.txt $(2)
 	@$(1)/bin/python -m pip --disable-pip-version-check check
-	$(1)/bin/python -P -m pytest -m "not sglang and not real and not versions" $(VERSION_TESTS)
+	@$(1)/bin/python -P -c 'import sprint_agents as s, sys; sys.exit(not s.__file__.startswith(sys.prefix))'
+	PYTHONSAFEPATH=1 $(1)/bin/pytest -q -m "not sglang and not real and not versions" $(addprefix tests/,$(VERSION_TESTS))
 endef
 
 .DEFAULT_GOAL := help
@@ -47,7 +51,7 @@ endef
 .PHONY: real test-real test-versions clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.dev ## install the library and every development tool into .venv
 
@@ -64,11 +68,13 @@ test-reports: .venv/.dev ## try the situations of public bug reports, and print 
 test-versions: .venv/.dev ## test the wheel alone, with the lowest versions of its dependencies, and with the newest
 	rm -rf build/wheel
 	$(BIN)/python -m hatchling build -t wheel -d build/wheel
+	@echo "installing the wheel into .venv-core"
 	@rm -rf .venv-core && $(BIN)/python -m venv .venv-core
 	@.venv-core/bin/python -m pip --disable-pip-version-check --quiet install build/wheel/*.whl
 	$(BIN)/pytest -m versions tests/versions
 	$(call versioned,.venv-lowest,--no-deps -r environments/versions/lowest.lock build/wheel/*.whl)
-	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,cli]" pytest hypothesis)
+	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,lora]" \
+		pytest hypothesis 'pydantic-ai-slim[openai]')
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check

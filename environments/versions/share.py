@@ -16,12 +16,11 @@ _LARGE = ("torch", "nvidia-", "cuda-", "triton")
 def share(environment: Path) -> None:
     """Link torch into ``environment``, and let its interpreter find the tests."""
     (packages,) = environment.glob("lib/python*/site-packages")
-    for distribution in distributions():
-        if distribution.name.startswith(_LARGE):
-            for source in _top_level(distribution):
-                link = packages / source.name
-                if not link.exists():  # several distributions share the folder `nvidia`
-                    link.symlink_to(source)
+    shared = [distribution for distribution in distributions() if distribution.name.startswith(_LARGE)]
+    for source in set().union(*map(_top_level, shared)):  # several distributions share the folder `nvidia`
+        (packages / source.name).symlink_to(source)
+    lines = [f"{distribution.name}=={distribution.version}\n" for distribution in shared]
+    (environment / "shared.txt").write_text("".join(lines), encoding="utf-8")
     (packages / "repository.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 
 

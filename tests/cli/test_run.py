@@ -71,6 +71,26 @@ def test_json_of_a_wrong_call_has_the_error_too(call, task: str, options: list[s
     assert Usage.model_validate(line["usage"]) == Usage()
 
 
+@pytest.mark.local
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nano", "nano is not a directory: give the folder that holds config.json"),
+        ("empty", "empty has no config.json: give the folder that save_pretrained wrote"),
+        ("missing.gguf", "missing.gguf cannot be read: No such file or directory. Give the path of a GGUF file"),
+        ("nobody/none", "HF_HUB_OFFLINE is set, and the model is not in the cache"),
+    ],
+)
+def test_a_model_that_is_not_there(call, tmp_path: Path, monkeypatch, model: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = call("run", SOLVABLE, "--engine", "local", "--model", model)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: InvalidCheckpoint: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_lines_say_what_was_done(call) -> None:
     result = call("run", SOLVABLE, "--engine", "fake")
     lines = result.stdout.splitlines()
