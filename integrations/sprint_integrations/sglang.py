@@ -127,7 +127,7 @@ class InProcessEngine(Engine):
             raise InvalidRequest(f"request id {request.id!r} is in use: give every request its own id")
         body = body_of(request, self._model)
         self._running[request.id] = rid = server_id(request.id)
-        reader = GenerateReader(prompt_tokens=len(request.context.flatten()))
+        reader = GenerateReader(len(request.context.flatten()), logprobs="return_logprob" in body)
         try:
             async for event in await self._engine.async_generate(rid=rid, **body):
                 if chunk := reader.take(event):

@@ -265,7 +265,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         return Body(**body, **fields_of(request.hints, model, rank=rank, extra=self._extra))
 
     async def _attempt(self, running: _Attempt, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Chunk]:
-        reader = GenerateReader(prompt_tokens=len(cast("list[int]", body["input_ids"])))
+        reader = GenerateReader(len(cast("list[int]", body["input_ids"])), logprobs="return_logprob" in body)
         last: Chunk | None = None
         running.broke = False
 

@@ -110,8 +110,8 @@ class _MetaInfo(BaseModel):
     prompt_tokens: int | None = None
     completion_tokens: int = 0
     cached_tokens: int | None = None
-    output_token_logprobs: list[_Logprob] = []
-    output_top_logprobs: list[list[_Logprob] | None] = []
+    output_token_logprobs: list[_Logprob] | None = None
+    output_top_logprobs: list[list[_Logprob] | None] | None = None
 
 
 class _GenerateEvent(BaseModel):
@@ -134,9 +134,11 @@ class GenerateReader:
     """Reads the events of one request into chunks; ``ended`` once the server has said that the request is over.
 
     ``prompt_tokens`` is the length of the request's context, below which no count of the server is believed.
+    ``logprobs`` says whether the request asks for log-probabilities.
     """
 
     prompt_tokens: int = 0
+    logprobs: bool = False
     ended: bool = False
     _ids: int = 0
     _characters: int = 0
@@ -178,7 +180,7 @@ class GenerateReader:
             raise EngineUnavailable(f"the request was aborted: {message}")
         ids, text = self._news(event)
         finish = self._finish(reason, event.meta_info) if reason else None
-        logprobs = self._new_logprobs(event.meta_info, ids) if event.meta_info.output_token_logprobs else ()
+        logprobs = self._new_logprobs(event.meta_info, ids) if self.logprobs else ()
         return Chunk(ids, text, finish, logprobs=logprobs) if ids or text or finish else None
 
     def _news(self, event: _GenerateEvent) -> tuple[list[int], str]:
@@ -217,7 +219,7 @@ class GenerateReader:
         The lists repeat what earlier events had if the ids do. They may hold more than the event's ids, for the same
         reason, so each is found by its place: after 2 ids and with 1 new one, item 2 of a cumulative list.
         """
-        found, top, start = meta.output_token_logprobs, meta.output_top_logprobs, self._ids - len(ids)
+        found, top, start = meta.output_token_logprobs or [], meta.output_top_logprobs, self._ids - len(ids)
         if len(found) < self._ids:  # an incremental event
             start = 0
         if [token for _, token, _ in found[start : start + len(ids)]] != list(ids):
