@@ -145,6 +145,7 @@ class ToolUse(BaseModel):
 class Execution(GenericRecord, Generic[ResultT]):
     """The outcome of one subtask: a ``value`` of the executor's type, or a ``failure``.
 
+    ``number``, ``prompt`` and ``after`` are the subtask's.
     ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
     are set if a policy or a sprint carried out the subtask. If the executor called tools or corrected itself,
     ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote. ``logprobs`` are
@@ -157,6 +158,7 @@ class Execution(GenericRecord, Generic[ResultT]):
 
     number: int
     prompt: str
+    after: tuple[int, ...] = ()
     text: str = ""
     value: Annotated[ResultT | None, _ReadFromText()] = None
     failure: Failure | None = None

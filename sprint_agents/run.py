@@ -61,6 +61,12 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
             return restore_value(answer.value, answer.text, declared, of_type)
         return None if answer is None else of_type(answer)
 
+    def _repr_html_(self) -> str:
+        """Show the run as a chart, in a notebook."""
+        from .viewer import render_frame  # most programs never show a run
+
+        return render_frame(self.model_dump_json())
+
     @field_serializer("answer", mode="wrap", when_used="json")
     def _dump_answer(self, answer: Any, dump: SerializerFunctionWrapHandler) -> Any:
         return dump_value(answer, dump)

@@ -16,6 +16,7 @@ from .logs import LOG_LEVEL, configure_logs
 from .options import SolveOptions, with_options
 from .run import demonstrate, run_as_json, watch
 from .serve import serve as serve_models
+from .view import view_files
 
 app = typer.Typer(
     name="sprint",
@@ -119,6 +120,22 @@ def inspect(
     """Show the stages, answer, diagnostics and metrics of finished trajectories; with --json one object a line."""
     if not inspect_files(files, console=Console(), as_json=as_json):
         raise typer.Exit(2)
+
+
+@app.command()
+def view(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Files of `sprint batch` or `sprint run --json`, and journals."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.html", help="The page; it needs no other file.")
+    ] = Path("runs.html"),
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Write a page that shows runs as charts: branches against time, and the text of each."""
+    count = view_files(files, out, show=show)
+    typer.echo(f"{out}: {count} run{'' if count == 1 else 's'}")
 
 
 @app.command()

@@ -55,6 +55,7 @@ class Assignment:
         execution = AnyExecution(
             number=self.subtask.number,
             prompt=self.subtask.prompt,
+            after=self.subtask.after,
             text=text,
             value=value,
             failure=failure,

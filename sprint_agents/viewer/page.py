@@ -1,0 +1,58 @@
+"""Runs as a page of HTML that needs nothing else: no server, no network, no build.
+
+Invariants:
+
+- The page runs its own script alone. Its policy allows that script and that style by their digests, and no request.
+- What a run holds is data: JSON in which no `<` occurs, which the script writes into the page as text.
+"""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable
+from functools import cache
+from html import escape
+from importlib.resources import files
+from string import Template
+
+
+def render_page(runs: Iterable[str], *, title: str = "sprint-agents") -> str:
+    """Return a page that shows ``runs``, each as the JSON of a ``Run``.
+
+    >>> page = render_page(['{"task": "</script><script>alert(1)</script>"}'])
+    >>> "alert(1)" in page, "</script><script>alert(1)" in page
+    (True, False)
+    """
+    style, script, template = _files()
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = "[" + ",\n".join(runs) + "]"
+    return Template(template).substitute(
+        policy=policy,
+        title=escape(title),
+        style=style,
+        script=script,
+        runs=data.replace("<", "\\u003c"),
+    )
+
+
+def render_frame(run: str, *, height: int = 480) -> str:
+    """Return a frame with the page of one run, for notebooks; it has its own origin, so it reads nothing of theirs."""
+    return (
+        f'<iframe sandbox="allow-scripts" srcdoc="{escape(render_page([run]))}" '
+        f'style="width: 100%; height: {height}px; border: 1px solid #8888; border-radius: 6px"></iframe>'
+    )
+
+
+@cache
+def _files() -> tuple[str, str, str]:
+    folder = files(__name__.rpartition(".")[0])
+    style, script, page = (
+        folder.joinpath(name).read_text("utf-8") for name in ("viewer.css", "viewer.mjs", "page.html")
+    )
+    return style, script, page
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
