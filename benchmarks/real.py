@@ -201,12 +201,12 @@ async def fan_out(engine: Engine, *, width: int, prefix: int) -> str:
     return f"{cold:.1f} | {warm:.1f} | {computed[0]:,} | {computed[1]:,}"
 
 
-def generate(prompts: Sequence[Sequence[int]]) -> str:
+def generate(prompts: Sequence[Sequence[int]], *, dtype: str) -> str:
     """Complete all prompts by transformers' ``generate``, in one batch that is padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint_directory())
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint_directory(), dtype=dtype)
     longest, end = max(map(len, prompts)), model.generation_config.eos_token_id
     ids = torch.tensor([[end] * (longest - len(prompt)) + [*prompt] for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -247,10 +247,10 @@ class Prompts(Unheld):
 
 
 @contextmanager
-def served(kind: EngineKind, *, slots: int, threads: int) -> Generator[Engine]:
+def served(kind: EngineKind, *, slots: int, threads: int, dtype: str) -> Generator[Engine]:
     """Run the model on an engine of this kind, with its server for as long as the block lasts."""
     if kind == "local":
-        yield LocalEngine(checkpoint_directory(), threads=threads)
+        yield LocalEngine(checkpoint_directory(), threads=threads, dtype=dtype)
     elif kind == "llama.cpp":
         with tempfile.TemporaryDirectory() as saved:
             options = Options(context=2048 * slots, slots=slots, save_path=saved, threads=threads)
@@ -284,7 +284,7 @@ async def measure(kind: EngineKind, engine: Engine, options: argparse.Namespace)
             asked = Prompts(engine)
             rows.append(f"| {kind} | {await fan_out(asked, width=options.width, prefix=options.prefix)} |")  # type: ignore[arg-type]
             if kind == "local":
-                rows.append(f"| generate | {generate(asked.prompts[: options.width])} |")
+                rows.append(f"| generate | {generate(asked.prompts[: options.width], dtype=options.dtype)} |")
             print(*rows, sep="\n", file=sys.stderr, flush=True)
         for schema in [word == "yes" for word in options.schemas if options.runs]:
             print((await typed_runs(engine, kind, schema=schema, options=options)).row(), flush=True)
@@ -301,12 +301,15 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="0 for no fan-out")
     parser.add_argument("--prefix", type=int, default=500)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", help="of LocalEngine and generate; llama.cpp has 4 bits")
     parser.add_argument("--records", type=Path, help="a file of finished runs")
     options = parser.parse_args()
     rows: list[str] = []
     print("| engine | schema | valid | parallel | runaways | cached |\n|---|---|---:|---:|---:|---:|", flush=True)
     for kind in options.engines:
-        with served(kind, slots=options.width or options.at_once, threads=options.threads) as engine:
+        with served(
+            kind, slots=options.width or options.at_once, threads=options.threads, dtype=options.dtype
+        ) as engine:
             rows += asyncio.run(measure(kind, engine, options))
     print("\n| engine | cold, tokens/s | warm, tokens/s | computed, cold | computed, warm |\n|---|---:|---:|---:|---:|")
     print(*rows, sep="\n")
