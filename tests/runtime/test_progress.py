@@ -93,7 +93,8 @@ def test_prose_is_corrected_in_the_next_turn():
     }
     run = Sprint(FakeEngine(replies), dialect="json").run_sync("Where is the door?")
     assert run.answer == "nowhere"
-    assert "that is neither a plan nor an answer: \"'Well, I would look at both sides.'" in run.transcript
+    assert "that is neither a plan nor an answer" in run.transcript
+    assert '{"thoughts": "Well, I would look at both sides."}' in run.transcript
 
 
 def test_prose_that_goes_on_leads_to_the_answer():

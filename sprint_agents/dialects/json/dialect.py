@@ -195,24 +195,25 @@ class JsonDialect:
         error: str = "",
         outcomes: Sequence[ToolOutcome] = (),
     ) -> str:
-        """End the model's turn, and write the error, or what the tools returned.
-
-        Prose is followed by a turn that has the same words as thoughts, since a small model goes on as it began.
-        """
+        """End the model's turn, and write the error, or what the tools returned."""
         closing, turns = self._closing(written), self.words.turns
         if outcomes:
             return closing + self._tool_results(stage, number, written, outcomes)
-        reason = self._written(error)
-        prose = self._prose(written) if self.words.format.prose == "thoughts" else ""
-        if role == "execution":
-            note = self._filled(turns.invalid_execution, stage, number, error=reason)
-            if not prose:
-                return closing + self._asked(note)
-            again = self._asked(self._filled(turns.execution, stage, number))
+        prose = self._prose(written) if turns.prose else ""
+        execution, reason = role == "execution", self._written(error)
+        words = (
+            turns.invalid_execution if execution else turns.invalid_answer if role == "answer" else turns.invalid_plan
+        )
+        if prose and role in ("plan", "graph"):
+            words = turns.prose
+        note = self._filled(words, stage, number, error=reason)
+        if prose:
+            # In JSON, since a small model goes on as its last turn was written.
+            again = self._asked(self._filled(turns.execution, stage, number)) if execution else ""
             return compose([closing, self._said(note), self._thinking(prose), again])
-        note = self._filled(turns.invalid_answer if role == "answer" else turns.invalid_plan, stage, error=reason)
-        thinking = self._thinking(prose) if prose else self._ready() if self.turns.alternate else ""
-        return compose([closing, self._said(note), thinking])
+        if execution:
+            return closing + self._asked(note)
+        return compose([closing, self._said(note), self._ready() if self.turns.alternate else ""])
 
     def read_plan(self, stage: int, form: Form) -> JsonPlanReader:
         """Read JSON, and whatever precedes it."""

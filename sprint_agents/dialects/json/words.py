@@ -24,8 +24,6 @@ class Format(BaseModel):
             A grammar may write the required keys first, and optional ones after them.
         after: whether every plan may have dependencies, or only those of a policy that asks for a ``graph``.
         most: the most subtasks of a plan, and of ``after``.
-        prose: whether a turn in prose is followed by one that has its words as thoughts. A small model goes on as the
-            last turn was written, in prose or in JSON.
     """
 
     model_config = _FROZEN
@@ -33,7 +31,6 @@ class Format(BaseModel):
     thoughts: Literal["optional", "required"] = "optional"
     after: Literal["always", "graph"] = "always"
     most: int | None = None
-    prose: Literal["kept", "thoughts"] = "kept"
 
 
 class SystemWords(BaseModel):
@@ -56,7 +53,11 @@ class SystemWords(BaseModel):
 
 
 class TurnWords(BaseModel):
-    """The texts of the user's turns, which ask for the model's."""
+    """The texts of the user's turns, which ask for the model's.
+
+    After a turn in prose, a planner that was asked for a plan reads ``prose``. All read their own words again as
+    thoughts in JSON, unless ``prose`` is empty: a small model goes on as its last turn was written.
+    """
 
     model_config = _FROZEN
 
@@ -71,6 +72,7 @@ class TurnWords(BaseModel):
     invalid_execution: str
     invalid_answer: str
     invalid_plan: str
+    prose: str = ""
 
 
 class JsonKeys(BaseModel):
