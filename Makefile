@@ -11,6 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# A server imports a small part of its packages, and Python compiles that part when it is imported first.
+SGLANG_INSTALL := .venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-compile
+
 TRAIN := $(BIN)/python -m sprint_finetune.nano.pretrain
 
 # How `make nano` trains a model from the base: a run, two short runs from its end with two seeds, and the exported mean
@@ -146,10 +149,9 @@ clean: ## remove the environment and everything built
 .venv-sglang/.ready: $(wildcard environments/sglang-cpu/* environments/sglang-cpu/sglang_plain_cpu/*.py)
 	@test -x .venv-sglang/bin/python || $(PYTHON) -m venv .venv-sglang
 	@echo "installing the SGLang server (2 GB)"
-	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r environments/sglang-cpu/requirements.lock
-	@.venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-deps ./environments/sglang-cpu
+	@$(SGLANG_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(SGLANG_INSTALL) --no-deps -r environments/sglang-cpu/requirements.lock
+	@$(SGLANG_INSTALL) --no-deps ./environments/sglang-cpu
 	@touch $@
 
 .venv-real/.ready: environments/real/requirements.lock

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sprint_agents import Sprint, Trajectory
+from sprint_agents import Sampling, Sprint, Trajectory
 from sprint_agents.engines import LocalEngine
 from sprint_agents.events import PlannerWrote, SubtaskStarted
 from sprint_agents.nano import nano_path
@@ -45,16 +45,16 @@ def solve(engine, tasks, **options):
 
 
 def test_it_solves_held_out_problems(engine):
-    """A smoke test; ``sprint-finetune evaluate`` measures the accuracy."""
-    for tasks, least in (
-        (held_out(12, numbers=3), 10),
-        (held_out(12, numbers=4), 9),
-        (worked_out(multiplication, 12), 10),
-        (worked_out(arithmetic, 12), 8),
+    """A smoke test, greedy, so that it ends the same each time; ``sprint-finetune evaluate`` measures the accuracy."""
+    for tasks in (
+        held_out(4, numbers=3),
+        held_out(4, numbers=4),
+        worked_out(multiplication, 4),
+        worked_out(arithmetic, 4),
     ):
-        runs = solve(engine, tasks)
+        runs = solve(engine, tasks, sampling=Sampling(temperature=0))
         assert all(run.error is None for run in runs)
-        assert sum(run.verified is True for run in runs) >= least
+        assert sum(run.verified is True for run in runs) >= 3
 
 
 def test_a_run_plans_forks_and_joins_on_one_cache(engine):
@@ -75,7 +75,7 @@ def test_a_run_plans_forks_and_joins_on_one_cache(engine):
 
 
 def test_the_sequential_policy_runs_on_the_same_weights(engine):
-    runs = solve(engine, held_out(6, numbers=3), policy="sequential")
+    runs = solve(engine, held_out(4, numbers=3), policy="sequential")
     assert any(run.verified for run in runs)
     assert all(run.usage.width == 0 for run in runs)
 

@@ -31,14 +31,16 @@ class Place:
 
     ``make`` makes a new engine, which the caller closes. ``running`` counts the requests in progress there, without the
     engine's own books where a server has some. An ``exact`` engine computes a request the same way alone and among
-    others; a server that batches requests rounds differently.
+    others; a server that batches requests rounds differently. A place ``bounds`` the length of texts if its schemas say
+    so; elsewhere, this model may think up to its limit in each attempt.
     """
 
     make: Callable[[], Engine]
     running: Callable[[Engine], Awaitable[int]]
     exact: bool = False
+    bounds: bool = True
 
-    async def idle(self, engine: Engine, *, within: float = 120.0) -> None:
+    async def idle(self, engine: Engine, *, within: float = 60.0) -> None:
         """Wait until nothing runs; fails after ``within`` seconds, so that a request that is never ended is found."""
         async with asyncio.timeout(within):
             running = await self.running(engine)
@@ -116,7 +118,7 @@ def asked_through_pydantic_ai(server: LlamaCppServer) -> Place:
         provider = OpenAIProvider(base_url=f"{server.url}/v1", api_key="none")
         return PydanticAIEngine(OpenAIChatModel(server.name, provider=provider))
 
-    return Place(make, lambda _: busy_slots(server))
+    return Place(make, lambda _: busy_slots(server), bounds=False)  # OpenAI's schemas have no lengths
 
 
 async def busy_slots(server: LlamaCppServer) -> int:

@@ -12,7 +12,7 @@ Fruit = Literal["apple", "pear", "plum"]
 FRUITS: tuple[Fruit, ...] = ("apple", "pear", "plum")
 TASK = "What do an apple, a pear and a plum cost in all?"
 GREEDY = Sampling(temperature=0)
-LIMITS = Limits(stages=3, plan_tokens=400, execution_tokens=200, answer_tokens=200)
+LIMITS = Limits(stages=3, plan_tokens=200, execution_tokens=80, answer_tokens=80)
 
 
 class Price(BaseModel):
@@ -48,7 +48,7 @@ def prices(
         engine,
         policy=each_fruit,
         planner=Planner(Total, attempts=3),
-        executor=Executor(Price, tools=tools, tool_turns=2, attempts=3),
+        executor=Executor(Price, tools=tools, tool_turns=2, attempts=2),
         limits=limits,
         budget=budget or Budget(),
         sampling=sampling,
