@@ -1,27 +1,23 @@
 """The parts of a run: the steps that a policy yields, and the stages that come back (arXiv 2506.05745, section 3.1)."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     SerializerFunctionWrapHandler,
-    TypeAdapter,
-    ValidatorFunctionWrapHandler,
     field_serializer,
     field_validator,
 )
-from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
 from typing_extensions import TypedDict, TypeVar, Unpack
 
 from .confidence import ConfidenceBound
 from .dialects.completions import Diagnostic
 from .engine import MOST_ALTERNATIVES, TokenLogprob
 from .errors import PolicyError, escape_surrogates, message_of
+from .json_values import ReadFromText, dump_value
 from .usage import CallUsage, EngineCall, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
@@ -45,71 +41,6 @@ class GenericRecord(BaseModel):
 def _parametrised(origin: Any, parameters: tuple[Any, ...]) -> GenericRecord:
     kind: type[GenericRecord] = origin[parameters] if parameters else origin
     return kind.__new__(kind)
-
-
-def dump_value(value: object, dump: SerializerFunctionWrapHandler) -> Any:
-    """Return the JSON form of a value; None if it has none, such as bytes that are not UTF-8."""
-    try:
-        return dump(value)
-    except ValueError:  # a PydanticSerializationError, or a UnicodeDecodeError
-        return None
-
-
-def restore_value(value: object, text: str, declared: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Validate the JSON form ``value`` of a ``declared`` type, if possible by reading ``text`` again, where it is from.
-
-    A JSON form may be lossy. If a model wrote ``{"from": "Oslo"}`` for a field with the alias ``from``, the form is
-    ``{"from_": "Oslo"}``, which does not validate. A text counts only if its value has the given JSON form.
-    """
-    if not isinstance(value, dict | list | str | int | float | None):
-        return validate(value)
-    adapter = _adapter(declared)
-    for read in (adapter.validate_json, adapter.validate_strings):
-        try:
-            found = read(text.strip())
-            if any(value == _json_form(found, by_alias=by_alias) for by_alias in (False, True)):
-                return found
-        except ValueError:  # no JSON, or another type
-            continue
-    try:
-        return adapter.validate_json(to_json(value))  # in a strict type, a date is a text in JSON alone
-    except ValueError:
-        return validate(value)
-
-
-@lru_cache(maxsize=256)
-def _cached_adapter(declared: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(declared)
-
-
-def _adapter(declared: Any) -> TypeAdapter[Any]:
-    try:
-        return _cached_adapter(declared)
-    except TypeError:  # an unhashable annotation
-        return TypeAdapter(declared)
-
-
-def _json_form(value: object, *, by_alias: bool) -> Any:
-    try:
-        return from_json(to_json(value, by_alias=by_alias, inf_nan_mode="null"))
-    except PydanticSerializationError:
-        return None
-
-
-class _ReadFromText:
-    """Validates a value by ``restore_value``; values of type ``Any``, which runs make, are left alone."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        if schema["type"] == "any":
-            return schema
-
-        def restore(
-            value: object, validate: ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo[Any]
-        ) -> Any:
-            return restore_value(value, info.data.get("text", ""), source, validate)
-
-        return core_schema.with_info_wrap_validator_function(restore, schema)
 
 
 class Failure(BaseModel):
@@ -145,22 +76,22 @@ class ToolUse(BaseModel):
 class Execution(GenericRecord, Generic[ResultT]):
     """The outcome of one subtask: a ``value`` of the executor's type, or a ``failure``.
 
-    ``number``, ``prompt`` and ``after`` are the subtask's.
-    ``text`` is the executor's output without its tags, valid or not. ``usage`` is the sum of all attempts. ``stages``
-    are set if a policy or a sprint carried out the subtask. If the executor called tools or corrected itself,
-    ``tool_uses`` lists its calls in order and ``transcript`` is everything that it read and wrote. ``logprobs`` are
-    those of the model's last completion, tags included, if ``Sampling(logprobs=…)`` asks for them.
+    ``number``, ``prompt`` and ``after`` are the subtask's. ``text`` is the executor's output without its tags, valid or
+    not. ``usage`` is the sum of all attempts. ``stages`` are set if a policy or a sprint carried out the subtask. If
+    the executor called tools or corrected itself, ``tool_uses`` lists its calls in order and ``transcript`` is
+    everything that it read and wrote. ``logprobs`` are those of the model's last completion, tags included, if
+    ``Sampling(logprobs=…)`` asks for them.
 
-    Times are seconds from the start of the run. The prompt was closed at ``prompt_closed``, when the planner had
-    written ``plan_tokens`` (0 if no model wrote the plan). The execution ``started`` as soon as it had its inputs and a
-    place under ``Limits(concurrency=…)``. ``calls`` are its own calls of the engine, in order.
+    Times are seconds from the start of the run. The prompt was closed at ``prompt_closed``, with ``plan_tokens`` of the
+    planner (0 if no model wrote the plan). The execution ``started`` as soon as it had its inputs and a place under
+    ``Limits(concurrency=…)``. ``calls`` are its own calls of the engine, in order.
     """
 
     number: int
     prompt: str
     after: tuple[int, ...] = ()
     text: str = ""
-    value: Annotated[ResultT | None, _ReadFromText()] = None
+    value: Annotated[ResultT | None, ReadFromText()] = None
     failure: Failure | None = None
     usage: CallUsage = Field(default_factory=CallUsage)
     stages: "tuple[Stage[Any], ...]" = ()

@@ -14,7 +14,8 @@ from pydantic import (
 )
 from typing_extensions import TypeVar
 
-from .plan import Failure, GenericRecord, ResultT, Stage, dump_value, restore_value
+from .json_values import dump_value, restore_value
+from .plan import Failure, GenericRecord, ResultT, Stage
 from .usage import Usage
 
 AnswerT = TypeVar("AnswerT", default=str)
