@@ -11,11 +11,16 @@
 from .account import Account, RequestRecord
 from .clock import VirtualTimeLoop, run_virtual
 from .engine import FakeEngine, Latency
+from .recording import RecordedCompletion, RecordedEngine, Recording, RecordingEngine
 from .replies import Fault, Prompt, Replies, Reply
 
 __all__ = [
     "FakeEngine",
     "Latency",
+    "RecordedEngine",
+    "RecordingEngine",
+    "Recording",
+    "RecordedCompletion",
     "Reply",
     "Replies",
     "Fault",
