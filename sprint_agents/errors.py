@@ -8,6 +8,7 @@
     │   ├── UnknownPolicy       no built-in policy has that name
     │   ├── UnsupportedTask     the task is empty, or the model was not trained on it
     │   ├── InvalidCheckpoint   no such directory, broken weights, corrupt sprint.json
+    │   │   └── NoChatTemplate    the model has no chat template, and nothing says that it knows the paper's format
     │   ├── InvalidRequest      a request that no engine accepts: ids outside the vocabulary, …
     │   └── JournalError        the journal is damaged or belongs to another run
     ├── EngineError             the model server, or the connection to it, failed
@@ -82,6 +83,17 @@ class UnsupportedTask(ConfigurationError):
 
 class InvalidCheckpoint(ConfigurationError):
     """A model directory cannot be used; the message names the file and the fault."""
+
+
+class NoChatTemplate(InvalidCheckpoint):
+    """The model has no chat template, and nothing says that it knows the paper's format."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"{model} has no chat template, so how to hold a conversation with its model is unknown: use a model that "
+            "was trained on instructions, or give its template with chat=ChatTemplate(template=…). A model that was "
+            "trained on the paper's format needs dialect='tags'; dialect='json' writes plain turns"
+        )
 
 
 class InvalidRequest(ConfigurationError):

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from sprint_agents.engine import ChatTurns, Engine
-from sprint_agents.errors import ConfigurationError
+from sprint_agents.errors import ConfigurationError, NoChatTemplate
 
 from .base import Dialect, Role
 from .json.dialect import PLAIN_TURNS, JsonDialect
@@ -25,12 +25,13 @@ def choose_dialect(
     Raises:
         ConfigurationError: there is no dialect of that name, the two engines mark turns differently, or the dialect is
             tags, for a model of conversations that was not trained on them.
+        NoChatTemplate: the dialect is not named, and the model has neither a ``sprint.json`` nor a chat template.
         InvalidCheckpoint: the model's chat template rewrites earlier turns.
     """
     if dialect is not None and not isinstance(dialect, str):
         return dialect
     manifest = engine.manifest
-    name = dialect or (manifest.dialect if manifest else "json" if turns_of_engine(engine) else "tags")
+    name = dialect or (manifest.dialect if manifest else _dialect_of_other_model(engine))
     trained = manifest if manifest is not None and manifest.dialect == name else None
     if name == "tags":
         if trained is None and engine.capabilities.chat is not None:
@@ -78,6 +79,16 @@ def turns_of_engine(engine: Engine) -> ChatTurns | None:
         InvalidCheckpoint: the model's chat template rewrites earlier turns.
     """
     capabilities = engine.capabilities
-    if capabilities.chat_error is not None:
+    if capabilities.chat_error is not None and not isinstance(capabilities.chat_error, NoChatTemplate):
         raise capabilities.chat_error.with_traceback(None)
     return capabilities.chat
+
+
+def _dialect_of_other_model(engine: Engine) -> DialectName:
+    """Return the dialect of a model that was not trained on one."""
+    if turns_of_engine(engine) is not None:
+        return "json"
+    error = engine.capabilities.chat_error
+    if error is not None:
+        raise error.with_traceback(None)
+    return "tags"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from sprint_agents.dialects.conversation import History, Render, turns_of_template
 from sprint_agents.engine import Capabilities, ChatTurns
-from sprint_agents.errors import InvalidCheckpoint, InvalidRequest, MissingExtra, SprintError
+from sprint_agents.errors import InvalidCheckpoint, InvalidRequest, MissingExtra, NoChatTemplate, SprintError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -169,16 +169,19 @@ class ChatTemplate(BaseModel):
 
 
 def turns_of_checkpoint(directory: Path | None, chat: ChatTemplate, *, extra: str) -> ChatTurns | None:
-    """Return how the model in ``directory`` marks turns; None if neither it nor ``chat`` has a chat template.
+    """Return how the model in ``directory`` marks turns; None if ``directory`` is, and ``chat`` has no template.
 
     Raises:
+        NoChatTemplate: there is none.
         InvalidCheckpoint: a file is damaged, or the template cannot be parsed or rewrites history (see ``turns_of``).
         MissingExtra: jinja2 is not installed; ``extra`` installs it.
     """
     settings = _settings(directory) if directory else {}
     template = chat.template or (_template(directory, settings) if directory else None)
     if template is None:
-        return None
+        if directory is None:
+            return None
+        raise NoChatTemplate(str(directory))
     special = {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     known = {name: token for name, token in special.items() if token is not None}
     return turns_of_template(_renderer(template, {**known, **chat.variables}, extra=extra), history=chat.history)

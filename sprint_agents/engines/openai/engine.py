@@ -30,6 +30,7 @@ from .chat import ChatApi
 from .completions import CompletionsApi
 from .conversation import CALLING_TURNS, TURNS
 from .events import DONE, AnswerReader, error_of_event
+from .models import check_model, check_tools, with_names
 from .rejections import refine, refused_field, room_left, with_hint
 from .server import Body, PreparedRequest, Server, ServerName, Target, server_of
 from .slots import Slots
@@ -105,6 +106,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         self._http = http
         self._refused: dict[str, str | None] = {}
         self._slots: Slots | None = None
+        self._unchecked = True
         self._target = Target(model, server_of(server, base_url), dict(extra or {}), strict)
         self._check_options(api, tools)
         known = Capabilities(schemas=self._target.server.schemas != "none", logprobs=self._target.server.logprobs)
@@ -113,7 +115,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             self._api = ChatApi(self._target, native_tools=tools == "native")
             turns = CALLING_TURNS if tools == "native" else TURNS
             if self._target.server.slots:
-                self._slots = Slots(connected(base_url.rstrip("/").removesuffix("/v1")))
+                self._root = connected(base_url.rstrip("/").removesuffix("/v1"))
+                self._slots = Slots(self._root)
             self._capabilities = replace(known, chat=turns, caches_running=self._slots is None)
         elif tokenizer is None:
             raise ConfigurationError("api='completions' needs tokenizer=…, the directory of the checkpoint")
@@ -205,6 +208,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         self, request: Request, running: _Connection, prepared: PreparedRequest
     ) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk; correct the request if the server says what was wrong."""
+        await self._check_server()
         body = prepared.body
         for field in self._refused.keys() & body.keys():
             body = self._without(field, body)
@@ -212,8 +216,21 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             try:
                 return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
             except EngineRejected as error:
-                body = self._corrected(body, error)
+                body = self._corrected(body, await with_names(error, self._http))
         return await first_chunk(self._attempt(request.id, running, body, prepared.reader()))
+
+    async def _check_server(self) -> None:
+        """Before the first request, find what the server would ignore.
+
+        Raises:
+            EngineRejected: it runs another model.
+            ConfigurationError: it would drop the tools.
+        """
+        if self._unchecked and self._target.server.any_model:
+            await check_model(self._http, self._target.model)
+            if self._slots and self._capabilities.native_tools:
+                await check_tools(self._root, self._target.model)
+        self._unchecked = False
 
     def _corrected(self, body: Body, error: EngineRejected) -> Body:
         """Return the body without the field that the server refused, or with a limit that leaves room for the context.

@@ -39,6 +39,7 @@ _COMPLETION = re.compile(
     rf"|maximum tokens you requested exceeds? the model limit of ({_N})",  # Bedrock
     re.IGNORECASE | re.DOTALL,
 )
+_LEAST = re.compile(rf"max_(?:output_|completion_)?tokens.{{0,120}}?Expected a value >= ({_N})", re.DOTALL)  # OpenAI
 _NO_CREDIT = re.compile(r"exceeded your current quota|insufficient[_ ]quota", re.IGNORECASE)
 _NO_ROUTE = re.compile(r"^(?!.*\bmodel\b).*\bnot found\b", re.IGNORECASE | re.DOTALL)
 _NO_ACCESS = re.compile(r"^the server refuses access|\bAPI.key\b", re.IGNORECASE)
@@ -113,6 +114,18 @@ def room_left(error: EngineRejected) -> int | None:
         return count - 1 if match["beyond"] else count
     sizes = _sizes(message)
     return sizes[1] - sizes[0] if sizes else None
+
+
+def least_limit(error: EngineRejected) -> int | None:
+    """Return the smallest limit of a completion, if the request was refused because it asked for a smaller one.
+
+    >>> least_limit(EngineRejected(
+    ...     "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 5 instead."
+    ... ))
+    16
+    """
+    match = _LEAST.search(str(error))
+    return int(match[1]) if match else None
 
 
 def refused_field(error: EngineRejected, body: Mapping[str, object]) -> tuple[str, str | None] | None:

@@ -55,6 +55,7 @@ class Server(BaseModel):
             Gemma's do. Neighbouring turns of one speaker are then sent as one.
         continues: the fields that make it continue a message of the assistant; None if it cannot.
         token_ids: whether ``/completions`` accepts and returns token ids.
+        any_model: whether it answers under any name of a model. The engine then compares the name with ``/models``.
         slots: whether it has llama.cpp's slots. The prefix of a fan-out is then computed in one of them and copied to
             the others, if the server was started with ``--slot-save-path``.
         fields: sent with every request; None leaves out a field that would be sent otherwise.
@@ -73,6 +74,7 @@ class Server(BaseModel):
     alternates: bool = False
     continues: Mapping[str, JsonValue] | None = None
     token_ids: bool = False
+    any_model: bool = False
     slots: bool = False
     fields: Mapping[str, JsonValue] = {}
 
@@ -116,6 +118,7 @@ SERVERS: Mapping[ServerName, Server] = {
         schemas="any",
         continues={"continue_final_message": True},
         token_ids=True,
+        any_model=True,
         fields=_PLAIN_SAMPLING | {"no_stop_trim": True},
     ),
     # It continues a last message of the assistant without being asked.
@@ -126,6 +129,7 @@ SERVERS: Mapping[ServerName, Server] = {
         logprobs=True,
         schemas="any",
         continues={},
+        any_model=True,
         slots=True,
         fields={"min_p": 0.0, "repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
     ),

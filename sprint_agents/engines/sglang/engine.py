@@ -234,10 +234,10 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         return self._model
 
     def _turns(self) -> ChatTurns | None:
-        """Find how the chat template marks turns; None if there is none, or the server was not asked yet.
+        """Find how the chat template marks turns; None if the server has none, or was not asked yet.
 
         Raises:
-            InvalidCheckpoint: the template rewrites history, or cannot be parsed.
+            InvalidCheckpoint: it rewrites history, cannot be parsed, or is missing in a checkpoint on this machine.
         """
         if self._renderings is not None:
             return turns_of(self._renderings, history=self._chat.history)

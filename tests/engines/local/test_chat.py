@@ -11,10 +11,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from sprint_agents import Executor, Planner, Sprint
+from sprint_agents.dialects import PLAIN_TURNS, JsonDialect, TagDialect, choose_dialect
 from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns, Chunk, Finish, Request
 from sprint_agents.engines import LocalEngine
-from sprint_agents.errors import ConfigurationError
+from sprint_agents.errors import ConfigurationError, NoChatTemplate
 from sprint_agents.markup import markup
 from tests.instruct import save_instruct_model
 
@@ -182,9 +183,15 @@ class TestATemplateOfAReasoningModel:
             Sprint(engine, executor=Executor(int, tools=[add]), dialect="tags")
 
 
-def test_a_checkpoint_without_a_template_is_written_to_plainly(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_template_is_written_to_plainly_if_you_say_so(tmp_path: Path) -> None:
     engine = LocalEngine(save_instruct_model(tmp_path, None))
     assert engine.capabilities.chat is None
+    with pytest.raises(NoChatTemplate, match=r"has no chat template.*chat=ChatTemplate.*dialect='tags'"):
+        choose_dialect(None, engine)
+    assert isinstance(choose_dialect("tags", engine), TagDialect)
+    plain = choose_dialect("json", engine)
+    assert isinstance(plain, JsonDialect)
+    assert plain.turns == PLAIN_TURNS
 
 
 def test_two_engines_with_different_templates_do_not_share_turns(checkpoints: dict[str, Path]) -> None:

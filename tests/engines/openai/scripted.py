@@ -31,7 +31,7 @@ __all__ = [
     "writes",
 ]
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, ABOUT = "/v1/chat/completions", "/v1/completions", ("/v1/models", "/props")
 
 
 @dataclass
@@ -59,6 +59,8 @@ class ScriptedServer(AnyServer):
         self.goodbyes.put_nowait(None)
 
     async def _act(self, exchange: Exchange) -> None:
+        if exchange.path in ABOUT:  # no part of the script: the engine asks some servers about their models
+            self.exchanges.remove(exchange)
         if exchange.path not in (CHAT, COMPLETIONS):
             return await exchange.answer({"detail": "Not Found"}, 404)
         self.arrivals.put_nowait(exchange.path)

@@ -10,10 +10,10 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sprint_agents import Sprint
-from sprint_agents.dialects import turns_of_engine
+from sprint_agents.dialects import choose_dialect, turns_of_engine
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.sglang import SGLangEngine
-from sprint_agents.errors import InvalidCheckpoint, MissingExtra
+from sprint_agents.errors import InvalidCheckpoint, MissingExtra, NoChatTemplate
 from tests.chat_templates import TEMPLATES, settings
 
 from .scripted import ScriptedServer
@@ -130,8 +130,21 @@ def test_a_tokenizers_directory_says_it_alone(tmp_path: Path) -> None:
 def test_nobody_has_a_template() -> None:
     async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
         assert engine.capabilities.chat is None
+        assert turns_of_engine(engine) is None  # it may have been trained on tags
 
     play(scene)
+
+
+def test_a_checkpoint_on_this_machine_without_a_template(tmp_path: Path) -> None:
+    checkpoint(tmp_path, vocabulary=4)
+    (tmp_path / "sprint.json").unlink()
+
+    async def scene(engine: SGLangEngine, _: ScriptedServer) -> None:
+        assert engine.capabilities.chat is None
+        with pytest.raises(NoChatTemplate):
+            choose_dialect(None, engine)
+
+    play(scene, tokenizer=tmp_path)
 
 
 def test_before_the_server_was_asked_nothing_is_known() -> None:
