@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ STATE = Path(typer.get_app_dir("sprint-agents")) / "engine"
 RECORDED_RUNS = Path(__file__).with_name("recorded_runs.jsonl")
 """Runs of sprint-nano, recorded by ``python tests/cli/record.py``."""
 
-EngineName = Literal["local", "sglang", "openai", "fake"]
+EngineName = Literal["local", "sglang", "openai", "pydantic-ai", "fake"]
 
 
 class RecordedRun(BaseModel):
@@ -68,7 +68,8 @@ async def open_engine(
     """Open an engine, and close it after the block.
 
     ``model`` is a checkpoint directory, by default the shipped one, or for ``local`` also a GGUF file or a name on the
-    Hugging Face Hub; for ``openai``, the server's name of the model.
+    Hugging Face Hub; for ``openai``, the server's name of the model; for ``pydantic-ai``, its name there, such as
+    ``openai:gpt-5``.
     ``url`` is the server's address, by default that of the SGLang server that ``sprint engine up`` started. An SGLang
     server tokenizes, unless ``model`` is its checkpoint. A ``paced`` fake writes slowly enough to watch.
 
@@ -94,7 +95,10 @@ async def open_engine(
                     "--engine openai needs a server and a model: give --url, such as http://127.0.0.1:11434/v1, "
                     "and --model"
                 )
-            async with OpenAIEngine(url, model=model, api_key=api_key) as hosted:
+            async with OpenAIEngine(url, model=model, api_key=api_key) as served:
+                yield served
+        case "pydantic-ai":
+            async with _hosted(model) as hosted:
                 yield hosted
         case "fake":
             if model is not None:
@@ -106,6 +110,15 @@ async def open_engine(
 
             async with LocalEngine(model or nano_path()) as engine:
                 yield engine
+
+
+def _hosted(model: str | None) -> AbstractAsyncContextManager[Engine]:
+    """Make the engine of a hosted model, whose key is in the provider's usual environment variable."""
+    if model is None:
+        raise ConfigurationError("--engine pydantic-ai needs a model: give --model, such as openai:gpt-5")
+    from sprint_integrations.pydantic_ai import PydanticAIEngine  # an optional dependency
+
+    return PydanticAIEngine(model)
 
 
 def _started() -> str:

@@ -37,7 +37,7 @@ class SolveOptions:
         EngineName,
         typer.Option(
             help="local: the embedded engine; sglang: a server; openai: a server with OpenAI's API; "
-            "fake: recorded runs, without a model."
+            "pydantic-ai: a hosted model; fake: recorded runs, without a model."
         ),
     ] = "local"
     url: Annotated[
@@ -50,7 +50,8 @@ class SolveOptions:
         str | None,
         typer.Option(
             help="A checkpoint directory (default: sprint-nano, part of the package); for local also a GGUF file or a "
-            "name on the Hugging Face Hub; for openai, the server's name of the model.",
+            "name on the Hugging Face Hub; for openai, the server's name of the model; for pydantic-ai, a name such as "
+            "anthropic:claude-sonnet-5-5.",
             metavar="DIR|NAME",
         ),
     ] = None

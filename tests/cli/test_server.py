@@ -169,3 +169,26 @@ def test_openais_api_needs_a_server_and_a_model(call, option: tuple[str, str]) -
     assert (result.exit_code, result.stdout) == (2, "")
     assert "give --url" in result.stderr
     assert "and --model" in result.stderr
+
+
+def test_run_asks_a_hosted_model(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pydantic_ai")
+    with openai.served(openai.says('{"answer"', ': "4"}')) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base)
+        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        result = call("run", "2+2?", "--engine", "pydantic-ai", "--model", "openai-chat:gpt-5", "--json")
+        (exchange,) = server.exchanges
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["answer"] == "4"
+    assert exchange.body["model"] == "gpt-5"
+    assert exchange.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [((), "give --model"), (("--model", "none:such"), "'none:such' cannot be used")]
+)
+def test_a_hosted_model_needs_a_name(call, model: tuple[str, ...], words: str) -> None:
+    pytest.importorskip("pydantic_ai")
+    result = call("run", "2+2?", "--engine", "pydantic-ai", *model)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr

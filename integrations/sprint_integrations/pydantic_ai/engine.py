@@ -24,7 +24,7 @@ from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request, check_logprobs
 from sprint_agents.engines.openai.conversation import CALLING_TURNS, REPLACEMENT, TURNS, conversation_of, decode, encode
 from sprint_agents.engines.openai.events import CHARACTERS_PER_TOKEN
-from sprint_agents.engines.openai.rejections import room_left
+from sprint_agents.engines.openai.rejections import least_limit, room_left
 from sprint_agents.engines.openai.streamed import names_of_stops
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, check_request, counted, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable
@@ -180,7 +180,9 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
         """Stream the completion of ``request``.
 
         The engine looks for stop texts itself, and leaves the stream at the first one, before the provider has counted
-        the tokens. For ``max_tokens`` 0 nothing is sent, because providers cannot compute a prefix alone.
+        the tokens. For ``max_tokens`` 0 nothing is sent, because providers cannot compute a prefix alone. A completion
+        ends at once, with reason ``length``, if its limit is smaller than the provider takes (16 with OpenAI's
+        Responses).
 
         Raises:
             InvalidRequest: an empty context, ids that are not characters, a negative limit, or an id in use.
@@ -197,8 +199,7 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
         running = _Reading()
         with self._registered(request, running):
             if request.max_tokens == 0:
-                prompt = ceil(len(context) / CHARACTERS_PER_TOKEN)
-                yield Chunk((), "", Finish("length", None, prompt, 0, 0))
+                yield _unsent(context)
                 return
             chunks, first = await self._retry(lambda: self._begin(request, running, context), running=running)
             async with aclosing(chunks):
@@ -213,11 +214,19 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
             try:
                 return await first_chunk(self._attempt(running, self._prepare(request, context, limit=room)))
             except EngineRejected as error:
+                if (least := least_limit(error)) is not None and room < least:
+                    return self._nothing_of(context, limit=room, least=least)
                 left = room_left(error)
                 if left is None or not 0 < left < room:
                     raise
                 room = left
         return await first_chunk(self._attempt(running, self._prepare(request, context, limit=room)))
+
+    def _nothing_of(self, context: str, *, limit: int, least: int) -> tuple[AsyncGenerator[Chunk], Chunk]:
+        """End a completion at its limit before its first token: a larger one might exceed the run's budget."""
+        note = f"the provider takes no limit below {least} tokens, so a completion of {limit} was not made"
+        self._log_once([note], url=self._model.base_url or self.name)
+        return _no_more(), _unsent(context)
 
     def _prepare(self, request: Request, context: str, *, limit: int) -> _Prepared:
         conversation = conversation_of(context)
@@ -275,6 +284,16 @@ class PydanticAIEngine(RemoteEngine[_Reading]):
     async def _end_at_close(self, running: _Reading) -> None:
         running.aborted = True
         await self._end(running)
+
+
+def _unsent(context: str) -> Chunk:
+    """Return the end of a completion of no tokens, for which nothing was sent."""
+    return Chunk((), "", Finish("length", None, ceil(len(context) / CHARACTERS_PER_TOKEN), 0, 0))
+
+
+async def _no_more() -> AsyncGenerator[Chunk]:
+    return
+    yield  # makes it a generator
 
 
 async def _close(events: AsyncIterator[object]) -> None:

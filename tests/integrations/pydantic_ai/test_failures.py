@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 pytest.importorskip("pydantic_ai")
 from pydantic_ai.exceptions import (
@@ -155,6 +156,24 @@ class TestFallbacks:
 
         with pytest.raises(kind, match=r"(?s)no model of the fallback.*one.*two"):
             asyncio.run(main())
+
+
+def test_a_limit_below_what_the_provider_takes_ends_the_completion_at_once() -> None:
+    words = "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 5 instead."
+
+    async def main() -> None:
+        model = ScriptedModel([http(ModelRequestRejectedError, 400, words)])
+        async with PydanticAIEngine(model) as engine:
+            with capture_logs() as logs:
+                text, finish = await complete(engine, request(max_tokens=5))
+            assert (text, finish.reason, finish.generated_tokens) == ("", "length", 0)
+            assert [message["note"] for message in logs if message["event"] == "engine.odd_answer"] == [
+                "the provider takes no limit below 16 tokens, so a completion of 5 was not made"
+            ]
+            with pytest.raises(EngineRejected, match=">= 16"):
+                await complete(engine, request(name="r-2", max_tokens=16))
+
+    asyncio.run(main())
 
 
 def test_refusals_of_a_real_server_reach_the_user() -> None:
