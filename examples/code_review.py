@@ -1,79 +1,74 @@
-"""Review a git diff: one reviewer per changed file, all at the same time, and a final verdict.
+"""Review a diff: one reviewer per changed file, all at the same time, and a final verdict.
 
-Each reviewer fetches its file's diff with a tool. The planner reads only the comments.
+A comment that names no line of its file never reaches the planner. Without ``--url`` a recording of a small model is
+replayed.
 
-    python examples/code_review.py HEAD~1 --model qwen3:8b
+    python examples/code_review.py
+    git diff HEAD~1 | python examples/code_review.py - --url http://127.0.0.1:11434/v1 --model qwen3:8b
 """
 
 import argparse
 import asyncio
+import re
+import sys
 from contextlib import aclosing
 from pathlib import Path
-from subprocess import PIPE
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from sprint_agents import Engine, Executor, Plan, Planner, Planning, Run, Sprint
+from sprint_agents import Engine, Execution, Executor, Limits, Plan, Planner, Planning, Run, Sprint, SprintError
 from sprint_agents.engines import OpenAIEngine
 from sprint_agents.policies import dag
+from sprint_agents.testing import RecordedEngine
+
+CHANGE = Path(__file__).with_name("museum") / "change.diff"
+RECORDING = Path(__file__).with_name("recordings") / "code_review.json"
+FILE = re.compile(r"^\+\+\+ (?:b/)?(.+)\n", re.MULTILINE)
+ADDED = re.compile(r"^\+(?!\+\+)\s*(\S.*)", re.MULTILINE)
+Verdict = Literal["approve", "request changes"]
 
 
 class Comment(BaseModel):
-    """A reviewer's comment on a line of the new file."""
-
-    line: int
-    severity: Literal["bug", "risk", "style"]
-    text: str
+    line: int = Field(ge=1, le=99)
+    problem: Literal["wrong", "unsafe", "slow", "unclear"]
 
 
-class Review(BaseModel):
-    """The verdict on the whole change."""
+async def main(engine: Engine, *, diff: str | None = None, limits: Limits | None = None) -> Run[Verdict, Comment]:
+    """Review a diff as git writes it, print comments and verdict, and return the run."""
+    _, *parts = FILE.split(CHANGE.read_text(encoding="utf-8") if diff is None else diff)
+    added = {name: ADDED.findall(change) for name, change in zip(parts[::2], parts[1::2], strict=True)}
+    names = list(added)
 
-    approved: bool
-    summary: str
-
-
-async def git(repository: Path, *arguments: str) -> str:
-    """Return the output of a git command."""
-    process = await asyncio.create_subprocess_exec("git", "-C", str(repository), *arguments, stdout=PIPE)
-    printed, _ = await process.communicate()
-    if process.returncode:
-        raise SystemExit(f"git {' '.join(arguments)} failed in {repository}")
-    return printed.decode()
-
-
-async def main(engine: Engine, *, repository: Path = Path(), since: str = "HEAD~1") -> Run[Review, list[Comment]]:
-    """Review the changes in ``repository`` since a commit, print comments and verdict, and return the run."""
-    changed = (await git(repository, "diff", "--name-only", "--relative", since)).splitlines()
-
-    async def diff(path: str) -> str:
-        """Return the unified diff of one of the changed files."""
-        if path not in changed:
-            raise ValueError(f"{path} is not among the changed files {changed}")
-        return await git(repository, "diff", "--relative", since, "--", path)
+    def line_of(done: Execution[Any]) -> str:
+        lines = added[names[done.number - 1]]
+        return lines[done.value.line - 1] if done.value and done.value.line <= len(lines) else ""
 
     def plan(planning: Planning) -> Plan:
-        return Plan.of(*(f"Review the changes of {path}." for path in changed))
+        numbered = {name: "\n".join(f"{at}. {line}" for at, line in enumerate(added[name], 1)) for name in names}
+        prompts = [f"Which added line of {name} is worst, and what is its problem?\n{numbered[name]}" for name in names]
+        return Plan.of(*prompts, keep=lambda done: [one.number for one in done if line_of(one)])
 
-    planner = Planner(Review, instructions="Approve unless there is a bug. Summarise in three sentences.")
-    executor = Executor(
-        list[Comment], tools=[diff], instructions="Comment only on the changed lines, most severe first."
-    )
+    policy, planner, executor = dag(plan, replans=0), Planner(Verdict), Executor(Comment)
     async with aclosing(engine):
-        sprint = Sprint(engine, policy=dag(plan, replans=0), planner=planner, executor=executor, dialect="json")
-        run = await sprint.run(f"Review the change since {since}.")
-    for path, execution in zip(changed, run.stages[0].executions, strict=True):
-        for comment in execution.value or []:
-            print(f"{path}:{comment.line}: {comment.severity}: {comment.text}")
-    print(f"{'approved' if run.answer.approved else 'not approved'}: {run.answer.summary}")
+        sprint = Sprint(engine, policy=policy, planner=planner, executor=executor, dialect="json", limits=limits)
+        run = await sprint.run("Review this change. Request changes if a line is wrong or unsafe.")
+    for name, done in zip(names, run.stages[0].executions, strict=True):
+        print(f"{name}: {line_of(done)}  # {done.value.problem}" if line_of(done) else f"{name}: no valid comment")
+    print(run.answer)
     return run
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("since", nargs="?", default="HEAD~1")
-    parser.add_argument("--url", default="http://127.0.0.1:11434/v1")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("diff", type=argparse.FileType(encoding="utf-8"), nargs="?", default=str(CHANGE))
+    parser.add_argument("--url", help="a server with OpenAI's API")
     parser.add_argument("--model", default="qwen3:8b")
     given = parser.parse_args()
-    asyncio.run(main(OpenAIEngine(given.url, model=given.model), since=given.since))
+    engine = OpenAIEngine(given.url, model=given.model) if given.url else RecordedEngine(RECORDING)
+    if isinstance(engine, RecordedEngine):
+        print(f"{engine.recording.notice} For a model of yours, give --url and --model.\n")
+    try:
+        asyncio.run(main(engine, diff=given.diff.read()))
+    except SprintError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

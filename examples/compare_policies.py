@@ -4,9 +4,11 @@ The temperature is above zero, so that policies that try several times get diffe
 confidence intervals, see ``benchmarks/policies.py``.
 
     python examples/compare_policies.py
+    python examples/compare_policies.py "countdown 4 9 24 37"
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from statistics import mean
@@ -54,4 +56,4 @@ async def main(
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(tasks=sys.argv[1:] or TASKS))

@@ -1,13 +1,14 @@
 """Serve runs over HTTP: one endpoint returns the finished run, another streams its events as lines of JSON.
 
-When a client disconnects, its run ends and its requests to the engine are aborted. Needs ``pip install fastapi
-uvicorn``.
+When a client disconnects, its run ends and its requests to the engine are aborted. Needs ``pip install
+'sprint-agents[local]' fastapi uvicorn``; another port is the argument.
 
     python examples/fastapi_app.py
     curl -N -d '{"task": "countdown 4 9 24 37"}' -H 'Content-Type: application/json' http://127.0.0.1:8080/stream
 """
 
 import json
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -65,4 +66,4 @@ def main(engine: Engine | None = None) -> FastAPI:
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(main(), port=8080)
+    uvicorn.run(main(), port=int(sys.argv[1]) if sys.argv[1:] else 8080)

@@ -1,79 +1,72 @@
-"""Ask a question about local documents: one reader per document in parallel, one report, citations checked by code.
+"""Ask a question about local documents: one reader per document in parallel, one answer, quotes checked by code.
 
-A finding whose quote is not in its document never reaches the planner; a report with a wrong quote is rewritten.
+A quote that is not in its document never reaches the planner. Without ``--url`` a recording of a small model is
+replayed.
 
-    python examples/research.py docs "What happens when a subtask fails?" --model qwen3:8b
+    python examples/research.py
+    python examples/research.py docs "What is a stage?" --url http://127.0.0.1:11434/v1 --model qwen3:8b
 """
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+import sys
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from sprint_agents import Engine, Execution, Executor, Plan, Planner, Planning, Run, Sprint
+from sprint_agents import Engine, Execution, Executor, Limits, Plan, Planner, Planning, Run, Sprint, SprintError
 from sprint_agents.engines import OpenAIEngine
-from sprint_agents.policies import dag, until
+from sprint_agents.policies import dag
+from sprint_agents.testing import RecordedEngine
+
+FOLDER = Path(__file__).with_name("museum")
+QUESTION = "When is the museum open?"
+RECORDING = Path(__file__).with_name("recordings") / "research.json"
 
 
 class Finding(BaseModel):
-    """A statement, and the quote that supports it."""
-
-    statement: str
-    document: str
-    quote: str
+    quote: str = Field(max_length=200, pattern=r"^[^.]+\.$")
 
 
-class Report(BaseModel):
-    """The answer to the question, with the findings that support it."""
+async def main(
+    engine: Engine, *, folder: Path = FOLDER, question: str = QUESTION, limits: Limits | None = None
+) -> Run[str, Finding]:
+    """Research ``question`` in the documents of a folder, print the answer with its quotes, and return the run."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
+    names = list(texts)
 
-    summary: str
-    findings: list[Finding]
-
-
-def cited(texts: dict[str, str], found: list[Finding] | Report) -> bool:
-    """Say whether every quote occurs in its document, apart from white space."""
-    findings = found.findings if isinstance(found, Report) else found
-    plain = {name: " ".join(text.split()) for name, text in texts.items()}
-    return all(" ".join(one.quote.split()) in plain.get(one.document, "") for one in findings)
-
-
-async def main(engine: Engine, *, texts: dict[str, str], question: str) -> Run[Report, list[Finding]]:
-    """Research ``question`` in the documents, print the report, and return the run."""
-
-    def find(document: str, word: str) -> list[int]:
-        """Return the numbers of the lines of a document that contain a word."""
-        lines = texts[document].splitlines()
-        return [number for number, line in enumerate(lines, 1) if word.casefold() in line.casefold()]
-
-    def read(document: str, first: int = 1, count: int = 40) -> str:
-        """Return ``count`` lines of a document from line ``first``."""
-        return "\n".join(texts[document].splitlines()[first - 1 : first - 1 + count])
-
-    def keep(done: Sequence[Execution[Any]]) -> list[int]:
-        return [one.number for one in done if one.value is not None and cited(texts, one.value)]
+    def cited(found: Execution[Any]) -> bool:
+        """Say whether the quote occurs in its document, apart from white space."""
+        plain = " ".join(texts[names[found.number - 1]].split())
+        return found.value is not None and " ".join(found.value.quote.split()) in plain
 
     def plan(planning: Planning) -> Plan:
-        return Plan.of(*(f"Quote what helps to answer the question from {name}." for name in texts), keep=keep)
+        prompts = [f"Quote one sentence of {name} that helps to answer the question.\n{texts[name]}" for name in names]
+        return Plan.of(*prompts, keep=lambda done: [found.number for found in done if cited(found)])
 
-    policy = until(dag(plan, replans=0), partial(cited, texts), feedback=lambda tried: f"Wrongly quoted: {tried.text}")
-    planner, executor = Planner(Report), Executor(list[Finding], tools=[find, read])
+    planner, executor, policy = Planner(str), Executor(Finding), dag(plan, replans=0)
     async with aclosing(engine):
-        run = await Sprint(engine, policy=policy, planner=planner, executor=executor, dialect="json").run(question)
-    print(run.answer.summary, *(f'- {one.document}: "{one.quote}"' for one in run.answer.findings), sep="\n")
+        sprint = Sprint(engine, policy=policy, planner=planner, executor=executor, dialect="json", limits=limits)
+        run = await sprint.run(question)
+    print(run.answer)
+    for name, found in zip(names, run.stages[0].executions, strict=True):
+        print(f'- {name}: "{found.value.quote}"' if cited(found) else f"- {name}: no quote that is in it")
     return run
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs"))
-    parser.add_argument("question", nargs="?", default="What happens when a subtask fails?")
-    parser.add_argument("--url", default="http://127.0.0.1:11434/v1")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
+    parser.add_argument("question", nargs="?", default=QUESTION)
+    parser.add_argument("--url", help="a server with OpenAI's API")
     parser.add_argument("--model", default="qwen3:8b")
     given = parser.parse_args()
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(given.folder.glob("*.md"))}
-    asyncio.run(main(OpenAIEngine(given.url, model=given.model), texts=texts, question=given.question))
+    engine = OpenAIEngine(given.url, model=given.model) if given.url else RecordedEngine(RECORDING)
+    if isinstance(engine, RecordedEngine):
+        print(f"{engine.recording.notice} For a model of yours, give --url and --model.\n")
+    try:
+        asyncio.run(main(engine, folder=given.folder, question=given.question))
+    except SprintError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

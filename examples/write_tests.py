@@ -1,79 +1,90 @@
-"""Write tests for a module: one writer per public function, all in parallel; failing tests go back to their writers.
+"""Write a test for each function of a module, all in parallel; a wrong one goes back to its writer with the reason.
 
-The policy runs each test with pytest and keeps those that pass. This executes code that a model wrote: use a sandbox.
+The writers give numbers and the program writes the code, so no code of a model is executed. Without ``--url`` a
+recording of a small model is replayed.
 
-    python examples/write_tests.py examples/nested_arithmetic.py --model qwen3:8b
+    python examples/write_tests.py
+    python examples/write_tests.py your_module.py --url http://127.0.0.1:11434/v1 --model qwen3:8b
 """
 
 import argparse
-import ast
 import asyncio
-import os
+import inspect
+import runpy
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Annotated
 
-from sprint_agents import Answer, Engine, Executor, Plan, Planner, Planning, Policy, Run, Sprint, Stage, Step
+from pydantic import BaseModel, Field, create_model
+
+from sprint_agents import Answer, Engine, Executor, Limits, Plan, Planning, Run, Sprint, SprintError, Stage, Step
 from sprint_agents.engines import OpenAIEngine
+from sprint_agents.testing import RecordedEngine
+
+MODULE = Path(__file__).with_name("museum") / "prices.py"
+RECORDING = Path(__file__).with_name("recordings") / "write_tests.json"
+ROUNDS = 4
 
 
-async def complaint(test: str, folder: Path) -> str:
-    """Run a test that can import from ``folder``; return the end of pytest's output, or nothing if it passes."""
-    with TemporaryDirectory() as place:
-        path = Path(place, "test_written.py")
-        await asyncio.to_thread(path.write_text, test, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
-        where = os.environ | {"PYTHONPATH": str(folder)}
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=where)
-        try:
-            printed, _ = await asyncio.wait_for(process.communicate(), timeout=60)
-        except TimeoutError:
-            process.kill()
-            printed, _ = await process.communicate()
-        return printed.decode()[-1000:] if process.returncode else ""
+Small = Annotated[int, Field(ge=0, le=99)]
 
 
-def verified(module: Path, names: list[str], *, rounds: int = 3) -> Policy:
-    """Make a policy that asks for tests until they pass; its answer has the passing test of each function."""
+class Case(BaseModel):
+    arguments: list[Small]
+    result: Small
 
-    async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
-        passed: dict[str, str] = {}
-        prompts = {name: f"Write a pytest file that tests {name} of module {module.stem}." for name in names}
-        for _ in range(rounds):
+
+async def main(engine: Engine, *, module: Path = MODULE, limits: Limits | None = None) -> Run[str, Case]:
+    """Write tests for the functions of ``module``, print them, and return the run."""
+    defined = {name: one for name, one in runpy.run_path(str(module)).items() if inspect.isfunction(one)}
+    functions = {name: one for name, one in defined.items() if one.__module__ == "<run_path>"}
+    counts = [len(inspect.signature(one).parameters) for one in functions.values()]
+    arguments = (list[Small], Field(min_length=min(counts), max_length=max(counts)))
+
+    async def until_right(planning: Planning) -> AsyncGenerator[Step, Stage[Case]]:
+        """Ask for a case of each function until it is right; the answer is the text of the tests."""
+        tests = [f"from {module.stem} import {', '.join(functions)}"]
+        prompts = {name: f"Give a test case for {name}." for name in functions}
+        for _ in range(ROUNDS):
             stage = yield Plan.of(*prompts.values())
-            written = {name: one.value or "" for name, one in zip(prompts, stage.executions, strict=True)}
-            said = await asyncio.gather(*(complaint(test, module.parent) for test in written.values()))
-            verdicts = dict(zip(written, said, strict=True))
-            passed |= {name: test for name, test in written.items() if not verdicts[name]}
-            prompts = {name: f"{prompts[name]} It failed:\n{verdict}" for name, verdict in verdicts.items() if verdict}
+            for name, case in zip(list(prompts), stage.results, strict=True):
+                call = f"{name}({', '.join(map(str, case.arguments))})"
+                try:
+                    value = functions[name](*case.arguments)
+                except Exception as error:
+                    value = type(error).__name__
+                if value == case.result:
+                    tests.append(f"def test_{name}():\n    assert {call} == {value}")
+                    del prompts[name]
+                else:
+                    prompts[name] = f"{call} is {value}, not {case.result}. Give a test case for {name}."
             if not prompts:
                 break
-        yield Answer(value=passed)
+        yield Answer(value="\n\n\n".join(tests))
 
-    return policy
-
-
-async def main(engine: Engine, *, module: Path) -> Run[dict[str, str], str]:
-    """Write tests for ``module``, print them, and return the run."""
-    source = await asyncio.to_thread(module.read_text, encoding="utf-8")
-    functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    public = [name for name in functions if not name.startswith("_")]
-    executor = Executor(str, instructions="The result is the whole Python file, without code fences.")
+    executor = Executor(create_model("Case", __base__=Case, arguments=arguments))
+    task = f"Test the module {module.stem}:\n\n{module.read_text(encoding='utf-8')}"
     async with aclosing(engine):
-        planner = Planner(dict[str, str])
-        sprint = Sprint(engine, policy=verified(module, public), planner=planner, executor=executor, dialect="json")
-        run = await sprint.run(f"Write tests for the module {module.stem}:\n\n{source}")
-    print(*(f"# {name}\n{test}" for name, test in run.answer.items()), sep="\n\n")
-    print(f"# {len(run.answer)} of {len(public)} functions have a passing test")
+        sprint = Sprint(
+            engine, policy=until_right, executor=executor, dialect="json", limits=limits, failure="fail_fast"
+        )
+        run = await sprint.run(task)
+    print(run.answer)
     return run
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("module", type=Path, nargs="?", default=Path(__file__).with_name("nested_arithmetic.py"))
-    parser.add_argument("--url", default="http://127.0.0.1:11434/v1")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("module", type=Path, nargs="?", default=MODULE)
+    parser.add_argument("--url", help="a server with OpenAI's API")
     parser.add_argument("--model", default="qwen3:8b")
     given = parser.parse_args()
-    asyncio.run(main(OpenAIEngine(given.url, model=given.model), module=given.module))
+    engine = OpenAIEngine(given.url, model=given.model) if given.url else RecordedEngine(RECORDING)
+    if isinstance(engine, RecordedEngine):
+        print(f"{engine.recording.notice} For a model of yours, give --url and --model.\n")
+    try:
+        asyncio.run(main(engine, module=given.module))
+    except SprintError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
