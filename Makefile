@@ -76,8 +76,8 @@ test-versions: .venv/.dev ## test the wheel alone, with the lowest versions of i
 	@.venv-core/bin/python -m pip --disable-pip-version-check --quiet install build/wheel/*.whl
 	$(BIN)/pytest -m versions tests/versions
 	$(call versioned,.venv-lowest,--no-deps -r environments/versions/lowest.lock build/wheel/*.whl)
-	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,lora]" \
-		pytest hypothesis 'pydantic-ai-slim[openai]')
+	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,lora]" \
+		pytest hypothesis 'pydantic-ai-slim[openai]' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http)
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check
