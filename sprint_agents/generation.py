@@ -31,10 +31,10 @@ class Generation:
         "_ended",
         "_engine",
         "_finished",
-        "_indexed",
-        "_marks",
+        "_id_marks",
         "_read",
         "_request_ids",
+        "_text_marks",
         "_tip",
         "_tokens",
         "finish",
@@ -69,10 +69,9 @@ class Generation:
         self._read: list[Chunk] = []
         self.length = 0
         # An index of the chunks so far, extended on use, since many completions never need it: the positions where
-        # chunks end in the text; and the known token boundaries, as positions in text and ids, ascending.
+        # chunks end in the text; and the known token boundaries, as positions in the text and in the ids, ascending.
         self._chunk_ends = [0]
-        self._marks = [(0, 0)]
-        self._indexed = 0
+        self._text_marks, self._id_marks = [0], [0]
         # The context of the last cut, which later cuts and the end extend: n cuts cost O(tokens), not O(n * tokens).
         self._tip = context
         self._cut_ids = 0
@@ -182,11 +181,11 @@ class Generation:
         if offset == self.length and self._read and self._read[-1].text:
             before = len(self.ids)
         else:
-            marks = self._boundaries()
-            mark = bisect_left(marks, (offset, 0))
-            text_end, before = marks[mark]
+            self._index()
+            mark = bisect_left(self._text_marks, offset)
+            text_end, before = self._text_marks[mark], self._id_marks[mark]
             if text_end != offset and mark:
-                text_start, start = marks[mark - 1]
+                text_start, start = self._text_marks[mark - 1], self._id_marks[mark - 1]
                 before = start + round((before - start) * (offset - text_start) / (text_end - text_start))
         if self._tokens is None:
             return before
@@ -212,16 +211,17 @@ class Generation:
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
         """Return the last token boundary at or before ``offset``, as positions in the text and in the ids."""
-        marks = self._boundaries()
-        mark = bisect_left(marks, (offset, 0))
-        if marks[mark][0] == offset:
-            return marks[mark]
+        self._index()
+        mark = bisect_left(self._text_marks, offset)
+        text_end, ids_end = self._text_marks[mark], self._id_marks[mark]
+        if text_end == offset:
+            return text_end, ids_end
         # The offset is inside a chunk of several tokens, or inside a token. Guess pro rata how many ids reach it, and
         # decode those. Then step away from the guess, by 1, 2, 4, … ids, and bisect when the offset is enclosed.
-        text_start, ids_start = marks[mark - 1]
+        text_start, ids_start = self._text_marks[mark - 1], self._id_marks[mark - 1]
         wanted, low, found, step = offset - text_start, 0, 0, 1
-        high = marks[mark][1] - ids_start
-        count = min(max(1, high * wanted // (marks[mark][0] - text_start)), high - 1)
+        high = ids_end - ids_start
+        count = min(max(1, high * wanted // (text_end - text_start)), high - 1)
         while high - low > 1:
             reached = len(await self._engine.decode(self.ids[ids_start : ids_start + count]))
             if reached <= wanted:
@@ -235,10 +235,10 @@ class Generation:
             step *= 2
             if not low < count < high:
                 count = (low + high) // 2
-        boundary = (text_start + found, ids_start + low)
         if low:
-            marks.insert(mark, boundary)
-        return boundary
+            self._text_marks.insert(mark, text_start + found)
+            self._id_marks.insert(mark, ids_start + low)
+        return text_start + found, ids_start + low
 
     def _advance(self, ids_end: int, text_end: int) -> None:
         if ids_end > self._cut_ids:
@@ -248,18 +248,19 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Return characters ``start`` to ``end``, reading only the chunks that hold them."""
-        self._boundaries()
+        self._index()
         ends = self._chunk_ends
         first = bisect_left(ends, start + 1) - 1
         last = bisect_left(ends, end)
         base = ends[first]
         return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
 
-    def _boundaries(self) -> list[tuple[int, int]]:
-        """Index the chunks that are new, and return the known token boundaries."""
-        for chunk in self._read[len(self._chunk_ends) - 1 :]:
-            end = self._chunk_ends[-1] + len(chunk.text)
-            self._indexed += len(chunk.ids)
-            self._chunk_ends.append(end)
-            self._marks.append((end, self._indexed))
-        return self._marks
+    def _index(self) -> None:
+        """Index the chunks that are new."""
+        ends = self._chunk_ends
+        if len(ends) > len(self._read):
+            return
+        for chunk in self._read[len(ends) - 1 :]:
+            ends.append(ends[-1] + len(chunk.text))
+            self._text_marks.append(ends[-1])
+            self._id_marks.append(self._id_marks[-1] + len(chunk.ids))

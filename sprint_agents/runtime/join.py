@@ -37,7 +37,8 @@ async def append_executions(
         number, text = item.execution.number, item.text
         if item.ids is not None:
             opening, written = without_thoughts(dialect, "execution", item.text)
-            text = compose([opening, dialect.write_completion(stage, number, written)])
+            text = dialect.write_completion(stage, number, written)
+            text = compose([opening, text]) if opening else text
             completions.append((item.ids if text == item.text else await state.engine.encode(text), text))
         failed = not item.execution.succeeded
         executions.append(JoinedExecution(number, text, generated=item.ids is not None, failed=failed))

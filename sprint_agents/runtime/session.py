@@ -157,7 +157,12 @@ async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engin
         "execution": executor_engine or engine,
         "answer": engine,
     }
-    return {role: await Stops.resolve(engine, dialect.constraints(role).stops) for role, engine in engines.items()}
+    resolved: dict[tuple[int, tuple[str, ...]], Stops] = {}
+    for role, asked in engines.items():
+        key = id(asked), dialect.constraints(role).stops
+        if key not in resolved:
+            resolved[key] = await Stops.resolve(asked, key[1])
+    return {role: resolved[id(asked), dialect.constraints(role).stops] for role, asked in engines.items()}
 
 
 class MeteredCall(TimedCall):

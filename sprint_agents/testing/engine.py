@@ -188,7 +188,9 @@ class FakeEngine(Engine):
             sent = 0
             while fault is None or sent < end:
                 stop = min(sent + size, end)
-                await self._until(live, first + stop * self._latency.token)
+                if self._latency.token:
+                    await self._until(live, first + stop * self._latency.token)
+                self._check_running(live)
                 ids = completion.ids[sent:stop]
                 node = node.extend(ids)
                 live.generated_tokens = sent = stop
@@ -284,7 +286,8 @@ class FakeEngine(Engine):
         """Compute the context; return when that was finished, and the context's node in the trie."""
         context, latency = live.request.context, self._latency
         begin = live.started + delay + latency.request
-        await self._until(live, begin)
+        if begin > live.started:
+            await self._until(live, begin)
         if latency.prompt_token:
             live.cached_tokens = self._trie.find(context)
             begin += (len(context) - live.cached_tokens) * latency.prompt_token

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from math import log
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -133,7 +133,7 @@ class Prompt:
         missing = characters
         context: Context | None = self.request.context
         while context is not None and missing > 0:
-            piece = self._tokenizer.decode(context.own_ids)
+            piece = self._tokenizer.own_text(context)
             pieces.append(piece[-missing:])
             missing -= len(piece)
             context = context.parent
@@ -197,8 +197,7 @@ def _by_key(table: Mapping[str, Respond]) -> Respond:
     return respond
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedCompletion:
+class ScriptedCompletion(NamedTuple):
     """All ids that a request is sent, and why they end there (see ``Finish``)."""
 
     ids: tuple[int, ...]

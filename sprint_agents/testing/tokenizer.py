@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from sprint_agents.context import Context
 from sprint_agents.errors import InvalidRequest
 from sprint_agents.markup import spans_of
 
@@ -76,7 +77,7 @@ class WordTokenizer:
     True
     """
 
-    __slots__ = ("_ids", "_markup", "_special", "_split", "_word", "_words")
+    __slots__ = ("_ids", "_markup", "_special", "_split", "_word", "_words", "own_text")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         # Longest first: of two special texts that begin alike, the longer one matches.
@@ -90,6 +91,7 @@ class WordTokenizer:
         # Headers, words and the replies of a script are encoded again and again.
         self._markup = lru_cache(maxsize=4096)(self._encode_markup)
         self._word = lru_cache(maxsize=4096)(self._encode)
+        self.own_text = lru_cache(maxsize=4096)(self._own_text)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, in time linear in its length."""
@@ -133,6 +135,10 @@ class WordTokenizer:
 
         """
         return "".join(map(self._words.__getitem__, ids))
+
+    def _own_text(self, context: Context) -> str:
+        """Return the text of a context's own ids. Siblings have most contexts in common."""
+        return self.decode(context.own_ids)
 
     def check(self, ids: Sequence[int]) -> None:
         """Raise InvalidRequest if one of ``ids`` is not that of a token."""

@@ -15,7 +15,7 @@ for. Text after the plan or the answer is ignored. Whatever the token limit cuts
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -32,8 +32,7 @@ _FEWEST_COPIED = 3
 _LAST_NUMBER = re.compile(r"([0-9]{1,9})\W*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Markup:
+class Markup(NamedTuple):
     """A part of a completion that is not content: keys, brackets, quotes, the end mark."""
 
     start: int

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic import JsonValue
 
@@ -22,6 +23,7 @@ _MAPS_OF_PARTS = ("properties", "$defs", "definitions")
 _PARTS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf")
 
 
+@lru_cache(maxsize=256)
 def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | None, *, graph: bool = False) -> str:
     """Return the schema of a plan or an answer; in a ``graph``, subtasks may wait for others.
 
@@ -47,12 +49,14 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
     return parts.written(turns)
 
 
+@lru_cache(maxsize=256)
 def answer_schema(words: JsonWords, planner: AgentBrief) -> str:
     """Return the schema of an answer."""
     parts = _Definitions(words)
     return parts.written([_turn(words, planner, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 
+@lru_cache(maxsize=256)
 def execution_schema(words: JsonWords, executor: AgentBrief, *, calls: bool = True) -> str:
     """Return the schema of a result, or of ``calls`` if there are tools and the model writes calls itself."""
     parts = _Definitions(words)
