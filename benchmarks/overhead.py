@@ -3,10 +3,11 @@
     python benchmarks/overhead.py
 
 "Bare" gathers coroutines that yield to the loop once and validate; "same engine" sends the same requests to the same
-engine without the library. All run in this process and take turns, ``--rounds`` times; figures are medians. The engine
-answers at once, so all time is the library's. The other tables: subtasks whose executor calls a tool before it writes
-its result, as JSON; one run at 50 ms per request, whose critical path is known; ever wider plans, whose cost must be
-linear; and the memory of a branch.
+engine without the library. All run in this process and take turns, ``--rounds`` times; figures are medians of CPU
+time, which other programs disturb less than wall time. The engine answers at once, so all time is the library's. The
+other tables: a run in JSON, whose model writes the plan and a typed answer, also on ``FakeEngine``; subtasks whose
+executor calls a tool before it writes its result; one run at 50 ms per request, whose critical path is known; ever
+wider plans, whose cost must be linear; and the memory of a branch.
 """
 
 import argparse
@@ -15,23 +16,37 @@ import gc
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import Literal
 
-from pydantic import BaseModel, TypeAdapter
+from instant.engines import (
+    ANSWER_TURN,
+    CALL_TURN,
+    RESULT,
+    RESULT_TURN,
+    Answered,
+    Finding,
+    InstantEngine,
+    JsonEngine,
+    Parts,
+    Report,
+    Result,
+    ToolEngine,
+    Turn,
+    plan_turn,
+    scripted,
+)
+from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from sprint_agents import (
     Answer,
-    Capabilities,
-    Chunk,
     Context,
     Engine,
     Executor,
-    Finish,
     Limits,
     Plan,
+    Planner,
     Planning,
     Request,
     Sampling,
@@ -41,49 +56,12 @@ from sprint_agents import (
     Step,
 )
 
-
-class Finding(BaseModel):
-    """The typed result of a subtask."""
-
-    name: str
-    score: float
-
-
-class Word(BaseModel):
-    """The arguments of ``look_up``."""
-
-    word: str
-
-
-class Call(BaseModel):
-    """A call of ``look_up``, as a model writes it."""
-
-    tool: Literal["look_up"]
-    arguments: Word
-
-
-class Turn(BaseModel):
-    """A turn that calls a tool."""
-
-    call: list[Call]
-
-
-class Result(BaseModel):
-    """The last turn."""
-
-    result: Finding
+_adapter = TypeAdapter(Finding)
 
 
 async def look_up(word: str) -> int:
     """Count the letters of a word."""
     return len(word)
-
-
-RESULT = '{"name": "a finding", "score": 0.5}'
-ANSWER = "<Final_answer>done</Final_answer>"
-CALL_TURN = '{"call": [{"tool": "look_up", "arguments": {"word": "part"}}]}'
-RESULT_TURN = f'{{"result": {RESULT}}}'
-_adapter = TypeAdapter(Finding)
 
 
 async def bare(width: int, *, delay: float = 0.0) -> None:
@@ -94,6 +72,22 @@ async def bare(width: int, *, delay: float = 0.0) -> None:
         return _adapter.validate_json(RESULT)
 
     found = await asyncio.gather(*(subtask(number) for number in range(width)))
+    assert len(found) == width
+
+
+async def bare_in_json(width: int) -> None:
+    """Do the least for a run in which a model writes a plan, the results and the answer."""
+
+    async def told(text: str) -> str:
+        await asyncio.sleep(0)
+        return text
+
+    async def subtask() -> Finding:
+        return Result.model_validate_json(await told(RESULT_TURN)).result
+
+    plan = Parts.model_validate_json(await told("".join(plan_turn(width))))
+    found = await asyncio.gather(*(subtask() for _ in plan.subtasks))
+    assert Answered.model_validate_json(await told(ANSWER_TURN)).answer.text
     assert len(found) == width
 
 
@@ -151,66 +145,6 @@ async def bare_on_engine(width: int) -> None:
     assert len(found) == width
 
 
-class InstantEngine(Engine):
-    """An engine that answers at once, or after ``delay`` seconds, and records nothing, so all cost is the library's.
-
-    It plans ``width`` subtasks, answers each with ``RESULT``, and ends. One byte is one token.
-    """
-
-    name = "instant"
-    manifest = None
-    capabilities = Capabilities()
-
-    def __init__(self, width: int, *, delay: float = 0.0) -> None:
-        prompts = [f"<prompt_1.{n}>look at part {n}</prompt_1.{n}>" for n in range(1, width + 1)]
-        self.plan = ["<Plan_1>", *prompts, "</Plan_1>"]
-        self.result_ids = [*map(ord, RESULT)]
-        self.delay = delay
-
-    async def encode(self, text: str) -> list[int]:
-        """Return the bytes of ``text``."""
-        return [*text.encode()]
-
-    async def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``."""
-        return bytes(ids).decode()
-
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        """Answer by what the context ends with."""
-        await asyncio.sleep(self.delay)
-        last = request.context.own_text
-        finish = Finish("stop", None, len(request.context), len(request.context))
-        if last.startswith("\n<execution_"):
-            yield Chunk(self.result_ids, RESULT, finish)
-        elif last.endswith("</Execution_1>\n"):
-            yield Chunk([*map(ord, ANSWER)], ANSWER, finish)
-        else:
-            for piece in self.plan:
-                yield Chunk([*map(ord, piece)], piece)
-            yield Chunk([], "", finish)
-
-    async def abort(self, request_id: str) -> None:
-        """Do nothing: no request is left running."""
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
-class ToolEngine(InstantEngine):
-    """An engine that answers at once: every executor calls a tool, then writes its result."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self.replies = [([*map(ord, text)], text) for text in (CALL_TURN, RESULT_TURN)]
-
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        """Answer by what the context ends with."""
-        await asyncio.sleep(0)
-        told = "returned" in request.context.own_text
-        ids, text = self.replies[told]
-        yield Chunk(ids, text, Finish("stop", None, len(request.context), len(request.context)))
-
-
 def with_tool(width: int) -> Callable[[], Awaitable[None]]:
     """Fan out a policy's own plan to executors that call a tool."""
 
@@ -252,12 +186,24 @@ def with_model(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None
     return run
 
 
-def timed(work: Callable[[], Awaitable[None]]) -> float:
+def in_json(engine: Engine, width: int) -> Callable[[], Awaitable[None]]:
+    """Fan out a plan in JSON that the model writes; it also writes a typed answer."""
+    limits = Limits(plan_tokens=10**6)
+    sprint = Sprint(engine, planner=Planner(Report), executor=Executor(Finding), dialect="json", limits=limits)
+
+    async def run() -> None:
+        result = await sprint.run("t")
+        assert len(result.stages[0].results) == width
+
+    return run
+
+
+def timed(work: Callable[[], Awaitable[None]], *, clock: Callable[[], float] = time.process_time) -> float:
     """Return the seconds that ``work`` takes in a fresh event loop."""
     gc.collect()
-    started = time.perf_counter()
+    started = clock()
     asyncio.run(work())
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def fan_out(rounds: int) -> None:
@@ -279,6 +225,19 @@ def fan_out(rounds: int) -> None:
         )
 
 
+def runs_in_json(rounds: int) -> None:
+    """Print the cost of a subtask in a run whose model writes the plan and a typed answer, as JSON."""
+    print("\nZero latency, plan, results and answer in JSON, µs per subtask, medians\n")
+    print("| subtasks | bare | sprint-agents | / bare | on FakeEngine | / bare |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for width in (8, 64, 512):
+        sides = (partial(bare_in_json, width), in_json(JsonEngine(width), width), in_json(scripted(width), width))
+        measured = [[timed(side) for side in sides] for _ in range(rounds)]
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*measured, strict=True)]
+        ratios = [statistics.median(row[side] / row[0] for row in measured) for side in (1, 2)]
+        print(f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {ratios[0]:.1f} | {cost[2]:.1f} | {ratios[1]:.1f} |")
+
+
 def with_tools(rounds: int) -> None:
     """Print the cost of a subtask that calls a tool."""
     print("\nZero latency, a tool called in each subtask, µs per subtask, medians\n")
@@ -298,12 +257,14 @@ def critical_path(rounds: int) -> None:
     print("| subtasks | who plans | critical path, ms | measured, ms | ratio | bare ratio |")
     print("|---:|---|---:|---:|---:|---:|")
     for width in (64, 512):
-        plain = statistics.median(timed(partial(bare, width, delay=0.05)) for _ in range(rounds)) / 0.05
+        wall = partial(timed, clock=time.perf_counter)
+        plain = statistics.median(wall(partial(bare, width, delay=0.05)) for _ in range(rounds)) / 0.05
         for who, run, path in (
             ("policy", with_policy(width, delay=0.05), 0.05),
             ("model", with_model(width, delay=0.05), 0.15),
+            ("model, in JSON", in_json(JsonEngine(width, delay=0.05), width), 0.15),
         ):
-            seconds = statistics.median(timed(run) for _ in range(rounds))
+            seconds = statistics.median(wall(run) for _ in range(rounds))
             print(f"| {width} | {who} | {path * 1e3:.0f} | {seconds * 1e3:.0f} | {seconds / path:.2f} | {plain:.2f} |")
 
 
@@ -337,6 +298,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     fan_out(rounds)
+    runs_in_json(rounds)
     with_tools(rounds)
     critical_path(rounds)
     growth(rounds)

@@ -1,0 +1,1 @@
+"""Models that answer at once, so that all time is the library's."""
