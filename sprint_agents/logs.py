@@ -11,7 +11,7 @@ Invariants:
 """
 
 import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -67,8 +67,10 @@ class _Placed:
 
     def __exit__(self, *exception: object) -> None:
         # A coroutine that is never finished is closed in another context, where there is nothing to restore.
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - faster, and there is a block for each execution
             _place.reset(self._token)
+        except ValueError:
+            pass
 
 
 def run_in_logs(run: str) -> AbstractContextManager[None]:

@@ -26,6 +26,7 @@ from sprint_agents.dialects.base import AgentBrief, Constraints, Form, JoinedExe
 from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import NO_THOUGHTS, marks_in
 from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
+from sprint_agents.errors import escape_surrogates
 from sprint_agents.markup import compose, markup
 
 from .plans import JsonPlanReader
@@ -159,7 +160,9 @@ class JsonDialect:
         """Mark the end of the turn, and escape all other marks of turns."""
         content = written.removesuffix(self._stop)
         stop = markup(written[len(content) :])
-        return compose([without_marks(content, self._marks) if self._any_mark.search(content) else content, stop])
+        if self._any_mark.search(content):
+            content = without_marks(content, self._marks)
+        return compose([content, stop]) if stop else escape_surrogates(content)
 
     def mark(self, written: str) -> str:
         """Mark the end of the turn."""

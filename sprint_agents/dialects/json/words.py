@@ -93,7 +93,7 @@ class JsonKeys(BaseModel):
     failed: tuple[str, ...]
 
 
-class JsonWords(BaseModel):
+class JsonWords(BaseModel, frozen=True):
     """One version of the words, as its file holds them."""
 
     model_config = _FROZEN
