@@ -1,0 +1,120 @@
+"""Measure what a run costs over HTTP: an engine and the library against bare httpx2 and pydantic.
+
+    python benchmarks/clients.py
+
+A server in another process answers at once. The model writes a plan, typed results at the same time and a typed answer,
+as JSON. "Bare" sends exactly the same requests by httpx2, reads the events of each answer, and validates the text. Both
+take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from instant.engines import Answered, Finding, Parts, Report, Result
+
+from sprint_agents import Engine, Executor, Limits, Planner, Sprint
+from sprint_agents.engines import OpenAIEngine, SGLangEngine
+
+
+@contextmanager
+def server(width: int) -> Generator[str]:
+    """Start the server, and return its URL."""
+    command = [sys.executable, "-m", "instant.server", str(width)]
+    place = Path(__file__).parent
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=place) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.stdin.close()
+
+
+async def streamed(client: httpx2.AsyncClient, path: str, body: str) -> str:
+    """Send a request and return the text of its events."""
+    texts: list[str] = []
+    async with client.stream("POST", path, content=body, headers={"content-type": "application/json"}) as response:
+        async for event in httpx2.EventSource(response):
+            if event.data == "[DONE]":
+                break
+            found = json.loads(event.data)
+            if path == "/generate":
+                texts.append(found["text"])
+            elif found["choices"]:
+                texts.append(found["choices"][0]["delta"].get("content", ""))
+    return "".join(texts)
+
+
+async def bare(client: httpx2.AsyncClient, path: str, bodies: list[str]) -> None:
+    """Send the requests of a run, those of the executors at the same time."""
+    plan, *executions, answer = bodies
+
+    async def subtask(body: str) -> Finding:
+        return Result.model_validate_json(await streamed(client, path, body)).result
+
+    parts = Parts.model_validate_json(await streamed(client, path, plan))
+    found = await asyncio.gather(*map(subtask, executions))
+    assert Answered.model_validate_json(await streamed(client, path, answer)).answer.text
+    assert len(found) == len(parts.subtasks)
+
+
+async def measure(engine: Engine, path: str, url: str, width: int, rounds: int) -> tuple[float, float, float]:
+    """Return the CPU seconds of a run, bare and by the library, and the ratio of the two."""
+    limits = Limits(plan_tokens=10**6)
+    sprint = Sprint(engine, planner=Planner(Report), executor=Executor(Finding), dialect="json", limits=limits)
+
+    async def run() -> None:
+        result = await sprint.run("t")
+        assert len(result.stages[0].results) == width
+
+    async def timed(work: Callable[[], Awaitable[None]]) -> float:
+        gc.collect()
+        started = time.process_time()
+        await work()
+        return time.process_time() - started
+
+    async with httpx2.AsyncClient(base_url=url, limits=httpx2.Limits(max_connections=1024)) as client:
+        await run()
+        await client.get("/recorded")
+        await run()
+        # A commit of the prefix, a request for no tokens, is part of what the library costs.
+        sent: list[str] = (await client.get("/recorded")).json()
+        bodies = [body for body in sent if json.loads(body).get("sampling_params", {}).get("max_new_tokens") != 0]
+        assert len(bodies) == width + 2, len(bodies)
+        await bare(client, path, bodies)
+        measured = [(await timed(lambda: bare(client, path, bodies)), await timed(run)) for _ in range(rounds)]
+    ratio = statistics.median(ours / least for least, ours in measured)
+    return statistics.median(row[0] for row in measured), statistics.median(row[1] for row in measured), ratio
+
+
+async def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    print("| engine | subtasks | bare httpx2, ms per request | sprint-agents | ratio |\n|---|---:|---:|---:|---:|")
+    for width in (8, 64, 512):
+        with server(width) as url:
+            sides: list[tuple[str, Engine, str]] = [
+                ("SGLangEngine", SGLangEngine(url), "/generate"),
+                ("OpenAIEngine", OpenAIEngine(f"{url}/v1", model="instant", server="vllm"), "/v1/chat/completions"),
+            ]
+            for name, engine, path in sides:
+                async with engine:  # type: ignore[attr-defined]
+                    least, ours, ratio = await measure(engine, path, url, width, rounds)
+                per_request = 1e3 / (width + 2)
+                print(f"| {name} | {width} | {least * per_request:.2f} | {ours * per_request:.2f} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
