@@ -7,12 +7,18 @@ Invariants:
 """
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
 from html import escape
 from importlib.resources import files
 from string import Template
+
+SCRIPTS = ("layout.mjs", "elements.mjs", "chart.mjs", "page.mjs")
+"""The script of the page, in parts, each after those that it imports."""
+
+_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 
 
 def render_page(runs: Iterable[str], *, title: str = "sprint-agents") -> str:
@@ -48,10 +54,9 @@ def render_frame(run: str, *, height: int = 480) -> str:
 @cache
 def _files() -> tuple[str, str, str]:
     folder = files(__name__.rpartition(".")[0])
-    style, script, page = (
-        folder.joinpath(name).read_text("utf-8") for name in ("viewer.css", "viewer.mjs", "page.html")
-    )
-    return style, script, page
+    style, page, *scripts = [folder.joinpath(name).read_text("utf-8") for name in ("viewer.css", "page.html", *SCRIPTS)]
+    # A page without other files has one module, so what the scripts import from each other is simply there.
+    return style, "\n".join(_IMPORT.sub("", script) for script in scripts), page
 
 
 def _digest(text: str) -> str:

