@@ -87,7 +87,7 @@ class Reply:
         if self.fault is not None:
             check_argument("fault= of a Reply", self.fault, Fault | None)
         at_least(0, delay=self.delay)
-        if self.probability != 1.0:
+        if type(self.probability) is not float or self.probability != 1.0:  # the default needs no check
             check_argument("probability= of a Reply", self.probability, float | Sequence[float])
             given = [self.probability] if isinstance(self.probability, float | int) else self.probability
             if not given or not all(0 < each <= 1 for each in given):
