@@ -7,6 +7,8 @@ from sprint_agents.engines.sglang import SGLangEngine
 from sprint_finetune.nano.countdown import problems
 
 GREEDY = Sampling(temperature=0)
+"""Requests that run together round differently from one alone. Greedy runs of this model are the same nevertheless: in
+float32, the difference is thousands of times smaller than the distance between its two likeliest tokens' logits."""
 HEADER = "\n<execution_1.1>\n"
 REST = "1.1>"
 
