@@ -116,3 +116,5 @@ def test_a_phone_sees_the_chart_and_the_details(open_page, early) -> None:
     page.locator("g.row.execution").first.click()
     assert page.locator(".details").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    chart, details = page.locator(".chart").bounding_box(), page.locator(".details").bounding_box()
+    assert 0 <= chart["y"] < details["y"] - 200  # the chart is above the text, in sight
