@@ -28,7 +28,8 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
     """Return the schema of a plan or an answer; in a ``graph``, subtasks may wait for others.
 
     A schema cannot say that these are earlier ones: the reader ignores all others. A plan has two subtasks at least,
-    unless the executor can do what the planner cannot: it is a program, or has tools.
+    unless the executor can do what the planner cannot: it is a program, or has tools. Without this rule, two of nine
+    plans of SmolLM2-135M had one, which saves nothing.
     """
     parts, keys, form = _Definitions(words), words.keys, words.format
     alike = form.thoughts == "required" and executor is not None and not executor.tools
