@@ -19,7 +19,6 @@ from .errors import (
     ConfigurationError,
     FunctionError,
     SprintError,
-    UnsupportedTask,
     describe,
     escape_surrogates,
     run_of,
@@ -27,10 +26,10 @@ from .errors import (
 from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
 from .logs import run_in_logs
-from .manifest import Manifest
 from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy, name_of
 from .run import AnswerT, Run
+from .runtime.batch import run_each
 from .runtime.clock import RunClock
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, StageJournal
@@ -45,6 +44,7 @@ from .runtime.timer import deadline
 from .runtime.values import executor_of
 from .state import State
 from .stream import AsyncStream
+from .tasks import read_task
 
 
 @checked
@@ -172,7 +172,10 @@ class Sprint(Generic[AnswerT, ResultT]):
                 f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
             )
         places = asyncio.Semaphore(concurrency)
-        return AsyncStream(lambda put: self._map(tasks, places, put), taken=places.release)
+        return AsyncStream(
+            lambda put: run_each(tasks, places, run=self._run_to_record, failed=self._failed, put=put),
+            taken=places.release,
+        )
 
     def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
         """Solve one task from code that is not async.
@@ -196,37 +199,6 @@ class Sprint(Generic[AnswerT, ResultT]):
             if interrupt.__context__ is not None:  # the cancellation of the run
                 vars(interrupt)["run"] = run_of(interrupt.__context__)
             raise
-
-    async def _map(
-        self, tasks: Iterable[str], places: asyncio.Semaphore, put: Callable[[Run[AnswerT, ResultT]], None]
-    ) -> None:
-        """Start a run for each task; a run has its place until it is read, so a slow reader holds up the tasks."""
-        owner = asyncio.current_task()
-        assert owner is not None
-
-        async def run(task: str) -> None:
-            try:
-                put(await self._run_to_record(task))
-            except asyncio.CancelledError:
-                if owner.cancelling():
-                    raise
-                put(self._failed(task, FunctionError("cancelled: its own code cancelled its task")))
-
-        failed: Exception | None = None
-        async with asyncio.TaskGroup() as group:
-            try:
-                remaining = iter(tasks)
-                while True:
-                    await places.acquire()
-                    try:
-                        task = next(remaining)
-                    except StopIteration:
-                        break
-                    group.create_task(run(task))
-            except BaseException as error:
-                failed = as_exception(error)
-        if failed is not None:
-            raise failed  # outside the group, which would wrap it, and after what was running
 
     async def _run_to_record(self, task: str) -> Run[AnswerT, ResultT]:
         """Run a task; a failure is returned as a run with its error."""
@@ -412,26 +384,3 @@ class Sprint(Generic[AnswerT, ResultT]):
                 f"checker= failed on the answer, {describe(error)}: it is given the answer "
                 "and says whether it is right; error.run has the answer"
             ) from error
-
-
-def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str], bool] | None]:
-    """Return the text to put to the model, and a check of its answers if the model's tasks have one.
-
-    Only a manifest with ``tasks`` changes the text or brings a check. Any other model gets ``text`` byte for byte.
-
-    Raises:
-        UnsupportedTask: ``text`` is not text, is empty, or is not a problem that the model was trained on.
-        InvalidCheckpoint: the manifest's ``tasks`` are not valid.
-    """
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a task may come from anywhere
-        raise UnsupportedTask(f"a task is a text, and this one is of type {type(text).__name__}")
-    if text != escape_surrogates(text):
-        raise UnsupportedTask("the task has half of a surrogate pair, which no tokenizer reads: decode the text again")
-    if not text.strip():
-        raise UnsupportedTask("the task is empty: say what to solve")
-    if manifest is None or not manifest.tasks:
-        return text, None
-    from .nano.tasks import understand  # the core's only import of nano, for the checkpoints that ask for it
-
-    prompt, task = understand(text, manifest)
-    return prompt, task.check

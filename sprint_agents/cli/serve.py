@@ -100,10 +100,10 @@ async def serve(
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra("serve", "uvicorn") from error
-    # The library does not import its integrations; this command loads the one that it is for.
-    endpoint: Any = import_module("sprint_integrations.endpoint")
+    from sprint_integrations.endpoint import Bounds, application
+
     async with open_models(target, options) as models:
-        app = endpoint.application(models, api_key=key, bounds=endpoint.Bounds(concurrency=concurrency))
+        app = application(models, api_key=key, bounds=Bounds(concurrency=concurrency))
         settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
         # Bound here, so that the port is known, and in use, before it is printed.
         with settings.bind_socket() as listener:

@@ -1,6 +1,6 @@
 """sprint-nano, the small model that ships with the package, and the problems it was trained on.
 
-The core never imports this package, except that ``sprint_agents.sprint`` loads it for a checkpoint whose
+The core never imports this package, except that ``sprint_agents.tasks`` loads it for a checkpoint whose
 ``sprint.json`` lists ``tasks``.
 """
 

@@ -12,7 +12,7 @@ from sprint_agents.manifest import Manifest
 from sprint_agents.nano import nano_path
 from sprint_agents.nano.ranges import ArithmeticRange, CountdownRange, MultiplicationRange, TaskRanges
 from sprint_agents.nano.tasks import FAMILIES, Arithmetic, Countdown, Multiplication, recognise, understand
-from sprint_agents.sprint import read_task
+from sprint_agents.tasks import read_task
 
 RANGES = TaskRanges(
     countdown=CountdownRange(counts=(3, 4), numbers=(1, 50), targets=(10, 100)),

@@ -1,0 +1,54 @@
+"""Many tasks, each with exactly one record, whatever happens to its run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from sprint_agents.errors import FunctionError
+from sprint_agents.functions import as_exception
+
+RecordT = TypeVar("RecordT")
+
+
+async def run_each(
+    tasks: Iterable[str],
+    places: asyncio.Semaphore,
+    *,
+    run: Callable[[str], Awaitable[RecordT]],
+    failed: Callable[[str, Exception], RecordT],
+    put: Callable[[RecordT], None],
+) -> None:
+    """Run each task as soon as there is a place, and put its record when it ends.
+
+    The reader of the records frees the places, so a slow one holds up the tasks. ``failed`` makes the record of a run
+    that cancelled its own task.
+
+    Raises:
+        Exception: ``tasks`` raised it; what was running has ended.
+    """
+    owner = asyncio.current_task()
+    assert owner is not None
+
+    async def run_one(task: str) -> None:
+        try:
+            put(await run(task))
+        except asyncio.CancelledError:
+            if owner.cancelling():
+                raise
+            put(failed(task, FunctionError("cancelled: its own code cancelled its task")))
+
+    error: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        try:
+            remaining = iter(tasks)
+            while True:
+                await places.acquire()
+                try:
+                    task = next(remaining)
+                except StopIteration:
+                    break
+                group.create_task(run_one(task))
+        except BaseException as raised:
+            error = as_exception(raised)
+    if error is not None:
+        raise error  # outside the group, which would wrap it
