@@ -4,7 +4,7 @@ The temperature is above zero, so that policies that try several times get diffe
 confidence intervals, see ``benchmarks/policies.py``.
 
     python examples/compare_policies.py
-    python examples/compare_policies.py "countdown 4 9 24 37"
+    python examples/compare_policies.py "countdown 4 24 28 16"
 """
 
 import asyncio

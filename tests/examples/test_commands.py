@@ -22,7 +22,7 @@ def run(name, *arguments, **options):
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
     environment["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, f"examples/{name}.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, **options)
 
 
 def printed(name, *arguments):
@@ -97,7 +97,7 @@ class TestOnNano:
         assert len(out.read_text("utf-8").splitlines()) == 5
 
     def test_compare_policies(self):
-        assert printed("compare_policies", "countdown 4 9 24 37").count(" of 1 ") == len(BUILT_IN)
+        assert printed("compare_policies", "countdown 4 24 28 16").count(" of 1 ") == len(BUILT_IN)
 
     def test_fastapi_app(self):
         port = free_port()
