@@ -6,7 +6,9 @@ The first table counts ``--runs`` small typed tasks on each engine, with and wit
 ``n``, and ``--at-once`` runs share the engine at a time.
 
 - valid: runs that ended with an answer of the declared type; the model is weak, so it need not be right
-- parallel: plans whose second subtask started before the first one had finished, of all plans with subtasks
+- forked: plans with two subtasks or more, of all plans with subtasks; none of these subtasks waits for another
+- overlapping: plans of which two executions ran at the same time; in the others the first result was there before the
+  planner had written the second prompt
 - runaways: turns of the planner that were cut off at the limit of tokens
 - cached: the share of prompt tokens that the engine read from its cache
 
@@ -20,6 +22,7 @@ Every run is counted in ``--records``, if that is given, and not repeated when t
 
 import argparse
 import asyncio
+import itertools
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
@@ -39,8 +42,9 @@ from sprint_agents import Answer, Executor, Limits, Plan, Planner, Planning, Run
 from sprint_agents.engine import Chunk, Engine, Request
 from sprint_agents.engines import LocalEngine, OpenAIEngine, SGLangEngine, SGLangServer
 from sprint_agents.errors import SprintError
-from sprint_agents.events import Event, ExecutionFinished, RunFinished, SubtaskStarted
+from sprint_agents.events import Event, RunFinished
 from sprint_agents.markup import markup
+from sprint_agents.plan import Execution
 
 EngineKind = Literal["local", "llama.cpp", "sglang"]
 ENGINES: tuple[EngineKind, ...] = ("local", "llama.cpp", "sglang")
@@ -68,7 +72,8 @@ class Counted(BaseModel):
     runs: int = 1
     valid: int = 0
     plans: int = 0
-    parallel: int = 0
+    forked: int = 0
+    overlapping: int = 0
     runaways: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -91,7 +96,8 @@ class Counted(BaseModel):
             self.engine,
             "yes" if self.schema_held else "no",
             f"{self.valid}/{self.runs}",
-            f"{self.parallel}/{self.plans}",
+            f"{self.forked}/{self.plans}",
+            f"{self.overlapping}/{self.plans}",
             f"{self.runaways}",
             f"{cached:.0%}",
         )
@@ -101,7 +107,7 @@ class Counted(BaseModel):
 def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) -> Counted:
     """Count a run by its events."""
     run = next(event.run for event in events if isinstance(event, RunFinished))
-    plans = [stage.number for stage in run.stages if stage.executions]
+    plans = [stage.executions for stage in run.stages if stage.executions]
     faults = [fault for stage in run.stages for fault in stage.diagnostics]
     return Counted(
         engine=engine,
@@ -109,7 +115,8 @@ def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) ->
         number=number,
         valid=run.error is None,
         plans=len(plans),
-        parallel=sum(is_parallel(plan, events) for plan in plans),
+        forked=sum(len(executions) > 1 for executions in plans),
+        overlapping=sum(overlap(executions) for executions in plans),
         runaways=sum(fault.kind == "cut_off" and fault.number is None for fault in faults),
         prompt_tokens=run.usage.prompt_tokens,
         cached_tokens=run.usage.cached_tokens,
@@ -118,11 +125,10 @@ def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) ->
     )
 
 
-def is_parallel(stage: int, events: Sequence[Event]) -> bool:
-    """Say whether the second subtask of a stage started before the first one had finished."""
-    steps = [event for event in events if isinstance(event, SubtaskStarted | ExecutionFinished)]
-    mine = [step for step in steps if step.stage == stage]
-    return len(mine) > 1 and all(isinstance(step, SubtaskStarted) for step in mine[:2])
+def overlap(executions: Sequence[Execution[Any]]) -> bool:
+    """Say whether two executions ran at the same time."""
+    times = sorted((execution.started, execution.ended) for execution in executions)
+    return any(ended > started for (_, ended), (started, _) in itertools.pairwise(times))
 
 
 def tasks(count: int) -> Iterator[str]:
@@ -305,7 +311,10 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="a file of finished runs")
     options = parser.parse_args()
     rows: list[str] = []
-    print("| engine | schema | valid | parallel | runaways | cached |\n|---|---|---:|---:|---:|---:|", flush=True)
+    print(
+        "| engine | schema | valid | forked | overlapping | runaways | cached |\n|---|---|---:|---:|---:|---:|---:|",
+        flush=True,
+    )
     for kind in options.engines:
         with served(
             kind, slots=options.width or options.at_once, threads=options.threads, dtype=options.dtype
