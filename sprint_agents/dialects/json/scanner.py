@@ -17,10 +17,11 @@ brackets of outer values where inner ones are still open.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sprint_agents.engine import THOUGHTS
+
+from .container import NAME, Container, promises
 
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
@@ -41,7 +42,6 @@ _UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 
 
 class Value(NamedTuple):
@@ -55,22 +55,6 @@ class Value(NamedTuple):
     start: int
     end: int
     rest: str = ""
-
-
-@dataclass(slots=True)
-class _Frame:
-    """An open object or array, and what it expects next; an array always expects a value."""
-
-    closer: Literal["}", "]"]
-    start: int
-    expects: Literal["key", "colon", "value"]
-    key: str = ""
-    count: int = 0
-    separated: bool = True
-
-    @property
-    def position(self) -> str | int:
-        return self.key if self.closer == "}" else self.count
 
 
 class JsonScanner:
@@ -120,7 +104,7 @@ class JsonScanner:
         self._mode: Literal["outside", "between", "string", "word", "line", "block"] = "outside"
         self._outside: list[tuple[int, int]] = []
         self._thoughts_start: int | None = 0 if thinking else None
-        self._frames: list[_Frame] = []
+        self._frames: list[Container] = []
         # A brace is certain to begin JSON, rather than to stand in a text, after the first colon.
         self._certain = self._always_certain = certain
         self._quote = '"'
@@ -246,7 +230,7 @@ class JsonScanner:
         if character.isspace():
             return _after_blanks(buffer, at)
         frame = self._frames[-1]
-        if not self._certain and not _promises(frame, character):
+        if not self._certain and not promises(frame, character):
             return self._give_up(at)
         match character:
             case "{" | "[":
@@ -293,7 +277,7 @@ class JsonScanner:
                 self._frames[-1].key = ""
             self._frames[-1].expects = "value"
         start = self._offset + at
-        self._frames.append(_Frame("}", start, "key") if buffer[at] == "{" else _Frame("]", start, "value"))
+        self._frames.append(Container("}", start, "key") if buffer[at] == "{" else Container("]", start, "value"))
         return at + 1
 
     def _shut(self, character: str, end: int) -> None:
@@ -339,7 +323,7 @@ class JsonScanner:
         if run is not None:
             self._parts.append(run.group())
             return run.end()
-        if not self._certain and not _NAME.fullmatch("".join(self._parts)):
+        if not self._certain and not NAME.fullmatch("".join(self._parts)):
             return self._give_up(at)
         self._end_scalar(self._offset + at)
         return at
@@ -401,13 +385,6 @@ class JsonScanner:
 def _after_blanks(buffer: str, at: int) -> int:
     blank = _BLANK.match(buffer, at)
     return blank.end() if blank else at
-
-
-def _promises(frame: _Frame, character: str) -> bool:
-    """Whether a value may still become JSON, before its first colon."""
-    if frame.expects == "key":
-        return character in "\"'#/" or _NAME.match(character) is not None
-    return character == (":" if frame.closer == "}" else "{")
 
 
 def _growing(text: str, mark: str) -> int:

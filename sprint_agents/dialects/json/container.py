@@ -1,0 +1,32 @@
+"""The objects and arrays that a scanner is in."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+NAME = re.compile(r"[A-Za-z_$][\w$-]*")
+"""A key without quotes."""
+
+
+@dataclass(slots=True)
+class Container:
+    """An open object or array, and what it expects next; an array always expects a value."""
+
+    closer: Literal["}", "]"]
+    start: int
+    expects: Literal["key", "colon", "value"]
+    key: str = ""
+    count: int = 0
+    separated: bool = True
+
+    @property
+    def position(self) -> str | int:
+        """The key or the index of the next value."""
+        return self.key if self.closer == "}" else self.count
+
+
+def promises(container: Container, character: str) -> bool:
+    """Say whether a value may still become JSON, before its first colon."""
+    if container.expects == "key":
+        return character in "\"'#/" or NAME.match(character) is not None
+    return character == (":" if container.closer == "}" else "{")
