@@ -11,7 +11,7 @@ from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns
 from sprint_agents.engines import ChatTemplate
 from sprint_agents.engines.checkpoint import turns_of_checkpoint
-from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
+from sprint_agents.errors import ConfigurationError, InvalidCheckpoint, NoChatTemplate
 from tests.chat_templates import TEMPLATES, settings
 
 EXACT = ["chatml", "llama-3", "mistral", "gemma"]
@@ -131,7 +131,8 @@ class TestWhereATemplateStands:
     def test_nowhere(self, content: str | None, tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / "tokenizer_config.json").write_text(content)
-        assert turns_of_checkpoint(tmp_path, ChatTemplate(), extra="local") is None
+        with pytest.raises(NoChatTemplate, match="has no chat template"):
+            turns_of_checkpoint(tmp_path, ChatTemplate(), extra="local")
 
     def test_in_a_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "tokenizer_config.json").write_text("{")

@@ -16,7 +16,7 @@ from sprint_agents.context import Context
 from sprint_agents.dialects import choose_dialect
 from sprint_agents.engine import Engine, Request
 from sprint_agents.engines.sglang import SGLangEngine
-from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest
+from sprint_agents.errors import ConfigurationError, EngineRejected, EngineUnavailable, InvalidRequest, NoChatTemplate
 from sprint_integrations.sglang import InProcessEngine, execute
 from tests.chat_templates import settings
 
@@ -134,17 +134,23 @@ class TestConversations:
     def template(checkpoint: Path, name: str) -> None:
         (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings(name)))
 
-    @pytest.mark.parametrize("name", [None, "chatml", "llama-3", "deepseek-r1"])
-    def test_turns_are_marked_as_the_checkpoint_does(self, checkpoint: Path, name: str | None) -> None:
-        if name:
-            self.template(checkpoint, name)
+    @pytest.mark.parametrize("name", ["chatml", "llama-3", "deepseek-r1"])
+    def test_turns_are_marked_as_the_checkpoint_does(self, checkpoint: Path, name: str) -> None:
+        self.template(checkpoint, name)
         offline = Offline()
         engine, served = InProcessEngine(offline, checkpoint), SGLangEngine("http://127.0.0.1:1", tokenizer=checkpoint)
+        offline.loop.close()
         assert engine.capabilities == served.capabilities
-        assert (engine.capabilities.chat is None) is (name is None)
         kinds = [type(choose_dialect(None, one, executors=one)) for one in (engine, served)]
         assert kinds[0] is kinds[1]
+
+    def test_a_checkpoint_without_a_template_has_none(self, checkpoint: Path) -> None:
+        offline = Offline()
+        engine, served = InProcessEngine(offline, checkpoint), SGLangEngine("http://127.0.0.1:1", tokenizer=checkpoint)
         offline.loop.close()
+        for one in (engine, served):
+            assert one.capabilities.chat is None
+            assert isinstance(one.capabilities.chat_error, NoChatTemplate)
 
     def test_thoughts_come_before_a_schema(self, checkpoint: Path) -> None:
         offline = Offline()
