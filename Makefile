@@ -39,6 +39,10 @@ VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/tes
 
 # Installs $(2) into the new environment $(1), which shares torch with .venv, and runs the tests there. The wheel is
 # tested, not this folder: PYTHONSAFEPATH keeps it from being found first.
+# A variable, because commas would end an argument of call.
+NEWEST = "$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,lora]" pytest hypothesis \
+	'pydantic-ai-slim[openai]' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
+
 define versioned
 	@echo "installing the wheel into $(1)"
 	@rm -rf $(1) && $(BIN)/python -m venv $(1)
@@ -76,8 +80,7 @@ test-versions: .venv/.dev ## test the wheel alone, with the lowest versions of i
 	@.venv-core/bin/python -m pip --disable-pip-version-check --quiet install build/wheel/*.whl
 	$(BIN)/pytest -m versions tests/versions
 	$(call versioned,.venv-lowest,--no-deps -r environments/versions/lowest.lock build/wheel/*.whl)
-	$(call versioned,.venv-newest,"$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,lora]" \
-		pytest hypothesis 'pydantic-ai-slim[openai]' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http)
+	$(call versioned,.venv-newest,$(NEWEST))
 
 lint: .venv/.dev ## check style, formatting and the direction of imports
 	$(BIN)/ruff check

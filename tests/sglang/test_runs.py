@@ -153,7 +153,8 @@ def test_a_plan_that_is_still_written_over_a_thousand_tokens_is_computed_once(
             await counters.forget()
             before = await counters.load()
             limits = Limits(execution_tokens=32)
-            run = await Sprint(engine, sampling=GREEDY, limits=limits).run("48+24=72\n" * 200 + TASK)
+            sprint = Sprint(engine, dialect="tags", sampling=GREEDY, limits=limits)
+            run = await sprint.run("48+24=72\n" * 200 + TASK)
             await counters.idle()
             after = await counters.load()
             stage = run.stages[0]
