@@ -37,12 +37,12 @@ VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/tes
 	finetune/cli finetune/curation/test_answers.py finetune/curation/test_sources.py integrations \
 	reports/test_logging.py test_agents.py test_tools.py
 
-# Installs $(2) into the new environment $(1), which shares torch with .venv, and runs the tests there. The wheel is
-# tested, not this folder: PYTHONSAFEPATH keeps it from being found first.
 # A variable, because commas would end an argument of call.
 NEWEST = "$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,lora]" pytest hypothesis \
 	'pydantic-ai-slim[openai]' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
 
+# Installs $(2) into the new environment $(1), which shares torch with .venv, and runs the tests there. The wheel is
+# tested, not this folder: PYTHONSAFEPATH keeps it from being found first.
 define versioned
 	@echo "installing the wheel into $(1)"
 	@rm -rf $(1) && $(BIN)/python -m venv $(1)
