@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Serve an application on loopback, and yield a client of it."""
     server = Server(app)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve())
@@ -78,6 +79,7 @@ async def ask(client: httpx2.AsyncClient, *, leave: int | None = None) -> list[b
 
 
 async def load(clients: int, rounds: int) -> None:
+    """Print the first table."""
     sprint = Sprint(FakeEngine(REPLIES), dialect="json")
     app = application({"legs": sprint}, bounds=Bounds(concurrency=clients))
     chance = random.Random(0)
@@ -124,6 +126,7 @@ async def milliseconds(work: Callable[[], Awaitable[object]], *, repeats: int) -
 
 
 async def overhead(repeats: int, rounds: int) -> None:
+    """Print the second table."""
     sprint = Sprint(FakeEngine(REPLIES), dialect="json")
     app = application({"legs": sprint})
     rows: list[tuple[float, float, float]] = []
@@ -149,6 +152,7 @@ async def overhead(repeats: int, rounds: int) -> None:
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
