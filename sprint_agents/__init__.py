@@ -8,6 +8,7 @@ from .errors import SprintError
 from .plan import Answer, Ask, Execution, FailurePolicy, Plan, Stage, Step, Subtask
 from .policies import Planning, Policy
 from .run import Run
+from .run_context import RunContext
 from .sprint import Sprint
 from .state import State, Stops
 from .tools import Tool
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Sprint",
     "Run",
+    "RunContext",
     "Usage",
     "Planner",
     "Executor",

@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, cast, get_args, get_origin
+from typing import Annotated, Any, Generic, Self, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -17,9 +18,13 @@ from .engine import Engine, Sampling
 from .errors import ConfigurationError, InvalidResult, describe, escape_surrogates, show
 from .plan import ResultT, Subtask
 from .run import AnswerT
+from .run_context import DepsT, RunContext
 from .tools import Tool, explain, json_schema, make_adapter, validate_json
 
-ExecutorFunction = Callable[[Subtask], Awaitable[ResultT] | ResultT]
+ExecutorFunction = (
+    Callable[[Subtask], Awaitable[ResultT] | ResultT]
+    | Callable[[RunContext[DepsT], Subtask], Awaitable[ResultT] | ResultT]
+)
 """A plain function as executor, async or not: its return value is the result, without a model."""
 
 _WRAPPERS = {"answer", "output", "response", "result", "value"}
@@ -58,6 +63,14 @@ class _Agent(Generic[ResultT]):
         """The description of this agent and its tools that models read."""
         tools = tuple(tool.brief for tool in self.tools.values())
         return AgentBrief(instructions=self.instructions, schema=self.schema, tools=tools)
+
+    def with_seed(self, seed: int) -> Self:
+        """Return the agent with this seed in its own sampling, if it has some."""
+        if self.sampling is None:
+            return self
+        changed = copy(self)
+        changed.sampling = self.sampling.with_seed(seed)
+        return changed
 
     def read(self, text: str, *, is_json: bool = False) -> ResultT:
         """Read ``text`` as the declared type: as JSON or, unless ``is_json``, as a plain value such as ``81``.

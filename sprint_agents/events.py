@@ -1,9 +1,10 @@
 """The events of a run, as one closed union; streams, progress displays and journals all read the same events."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from .engine import TokenLogprob
 from .plan import Execution, Stage
@@ -20,13 +21,17 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """The first event of every run; ``origin`` is its start on the wall clock, ``engine`` the planner's."""
+    """The first event of every run; ``origin`` is its start on the wall clock, ``engine`` the planner's.
+
+    ``metadata`` is what the caller attached to the run.
+    """
 
     kind: Literal["run_started"] = "run_started"
     task: str
     policy: str
     engine: str
     origin: datetime
+    metadata: Mapping[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
 
 class StageStarted(_Event):

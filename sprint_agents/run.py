@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, NamedTuple, cast
 
 from pydantic import (
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     ValidatorFunctionWrapHandler,
     field_serializer,
@@ -28,7 +29,7 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
     run that failed after its answer, in the checker, has both.
     ``verified`` is the verdict of a checker; None without one. ``transcript`` is the planner's whole context as text,
     which ``Trajectory.from_text`` reads. All times in the record are seconds from ``origin``, the start of the run on
-    the wall clock; None if it could not start.
+    the wall clock; None if it could not start. ``metadata`` is what the caller attached to the run.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Run(GenericRecord, Generic[AnswerT, ResultT]):
     usage: Usage = Field(default_factory=Usage)
     error: Failure | None = None
     transcript: str = ""
+    metadata: Mapping[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
     @model_validator(mode="before")
     @classmethod

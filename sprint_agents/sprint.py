@@ -4,17 +4,18 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, cast
+from typing import Any, Unpack, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .arguments import at_least, check_argument, checked
 from .budget import Budget, Ledger, Limits
-from .dialects import DialectName, check_schemas, choose_dialect
+from .configuration import Configuration
+from .dialects import DialectName
 from .dialects.base import Dialect
-from .engine import Engine, Sampling, check_logprobs
+from .engine import Engine, Sampling
 from .errors import (
     ConfigurationError,
     FunctionError,
@@ -27,28 +28,29 @@ from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
 from .logs import run_in_logs
 from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
-from .policies import Planning, Policy, find_policy, name_of
+from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
+from .run_context import DepsT, RunContext
 from .runtime.batch import run_each
 from .runtime.clock import RunClock
-from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
 from .runtime.listeners import Listener, check_listener, guarded
 from .runtime.loop import follow
-from .runtime.nested import SprintRunner, write_subtask
+from .runtime.nested import write_subtask
+from .runtime.options import RunInputs, RunOptions, check_deps
 from .runtime.record import RunRecord
 from .runtime.session import Session, resolve_stops
-from .runtime.settings import describe_settings
 from .runtime.timer import deadline
-from .runtime.values import executor_of
 from .state import State
 from .stream import AsyncStream
 from .tasks import read_task
 
+_Verdict = bool | Awaitable[bool | None] | None
+
 
 @checked
-class Sprint(Generic[AnswerT, ResultT]):
+class Sprint(Configuration[AnswerT, ResultT, DepsT]):
     r"""Solve tasks in stages of planning and parallel execution.
 
     A ``Sprint`` keeps no state of a run, so you can use one for any number of runs at the same time.
@@ -69,6 +71,7 @@ class Sprint(Generic[AnswerT, ResultT]):
             such a checkpoint, json for engines that hold conversations and tags for others.
         listeners: functions that are called with each event of each run, on the event loop. One that raises is logged,
             and not called again in that run.
+        deps_type: the type of ``run(…, deps=…)``, which your functions read as ``RunContext.deps``.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> engine = FakeEngine(lambda request: "<Final_answer>\\boxed{4}</Final_answer>")
@@ -82,21 +85,22 @@ class Sprint(Generic[AnswerT, ResultT]):
         *,
         policy: Policy | str = "interleaved",
         planner: Planner[AnswerT] | None = None,
-        executor: "Executor[ResultT] | Sprint[ResultT, Any] | ExecutorFunction[ResultT] | None" = None,
+        executor: "Executor[ResultT] | Sprint[ResultT, Any, Any] | ExecutorFunction[ResultT, DepsT] | None" = None,
         limits: Limits | None = None,
         budget: Budget | None = None,
         failure: FailurePolicy | FailureMode = "collect",
         sampling: Sampling | None = None,
-        checker: Callable[[AnswerT], bool | Awaitable[bool | None] | None] | None = None,
+        checker: Callable[[AnswerT], _Verdict] | Callable[[RunContext[DepsT], AnswerT], _Verdict] | None = None,
         dialect: Dialect | DialectName | None = None,
         listeners: Sequence[Callable[[Event], object]] = (),
+        deps_type: type[DepsT] | None = None,
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
         if isinstance(executor, type):
             kind = executor.__name__
             raise ConfigurationError(f"executor= is the class {kind}: for results of that type, pass Executor({kind})")
         self.planner: Planner[Any] = planner or Planner(str)
-        self.executor: Executor[Any] | Sprint[Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
+        self.executor: Executor[Any] | Sprint[Any, Any, Any] | ExecutorFunction[Any] = executor or Executor(str)
         self._model = cast("Executor[Any]", self.executor) if isinstance(executor, Executor | None) else None
         self.engine = self.planner.engine or engine
         self._executor_engine = (self._model.engine or engine) if self._model else None
@@ -107,6 +111,9 @@ class Sprint(Generic[AnswerT, ResultT]):
         self.checker = checker
         self.dialect: Dialect | DialectName | None = dialect
         self.listeners = tuple(check_listener(listener) for listener in listeners)
+        self.deps_type = deps_type
+        self._inputs = RunInputs()
+        self._wanted_deps = self._find_wanted_deps()
         if (
             dialect == "tags"
             or self.planner.instructions
@@ -114,18 +121,21 @@ class Sprint(Generic[AnswerT, ResultT]):
         ):
             self._bind_dialect()  # raises now what would otherwise be raised by each run
 
-    async def run(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
+    async def run(
+        self, task: str, *, journal: Path | str | None = None, **options: Unpack[RunOptions[DepsT]]
+    ) -> Run[AnswerT, ResultT]:
         """Solve one task and return the finished run.
 
         ``journal`` is a file that gets a record of each execution and each stage. If it exists, the run resumes from
-        there, and only what had not finished runs.
+        there, and only what had not finished runs. The other ``options`` are those of ``RunOptions``.
 
         Raises:
+            ConfigurationError: an option is wrong, or a function wants ``deps`` that the run does not have.
             UnsupportedTask: the task is empty, or is not one that the model was trained on.
             SprintError: the run failed; ``error.run`` is the run so far. If the task is cancelled, so is that of the
                 ``CancelledError``: see ``errors.run_of``.
         """
-        return await self._run(task, [], journal)
+        return await self._with(options)._run(task, [], journal)
 
     async def run_within(
         self,
@@ -135,6 +145,7 @@ class Sprint(Generic[AnswerT, ResultT]):
         clock: RunClock,
         listeners: Sequence[Listener] = (),
         journal: StageJournal | None = None,
+        inputs: RunInputs | None = None,
     ) -> Run[AnswerT, ResultT]:
         """Solve a subtask of another run, which pays for it from ``ledger`` and keeps it in ``journal``.
 
@@ -147,23 +158,30 @@ class Sprint(Generic[AnswerT, ResultT]):
         manifest = self.engine.manifest
         task = subtask.prompt if manifest and manifest.tasks else write_subtask(subtask)
         share = Ledger(self.budget, whole=ledger)
-        return await self._run_within(task, secrets.token_hex(8), clock, clock.now(), listeners, share, journal)
+        inner = copy(self)
+        inner._inputs = inputs or self._inputs
+        return await inner._run_within(task, secrets.token_hex(8), clock, clock.now(), listeners, share, journal)
 
-    def stream(self, task: str, *, journal: Path | str | None = None) -> AsyncStream[Event]:
+    def stream(
+        self, task: str, *, journal: Path | str | None = None, **options: Unpack[RunOptions[DepsT]]
+    ) -> AsyncStream[Event]:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
 
         The last event is ``RunFinished``. If the run failed, its error is raised after that. Leaving the block ends the
-        run.
+        run. The ``options`` are those of ``run``.
         """
-        return AsyncStream(lambda put: self._run(task, [put], journal))
+        sprint = self._with(options)
+        return AsyncStream(lambda put: sprint._run(task, [put], journal))
 
-    def map(self, tasks: Iterable[str], *, concurrency: int = 8) -> AsyncStream[Run[AnswerT, ResultT]]:
+    def map(
+        self, tasks: Iterable[str], *, concurrency: int = 8, **options: Unpack[RunOptions[DepsT]]
+    ) -> AsyncStream[Run[AnswerT, ResultT]]:
         """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
         Up to ``concurrency`` runs are active at a time, and each is yielded when it finishes. A run that failed is
         yielded with its ``error`` instead of raising it, so each task has exactly one run. At most ``concurrency``
         more tasks are taken than runs are read. ``tasks`` is read on the event loop; if it raises, its error is raised
-        after the last run.
+        after the last run. The ``options`` apply to each run.
         """
         check_argument("concurrency=", concurrency, int)
         at_least(1, concurrency=concurrency)
@@ -171,14 +189,16 @@ class Sprint(Generic[AnswerT, ResultT]):
             raise ConfigurationError(
                 f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
             )
-        places = asyncio.Semaphore(concurrency)
+        places, sprint = asyncio.Semaphore(concurrency), self._with(options)
         return AsyncStream(
-            lambda put: run_each(tasks, places, run=self._run_to_record, failed=self._failed, put=put),
+            lambda put: run_each(tasks, places, run=sprint._run_to_record, failed=self._failed, put=put),
             taken=places.release,
         )
 
-    def run_sync(self, task: str, *, journal: Path | str | None = None) -> Run[AnswerT, ResultT]:
-        """Solve one task from code that is not async.
+    def run_sync(
+        self, task: str, *, journal: Path | str | None = None, **options: Unpack[RunOptions[DepsT]]
+    ) -> Run[AnswerT, ResultT]:
+        """Solve one task from code that is not async, with the options of ``run``.
 
         Raises:
             ConfigurationError: an event loop is already running; use ``await sprint.run(…)``.
@@ -194,7 +214,7 @@ class Sprint(Generic[AnswerT, ResultT]):
                 "run_sync was called inside a running event loop: use `await sprint.run(task)` there"
             )
         try:
-            return asyncio.run(self.run(task, journal=journal))
+            return asyncio.run(self._with(options)._run(task, [], journal))
         except KeyboardInterrupt as interrupt:
             if interrupt.__context__ is not None:  # the cancellation of the run
                 vars(interrupt)["run"] = run_of(interrupt.__context__)
@@ -213,7 +233,13 @@ class Sprint(Generic[AnswerT, ResultT]):
     def _failed(self, task: object, error: Exception) -> Run[AnswerT, ResultT]:
         """Return the record of a run that has no other; ``task`` is whatever was given as one."""
         text = escape_surrogates(task) if isinstance(task, str) else f"({type(task).__name__})"
-        return Run(id=secrets.token_hex(8), task=text, policy=self.policy_name, error=Failure.of(error))
+        return Run(
+            id=secrets.token_hex(8),
+            task=text,
+            policy=self.policy_name,
+            error=Failure.of(error),
+            metadata=self._inputs.metadata,
+        )
 
     async def _run(self, task: str, listeners: Sequence[Listener], journal: Path | str | None) -> Run[AnswerT, ResultT]:
         check_argument("journal=", journal, Path | str | None)
@@ -244,13 +270,15 @@ class Sprint(Generic[AnswerT, ResultT]):
         journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
         prompt, check = read_task(task, self.engine.manifest)
+        check_deps(self._inputs.deps, self._wanted_deps)
         with ExitStack() as resources:
             heard = [*(guarded(listener) for listener in self.listeners), *listeners]
-            session = await self._session(run_id, clock, heard, ledger)
+            session = await self._session(run_id, task, clock, heard, ledger)
             resources.callback(session.threads.shutdown)
-            planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger)
+            inputs = self._inputs
+            planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger, deps=inputs.deps)
             planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
-            record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started)
+            record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started, inputs.metadata)
             session.emit(
                 RunStarted(
                     run_id=run_id,
@@ -259,6 +287,7 @@ class Sprint(Generic[AnswerT, ResultT]):
                     policy=self.policy_name,
                     engine=self.engine.name,
                     origin=clock.origin,
+                    metadata=inputs.metadata,
                 )
             )
             answer: Any = None
@@ -294,26 +323,9 @@ class Sprint(Generic[AnswerT, ResultT]):
         )
         return Journal(path, header, self._agents())
 
-    def _settings(self) -> dict[str, str]:
-        """Describe what a resumed run must share with the run that began the journal."""
-        settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
-        settings["model"], executor = self.engine.name, self.executor
-        if isinstance(executor, Sprint):
-            inner = cast("Sprint[Any, Any]", executor)._settings()
-            return settings | {f"executor's {name}": value for name, value in inner.items()}
-        if self._executor_engine is None:
-            return settings | {"executor function": name_of(executor)}
-        return settings | {"executor's model": self._executor_engine.name}
-
-    def _agents(self) -> list[Executor[Any] | Planner[Any]]:
-        """Return the agents that declare the types of results, those of inner sprints included."""
-        executor = self.executor
-        if isinstance(executor, Sprint):
-            return [*cast("Sprint[Any, Any]", executor)._agents(), self.planner]
-        model = self._model or executor_of(cast("ExecutorFunction[Any]", executor))
-        return [model, self.planner] if model else [self.planner]
-
-    async def _session(self, run_id: str, clock: RunClock, listeners: Sequence[Listener], ledger: Ledger) -> Session:
+    async def _session(
+        self, run_id: str, task: str, clock: RunClock, listeners: Sequence[Listener], ledger: Ledger
+    ) -> Session:
         limits = self.limits or Limits.of(self.engine.manifest)
         dialect = self._bind_dialect()
         return Session(
@@ -331,42 +343,9 @@ class Sprint(Generic[AnswerT, ResultT]):
             listeners=listeners,
             gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
             threads=Threads(limits.concurrency),
+            task=task,
+            inputs=self._inputs,
         )
-
-    def _bind_dialect(self) -> Dialect:
-        """Choose the dialect for the planner's engine, and bind it to the agents.
-
-        Raises:
-            ConfigurationError: the model or its dialect cannot do what the agents ask for.
-        """
-        manifest, model = self.engine.manifest, self._model
-        if manifest and manifest.tasks and (self.planner.instructions or (model and model.instructions)):
-            raise ConfigurationError(
-                f"{manifest.model} reads nothing but the tasks that it was trained on: leave out instructions=, "
-                "or use a model that follows instructions"
-            )
-        dialect = choose_dialect(self.dialect, self.engine, executors=self._executor_engine)
-        limits = self.limits or Limits.of(manifest)
-        planner = replace(self.planner.brief, max_tokens=self.planner.max_tokens or limits.plan_tokens)
-        executor = replace(model.brief, max_tokens=model.max_tokens or limits.execution_tokens) if model else None
-        dialect = dialect.bind(planner, executor)
-        check_schemas(dialect, self.engine, self._executor_engine or self.engine)
-        for agent, engine in ((self.planner, self.engine), (model, self._executor_engine)):
-            if agent is not None and engine is not None:
-                check_logprobs(engine, agent.sampling or self.sampling or Sampling())
-        return dialect
-
-    def _runner(self) -> Runner:
-        """Return what carries out the subtasks of one run."""
-        executor, model, engine = self.executor, self._model, self._executor_engine
-        if isinstance(executor, Sprint):
-            return SprintRunner(cast("Sprint[Any, Any]", executor))
-        if model is None or engine is None:
-            return FunctionRunner(cast("ExecutorFunction[Any]", executor))
-        if engine is self.engine:
-            return ModelRunner(model)
-        sampling = model.sampling or self.sampling or Sampling.of(engine.manifest)
-        return ModelRunner(model, RemoteContexts(engine, sampling=sampling))
 
     async def _verify(self, session: Session, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:
         """Return the verdict on an answer; None without a checker, or if the checker gives none.

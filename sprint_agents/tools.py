@@ -22,6 +22,7 @@ from .dialects.base import ToolOutcome
 from .engine import ToolBrief
 from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, message_of
 from .functions import Threads, call_function, check_function
+from .run_context import RunContext, takes_context
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -42,6 +43,7 @@ class Tool(Generic[P, ReturnT]):
         schema: the JSON schema of its arguments, as JSON text.
         seconds: the most seconds of one call; None for the executor's ``tool_timeout``.
         function: the function, unchanged.
+        takes_context: whether its first parameter is a ``RunContext``, which the run gives and the model does not see.
 
     >>> @Tool.of
     ... def area(width: float, height: float = 1.0) -> float:
@@ -60,6 +62,7 @@ class Tool(Generic[P, ReturnT]):
     seconds: float | None
     function: Callable[P, ReturnT]
     _arguments: TypeAdapter[dict[str, Any]]
+    takes_context: bool = False
 
     @staticmethod
     @checked
@@ -91,6 +94,7 @@ class Tool(Generic[P, ReturnT]):
             seconds=seconds,
             function=function,
             _arguments=arguments,
+            takes_context=takes_context(function),
         )
 
     @staticmethod
@@ -134,7 +138,7 @@ class Tool(Generic[P, ReturnT]):
             text = to_json(dict(schema)).decode()
         except PydanticSerializationError as error:
             raise ConfigurationError(f"the schema of tool {name!r} is not JSON: {error}") from error
-        return Tool(name, description, text, seconds, function, _ANY_ARGUMENTS)
+        return Tool(name, description, text, seconds, function, _ANY_ARGUMENTS, takes_context(function))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
         """Call the function directly."""
@@ -145,19 +149,27 @@ class Tool(Generic[P, ReturnT]):
         """The description of this tool that models read."""
         return ToolBrief(self.name, self.description, self.schema)
 
-    async def use(self, arguments: str, *, seconds: float, threads: Threads | None = None) -> ToolOutcome:
+    async def use(
+        self,
+        arguments: str,
+        *,
+        seconds: float,
+        threads: Threads | None = None,
+        context: RunContext[Any] | None = None,
+    ) -> ToolOutcome:
         """Call the function with ``arguments``, a JSON object, for at most ``seconds``; its errors become outcomes.
 
         A sync function that takes too long still runs to its end, since a thread cannot be stopped; its result is
-        dropped. ``threads`` are those of the run.
+        dropped. ``threads`` are those of the run, and ``context`` is its view for a function that takes one.
         """
         if threads is None:
             with Threads() as threads:
-                return await self.use(arguments, seconds=seconds, threads=threads)
+                return await self.use(arguments, seconds=seconds, threads=threads, context=context)
+        values = (context or RunContext(deps=None),) if self.takes_context else ()
         try:
             keywords = validate_json(self._arguments, arguments)
             value = await call_function(
-                self.function, threads=threads, seconds=self.seconds or seconds, keywords=keywords
+                self.function, *values, threads=threads, seconds=self.seconds or seconds, keywords=keywords
             )
             return ToolOutcome(self.name, to_json(value).decode())
         except ValidationError as error:
@@ -287,7 +299,7 @@ def _keywords(name: str, function: Callable[..., object]) -> TypeAdapter[dict[st
     """
     signature, hints = _signature(name, function)
     fields: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
+    for parameter in [*signature.parameters.values()][takes_context(function) :]:
         what = f"parameter {parameter.name!r} of tool {name!r}"
         if parameter.kind not in _NAMED:
             raise ConfigurationError(

@@ -167,13 +167,18 @@ def _name_of(server: object) -> str:
 
 
 def server_of(
-    sprint: Sprint[Any, Any], *, name: str = "solve", description: str = "Plan a task and solve its parts in parallel."
+    sprint: Sprint[Any, Any],
+    *,
+    name: str = "solve",
+    description: str = "Plan a task and solve its parts in parallel.",
+    deps: object = None,
 ) -> Server[Any]:
     """Return an MCP server of one tool, which runs ``sprint`` on a task.
 
     The tool takes ``{"task": …}`` and returns ``{"answer": …}``, of the planner's type. A client that asks for progress
     gets a message for each subtask that starts or ends. A request that is cancelled, or whose client leaves, cancels
-    its run. A run that fails is a result with ``is_error``, in which the model reads why.
+    its run. A run that fails is a result with ``is_error``, in which the model reads why. Each run has ``deps``, which
+    your functions read as ``RunContext.deps``.
 
     >>> from sprint_agents.testing import FakeEngine
     >>> server = server_of(Sprint(FakeEngine({"planner": "42"})))
@@ -205,7 +210,7 @@ def server_of(
         if params.name != name or not isinstance(task, str):
             return _failure(f'call {name} with {{"task": "…"}}')
         try:
-            run = await _run(sprint, task, context)
+            run = await _run(sprint, task, context, deps)
         except SprintError as error:
             return _failure(describe(error))
         value = {"answer": from_json(to_json(run.answer))}
@@ -215,9 +220,9 @@ def server_of(
     return Server("sprint-agents", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
-async def _run(sprint: Sprint[Any, Any], task: str, context: ServerRequestContext[Any]) -> Run[Any, Any]:
+async def _run(sprint: Sprint[Any, Any], task: str, context: ServerRequestContext[Any], deps: object) -> Run[Any, Any]:
     done, finished = 0, None
-    async with sprint.stream(task) as events:
+    async with sprint.stream(task, deps=deps) as events:
         async for event in events:
             if message := _progress(event):
                 done += 1

@@ -28,7 +28,8 @@ class Planning:
 
     ``depth`` is 0 for the policy of a run, 1 for a policy nested in it, and so on. ``inputs`` are the executions that
     the subtask of a nested policy waited for. ``await planning.call(function, value)`` calls a function that may
-    compute or wait for long, async or not, as the run does, since a policy itself runs on the event loop.
+    compute or wait for long, async or not, as the run does, since a policy itself runs on the event loop. ``deps`` are
+    those of the run.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Planning:
     depth: int = 0
     inputs: tuple[Execution[Any], ...] = ()
     call: Callable[[Callable[..., Any], Any], Awaitable[Any]] = call_alone
+    deps: Any = None
 
     @property
     def pending(self) -> list[int]:

@@ -274,7 +274,9 @@ class Branches:
         assert self.accept is not None
         try:
             check_function(self.accept, what="accept=")
-            return bool(await self.session.call_function(self.accept, execution))
+            return bool(
+                await self.session.call_function(self.accept, execution, stage=self.stage, number=execution.number)
+            )
         except Exception as error:
             raise PolicyError(
                 f"accept= failed on execution {self._label(execution.number)}, {describe(error)}: "

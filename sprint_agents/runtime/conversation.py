@@ -224,7 +224,9 @@ class ExecutorConversation:
                 )
             )
         if name in tools:
-            outcome = await tools[name].use(call.arguments, seconds=self.executor.tool_timeout, threads=session.threads)
+            tool, seconds = tools[name], self.executor.tool_timeout
+            context = session.context(stage, number) if tool.takes_context else None
+            outcome = await tool.use(call.arguments, seconds=seconds, threads=session.threads, context=context)
         else:
             choice = f"use one of {', '.join(tools)}" if tools else "there are none, give the result"
             outcome = ToolOutcome(name, to_json(f"there is no tool {name!r}: {choice}").decode(), failed=True)

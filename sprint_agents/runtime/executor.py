@@ -175,7 +175,8 @@ class FunctionRunner(Runner):
 
     async def _call(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
         try:
-            value = await session.call_function(self.function, assignment.subtask)
+            subtask = assignment.subtask
+            value = await session.call_function(self.function, subtask, stage=assignment.stage, number=subtask.number)
         except PolicyError as error:  # of a run that the function made
             raise FunctionError(f"it raised {describe(error)}") from error
         if isinstance(value, Iterator):

@@ -34,6 +34,7 @@ from .clock import RunClock
 from .executor import Runner, SubtaskOutcome, run_program
 from .journal import StageJournal
 from .listeners import Listener
+from .options import RunInputs
 from .session import EnclosingExecution, Session
 
 DEEPEST = 8
@@ -60,8 +61,11 @@ class NestedSprint(Protocol):
         clock: RunClock,
         listeners: Sequence[Listener],
         journal: StageJournal | None,
+        inputs: RunInputs,
     ) -> Run[Any, Any]:
         """Solve ``subtask`` within the run to which ``ledger`` and ``clock`` belong; ``journal`` keeps its stages.
+
+        Its functions get the ``inputs`` of that run.
 
         Raises:
             SprintError: the run failed; ``error.run`` is the run so far.
@@ -100,7 +104,12 @@ class SprintRunner(Runner):
         journal = self.journal_of(subtask.number) if self.journal_of else None
         try:
             run = await self.sprint.run_within(
-                subtask, ledger=session.ledger, clock=session.clock, listeners=listeners, journal=journal
+                subtask,
+                ledger=session.ledger,
+                clock=session.clock,
+                listeners=listeners,
+                journal=journal,
+                inputs=session.inputs,
             )
         except BaseException as error:
             if (failed := run_of(error)) is not None:
@@ -201,6 +210,7 @@ class NestedPolicy:
             limits=session.limits,
             ledger=nested.ledger,
             depth=parent.depth + 1,
+            deps=parent.deps,
         )
         return cls(nested, planning, assignment, start)
 

@@ -1,7 +1,10 @@
 """The record of a run: its stages, and its usage as counted by the stages and by the budget's ledger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import JsonValue
 
 from sprint_agents.plan import Failure
 from sprint_agents.policies import Planning
@@ -23,6 +26,7 @@ class RunRecord:
     planner: State
     clock: RunClock
     started: float
+    metadata: Mapping[str, JsonValue]
 
     def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
         """Return the record of the run so far."""
@@ -37,6 +41,7 @@ class RunRecord:
             usage=self._usage(),
             error=error,
             transcript=self.planner.context.text,
+            metadata=self.metadata,
         )
 
     def _usage(self) -> Usage:

@@ -25,11 +25,13 @@ from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log
 from sprint_agents.plan import Attempts, FailurePolicy
+from sprint_agents.run_context import RunContext, takes_context
 from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
 from .listeners import Listener
+from .options import RunInputs
 from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
@@ -59,6 +61,7 @@ class Session:
 
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
+        task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
         stops: where the completions of each role end, in the vocabulary of its engine.
         gate: limits how many executions run at the same time.
@@ -85,6 +88,8 @@ class Session:
     gate: AbstractAsyncContextManager[Any]
     planner_gate: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
     threads: Threads = field(default_factory=Threads)
+    task: str = ""
+    inputs: RunInputs = field(default_factory=RunInputs)
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None
     listening: bool = field(init=False)
@@ -127,14 +132,23 @@ class Session:
         """
         return MeteredCall(self, state, role, max_tokens, schema, stage, number)
 
-    async def call_function(self, function: Callable[..., Any], value: object) -> Any:
+    def context(self, stage: int | None = None, number: int | None = None) -> RunContext[Any]:
+        """Return what a user's function reads of the run."""
+        return self.inputs.context(self.run_id, self.task, stage=stage, number=number)
+
+    async def call_function(
+        self, function: Callable[..., Any], value: object, *, stage: int | None = None, number: int | None = None
+    ) -> Any:
         """Call a user's function, async or not, within ``limits.call_seconds``.
+
+        It gets the ``RunContext`` first, if it takes one, for this ``stage`` and subtask ``number``.
 
         Raises:
             FunctionError: it took longer, or ended in a way that would end more than the call.
             Exception: whatever else it raised.
         """
-        return await call_function(function, value, threads=self.threads, seconds=self.limits.call_seconds)
+        values = (self.context(stage, number), value) if takes_context(function) else (value,)
+        return await call_function(function, *values, threads=self.threads, seconds=self.limits.call_seconds)
 
     def schema(self, role: Role) -> str | None:
         """Return the JSON schema for the completions of a role; None if they are free text.

@@ -47,6 +47,7 @@ from sprint_agents.policies import (
     until,
     with_fallback,
 )
+from sprint_agents.runtime.options import RunOptions
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
 
 PATTERNS = pytest.mark.reported("ggml-org/llama.cpp#26939", "existential-birds/daydream#304")
@@ -121,7 +122,8 @@ def parameters(name: str) -> list[str]:
     make = SIGNATURES.get(name, MAKERS[name][0])
     found = inspect.signature(make).parameters.values()
     names = ["policy" if each.kind is inspect.Parameter.VAR_POSITIONAL else each.name for each in found]
-    return [each for each in names if each not in ("self", "given")]
+    options = RunOptions.__annotations__ if "options" in names else ()
+    return [each for each in (*names, *options) if each not in ("self", "given", "options", "deps")]
 
 
 CASES = [(name, parameter) for name in MAKERS for parameter in parameters(name)]
@@ -143,7 +145,7 @@ def expected(name: str, parameter: str) -> Any:
     function = make.__init__ if isinstance(make, type) else inspect.unwrap(make)
     function = inspect.unwrap(function)
     annotations = function.__annotations__
-    annotation = annotations.get(parameter, annotations.get("policies"))
+    annotation = annotations.get(parameter, RunOptions.__annotations__.get(parameter, annotations.get("policies")))
     try:
         return get_type_hints(SimpleNamespace(__annotations__={"it": annotation}), globalns=function.__globals__)["it"]
     except (NameError, TypeError):

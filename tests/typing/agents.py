@@ -8,7 +8,7 @@ from typing import Annotated, Literal, reveal_type
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from sprint_agents import Answer, Executor, Plan, Planner, Planning, Run, Sprint, Stage, Step, Subtask
+from sprint_agents import Answer, Executor, Plan, Planner, Planning, Run, RunContext, Sprint, Stage, Step, Subtask
 from sprint_agents.testing import FakeEngine
 from sprint_agents.tools import Tool
 
@@ -71,11 +71,33 @@ reveal_type(search.name)  # str
 reveal_type(search("a", limit=3))  # CoroutineType[Any, Any, list[str]]
 
 # Sprints: the types of the answer and of the results.
-reveal_type(Sprint(engine))  # Sprint[str, str]
-reveal_type(Sprint(engine, planner=Planner(int)))  # Sprint[int, str]
-reveal_type(Sprint(engine, executor=measure))  # Sprint[str, int]
-reveal_type(Sprint(engine, executor=measure_later))  # Sprint[str, float]
-reveal_type(Sprint(engine, executor=Sprint(engine, planner=Planner(Report))))  # Sprint[str, Report]
+reveal_type(Sprint(engine))  # Sprint[str, str, Any]
+reveal_type(Sprint(engine, planner=Planner(int)))  # Sprint[int, str, Any]
+reveal_type(Sprint(engine, executor=measure))  # Sprint[str, int, Any]
+reveal_type(Sprint(engine, executor=measure_later))  # Sprint[str, float, Any]
+reveal_type(Sprint(engine, executor=Sprint(engine, planner=Planner(Report))))  # Sprint[str, Report, Any]
+
+
+# Deps: what a run is given, and what functions read.
+class Database:
+    def rows(self, table: str) -> int:
+        return len(table)
+
+
+def rows(context: RunContext[Database], table: str) -> int:
+    """Count rows."""
+    reveal_type(context.deps)  # Database
+    return context.deps.rows(table)
+
+
+async def measure_rows(context: RunContext[Database], subtask: Subtask) -> int:
+    return context.deps.rows(subtask.prompt)
+
+
+with_deps = Sprint(engine, executor=Executor(int, tools=[rows]), deps_type=Database)
+reveal_type(with_deps)  # Sprint[str, int, Database]
+reveal_type(with_deps.run_sync("task", deps=Database(), seed=1).answer)  # str
+reveal_type(Sprint(engine, executor=measure_rows))  # Sprint[str, int, Database]
 
 
 async def main() -> None:

@@ -26,4 +26,7 @@ Executor(3)  # reportArgumentType
 Executor(str, "be brief")  # reportCallIssue
 Sprint(engine, executor=by_name)  # reportArgumentType
 Sprint(engine, planner=Executor(int))  # reportArgumentType
+Sprint(engine, deps_type=int).run_sync("task", deps="3")  # reportArgumentType
+Sprint(engine).run_sync("task", seed="3")  # reportArgumentType
+Sprint(engine).run_sync("task", bugdet=None)  # reportCallIssue
 Sprint(engine, checker=lambda subtask: subtask == Subtask(number=1, prompt="a"), planner=int)  # reportArgumentType

@@ -87,17 +87,18 @@ def sprint_for(question: Question, models: Mapping[str, Sprint[Any, Any]]) -> Sp
         checker=None if question.schema else sprint.checker,
         dialect=sprint.dialect,
         listeners=sprint.listeners,
+        deps_type=sprint.deps_type,
     )
 
 
-async def answer(sprint: Sprint[Any, Any], task: str) -> AsyncGenerator[Reasoning | Answered]:
-    """Run a task; the last item is ``Answered``.
+async def answer(sprint: Sprint[Any, Any], task: str, *, deps: object = None) -> AsyncGenerator[Reasoning | Answered]:
+    """Run a task, whose functions get ``deps``; the last item is ``Answered``.
 
     Raises:
         SprintError: the run failed, for another reason than its budget.
     """
     try:
-        async with sprint.stream(task) as events:
+        async with sprint.stream(task, deps=deps) as events:
             async for event in events:
                 if line := _line(event):
                     yield Reasoning(line)

@@ -33,6 +33,7 @@ from sprint_agents.errors import (
     SprintError,
     describe,
 )
+from sprint_agents.policies.policy import call_alone
 from sprint_agents.sprint import Sprint
 from sprint_agents.tools import explain
 
@@ -63,7 +64,11 @@ class Bounds(BaseModel):
 
 
 def application(
-    models: Mapping[str, Sprint[Any, Any]], *, api_key: str | None = None, bounds: Bounds | None = None
+    models: Mapping[str, Sprint[Any, Any]],
+    *,
+    api_key: str | None = None,
+    bounds: Bounds | None = None,
+    deps: Callable[[Request], object] | None = None,
 ) -> Starlette:
     """Return an ASGI application that serves each ``Sprint`` as the model of its name.
 
@@ -71,13 +76,14 @@ def application(
         models: the ``Sprint``s by name. You close their engines.
         api_key: what clients send as ``Authorization: Bearer …``; None if anyone may ask.
         bounds: the limits of the endpoint.
+        deps: returns the ``deps`` of a request's run, which your functions read as ``RunContext.deps``; async or not.
 
     Raises:
         ConfigurationError: there is no model.
     """
     if not models:
         raise ConfigurationError('there is no model to serve: pass some, as in {"legs": sprint}')
-    endpoint = _Endpoint(models, api_key, bounds or Bounds())
+    endpoint = _Endpoint(models, api_key, bounds or Bounds(), deps)
     complete = partial(endpoint.ask, ChatRequest, chat.completion, chat.chunks)
     respond = partial(endpoint.ask, ResponsesRequest, responses.response, responses.events)
     routes = [
@@ -94,10 +100,17 @@ def application(
 class _Endpoint:
     """The handlers of the routes, over one set of models."""
 
-    def __init__(self, models: Mapping[str, Sprint[Any, Any]], api_key: str | None, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Sprint[Any, Any]],
+        api_key: str | None,
+        bounds: Bounds,
+        deps: Callable[[Request], object] | None,
+    ) -> None:
         self._models = dict(models)
         self._api_key = api_key
         self._bounds = bounds
+        self._deps = deps
         self._metrics = Counters()
         self._running = 0
         self._started = int(time())
@@ -145,7 +158,8 @@ class _Endpoint:
             sprint = sprint_for(question, self._models)
             with ExitStack() as slot:
                 slot.enter_context(self._slot())
-                items, name = self._run(question.model, sprint, question.task), secrets.token_hex(12)
+                deps = await call_alone(self._deps, request) if self._deps else None
+                items, name = self._run(question.model, sprint, question.task, deps), secrets.token_hex(12)
                 if question.stream:
                     # What is wrong with the task is found before the first item, so it still has its own status.
                     first = await while_connected(request.receive, anext(items))
@@ -157,10 +171,12 @@ class _Endpoint:
         except SprintError as error:
             return _refusal(error)
 
-    async def _run(self, model: str, sprint: Sprint[Any, Any], task: str) -> AsyncGenerator[Reasoning | Answered]:
+    async def _run(
+        self, model: str, sprint: Sprint[Any, Any], task: str, deps: object
+    ) -> AsyncGenerator[Reasoning | Answered]:
         """Answer a question, and count it."""
         with self._outcome(model) as end, self._metrics.seconds.labels(model).time():
-            async with aclosing(answer(sprint, task)) as items:
+            async with aclosing(answer(sprint, task, deps=deps)) as items:
                 async for item in items:
                     if isinstance(item, Answered):
                         self._metrics.count(model, item.tokens)

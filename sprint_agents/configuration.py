@@ -1,0 +1,126 @@
+"""What a ``Sprint`` is made of: how its agents, its dialect and the options of one run fit together."""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any, Generic, Self, cast
+
+from .agents import Executor, ExecutorFunction, Planner
+from .budget import Budget, Limits
+from .dialects import DialectName, check_schemas, choose_dialect
+from .dialects.base import Dialect
+from .engine import Engine, Sampling, check_logprobs
+from .errors import ConfigurationError
+from .plan import ResultT
+from .policies import Policy, name_of
+from .run import AnswerT
+from .run_context import DepsT
+from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
+from .runtime.nested import NestedSprint, SprintRunner
+from .runtime.options import RunInputs, WantedDeps, check_options, find_wanted
+from .runtime.settings import describe_settings
+from .runtime.values import executor_of
+
+
+class Configuration(Generic[AnswerT, ResultT, DepsT]):
+    """The parts of a ``Sprint``, which are the same for all of its runs except for the options of one."""
+
+    policy: Policy
+    policy_name: str
+    planner: Planner[Any]
+    executor: Any  # an agent, a function, or another configuration
+    engine: Engine
+    limits: Limits | None
+    budget: Budget
+    sampling: Sampling | None
+    checker: Any
+    dialect: Dialect | DialectName | None
+    deps_type: type[DepsT] | None
+    _model: Executor[Any] | None
+    _executor_engine: Engine | None
+    _inputs: RunInputs
+    _wanted_deps: list[WantedDeps]
+
+    def _with(self, options: Mapping[str, Any]) -> Self:
+        """Return the sprint with the options of one run."""
+        if not options:
+            return self
+        check_options(options)
+        changed = copy(self)
+        changed.budget = options.get("budget") or self.budget
+        changed.limits = options.get("limits") or self.limits
+        changed.sampling = options.get("sampling") or self.sampling
+        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {})
+        if (seed := options.get("seed")) is not None:
+            changed.sampling = (changed.sampling or Sampling.of(self.engine.manifest)).with_seed(seed)
+            changed.planner = self.planner.with_seed(seed)
+            if self._model is not None:
+                changed.executor = changed._model = self._model.with_seed(seed)
+        return changed
+
+    def _find_wanted_deps(self) -> list[WantedDeps]:
+        """Return the functions that read ``RunContext.deps``, those of an inner sprint included."""
+        found = [] if self.deps_type is None else [WantedDeps("deps_type=", self.deps_type)]
+        executor: object = self.executor
+        if isinstance(executor, Configuration):
+            found += cast("Configuration[Any, Any, Any]", executor)._wanted_deps
+        named: list[tuple[str, Any]] = [("checker=", self.checker)]
+        if self._model is not None:
+            named += [(f"tool {tool.name!r}", tool.function) for tool in self._model.tools.values()]
+        elif callable(executor):
+            named.append(("executor=", executor))
+        return found + find_wanted(named)
+
+    def _settings(self) -> dict[str, str]:
+        """Describe what a resumed run must share with the run that began the journal."""
+        settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
+        settings["model"], executor = self.engine.name, self.executor
+        if isinstance(executor, Configuration):
+            inner = cast("Configuration[Any, Any, Any]", executor)._settings()
+            return settings | {f"executor's {name}": value for name, value in inner.items()}
+        if self._executor_engine is None:
+            return settings | {"executor function": name_of(executor)}
+        return settings | {"executor's model": self._executor_engine.name}
+
+    def _agents(self) -> list[Executor[Any] | Planner[Any]]:
+        """Return the agents that declare the types of results, those of inner sprints included."""
+        executor = self.executor
+        if isinstance(executor, Configuration):
+            return [*cast("Configuration[Any, Any, Any]", executor)._agents(), self.planner]
+        model = self._model or executor_of(cast("ExecutorFunction[Any]", executor))
+        return [model, self.planner] if model else [self.planner]
+
+    def _bind_dialect(self) -> Dialect:
+        """Choose the dialect for the planner's engine, and bind it to the agents.
+
+        Raises:
+            ConfigurationError: the model or its dialect cannot do what the agents ask for.
+        """
+        manifest, model = self.engine.manifest, self._model
+        if manifest and manifest.tasks and (self.planner.instructions or (model and model.instructions)):
+            raise ConfigurationError(
+                f"{manifest.model} reads nothing but the tasks that it was trained on: leave out instructions=, "
+                "or use a model that follows instructions"
+            )
+        dialect = choose_dialect(self.dialect, self.engine, executors=self._executor_engine)
+        limits = self.limits or Limits.of(manifest)
+        planner = replace(self.planner.brief, max_tokens=self.planner.max_tokens or limits.plan_tokens)
+        executor = replace(model.brief, max_tokens=model.max_tokens or limits.execution_tokens) if model else None
+        dialect = dialect.bind(planner, executor)
+        check_schemas(dialect, self.engine, self._executor_engine or self.engine)
+        for agent, engine in ((self.planner, self.engine), (model, self._executor_engine)):
+            if agent is not None and engine is not None:
+                check_logprobs(engine, agent.sampling or self.sampling or Sampling())
+        return dialect
+
+    def _runner(self) -> Runner:
+        """Return what carries out the subtasks of one run."""
+        executor, model, engine = self.executor, self._model, self._executor_engine
+        if isinstance(executor, Configuration):
+            return SprintRunner(cast("NestedSprint", executor))
+        if model is None or engine is None:
+            return FunctionRunner(cast("ExecutorFunction[Any]", executor))
+        if engine is self.engine:
+            return ModelRunner(model)
+        sampling = model.sampling or self.sampling or Sampling.of(engine.manifest)
+        return ModelRunner(model, RemoteContexts(engine, sampling=sampling))
