@@ -67,8 +67,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         named: list[tuple[str, Any]] = [("checker=", self.checker)]
         if self._model is not None:
             named += [(f"tool {tool.name!r}", tool.function) for tool in self._model.tools.values()]
-        elif callable(executor):
-            named.append(("executor=", executor))
+        elif not isinstance(executor, Configuration):
+            named.append(("executor=", self.executor))
         return found + find_wanted(named)
 
     def _settings(self) -> dict[str, str]:

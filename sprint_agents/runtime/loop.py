@@ -1,48 +1,25 @@
 """Follow a policy from its first step to its answer.
 
-Invariants:
-
-- A stage has the number of its step. The context numbers plans, since chains and attempts leave no plan there.
-- A stage is announced, and journalled, when its executions have joined; it is a consistent cut if none is pending then.
-- When a run fails, its open and its pending stages are in its record with what they had finished.
-- When a policy has ended, for whatever reason, none of its tasks is left.
+Invariant: when a policy has ended, for whatever reason, none of its tasks is left.
 """
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, ClassVar, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
-from sprint_agents.context import Context
-from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
-from sprint_agents.events import StageFinished
+from sprint_agents.errors import PolicyError
 from sprint_agents.functions import as_exception
-from sprint_agents.generation import Generation
-from sprint_agents.logs import log, stage_in_logs
-from sprint_agents.markup import PromptText
-from sprint_agents.plan import Answer, Ask, Attempts, Join, Plan, Stage
+from sprint_agents.plan import Answer, Ask, Attempts, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
-from sprint_agents.retries import may_be_corrected, retry
 from sprint_agents.state import State
-from sprint_agents.usage import EngineCall
 
 from .assignment import Assignment
 from .executor import Runner, SubtaskOutcome
-from .journal import StageJournal, check_vocabulary, open_stage
-from .journal_records import count_subtasks
-from .nested import JournalOf, NestedPolicy, SprintRunner
-from .open_stage import OpenStage
-from .progress import must_answer, repeated_plan
+from .journal import StageJournal
+from .nested import JournalOf, NestedPolicy
+from .policy_stages import PolicyAnswer, PolicyStages
 from .session import Session
-from .stage import StageRun
-from .steps import check_step, closing, numbered, policy_failed, renumber, with_retries
-
-
-class PolicyAnswer(NamedTuple):
-    """The answer of a policy, and the ``completion`` that is this answer if a nested policy's model wrote it."""
-
-    value: Any
-    completion: Generation | None = None
+from .steps import closing, policy_failed
 
 
 async def follow(
@@ -78,7 +55,15 @@ async def follow(
     steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(
-            session, planning, planner, runner, journal, running, plans=plans, announced_context=planner.context
+            session,
+            planning,
+            planner,
+            runner,
+            journal,
+            running,
+            nest=PolicyRunner,
+            plans=plans,
+            announced_context=planner.context,
         )
         running.callback(stages.abandon)
         if journal is not None:
@@ -137,262 +122,3 @@ class PolicyRunner(Runner):
             return nested.failure(error)
         finally:
             nested.close()
-
-
-@dataclass(slots=True)
-class PolicyStages:
-    """The stages of one policy: records in ``planning``, and those that are pending here as well.
-
-    Attributes:
-        running: owns the executions of pending stages.
-        plans: the number of plans in the context.
-        announced_context: the context up to the last announced stage.
-        last: the latest stage that was run; ``open`` is its number until it is joined or pending.
-        kept: what had finished of the stages that are not joined, by number.
-        journal_stages: stages of the journal that the policy has yet to join.
-        forced: the planner was asked for its answer, although the policy asked for a plan.
-    """
-
-    session: Session
-    planning: Planning
-    planner: State
-    runner: Runner
-    journal: StageJournal | None
-    running: AsyncExitStack
-    plans: int
-    announced_context: Context
-    last: StageRun | None = None
-    open: int | None = None
-    kept: dict[int, OpenStage] = field(default_factory=dict[int, OpenStage])
-    pending: dict[int, StageRun] = field(default_factory=dict[int, StageRun])
-    journal_stages: dict[int, StageFinished] = field(default_factory=dict[int, StageFinished])
-    forced: bool = False
-
-    async def take(self, step: object) -> Stage[Any]:
-        """Run a step, or take its stage from the journal."""
-        if isinstance(step, Join):
-            return await self._join(step)
-        step = check_step(step, self.session.engine)
-        number, limits = len(self.planning.stages) + 1, self.session.limits
-        plans = isinstance(step, Ask) and step.plans
-        if plans and self.forced:
-            return await self._request_missing_answer()
-        if number > (most := limits.stages):
-            raise PolicyError(f"the policy wants stage {number} of at most {most}: answer, or raise Limits(stages=…)")
-        if plans and (number == most or must_answer(self.planning.stages, limits)):
-            while self.planning.pending:
-                await self._join(Join())
-            step, self.forced = Ask(form="answer"), True
-        if record := self.journal and self.journal.replay(number):
-            stage = await self._replay(record, step)
-        else:
-            stage = await self._run(step, number)
-        if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.plans)):
-            self.plans += 1
-        return stage
-
-    async def answer(self, value: object) -> PolicyAnswer:
-        """Return the policy's answer, read as the planner's type.
-
-        An answer that the planner itself wrote, in the last stage, may be corrected as often as the planner has
-        ``attempts``. The answer of a nested policy is the result of an execution, which its runner reads.
-
-        Raises:
-            NoAnswer: the answer is empty.
-            InvalidResult: it is not of the declared type.
-        """
-        if self.session.enclosing:
-            last = self.last
-            return PolicyAnswer(value, last.result if last is not None and last.answer == value else None)
-        last = self.planning.stages[-1] if self.planning.stages else None
-        own = last is not None and not last.executions and isinstance(value, str | None) and value == last.answer
-        try:
-            return PolicyAnswer(self._read(value))
-        except (InvalidResult, NoAnswer) as error:
-            if not own:
-                raise
-            return PolicyAnswer(self._read((await self._correct(error)).answer))
-
-    async def _request_missing_answer(self) -> Stage[Any]:
-        """Let the planner answer again if it had to answer and did not; a policy may not ask on after an answer.
-
-        Raises:
-            NoAnswer: it gives none again.
-        """
-        try:
-            self._read(self.planning.stages[-1].answer)
-        except NoAnswer as error:
-            return await self._correct(error)
-        raise PolicyError("the policy asks on after the planner's last answer: yield Answer(value=stage.answer)")
-
-    async def _correct(self, error: InvalidResult | NoAnswer) -> Stage[Any]:
-        """Let the planner correct its answer, within its ``attempts``, and return the stage with a valid one."""
-        errors: list[BaseException] = []
-
-        async def correct() -> Stage[Any]:
-            stage = await self._request_correction(errors.pop())
-            self._read(stage.answer)
-            return stage
-
-        with stage_in_logs(len(self.planning.stages)):
-            return await retry(
-                correct,
-                attempts=self.session.planner.attempts,
-                when=may_be_corrected,
-                before_retry=lambda _, error: errors.append(error),
-                after=error,
-            )
-
-    def _read(self, answer: object) -> Any:
-        if answer is None or answer == "":
-            faults = self.planning.stages[-1].diagnostics if self.planning.stages else ()
-            causes = "; ".join(dict.fromkeys(fault.message for fault in faults)) or "the planner wrote none"
-            raise NoAnswer(f"the run ended without an answer: {causes}")
-        planner = self.session.planner
-        return planner.read(answer) if isinstance(answer, str) else planner.accept(answer)
-
-    async def _request_correction(self, error: BaseException) -> Stage[Any]:
-        """Let the planner answer again, after a note of what is wrong with its last answer."""
-        reason = error.reason if isinstance(error, InvalidResult) else "there is none"
-        number, step = len(self.planning.stages) + 1, Ask(form="answer")
-        if record := self.journal and self.journal.replay(number):
-            return await self._replay(record, step)
-        self.session.ledger.note_retries()
-        dialect, context = self.session.dialect, self.planner.context
-        written = context.own_text
-        if self.planning.stages[-1].answer is None and context.parent is not None:
-            written = context.parent.own_text + written  # the turn, and the text that has closed it
-        await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=reason))
-        return await self._run(step, number, correction=True)
-
-    async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
-        session, plan_number, runner = self.session, self.plans + 1, self.runner
-        retries, started, calls = int(correction), session.clock.now(), list[EngineCall]()
-        journal_of = partial(self.journal.inner, number) if self.journal is not None else None
-        if isinstance(step, Attempts) or step.nested:
-            runner = PolicyRunner(step, number, self.planning, self.runner, journal_of)
-        elif isinstance(runner, SprintRunner):
-            runner = replace(runner, journal_of=journal_of)
-        if number != plan_number and session.listening:
-            session = replace(session, listeners=[renumber(session, number - plan_number)])
-
-        self.open, kept = number, await open_stage(number, session, self.journal)
-        if kept is not None:
-            self.kept[number] = kept
-
-        async def work() -> Stage[Any]:
-            self.last = StageRun(session, self.planner, step, runner, plan_number, started, kept, calls)
-            return await self.last.run(self.planning.task)
-
-        def count(_: int, error: BaseException) -> None:
-            nonlocal retries
-            retries += 1
-            session.ledger.note_retries()
-
-        mode, attempts = session.failure.mode, session.failure.attempts
-        with stage_in_logs(number):
-            stage = await (retry(work, attempts=attempts, before_retry=count) if mode == "retry" else work())
-            for diagnostic in stage.diagnostics:
-                log("info", "plan.odd", kind=diagnostic.kind, position=diagnostic.position)
-        stage, run, self.open = numbered(stage, number), self.last, None
-        assert run is not None
-        if isinstance(step, Ask) and (repeated := repeated_plan(stage, self.planning.stages)):
-            stage = stage.model_copy(update={"diagnostics": (*stage.diagnostics, *repeated)})
-        if run.tasks is not None:
-            self.pending[number] = run
-            self.running.push_async_exit(run.tasks)
-            self.planning.stages.append(stage)
-            return stage
-        stage = with_retries(stage, retries, correction=correction)
-        self.planning.stages.append(stage)
-        await self._announce(stage)
-        return stage
-
-    async def _join(self, step: Join) -> Stage[Any]:
-        """Wait for the executions of a pending stage and append them to the planner's context.
-
-        Raises:
-            PolicyError: that stage is not pending, or none is.
-        """
-        waiting = self.planning.pending
-        number = step.stage if step.stage is not None else next(iter(waiting), None)
-        if number is None or number not in waiting:
-            which = "no stage is" if number is None else f"stage {number} is not"
-            raise PolicyError(
-                f"there is nothing to join, {which} pending: ask for a plan with planning.ask(wait=False) before"
-            )
-        if number in self.journal_stages:
-            return await self._restore(self.journal_stages.pop(number))
-        stage = await self.pending[number].join(since=self.planning.stages[number - 1 :])
-        del self.pending[number]
-        return await self._settle(number, stage)
-
-    async def give_up_pending(self) -> None:
-        """End the pending stages, because the policy has its answer."""
-        for number in self.planning.pending:
-            if number in self.journal_stages:
-                await self._restore(self.journal_stages.pop(number))
-                continue
-            run = self.pending.pop(number)
-            assert run.tasks is not None
-            await run.tasks.aclose()
-            await self._settle(number, run.abandon())
-
-    def abandon(self) -> None:
-        """Record what the unfinished stages of a failed policy had finished, when none of its tasks is left."""
-        for number, run in self.pending.items():
-            self.planning.stages[number - 1] = numbered(run.abandon(interrupted=True), number)
-        if self.open is not None and self.last is not None and self.last.begun:
-            self.planning.stages.append(numbered(self.last.abandon(interrupted=True), self.open))
-
-    async def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
-        stage = numbered(stage, number)
-        self.planning.stages[number - 1] = stage
-        await self._announce(stage)
-        return stage
-
-    async def _announce(self, stage: Stage[Any]) -> None:
-        kept = self.kept.pop(stage.number, None)
-        if not self.session.listening and self.journal is None:
-            return
-        context, before = self.planner.context, self.announced_context
-        text = context.marked_text_since(before, self.session.dialect.mark)
-        finished = StageFinished(
-            **self.session.stamp(),
-            stage=stage,
-            token_ids=tuple(context.ids_since(before)),
-            text=str(text),
-            markup=text.spans,
-            cut=not self.planning.pending,
-        )
-        self.announced_context = context
-        self.session.emit(finished)
-        if self.journal is not None:
-            await self.journal.finish(finished, kept, spent=self.session.ledger.spent)
-
-    async def _replay(self, record: StageFinished, step: Plan | Ask | Attempts) -> Stage[Any]:
-        """Take a stage from the journal; if the step does not wait, it is pending until the policy joins it."""
-        stage = record.stage
-        if stage.executions and stage.answer is None and not isinstance(step, Attempts) and not step.wait:
-            numbers = tuple(execution.number for execution in stage.executions)
-            stage = stage.model_copy(update={"executions": (), "accepted": None, "pending": numbers})
-            self.journal_stages[stage.number] = record
-            self.planning.stages.append(stage)
-            return stage
-        self.planning.stages.append(stage)
-        return await self._restore(record)
-
-    async def _restore(self, record: StageFinished) -> Stage[Any]:
-        """Append what a recorded stage added to the context, with its token ids.
-
-        Raises:
-            JournalError: the engine has another vocabulary.
-        """
-        await check_vocabulary(record.token_ids, record.text, self.session.engine)
-        stage = record.stage
-        self.planner.context = self.planner.context.extend(record.token_ids, PromptText(record.text, record.markup))
-        self.planning.stages[stage.number - 1] = stage
-        self.session.ledger.charge(stage.usage.total, count_subtasks(stage.executions))
-        self.session.emit(record.model_copy(update={**self.session.stamp()}))
-        self.announced_context = self.planner.context
-        return stage
