@@ -35,7 +35,7 @@ from .settings import Lora, Settings
 from .trainer import EdgeTrainer, TrainingLog
 from .vocabulary import extend_checkpoint, missing_tags, tag_ids
 
-_MAY_CHANGE = {"output", "save_every", "keep", "log_every"}
+_MAY_CHANGE = {"output", "save_every", "keep", "log_every", "logit_tokens"}
 """Settings that a resumed run may change, because they do not affect what is learned."""
 
 
@@ -68,6 +68,7 @@ def train(settings: Settings) -> Path:
     tokenizer, model = _load(settings, base)
     rows = _rows(settings, tokenizer, model, together=processes * settings.rows_per_device)
     trainer = EdgeTrainer(
+        logit_tokens=settings.logit_tokens,
         model=model,
         args=arguments,
         data_collator=_collator(settings, tokenizer),

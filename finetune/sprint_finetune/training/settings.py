@@ -72,6 +72,8 @@ class Settings(BaseModel):
     """Longest path in tokens. Default: the model's maximum."""
     row_tokens: int | None = Field(default=None, ge=2)
     """Longest row in tokens, which memory limits. Default: ``context``, or the largest trie if that is longer."""
+    logit_tokens: int = Field(default=512, ge=1)
+    """Number of tokens whose logits are in memory at the same time. It does not change the loss."""
     pack: bool = True
     """Put several tries into one row."""
     overlong: Literal["error", "skip"] = "error"

@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .collation import Batch
-from .loss import edge_loss
+from .loss import edge_loss, plain_head
 
 
 class EdgeTrainer(Trainer):
-    """transformers' ``Trainer`` with the loss over edges: the mean over all learned edges of an optimiser step."""
+    """transformers' ``Trainer`` with the loss over edges: the mean over all learned edges of an optimiser step.
+
+    ``logit_tokens`` is the number of tokens whose logits are in memory at the same time.
+    """
 
     loss_is_scaled_for_ga = True
+
+    def __init__(self, *, logit_tokens: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._logit_tokens = logit_tokens
+        self._heads: list[nn.Linear | None] = []
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -42,7 +50,10 @@ class EdgeTrainer(Trainer):
         Gradients of several devices are averaged, so the loss is multiplied by the number of devices.
         """
         accelerator = cast(Any, self.accelerator)
-        loss = edge_loss(model, inputs, config=accelerator.unwrap_model(self.model).config)
+        unwrapped = accelerator.unwrap_model(self.model)
+        if not self._heads:  # once, with the first batch: only now is the model where it will be trained
+            self._heads.append(plain_head(model, unwrapped))
+        loss = edge_loss(model, inputs, config=unwrapped.config, head=self._heads[0], chunk=self._logit_tokens)
         if num_items_in_batch is None:
             loss = loss / inputs["weights"].sum().clamp(min=1)
         else:

@@ -1,6 +1,9 @@
 """Training equals inference: in stock models, every completion token has the logits of its call."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -25,7 +32,7 @@ from sprint_finetune.nano.traces import executors, planner
 from sprint_finetune.training.collation import Collator, PackedRows
 from sprint_finetune.training.corpus import flatten_calls
 from sprint_finetune.training.encoding import encode_calls
-from sprint_finetune.training.loss import attention_arguments, edge_loss
+from sprint_finetune.training.loss import attention_arguments, edge_loss, plain_head
 from sprint_finetune.training.masks import BLOCK
 from sprint_finetune.training.trie import TokenPath, flatten, pack
 
@@ -227,3 +234,71 @@ def test_three_ways_learn_the_same_completions_from_other_contexts(tokenizer):
     assert edges == tokens
     torch.testing.assert_close(trie, single, atol=1e-2, rtol=1e-4)
     assert abs(causal - trie) > 1
+
+
+@few
+@given(several=st.lists(forests, min_size=1, max_size=3), chunk=st.integers(1, 5))
+def test_the_loss_in_chunks_has_the_value_and_the_gradients_of_the_whole(model, several, chunk):
+    """Rows of several lengths, branching tokens whose edges share logits, and rows of padding alone."""
+    batch = Collator(multiple=8)([flatten(paths) for paths in several])
+    results = []
+    for head in (None, plain_head(model, model)):
+        model.zero_grad()
+        loss = edge_loss(model, batch, config=model.config, head=head, chunk=chunk)
+        (loss / 3).backward()
+        results.append([loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
+    assert head is model.lm_head
+    for whole, chunked in zip(*results, strict=True):
+        assert (whole - chunked).norm() <= 1e-3 * whole.norm() + 1e-5
+
+
+def test_the_loss_in_chunks_computes_in_the_type_of_autocast(model):
+    batch = Collator()([flatten([TokenPath([5, 6, 7, 8, 2, 3], [0, 1, 1, 1, 1, 1])])])
+    losses = []
+    for head in (None, model.lm_head):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses.append(edge_loss(model, batch, config=model.config, head=head, chunk=2))
+        losses[-1].backward()
+        losses.append(model.lm_head.weight.grad.clone())
+    torch.testing.assert_close(losses[0], losses[2], atol=0, rtol=1e-2)
+    assert torch.nn.functional.cosine_similarity(losses[1].flatten(), losses[3].flatten(), dim=0) > 0.99
+
+
+def test_heads_whose_output_is_changed_are_not_plain():
+    capped = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=12, final_logit_softcapping=2.0, query_pre_attn_scalar=8, **SHAPE)
+    )
+    scaled = GraniteForCausalLM(GraniteConfig(vocab_size=12, logits_scaling=4.0, **SHAPE))
+    assert plain_head(capped, capped) is None
+    assert plain_head(scaled, scaled) is None
+
+
+MEASURED = """
+import sys
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from sprint_finetune.training import Collator, TokenPath, edge_loss, flatten
+
+def most():
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith("VmHWM")).split()[1])
+
+vocabulary = 152_064
+torch.manual_seed(0)
+model = LlamaForCausalLM(LlamaConfig(
+    vocab_size=vocabulary, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+batch = Collator()([flatten([TokenPath([*range(1000)], [0] + [1] * 999)])])
+small = Collator()([flatten([TokenPath([*range(10)], [0] + [1] * 9)])])
+edge_loss(model, small, config=model.config, head=model.lm_head).backward()
+before = most()
+edge_loss(model, batch, config=model.config, head=model.lm_head, chunk=256).backward()
+print((most() - before) * 1024 / (256 * vocabulary * 4))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not report the memory of a process")
+def test_memory_is_that_of_one_chunk_of_logits():
+    """999 tokens, 256 at a time, of 152,064 words. All logits are 3.9 chunks, and autograd keeps several copies."""
+    measured = subprocess.run([sys.executable, "-c", MEASURED], check=True, capture_output=True, text=True)
+    assert float(measured.stdout) < 1.5
