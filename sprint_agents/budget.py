@@ -39,6 +39,7 @@ class Limits(BaseModel):
             bound.
         call_seconds: the most seconds that one request may take, from sending it to its last token, or that one call
             of a function may take: an executor, a checker, or a policy's check.
+        review_seconds: the most seconds that a person may take to approve a tool call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -50,6 +51,7 @@ class Limits(BaseModel):
     answer_tokens: int = Field(default=2_000, ge=1)
     concurrency: int | None = Field(default=None, ge=1)
     call_seconds: float = Field(default=600.0, gt=0)
+    review_seconds: float = Field(default=3600.0, gt=0)
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:

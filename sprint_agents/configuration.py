@@ -66,7 +66,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
             found += cast("Configuration[Any, Any, Any]", executor)._wanted_deps
         named: list[tuple[str, Any]] = [("checker=", self.checker)]
         if self._model is not None:
-            named += [(f"tool {tool.name!r}", tool.function) for tool in self._model.tools.values()]
+            for tool in self._model.tools.values():
+                named += [(f"tool {tool.name!r}", tool.function), (f"approve= of tool {tool.name!r}", tool.approve)]
         elif not isinstance(executor, Configuration):
             named.append(("executor=", self.executor))
         return found + find_wanted(named)

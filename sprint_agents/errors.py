@@ -23,6 +23,7 @@
         │   └── DeadlineExceeded  the budget's time is over
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
         ├── FunctionError       a function of yours took too long, called ``sys.exit``, …; or the checker raised
+        │   └── ReviewTimeout     a person did not approve a tool call in time
         ├── InvalidResult       the model's text does not validate as the declared type
         ├── LowConfidence       an attempt was given up, since its model was not sure of what it wrote
         ├── NoAnswer            the planner ended without an answer
@@ -174,6 +175,10 @@ class FunctionError(RunError):
     If an executor or a tool did so, it is data. It ends the run if the checker failed in any way; ``run`` then has the
     answer, which is not verified.
     """
+
+
+class ReviewTimeout(FunctionError):
+    """A person, or the function that asks one, did not answer within ``Limits(review_seconds=…)``."""
 
 
 class InvalidResult(RunError):

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
-from .errors import ConfigurationError, FunctionError, describe, message_of
+from .errors import ConfigurationError, FunctionError, ReviewTimeout, describe, message_of
 
 MOST_THREADS = 256
 """The threads of a run that has no ``Limits.concurrency``."""
@@ -163,6 +163,26 @@ async def call_function(
         if contained is error:
             raise
         raise contained from error
+
+
+async def ask_person(function: Callable[..., Any], /, *values: Any, what: str, seconds: float | None) -> Any:
+    """Call a user's function that may wait for a person, as ``call_function`` does, in a thread of its own.
+
+    Raises:
+        ReviewTimeout: it took longer than ``seconds``.
+        FunctionError: it raised.
+    """
+    clock = asyncio.timeout(seconds)
+    try:
+        with Threads(1) as threads:
+            async with clock:
+                return await call_function(function, *values, threads=threads)
+    except Exception as error:
+        if clock.expired():
+            raise ReviewTimeout(
+                f"{what} gave no answer within {seconds:g} s: answer sooner, or raise Limits(review_seconds=…)"
+            ) from error
+        raise FunctionError(f"{what} failed, {describe(error)}") from error
 
 
 async def _own_task(call: Callable[[], Awaitable[Any]]) -> Any:

@@ -60,7 +60,8 @@ class Failure(BaseModel):
 class ToolUse(BaseModel):
     """One tool call by an executor's model; ``text`` is the JSON that the model got back: the result or the error.
 
-    It ``started`` that many seconds from the start of the run, and took ``seconds``.
+    It ``started`` that many seconds from the start of the run, and took ``seconds``. It was ``refused`` if
+    ``Tool(approve=…)`` did not allow it; the tool was not called then.
     """
 
     model_config = _FROZEN
@@ -69,6 +70,7 @@ class ToolUse(BaseModel):
     arguments: str
     text: str
     failed: bool = False
+    refused: bool = False
     started: float = 0.0
     seconds: float = 0.0
 

@@ -33,6 +33,7 @@ from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
 from .runtime.batch import run_each
 from .runtime.clock import RunClock
+from .runtime.gate import Gate
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
 from .runtime.listeners import Listener, check_listener, guarded
@@ -341,7 +342,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             planner=self.planner,
             sampling=self.sampling or Sampling.of(self.engine.manifest),
             listeners=listeners,
-            gate=asyncio.Semaphore(limits.concurrency) if limits.concurrency else nullcontext(),
+            gate=Gate(limits.concurrency) if limits.concurrency else nullcontext(),
             threads=Threads(limits.concurrency),
             task=task,
             inputs=self._inputs,

@@ -6,7 +6,7 @@ the model reads the error. Only a mistake in the function's declaration raises, 
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Generic, NotRequired, ParamSpec, TypeVar, cast, get_type_hints
@@ -19,9 +19,10 @@ from typing_extensions import TypedDict
 
 from .arguments import checked, more_than_zero
 from .dialects.base import ToolOutcome
+from .dialects.completions import ToolCall
 from .engine import ToolBrief
-from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, message_of
-from .functions import Threads, call_function, check_function
+from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, message_of, show
+from .functions import Threads, ask_person, call_function, check_function
 from .run_context import RunContext, takes_context
 
 P = ParamSpec("P")
@@ -31,6 +32,11 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+_Allowed = bool | str | Awaitable[bool | str]
+Approve = Callable[[ToolCall], _Allowed] | Callable[[RunContext[Any], ToolCall], _Allowed]
+"""Says whether a call of a tool is allowed, or why not; async or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Tool(Generic[P, ReturnT]):
         schema: the JSON schema of its arguments, as JSON text.
         seconds: the most seconds of one call; None for the executor's ``tool_timeout``.
         function: the function, unchanged.
+        approve: is asked before each call, or None; see ``of``.
         takes_context: whether its first parameter is a ``RunContext``, which the run gives and the model does not see.
 
     >>> @Tool.of
@@ -63,6 +70,7 @@ class Tool(Generic[P, ReturnT]):
     function: Callable[P, ReturnT]
     _arguments: TypeAdapter[dict[str, Any]]
     takes_context: bool = False
+    approve: Approve | None = None
 
     @staticmethod
     @checked
@@ -72,10 +80,13 @@ class Tool(Generic[P, ReturnT]):
         name: str | None = None,
         description: str | None = None,
         seconds: float | None = None,
+        approve: Approve | None = None,
     ) -> "Tool[Q, T]":
         """Make a tool from a function, by default with the function's name and docstring.
 
-        A sync function runs in a thread, an async one on the run's event loop.
+        A sync function runs in a thread, an async one on the run's event loop. ``approve``, async or not, is asked
+        before each call and may wait for a person: True allows it. False, or a text that says why, refuses it, and the
+        model reads that. If it raises, or takes longer than ``Limits(review_seconds=…)``, the execution fails.
 
         Raises:
             ConfigurationError: models cannot call the function; the message names the parameter and the remedy.
@@ -95,6 +106,7 @@ class Tool(Generic[P, ReturnT]):
             function=function,
             _arguments=arguments,
             takes_context=takes_context(function),
+            approve=approve,
         )
 
     @staticmethod
@@ -106,6 +118,7 @@ class Tool(Generic[P, ReturnT]):
         schema: Mapping[str, Any],
         function: Callable[..., T],
         seconds: float | None = None,
+        approve: Approve | None = None,
     ) -> "Tool[..., T]":
         """Make a tool from the JSON schema of its arguments, such as the tool of another program.
 
@@ -138,7 +151,7 @@ class Tool(Generic[P, ReturnT]):
             text = to_json(dict(schema)).decode()
         except PydanticSerializationError as error:
             raise ConfigurationError(f"the schema of tool {name!r} is not JSON: {error}") from error
-        return Tool(name, description, text, seconds, function, _ANY_ARGUMENTS, takes_context(function))
+        return Tool(name, description, text, seconds, function, _ANY_ARGUMENTS, takes_context(function), approve)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ReturnT:
         """Call the function directly."""
@@ -156,24 +169,37 @@ class Tool(Generic[P, ReturnT]):
         seconds: float,
         threads: Threads | None = None,
         context: RunContext[Any] | None = None,
+        review_seconds: float | None = None,
     ) -> ToolOutcome:
         """Call the function with ``arguments``, a JSON object, for at most ``seconds``; its errors become outcomes.
 
         A sync function that takes too long still runs to its end, since a thread cannot be stopped; its result is
         dropped. ``threads`` are those of the run, and ``context`` is its view for a function that takes one.
+        ``approve`` may take ``review_seconds``; it is asked only about valid arguments.
+
+        Raises:
+            ReviewTimeout: ``approve`` took longer.
+            FunctionError: it failed.
         """
         if threads is None:
             with Threads() as threads:
-                return await self.use(arguments, seconds=seconds, threads=threads, context=context)
+                return await self.use(
+                    arguments, seconds=seconds, threads=threads, context=context, review_seconds=review_seconds
+                )
         values = (context or RunContext(deps=None),) if self.takes_context else ()
         try:
             keywords = validate_json(self._arguments, arguments)
+        except ValidationError as error:
+            return self._failed(f"the arguments are wrong: {explain(error)}")
+        except Exception as error:  # of a validator of the types
+            return self._failed(describe(error))
+        if self.approve is not None and (reason := await self._refusal(arguments, context, review_seconds)):
+            return self._failed(reason, refused=True)
+        try:
             value = await call_function(
                 self.function, *values, threads=threads, seconds=self.seconds or seconds, keywords=keywords
             )
             return ToolOutcome(self.name, to_json(value).decode())
-        except ValidationError as error:
-            return self._failed(f"the arguments are wrong: {explain(error)}")
         except PydanticSerializationError as error:
             return self._failed(f"it returned a value that JSON cannot hold: {error}")
         except FunctionError as error:
@@ -181,8 +207,20 @@ class Tool(Generic[P, ReturnT]):
         except Exception as error:
             return self._failed(describe(error))
 
-    def _failed(self, message: str) -> ToolOutcome:
-        return ToolOutcome(self.name, to_json(escape_surrogates(message)).decode(), failed=True)
+    async def _refusal(self, arguments: str, context: RunContext[Any] | None, seconds: float | None) -> str:
+        """Return why a call is not allowed; nothing if it is."""
+        assert self.approve is not None
+        values = (context or RunContext(deps=None),) if takes_context(self.approve) else ()
+        call, what = ToolCall(self.name, arguments), f"approve= of tool {self.name!r}"
+        verdict = await ask_person(self.approve, *values, call, what=what, seconds=seconds)
+        if isinstance(verdict, bool):
+            return "" if verdict else "this call was refused"
+        if isinstance(verdict, str):
+            return f"this call was refused: {verdict}"
+        raise FunctionError(f"{what} returned {show(verdict)}: return True, False, or a text that says why not")
+
+    def _failed(self, message: str, *, refused: bool = False) -> ToolOutcome:
+        return ToolOutcome(self.name, to_json(escape_surrogates(message)).decode(), failed=True, refused=refused)
 
 
 _ANY_ARGUMENTS = TypeAdapter(dict[str, Any])

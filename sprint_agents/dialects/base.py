@@ -54,11 +54,15 @@ class AgentBrief:
 
 
 class ToolOutcome(NamedTuple):
-    """The outcome of a tool call: ``text`` is JSON, what the tool returned or, if ``failed``, an error message."""
+    """The outcome of a tool call: ``text`` is JSON, what the tool returned or, if ``failed``, an error message.
+
+    ``refused`` if it failed because a person did not approve it.
+    """
 
     tool: str
     text: str
     failed: bool = False
+    refused: bool = False
 
 
 class JoinedExecution(NamedTuple):

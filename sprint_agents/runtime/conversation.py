@@ -9,6 +9,7 @@ Invariants:
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -190,15 +191,27 @@ class ExecutorConversation:
             raise InvalidResult(used_up, text=self.turn_text)
         self._tool_turns += 1
         first = len(self.uses) + 1
-        if len(turn.calls) == 1:
-            uses = [await self._use_tool(turn.calls[0], first)]
-        else:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._use_tool(call, index)) for index, call in enumerate(turn.calls, first)]
-            uses = [task.result() for task in tasks]
+        asks = any(call.tool in self.executor.tools and self.executor.tools[call.tool].approve for call in turn.calls)
+        async with self.session.lend_place() if asks else nullcontext():
+            uses = await self._use_tools(turn.calls, first)
         self.uses += tuple(uses)
         self.assignment.costs.append(CallUsage(tool_calls=len(uses)))
         await self._reply(outcomes=[ToolOutcome(use.tool, use.text, failed=use.failed) for use in uses])
+
+    async def _use_tools(self, calls: Sequence[ToolCall], first: int) -> list[ToolUse]:
+        """Call tools at the same time.
+
+        Raises:
+            FunctionError: the function that approves a call has failed, or did not answer.
+        """
+        if len(calls) == 1:
+            return [await self._use_tool(calls[0], first)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._use_tool(call, index)) for index, call in enumerate(calls, first)]
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several.exceptions[0].__cause__
+        return [task.result() for task in tasks]
 
     async def _reply(self, *, error: str = "", outcomes: Sequence[ToolOutcome] = ()) -> None:
         """Append what the model reads before its next turn."""
@@ -225,8 +238,13 @@ class ExecutorConversation:
             )
         if name in tools:
             tool, seconds = tools[name], self.executor.tool_timeout
-            context = session.context(stage, number) if tool.takes_context else None
-            outcome = await tool.use(call.arguments, seconds=seconds, threads=session.threads, context=context)
+            outcome = await tool.use(
+                call.arguments,
+                seconds=seconds,
+                threads=session.threads,
+                context=session.context(stage, number) if tool.takes_context or tool.approve else None,
+                review_seconds=session.limits.review_seconds,
+            )
         else:
             choice = f"use one of {', '.join(tools)}" if tools else "there are none, give the result"
             outcome = ToolOutcome(name, to_json(f"there is no tool {name!r}: {choice}").decode(), failed=True)
@@ -236,6 +254,7 @@ class ExecutorConversation:
             arguments=call.arguments,
             text=outcome.text,
             failed=outcome.failed,
+            refused=outcome.refused,
             started=started,
             seconds=ended - started,
         )

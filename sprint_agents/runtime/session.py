@@ -30,6 +30,7 @@ from sprint_agents.state import State, Stops
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
+from .gate import Gate
 from .listeners import Listener
 from .options import RunInputs
 from .timer import CallTimer, TimedCall
@@ -149,6 +150,10 @@ class Session:
         """
         values = (self.context(stage, number), value) if takes_context(function) else (value,)
         return await call_function(function, *values, threads=self.threads, seconds=self.limits.call_seconds)
+
+    def lend_place(self) -> AbstractAsyncContextManager[None]:
+        """Give the place of the running execution to another one, for a block that waits for a person."""
+        return self.gate.lend() if isinstance(self.gate, Gate) else nullcontext()
 
     def schema(self, role: Role) -> str | None:
         """Return the JSON schema for the completions of a role; None if they are free text.
