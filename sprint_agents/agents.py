@@ -27,13 +27,16 @@ ExecutorFunction = (
 )
 """A plain function as executor, async or not: its return value is the result, without a model."""
 
+Validator = Callable[[ResultT], Awaitable[None] | None] | Callable[[RunContext[Any], ResultT], Awaitable[None] | None]
+"""Refuses a value that is of the right type by raising ``ModelRetry``; async or not."""
+
 _WRAPPERS = {"answer", "output", "response", "result", "value"}
 _SCALARS = {"boolean", "integer", "number", "string"}
 
 
 @checked
 class _Agent(Generic[ResultT]):
-    """A declared type with its reader, and the settings of the model's requests."""
+    """A declared type with its reader and its ``validator``, and the settings of the model's requests."""
 
     tools: Mapping[str, Tool[..., Any]] = MappingProxyType({})
 
@@ -47,8 +50,10 @@ class _Agent(Generic[ResultT]):
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         engine: Engine | None = None,
+        validator: Validator[ResultT] | None = None,
     ) -> None:
         at_least(1, attempts=attempts, max_tokens=max_tokens)
+        self.validator = validator
         self.type_name = _name(declared)
         self.instructions = inspect.cleandoc(instructions)
         self.attempts = attempts
@@ -129,6 +134,7 @@ class Executor(_Agent[ResultT]):
         max_tokens: the most new tokens of one turn; by default the run's ``Limits.execution_tokens``.
         sampling: how to draw tokens; by default as the run does.
         engine: the engine of the executors; by default the run's.
+        validator: a function of a result, async or not, that raises ``ModelRetry`` if the model shall try again.
 
     >>> Executor(int).read(" 42 ")
     42
@@ -147,6 +153,7 @@ class Executor(_Agent[ResultT]):
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         engine: Engine | None = None,
+        validator: Validator[ResultT] | None = None,
     ) -> None:
         super().__init__(
             result,
@@ -155,6 +162,7 @@ class Executor(_Agent[ResultT]):
             max_tokens=max_tokens,
             sampling=sampling,
             engine=engine,
+            validator=validator,
         )
         at_least(1, tool_turns=tool_turns)
         more_than_zero(tool_timeout=tool_timeout)
@@ -173,6 +181,7 @@ class Planner(_Agent[AnswerT]):
         max_tokens: the most new tokens of one plan; by default the run's ``Limits.plan_tokens``.
         sampling: how to draw tokens; by default as the run does.
         engine: the engine of the planner; by default the run's.
+        validator: a function of the answer, async or not, that raises ``ModelRetry`` if the model shall try again.
 
     >>> Planner(list[int]).read("[3, 7]")
     [3, 7]

@@ -64,8 +64,12 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         executor: object = self.executor
         if isinstance(executor, Configuration):
             found += cast("Configuration[Any, Any, Any]", executor)._wanted_deps
-        named: list[tuple[str, Any]] = [("checker=", self.checker)]
+        named: list[tuple[str, Any]] = [
+            ("checker=", self.checker),
+            ("validator= of the planner", self.planner.validator),
+        ]
         if self._model is not None:
+            named.append(("validator= of the executor", self._model.validator))
             for tool in self._model.tools.values():
                 named += [(f"tool {tool.name!r}", tool.function), (f"approve= of tool {tool.name!r}", tool.approve)]
         elif not isinstance(executor, Configuration):

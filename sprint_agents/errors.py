@@ -18,6 +18,7 @@
     │   ├── EngineProtocolError an answer that cannot be understood
     │   └── EngineRejected      the server refused this request, and would refuse it again
     │       └── ContextOverflow the context is longer than the model can read
+    ├── ModelRetry              raised by a function of yours: the model shall try again
     └── RunError                the run could not be finished
         ├── BudgetExceeded      the budget's tokens, calls or subtasks are spent
         │   └── DeadlineExceeded  the budget's time is over
@@ -151,6 +152,10 @@ class ContextOverflow(EngineRejected):
         )
         self.tokens = tokens
         self.limit = limit
+
+
+class ModelRetry(SprintError):
+    """Raise this in a validator or a tool: the model reads the message and tries again, within its attempts."""
 
 
 class RunError(SprintError):

@@ -41,7 +41,8 @@ from .runtime.loop import follow
 from .runtime.nested import write_subtask
 from .runtime.options import RunInputs, RunOptions, check_deps
 from .runtime.record import RunRecord
-from .runtime.session import Session, resolve_stops
+from .runtime.session import Session
+from .runtime.stops import resolve_stops
 from .runtime.timer import deadline
 from .state import State
 from .stream import AsyncStream

@@ -21,7 +21,7 @@ from .arguments import checked, more_than_zero
 from .dialects.base import ToolOutcome
 from .dialects.completions import ToolCall
 from .engine import ToolBrief
-from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, message_of, show
+from .errors import ConfigurationError, FunctionError, ModelRetry, describe, escape_surrogates, message_of, show
 from .functions import Threads, ask_person, call_function, check_function
 from .run_context import RunContext, takes_context
 
@@ -202,7 +202,7 @@ class Tool(Generic[P, ReturnT]):
             return ToolOutcome(self.name, to_json(value).decode())
         except PydanticSerializationError as error:
             return self._failed(f"it returned a value that JSON cannot hold: {error}")
-        except FunctionError as error:
+        except (FunctionError, ModelRetry) as error:
             return self._failed(str(error))
         except Exception as error:
             return self._failed(describe(error))

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.runtime.journal import read_journal
 from sprint_agents.runtime.journal_file import is_journal
+from sprint_agents.runtime.journal_reading import read_journal
 from sprint_agents.trajectory import Trajectory
 from sprint_agents.usage import StageUsage, parallelisation_ratio
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from sprint_agents import Run
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.plan import Stage
-from sprint_agents.runtime.journal import read_journal
 from sprint_agents.runtime.journal_file import is_journal
+from sprint_agents.runtime.journal_reading import read_journal
 from sprint_agents.runtime.recorded import RecordedStage
 from sprint_agents.usage import CallUsage, StageUsage, Usage
 from sprint_agents.viewer import render_page

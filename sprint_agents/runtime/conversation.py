@@ -30,6 +30,7 @@ from sprint_agents.usage import CallUsage
 from .assignment import Assignment
 from .progress import cut_off
 from .session import MeteredCall, Session
+from .validation import validate
 
 
 @dataclass(slots=True)
@@ -78,7 +79,11 @@ class ExecutorConversation:
             if isinstance(turn, Result):
                 if turn.fault:
                     raise InvalidResult(turn.fault, text=turn.text)
-                return self.executor.read(turn.text, is_json=turn.is_json)
+                value = self.executor.read(turn.text, is_json=turn.is_json)
+                if self.executor.validator is not None:
+                    stage, number = self.assignment.stage, self.assignment.subtask.number
+                    await validate(self.session, self.executor, value, turn.text, stage=stage, number=number)
+                return value
             await self._answer_calls(turn)
 
     async def correct(self, invalid: InvalidResult) -> Any:

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import ValidationError
-
 from sprint_agents.agents import Executor, Planner
 from sprint_agents.budget import Ledger
 from sprint_agents.context import Context
@@ -40,9 +38,9 @@ from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
 from .executor import SubtaskOutcome
-from .journal_file import JournalFile, damaged, outdated, parse
+from .journal_file import JournalFile
+from .journal_reading import check_header, read_records
 from .journal_records import (
-    AnyRecord,
     CompletionRecord,
     EndRecord,
     ExecutionRecord,
@@ -54,7 +52,6 @@ from .journal_records import (
     StageRecord,
     StepRecord,
     VerdictRecord,
-    any_record,
     dump,
 )
 from .open_stage import KeptCompletion, OpenStage, ended_with_budget, is_final
@@ -83,7 +80,7 @@ class Journal:
         try:
             if self._file.records:
                 self.header, records = read_records(self._file.records, path)
-                _check_header(path, self.header, header)
+                check_header(path, self.header, header)
                 self._recorded = RecordedStages.read(records)
             else:
                 self.header, self._recorded = header, RecordedStages()
@@ -100,6 +97,11 @@ class Journal:
         self._ledger = ledger
         self.clock = RunClock.start(origin=self.header.origin, passed=self._recorded.spent.seconds)
         return StageJournal(self)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the run has its answer, from an earlier process."""
+        return self._recorded.answered
 
     @property
     def spent(self) -> Spent:
@@ -195,6 +197,10 @@ class StageJournal:
             raise _other_type(number, error) from error
         stage = finished.stage.model_copy(update={"executions": tuple(executions)})
         return finished.model_copy(update={"stage": stage, "replayed": True})
+
+    def accepted(self, last: int) -> bool:
+        """Say whether the answer of stage ``last`` was taken for the run's, in a process that has ended."""
+        return self.whole.answered and not self.path and last == max(self._stages, default=0)
 
     def catch_up(self, ledger: Ledger) -> None:
         """Charge what an earlier process spent beyond the finished stages, once, as the first open stage begins."""
@@ -313,54 +319,6 @@ class JournalledStage(OpenStage):
         cause = error.__cause__ if isinstance(error, ExecutionFailed) else error
         if not isinstance(cause, EngineError | BudgetExceeded):
             self.journal.whole.reset((*self.journal.path, self.number, number))
-
-
-def read_journal(path: FilePath) -> tuple[JournalHeader, RecordedStages]:
-    """Return the header and the contents of a journal, which is neither locked nor changed.
-
-    Raises:
-        JournalError: it cannot be read, is no journal, or has an older format.
-    """
-    try:
-        lines, _ = parse(path.read_bytes(), path)
-    except OSError as error:
-        raise damaged(path, str(error)) from error
-    if not lines:
-        raise damaged(path, "it has no complete line")
-    header, records = read_records([record for _, record in lines], path)
-    return header, RecordedStages.read(records)
-
-
-def read_records(lines: Sequence[bytes], path: FilePath) -> tuple[JournalHeader, list[AnyRecord]]:
-    """Return the header and the other records of a journal.
-
-    Raises:
-        JournalError: one of them is none, or has an older format.
-    """
-    if lines[0].startswith(b'{"journal":2,'):
-        raise outdated(path)
-    try:
-        return JournalHeader.model_validate_json(lines[0]), [any_record.validate_json(line) for line in lines[1:]]
-    except ValidationError as error:
-        raise damaged(path, error.errors()[0]["msg"]) from error
-
-
-def _check_header(path: FilePath, found: JournalHeader, header: JournalHeader) -> None:
-    """Refuse to resume another run.
-
-    Raises:
-        JournalError: the task, the policy, or a setting differs.
-    """
-    if (found.task, found.policy) != (header.task, header.policy):
-        raise JournalError(
-            f"{path} is the journal of policy {found.policy!r} on {found.task!r}: use another path for this run"
-        )
-    before, now = dict(found.settings), dict(header.settings)
-    if changed := sorted(name for name in before | now if before.get(name) != now.get(name)):
-        raise JournalError(
-            f"{path} was written with other settings, and a resumed run would mix both. Changed since: "
-            f"{', '.join(changed)}. Resume with the settings that began the run, or use another path"
-        )
 
 
 def _other_type(stage: int, error: InvalidResult) -> JournalError:

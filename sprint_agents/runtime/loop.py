@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+from sprint_agents.agents import Executor
 from sprint_agents.errors import PolicyError
 from sprint_agents.functions import as_exception
 from sprint_agents.plan import Answer, Ask, Attempts, Plan, Stage
@@ -20,6 +21,7 @@ from .nested import JournalOf, NestedPolicy
 from .policy_stages import PolicyAnswer, PolicyStages
 from .session import Session
 from .steps import closing, policy_failed
+from .validation import validate
 
 
 async def follow(
@@ -113,7 +115,11 @@ class PolicyRunner(Runner):
             answer = await follow(
                 nested.session, policy, nested.planning, branch, self.runner, plans=plans, journal=journal
             )
-            return nested.success(answer.value, answer.completion, self.runner.agent)
+            outcome, agent = nested.success(answer.value, answer.completion, self.runner.agent), self.runner.agent
+            if isinstance(agent, Executor) and agent.validator is not None and not attempt:
+                stage, number = assignment.stage, assignment.subtask.number
+                await validate(session, agent, outcome.execution.value, outcome.text, stage=stage, number=number)
+            return outcome
         except PolicyError:
             raise
         except Exception as error:

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from sprint_agents.agents import Executor, Planner, as_text
 from sprint_agents.budget import Ledger
 from sprint_agents.context import Context
-from sprint_agents.dialects.base import Role
 from sprint_agents.engine import Sampling
 from sprint_agents.errors import NoAnswer, PolicyError, run_of
 from sprint_agents.events import BudgetAwaited, Event, ExecutorWrote, InnerEvent, PlannerWrote
@@ -26,7 +25,6 @@ from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Execution, Plan, Subtask
 from sprint_agents.policies import Planning
 from sprint_agents.run import Run
-from sprint_agents.state import Stops
 from sprint_agents.usage import CallUsage
 
 from .assignment import Assignment
@@ -36,6 +34,7 @@ from .journal import StageJournal
 from .listeners import Listener
 from .options import RunInputs
 from .session import EnclosingExecution, Session
+from .stops import planner_or_execution_stops
 
 DEEPEST = 8
 """How deep policies may be nested; a policy that wants less reads ``planning.depth``."""
@@ -190,7 +189,7 @@ class NestedPolicy:
             await branch.append(session.dialect.write_header(stage, subtask.number, nested=True, inputs=inputs))
             enclosing = EnclosingExecution(stage, subtask.number, branch.context)
         if enclosing:
-            stops = await _planner_or_execution_stops(session)
+            stops = await planner_or_execution_stops(session)
         # Attempts and subtasks begin with the same context, so each gets another seed; the first keeps the run's.
         offset = 1000 * (number - 1) + subtask.number - 1
         branch.sampling = _with_seed_offset(branch.sampling, offset)
@@ -250,18 +249,6 @@ class NestedPolicy:
         outcome.content_tokens = sum(stage.usage.sequential_tokens for stage in stages)
         outcome.all_tokens = sum(stage.usage.sequential_tokens_strict for stage in stages)
         return outcome
-
-
-async def _planner_or_execution_stops(session: Session) -> dict[Role, Stops]:
-    """Add the stops of an execution to those of a planner, because a nested planner may write either."""
-    stops = dict(session.stops)
-    execution = stops["execution"]
-    if session.executor_engine not in (None, session.engine):  # those are for another vocabulary
-        execution = await Stops.resolve(session.engine, session.dialect.constraints("execution").stops)
-    for role in ("plan", "answer"):
-        own = stops[role]
-        stops[role] = Stops(own.ids | execution.ids, tuple(dict.fromkeys((*own.texts, *execution.texts))))
-    return stops
 
 
 def _with_seed_offset(sampling: Sampling, offset: int) -> Sampling:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from sprint_agents.agents import as_text
 from sprint_agents.context import Context
 from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
 from sprint_agents.events import StageFinished
@@ -34,6 +35,7 @@ from .progress import must_answer, repeated_plan
 from .session import Session
 from .stage import StageRun
 from .steps import check_step, numbered, renumber, with_retries
+from .validation import validate
 
 Nest = Callable[[Plan | Ask | Attempts, int, Planning, Runner, JournalOf | None], Runner]
 """Returns what has policies carry out what a step starts, the step with this number."""
@@ -116,11 +118,12 @@ class PolicyStages:
         last = self.planning.stages[-1] if self.planning.stages else None
         own = last is not None and not last.executions and isinstance(value, str | None) and value == last.answer
         try:
-            return PolicyAnswer(self._read(value))
+            return PolicyAnswer(await self._accept(value))
         except (InvalidResult, NoAnswer) as error:
             if not own:
                 raise
-            return PolicyAnswer(self._read((await self._correct(error)).answer))
+            stage = await self._correct(error)
+            return PolicyAnswer(self._read(stage.answer))
 
     async def _request_missing_answer(self) -> Stage[Any]:
         """Let the planner answer again if it had to answer and did not; a policy may not ask on after an answer.
@@ -140,7 +143,7 @@ class PolicyStages:
 
         async def correct() -> Stage[Any]:
             stage = await self._request_correction(errors.pop())
-            self._read(stage.answer)
+            await self._accept(stage.answer)
             return stage
 
         with stage_in_logs(len(self.planning.stages)):
@@ -151,6 +154,17 @@ class PolicyStages:
                 before_retry=lambda _, error: errors.append(error),
                 after=error,
             )
+
+    async def _accept(self, answer: object) -> Any:
+        """Read an answer, and have the planner's validator look at it, unless an earlier process knew its verdict."""
+        value, planner, last = self._read(answer), self.session.planner, len(self.planning.stages)
+        if planner.validator is None or (self.journal is not None and self.journal.accepted(last)):
+            return value
+        text = answer if isinstance(answer, str) else as_text(value)
+        if self.journal is not None and self.journal.replay(last + 1) is not None:
+            raise InvalidResult("its validator refused it in an earlier process", text=text)
+        await validate(self.session, planner, value, text)
+        return value
 
     def _read(self, answer: object) -> Any:
         if answer is None or answer == "":

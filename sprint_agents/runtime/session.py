@@ -19,7 +19,10 @@ from sprint_agents.confidence import ConfidenceWatch
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Hints, Sampling, Thoughts
-from sprint_agents.errors import BudgetExceeded, EngineTimeout
+from sprint_agents.errors import (
+    BudgetExceeded,
+    EngineTimeout,
+)
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
@@ -166,22 +169,6 @@ class Session:
 
     def _schema(self, role: Role, engine: Engine | None) -> str | None:
         return self.dialect.constraints(role).schema if engine and engine.capabilities.schemas else None
-
-
-async def resolve_stops(dialect: Dialect, engine: Engine, executor_engine: Engine | None) -> dict[Role, Stops]:
-    """Resolve where the completions of each role end, in the vocabulary of its engine."""
-    engines: dict[Role, Engine] = {
-        "plan": engine,
-        "graph": engine,
-        "execution": executor_engine or engine,
-        "answer": engine,
-    }
-    resolved: dict[tuple[int, tuple[str, ...]], Stops] = {}
-    for role, asked in engines.items():
-        key = id(asked), dialect.constraints(role).stops
-        if key not in resolved:
-            resolved[key] = await Stops.resolve(asked, key[1])
-    return {role: resolved[id(asked), dialect.constraints(role).stops] for role, asked in engines.items()}
 
 
 class MeteredCall(TimedCall):
