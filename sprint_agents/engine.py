@@ -294,19 +294,26 @@ class Capabilities:
         caches_running: whether a request finds in the cache what another request, still running, has generated so
             far. If not, the runtime sends a request for no tokens (``max_tokens=0``) to compute what branches share
             before it starts them.
+        caches_contexts: whether a request with its first token has its context in the cache, where other requests find
+            it. If so, the runtime lets one of the branches read for the others that wait, instead of a request for no
+            tokens; that branch's request has ``Hints.critical``, and must not hold its first token back.
+        page_tokens: the cache holds whole pages of so many tokens.
         continues: whether another request may continue a completion that reached its ``max_tokens``; its context ends
             with what was generated so far (``Request.continues``). The engine's ids must be tokens. If not, a request
             under a budget reserves all the tokens that it may need, so fewer requests run at the same time.
         logprobs: whether the engine returns log-probabilities (``Sampling.logprobs``).
 
     >>> Capabilities(schemas=True)
-    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, continues=False, logprobs=False)
+    Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, caches_contexts=False, page_tokens=1,
+                 continues=False, logprobs=False)
     """
 
     chat: ChatTurns | None = None
     chat_error: SprintError | None = None
     schemas: bool = False
     caches_running: bool = True
+    caches_contexts: bool = False
+    page_tokens: int = 1
     continues: bool = False
     logprobs: bool = False
 

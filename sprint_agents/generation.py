@@ -19,7 +19,7 @@ class Generation:
     if the completion may take several requests; ``finish`` is then that of the last one.
 
     ``logprobs`` are those of the tokens so far, if the request asked for them. ``watch`` receives them as they arrive,
-    before the last chunk; what it raises ends the completion.
+    before the last chunk; what it raises ends the completion. ``begun`` is called with the first chunk.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Generation:
         "_text_marks",
         "_tip",
         "_tokens",
+        "begun",
         "finish",
         "ids",
         "length",
@@ -63,6 +64,7 @@ class Generation:
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.watch: Callable[[Sequence[TokenLogprob]], object] | None = None
+        self.begun: Callable[[], object] | None = None
         self.finish: Finish | None = None
         # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
@@ -147,6 +149,9 @@ class Generation:
         self._end()
 
     def _take(self, chunk: Chunk) -> None:
+        if self.begun is not None:
+            self.begun()
+            self.begun = None
         self._read.append(chunk)
         self.ids.extend(chunk.ids)
         self.length += len(chunk.text)

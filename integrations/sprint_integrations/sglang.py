@@ -38,7 +38,7 @@ from sprint_agents.usage import CallUsage
 T = TypeVar("T")
 
 _NOT_IN_PROGRAMS = {"repetition_penalty", "logit_bias", "logprobs"}
-_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True, logprobs=True)
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts=True, continues=True, logprobs=True)
 
 
 class OfflineEngine(Protocol):

@@ -1,6 +1,6 @@
 """A subtask that is to be carried out, and what is known of it until its execution is recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ class Assignment:
     each completion that was cut off. ``logprobs`` are those of the last completion.
 
     ``prompt_closed`` and ``started`` are times of the run's ``clock``; ``started`` is None before the execution starts.
-    ``plan_tokens`` are the planner's up to the end of the prompt.
+    ``plan_tokens`` are the planner's up to the end of the prompt. ``begun`` is called with its first token, if other
+    branches wait for that.
     """
 
     clock: RunClock
@@ -40,6 +41,7 @@ class Assignment:
     diagnostics: tuple[Diagnostic, ...] = ()
     stages: Sequence[Stage[Any]] = ()
     logprobs: Sequence[TokenLogprob] = ()
+    begun: Callable[[], object] | None = None
 
     def record(
         self,

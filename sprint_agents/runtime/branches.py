@@ -5,12 +5,10 @@ Invariants:
 - An execution waits only for those that its subtask names, and no two wait for each other.
 - A subtask that was not started or was given up has an execution with a failure, so none is lost.
 - An execution that is kept from when the stage was begun before has no task, and is not started again.
-- The contexts from which a stage's branches start are prefixes of one another, so a length says what is cached.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from graphlib import TopologicalSorter
@@ -23,7 +21,6 @@ from sprint_agents.errors import (
     FunctionError,
     PolicyError,
     RunError,
-    SprintError,
     Superseded,
     WidthExceeded,
     describe,
@@ -32,70 +29,18 @@ from sprint_agents.events import ExecutionFinished
 from sprint_agents.functions import check_function
 from sprint_agents.logs import branch_in_logs
 from sprint_agents.plan import Accept, Execution, Subtask
-from sprint_agents.state import Fork, State
-from sprint_agents.usage import EngineCall
+from sprint_agents.state import Fork
 
 from .assignment import Assignment
 from .critical_path import BranchWork
 from .executor import Runner, SubtaskOutcome, execute
 from .join import append_executions
 from .open_stage import OpenStage
+from .prefix import SharedPrefix
 from .session import Session
 
 _Work = Callable[[], Coroutine[Any, Any, SubtaskOutcome]]
 """A function, since a coroutine whose task is cancelled before it starts would never be awaited."""
-
-
-@dataclass(slots=True)
-class SharedPrefix:
-    """The longest context that a stage's branches share, of which ``cached`` tokens are in the engine's cache.
-
-    An engine such as SGLang caches what a request reads at once, but what a request writes only when it has ended.
-    Branches that start while the planner still writes, or all at once on a policy's plan, would each compute the same
-    tokens. So the prefix is committed first: one request for no tokens computes it for all branches that wait.
-
-    One commit runs at a time, for the longest context from which a branch is going to start by then. Prompts that end
-    at tokens 100, 120 and 150 while the first is committed, up to 100, make two commits: up to 100, then up to 150.
-    If a commit fails, the branches' own requests compute the prefix, under their failure policy.
-    """
-
-    session: Session
-    planner: State
-    cached: int
-    calls: list[EngineCall] = field(default_factory=list[EngineCall])
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _longest: Context = field(init=False)
-    _complete: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._longest = self.planner.context
-        # Executors that are functions, or models on another engine, do not read the planner's contexts.
-        engine = self.session.engine
-        self._complete = self.session.executor_engine is not engine or engine.capabilities.caches_running
-
-    def extend(self, context: Context) -> bool:
-        """Extend the prefix to where the next branch starts; return whether the branch must wait for a ``commit``."""
-        self._longest = context
-        return not self._complete
-
-    def complete(self) -> None:
-        """Record that the engine has all of the prefix, because the request that wrote it has ended."""
-        self._complete = True
-
-    async def commit(self, length: int) -> None:
-        """Return when the first ``length`` tokens are in the cache."""
-        async with self._lock:
-            if not self._complete and length > self.cached:
-                target = self._longest
-                with suppress(SprintError):
-                    await self._request(target)
-                self.cached = len(target)
-
-    async def _request(self, context: Context) -> None:
-        call = self.session.call(self.planner.branch(context), None, max_tokens=0)
-        async with call as generation:
-            await generation.drain()
-        self.calls.append(call.record())
 
 
 @dataclass(slots=True)
@@ -231,8 +176,14 @@ class Branches:
     async def _wait_and_execute(self, branch: _Branch, length: int) -> SubtaskOutcome:
         if branch.subtask.after:
             branch.subtask = await self._with_inputs(branch)
-        await self.prefix.commit(length)
-        return await execute(self.session, self.runner, branch)
+        reading = await self.prefix.turn(length)
+        if reading is None:
+            return await execute(self.session, self.runner, branch)
+        branch.begun = reading.begun
+        try:
+            return await execute(self.session, self.runner, branch)
+        finally:
+            reading.ended()
 
     async def _with_inputs(self, branch: _Branch) -> Subtask:
         """Wait for the executions that a subtask names, and append them after its prompt."""

@@ -110,7 +110,13 @@ class ExecutorConversation:
         schema = session.schema("execution")
         stage, number = self.assignment.stage, self.assignment.subtask.number
         self._call = call = session.call(
-            self.assignment.branch, "execution", max_tokens=max_tokens, schema=schema, stage=stage, number=number
+            self.assignment.branch,
+            "execution",
+            max_tokens=max_tokens,
+            schema=schema,
+            stage=stage,
+            number=number,
+            begun=self.assignment.begun,
         )
         generation: Generation | None = None
         try:

@@ -68,13 +68,15 @@ class SubtaskOutcome:
 class Runner(ABC):
     """Carries out subtasks; ``gated`` runners count towards the executions that may run at the same time.
 
-    Those with ``uses_tokens`` share the run's budget of tokens.
+    Those with ``uses_tokens`` share the run's budget of tokens. Those that ``leads`` send a request for the context of
+    their branch at once, so that other branches may wait for its first token.
     """
 
     __slots__ = ()
 
     gated: ClassVar[bool] = True
     uses_tokens: ClassVar[bool] = True
+    leads: ClassVar[bool] = False
 
     @property
     def agent(self) -> Executor[Any] | Planner[Any] | None:
@@ -122,6 +124,8 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
 @dataclass(frozen=True, slots=True)
 class ModelRunner(Runner):
     """Has a model carry out subtasks: on the planner's engine, or on another one with the contexts ``remote``."""
+
+    leads: ClassVar[bool] = True
 
     executor: Executor[Any]
     remote: "RemoteContexts | None" = None

@@ -129,12 +129,13 @@ class Session:
         schema: str | None = None,
         stage: int = 0,
         number: int | None = None,
+        begun: Callable[[], object] | None = None,
     ) -> "MeteredCall":
         """Stream a completion of ``state``, ``async with session.call(…) as generation``; a commit has no role.
 
-        ``stage`` and ``number`` say which part of the run it belongs to.
+        ``stage`` and ``number`` say which part of the run it belongs to. ``begun`` is called with its first token.
         """
-        return MeteredCall(self, state, role, max_tokens, schema, stage, number)
+        return MeteredCall(self, state, role, max_tokens, schema, stage, number, begun)
 
     def context(self, stage: int | None = None, number: int | None = None) -> RunContext[Any]:
         """Return what a user's function reads of the run."""
@@ -184,6 +185,7 @@ class MeteredCall(TimedCall):
     """
 
     __slots__ = (
+        "_begun",
         "_booked",
         "_generation",
         "_max_tokens",
@@ -213,6 +215,7 @@ class MeteredCall(TimedCall):
         schema: str | None,
         stage: int,
         number: int | None,
+        begun: Callable[[], object] | None,
     ) -> None:
         self._session = session
         self._state = state
@@ -221,6 +224,7 @@ class MeteredCall(TimedCall):
         self._schema = schema
         self._stage = stage
         self._number = number
+        self._begun = begun
         # What the active request reserved, None while the call waits; and how many tokens were settled before.
         self._reserved: int | None = None
         self._booked = 0
@@ -249,9 +253,10 @@ class MeteredCall(TimedCall):
                 run=self._state.run,
                 stage=self._stage,
                 branch=self._number,
-                critical=self._role != "execution",
+                critical=self._role != "execution" or self._begun is not None,
             ),
         )
+        self._generation.begun = self._begun
         if session.attempts is not None and session.attempts.bound and self._role != "execution":
             self._generation.watch = ConfidenceWatch(session.attempts.bound)
         return self._generation

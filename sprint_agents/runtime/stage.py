@@ -24,11 +24,12 @@ from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
 from sprint_agents.state import State
 from sprint_agents.usage import CallUsage, EngineCall
 
-from .branches import Branches, SharedPrefix
+from .branches import Branches
 from .critical_path import measure
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
 from .open_stage import OpenStage
+from .prefix import SharedPrefix
 from .progress import cut_off, missing_plan, unknown_dependencies
 from .session import MeteredCall, Session
 from .steps import check_dependencies
@@ -238,7 +239,7 @@ class StageRun:
             await branches.start(Subtask(number=number, prompt=task), self.planner.context)
 
     async def _open_branches(self, step: Plan | Ask | Attempts, tasks: AsyncExitStack, *, cached: int = 0) -> Branches:
-        prefix = SharedPrefix(self.session, self.planner, cached)
+        prefix = SharedPrefix(self.session, self.planner, cached, may_lead=self.runner.leads)
         fork = await tasks.enter_async_context(self.planner.fork())
         width = None if isinstance(step, Attempts) else step.width
         self.branches = Branches(self.session, self.runner, fork, prefix, self.number, width, step.accept, self.kept)

@@ -1,8 +1,9 @@
 """Tasks for whole runs, and the tokens that their executors computed."""
 
 import itertools
+from collections.abc import Iterable
 
-from sprint_agents import Sampling, Stage
+from sprint_agents import Run, Sampling, Stage
 from sprint_agents.engines.sglang import SGLangEngine
 from sprint_finetune.nano.countdown import problems
 
@@ -22,6 +23,13 @@ def held_out(count: int, *, seed: int, numbers: int = 3) -> list[str]:
 def computed(stage: Stage) -> list[int]:
     """Return each executor's prompt tokens that were not cached."""
     return [execution.usage.prompt_tokens - execution.usage.cached_tokens for execution in stage.executions]
+
+
+def assert_written_is_read_once(runs: Iterable[Run], *, most: int) -> None:
+    """One executor at a time reads what the planner wrote since the last one did; each computes ``most`` of its own."""
+    for stage in (stage for run in runs for stage in run.stages if stage.executions):
+        written = max(execution.plan_tokens for execution in stage.executions)
+        assert sum(computed(stage)) <= written + most * len(stage.executions)
 
 
 async def most_of_its_own(engine: SGLangEngine) -> int:

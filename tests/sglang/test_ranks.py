@@ -13,7 +13,7 @@ from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
 
 from .conftest import started
 from .counters import SECONDS_TO_SETTLE, Counters
-from .runs import GREEDY, computed, held_out, most_of_its_own
+from .runs import GREEDY, assert_written_is_read_once, held_out, most_of_its_own
 from .test_cancellation import cancel_some
 
 RUNS = 6
@@ -42,8 +42,7 @@ def test_a_run_stays_where_its_prefix_is(ranks: SGLangServer, checkpoint: Path) 
             after = await counters.ranks()
             assert [run.error for run in runs if run.error] == []
             # On the other rank an executor would have to compute all that it shares with the planner.
-            most = await most_of_its_own(engine)
-            assert max(own for run in runs for stage in run.stages for own in computed(stage)) <= most
+            assert_written_is_read_once(runs, most=await most_of_its_own(engine))
             work = [b.computed_prompt_tokens - a.computed_prompt_tokens for a, b in zip(before, after, strict=True)]
             assert sum(work) == sum(run.usage.recomputed_tokens for run in runs)
             assert min(work) > 0  # both had some

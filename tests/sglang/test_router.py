@@ -21,7 +21,7 @@ from sprint_agents.events import PlannerWrote, RunFinished
 
 from .conftest import PYTHON, ROOT, START_TIMEOUT, free_port, started
 from .counters import Counters
-from .runs import GREEDY, computed, held_out, most_of_its_own
+from .runs import GREEDY, assert_written_is_read_once, held_out, most_of_its_own
 
 RUNS = 6
 
@@ -79,8 +79,7 @@ def test_forks_land_where_their_prefix_is(
             after = [await one.load(), await two.load()]
             assert [run.error for run in runs if run.error] == []
             # On the other worker a fork would have to compute all that it shares with the planner.
-            most = await most_of_its_own(engine)
-            assert max(own for run in runs for stage in run.stages for own in computed(stage)) <= most
+            assert_written_is_read_once(runs, most=await most_of_its_own(engine))
             work = [b.computed_prompt_tokens - a.computed_prompt_tokens for a, b in zip(before, after, strict=True)]
             assert sum(work) == sum(run.usage.recomputed_tokens for run in runs)
             assert min(work) > 0  # both had some

@@ -15,7 +15,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -49,7 +49,7 @@ from .thoughts import complete_after_thoughts, thinks_first
 
 Body = dict[str, object]
 
-_CAPABILITIES = Capabilities(schemas=True, caches_running=False, continues=True, logprobs=True)
+_CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts=True, continues=True, logprobs=True)
 
 
 @dataclass(slots=True)
@@ -145,10 +145,11 @@ class SGLangEngine(RemoteEngine[_Attempt]):
     def capabilities(self) -> Capabilities:
         """Turns as the chat template marks them, once the server was asked; schemas by its grammar backend.
 
-        SGLang's radix cache gets what a request generated when the request ends, so ``caches_running`` is False.
+        SGLang's radix cache gets what a request reads with its first token, and what it generated when it ends.
         """
         if self._capabilities is None:
-            self._capabilities = with_chat(_CAPABILITIES, self._turns)
+            known = replace(_CAPABILITIES, page_tokens=self._model.page_tokens if self._model else 1)
+            self._capabilities = with_chat(known, self._turns)
         return self._capabilities
 
     async def __aenter__(self) -> Self:

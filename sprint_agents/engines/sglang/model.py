@@ -29,7 +29,8 @@ class ServedModel:
     """The model that a server runs.
 
     ``directory`` is its checkpoint, if that is on this machine. A size is None if the server does not say it. ``ranks``
-    are its data-parallel copies, each with a cache of its own. ``priorities`` says which requests it serves first.
+    are its data-parallel copies, each with a cache of its own, which holds whole pages of ``page_tokens``.
+    ``priorities`` says which requests it serves first.
     """
 
     name: str
@@ -37,11 +38,13 @@ class ServedModel:
     vocabulary_size: int | None
     context_limit: int | None
     ranks: int = 1
+    page_tokens: int = 1
     priorities: Priorities = "none"
 
 
 class _ServerInfo(BaseModel):
     dp_size: int = 1
+    page_size: int | None = Field(default=None, ge=1)
     enable_priority_scheduling: bool = False
     schedule_low_priority_values_first: bool = False
 
@@ -86,6 +89,7 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
         size,
         await _ask_context_limit(http),
         ranks=server.dp_size,
+        page_tokens=server.page_size or 1,
         priorities=priorities if server.enable_priority_scheduling else "none",
     )
 
