@@ -5,6 +5,7 @@ from .budget import Budget, Limits
 from .context import Context
 from .engine import Capabilities, Chunk, Engine, Finish, Request, Sampling
 from .errors import SprintError
+from .hooks import Hooks
 from .plan import Answer, Ask, Execution, FailurePolicy, Plan, Stage, Step, Subtask
 from .policies import Planning, Policy
 from .run import Run
@@ -25,6 +26,7 @@ __all__ = [
     "Planner",
     "Executor",
     "Tool",
+    "Hooks",
     "Budget",
     "Limits",
     "FailurePolicy",

@@ -11,6 +11,7 @@ from .dialects import DialectName, check_schemas, choose_dialect
 from .dialects.base import Dialect
 from .engine import Engine, Sampling, check_logprobs
 from .errors import ConfigurationError
+from .hooks import Hooks
 from .plan import ResultT
 from .policies import Policy, name_of
 from .run import AnswerT
@@ -35,6 +36,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
     sampling: Sampling | None
     checker: Any
     dialect: Dialect | DialectName | None
+    hooks: Hooks | None
     deps_type: type[DepsT] | None
     _model: Executor[Any] | None
     _executor_engine: Engine | None
@@ -74,6 +76,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
                 named += [(f"tool {tool.name!r}", tool.function), (f"approve= of tool {tool.name!r}", tool.approve)]
         elif not isinstance(executor, Configuration):
             named.append(("executor=", self.executor))
+        named += [(f"the hook {name}", hook) for name, hook in self.hooks or ()]
         return found + find_wanted(named)
 
     def _settings(self) -> dict[str, str]:

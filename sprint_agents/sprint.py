@@ -26,6 +26,7 @@ from .errors import (
 )
 from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
+from .hooks import Hooks
 from .logs import run_in_logs
 from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy
@@ -34,6 +35,7 @@ from .run_context import DepsT, RunContext
 from .runtime.batch import run_each
 from .runtime.clock import RunClock
 from .runtime.gate import Gate
+from .runtime.hook_calls import HookCalls
 from .runtime.journal import Journal, StageJournal
 from .runtime.journal_records import JournalHeader
 from .runtime.listeners import Listener, check_listener, guarded
@@ -73,6 +75,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             such a checkpoint, json for engines that hold conversations and tags for others.
         listeners: functions that are called with each event of each run, on the event loop. One that raises is logged,
             and not called again in that run.
+        hooks: functions that each run waits for, around its requests, executions and stages.
         deps_type: the type of ``run(…, deps=…)``, which your functions read as ``RunContext.deps``.
 
     >>> from sprint_agents.testing import FakeEngine
@@ -95,6 +98,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         checker: Callable[[AnswerT], _Verdict] | Callable[[RunContext[DepsT], AnswerT], _Verdict] | None = None,
         dialect: Dialect | DialectName | None = None,
         listeners: Sequence[Callable[[Event], object]] = (),
+        hooks: Hooks | None = None,
         deps_type: type[DepsT] | None = None,
     ) -> None:
         self.policy_name, self.policy = find_policy(policy)
@@ -113,6 +117,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         self.checker = checker
         self.dialect: Dialect | DialectName | None = dialect
         self.listeners = tuple(check_listener(listener) for listener in listeners)
+        self.hooks = hooks
         self.deps_type = deps_type
         self._inputs = RunInputs()
         self._wanted_deps = self._find_wanted_deps()
@@ -347,6 +352,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             threads=Threads(limits.concurrency),
             task=task,
             inputs=self._inputs,
+            hooks=HookCalls(self.hooks) if self.hooks else None,
         )
 
     async def _verify(self, session: Session, answer: AnswerT, check: Callable[[str], bool] | None) -> bool | None:

@@ -46,8 +46,10 @@ DiagnosticKind = Literal[
     "cut_off",
     "nothing_written",
     "repeated_plan",
+    # A function of the program.
+    "hook_failed",
 ]
-"""The closed set of faults in what a model wrote, or in the file that contains it."""
+"""The closed set of faults in what a model wrote, in the file that contains it, or of a hook that has looked at it."""
 
 
 class Diagnostic(BaseModel):

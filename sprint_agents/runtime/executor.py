@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from sprint_agents.agents import Executor, ExecutorFunction, Planner, as_text
@@ -106,6 +107,8 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
                         run_id=session.run_id, at=at, stage=stage, number=subtask.number, prompt=subtask.prompt
                     )
                 )
+            if session.hooks is not None:
+                await session.hooks.before("before_execution", subtask, partial(_call_hook, session, assignment))
             outcome = await runner.run(session, assignment)
     except PolicyError:
         raise  # a mistake in the program, not in what the model wrote
@@ -113,12 +116,19 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
         if session.failure.mode == "fail_fast":
             raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {message_of(error)}") from error
         outcome = SubtaskOutcome.failure(assignment, error)
+    if session.hooks is not None:
+        call, label = partial(_call_hook, session, assignment), stage + session.shift
+        await session.hooks.after("after_execution", outcome.execution, call, stage=label, number=subtask.number)
     if outcome.execution.failure is not None:
         log("warning", "execution.failed", error=outcome.execution.failure)
     if session.listening:
         execution = outcome.execution
         session.emit(ExecutionFinished(**session.stamp(), stage=stage, execution=execution))
     return outcome
+
+
+async def _call_hook(session: Session, assignment: Assignment, hook: Callable[..., Any], value: object) -> Any:
+    return await session.call_function(hook, value, stage=assignment.stage, number=assignment.subtask.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ class NestedPolicy:
             planner_gate=session.gate,
             enclosing=enclosing,
             attempts=attempts,
+            shift=0,
         )
         planning = Planning(
             task=subtask.prompt,

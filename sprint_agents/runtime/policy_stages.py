@@ -196,8 +196,12 @@ class PolicyStages:
             runner = self.nest(step, number, self.planning, self.runner, journal_of)
         elif isinstance(runner, SprintRunner):
             runner = replace(runner, journal_of=journal_of)
-        if number != plan_number and session.listening:
-            session = replace(session, listeners=[renumber(session, number - plan_number)])
+        if number != plan_number:
+            shift = number - plan_number
+            listeners = [renumber(session, shift)] if session.listening else ()
+            session = replace(session, listeners=listeners, shift=shift)
+        if session.hooks is not None:
+            await session.hooks.before("before_stage", step, partial(self._call_hook, number))
 
         self.open, kept = number, await open_stage(number, session, self.journal)
         if kept is not None:
@@ -226,7 +230,7 @@ class PolicyStages:
             self.running.push_async_exit(run.tasks)
             self.planning.stages.append(stage)
             return stage
-        stage = with_retries(stage, retries, correction=correction)
+        stage = await self._with_hooks(with_retries(stage, retries, correction=correction))
         self.planning.stages.append(stage)
         await self._announce(stage)
         return stage
@@ -269,10 +273,21 @@ class PolicyStages:
             self.planning.stages.append(numbered(self.last.abandon(interrupted=True), self.open))
 
     async def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
-        stage = numbered(stage, number)
+        stage = await self._with_hooks(numbered(stage, number))
         self.planning.stages[number - 1] = stage
         await self._announce(stage)
         return stage
+
+    async def _with_hooks(self, stage: Stage[Any]) -> Stage[Any]:
+        """Have a hook look at a finished stage, and add the faults of hooks to it."""
+        if (hooks := self.session.hooks) is None:
+            return stage
+        await hooks.after("after_stage", stage, partial(self._call_hook, stage.number), stage=stage.number)
+        faults = hooks.take_faults()
+        return stage.model_copy(update={"diagnostics": (*stage.diagnostics, *faults)}) if faults else stage
+
+    async def _call_hook(self, number: int, hook: Callable[..., Any], value: object) -> Any:
+        return await self.session.call_function(hook, value, stage=number)
 
     async def _announce(self, stage: Stage[Any]) -> None:
         kept = self.kept.pop(stage.number, None)

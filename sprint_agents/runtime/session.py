@@ -26,6 +26,7 @@ from sprint_agents.errors import (
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
+from sprint_agents.hooks import PendingRequest
 from sprint_agents.logs import log
 from sprint_agents.plan import Attempts, FailurePolicy
 from sprint_agents.run_context import RunContext, takes_context
@@ -34,6 +35,7 @@ from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
 from .gate import Gate
+from .hook_calls import HookCalls
 from .listeners import Listener
 from .options import RunInputs
 from .timer import CallTimer, TimedCall
@@ -66,6 +68,8 @@ class Session:
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
         task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
+        hooks: called around requests, executions and stages; None if there are none.
+        shift: how much more the number of a step is than that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
         stops: where the completions of each role end, in the vocabulary of its engine.
         gate: limits how many executions run at the same time.
@@ -94,6 +98,8 @@ class Session:
     threads: Threads = field(default_factory=Threads)
     task: str = ""
     inputs: RunInputs = field(default_factory=RunInputs)
+    hooks: HookCalls | None = None
+    shift: int = 0
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None
     listening: bool = field(init=False)
@@ -138,7 +144,8 @@ class Session:
         return MeteredCall(self, state, role, max_tokens, schema, stage, number, begun)
 
     def context(self, stage: int | None = None, number: int | None = None) -> RunContext[Any]:
-        """Return what a user's function reads of the run."""
+        """Return what a user's function reads of the run, for the plan with the number ``stage`` in the context."""
+        stage = None if stage is None else stage + self.shift
         return self.inputs.context(self.run_id, self.task, stage=stage, number=number)
 
     async def call_function(
@@ -233,6 +240,8 @@ class MeteredCall(TimedCall):
 
     async def __aenter__(self) -> Generation:
         session, limit = self._session, self._max_tokens
+        if session.hooks is not None:
+            await session.hooks.before("before_request", self._pending, self._call_hook)
         self.started = session.clock.now()
         if session.bounded:
             limit = await self._begin_within_budget()
@@ -281,6 +290,16 @@ class MeteredCall(TimedCall):
                     f"{self._state.engine.name} did not finish a request in {session.limits.call_seconds:g} s: "
                     "raise Limits(call_seconds=…)"
                 ) from error
+        if session.hooks is not None and kind is None:
+            stage, number = self._stage + session.shift, self._number
+            await session.hooks.after("after_request", self.record(), self._call_hook, stage=stage, number=number)
+
+    @property
+    def _pending(self) -> PendingRequest:
+        return PendingRequest(self._role or "prefix", len(self._state.context), self._max_tokens)
+
+    async def _call_hook(self, hook: Callable[..., Any], value: object) -> Any:
+        return await self._session.call_function(hook, value, stage=self._stage, number=self._number)
 
     def record(self, tag_tokens: int = 0, *, retries: int = 0) -> EngineCall:
         """Return the record of the call, finished or interrupted; ``retries`` is 1 if it repeats a failed one.

@@ -87,6 +87,7 @@ def sprint_for(question: Question, models: Mapping[str, Sprint[Any, Any]]) -> Sp
         checker=None if question.schema else sprint.checker,
         dialect=sprint.dialect,
         listeners=sprint.listeners,
+        hooks=sprint.hooks,
         deps_type=sprint.deps_type,
     )
 
