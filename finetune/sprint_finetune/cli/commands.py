@@ -10,7 +10,7 @@ from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
 from sprint_finetune.nano.splits import Family, Split
 
 from .curate import By, CurateOptions, draw_graph, run_curation
-from .evaluate import EvaluateOptions, run_evaluation
+from .evaluate import EvaluateOptions, grade_answer, run_evaluation
 from .push import push_checkpoint
 from .traces import write_traces
 
@@ -172,6 +172,17 @@ def evaluate(
             out=out,
         )
     )
+
+
+@app.command()
+def grade(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The right answer.")],
+    answer: Annotated[str, typer.Argument(metavar="ANSWER", help="What was answered: the answer, or a text with it.")],
+    *,
+    problem: Annotated[str, typer.Option(help="The problem, if its options or its task matter.")] = "",
+) -> None:
+    """Say whether an answer is right, wrong or undecided, as `curate` and `evaluate` decide it."""
+    typer.echo(grade_answer(reference, answer, problem=problem))
 
 
 @app.command()

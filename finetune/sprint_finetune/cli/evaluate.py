@@ -16,8 +16,7 @@ from sprint_agents.engines import LocalEngine
 from sprint_agents.gym import Gym
 from sprint_agents.nano import nano_path
 from sprint_agents.nano.tasks import Task
-from sprint_finetune.curation.answers import MathVerifier
-from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, held_out, load_cases, summarise
+from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, grader, held_out, load_cases, summarise
 from sprint_finetune.evaluation.plots import draw
 from sprint_finetune.evaluation.summary import markdown
 from sprint_finetune.nano import arithmetic, countdown, multiplication
@@ -61,6 +60,16 @@ def run_evaluation(options: EvaluateOptions) -> None:
     Console(soft_wrap=True, highlight=False).print(table, markup=False)
 
 
+def grade_answer(reference: str, answer: str, *, problem: str) -> str:
+    """Return "right", "wrong" or "undecided"."""
+
+    async def graded() -> bool | None:
+        async with grader() as check:
+            return await check(Case(id="1", task=problem, answer=reference), answer)
+
+    return {True: "right", False: "wrong", None: "undecided"}[asyncio.run(graded())]
+
+
 async def _evaluate(options: EvaluateOptions, outcomes: OutcomeFile) -> list[Case]:
     """Add the missing outcomes, and return the cases."""
     async with AsyncExitStack() as opened:
@@ -101,15 +110,12 @@ async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: Ou
         ]
         for method in methods:
             method.sprint(seed=0)  # raise for an unknown policy before anything runs
-        verifier = await opened.enter_async_context(MathVerifier())
+        by_value = await opened.enter_async_context(grader())
 
         async def check(case: Case, answer: str) -> bool | None:
             if case.gym is not None and gym is not None:
                 return await gym.is_right(case.gym, answer)
-            known = case.check(answer)
-            if known is not None or case.answer is None:
-                return known
-            return await verifier.equal(case.answer, answer)
+            return await by_value(case, answer)
 
         bar = opened.enter_context(_bar())
         task = bar.add_task(

@@ -4,7 +4,8 @@ Each stage is a pure function over frozen records: read, check the answer, extra
 stages, filter, write in the tag dialect, split. ``curate`` runs them over a source, and resumes an interrupted run.
 """
 
-from .answers import MathVerifier, Verifier
+from sprint_finetune.grading import MathVerifier, Verifier
+
 from .extractor import Extractor
 from .filtering import Criteria
 from .labelled_traces import Agreement, LabelledTrace, measure_agreement, read_labelled

@@ -20,8 +20,9 @@ from typing import IO, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from sprint_agents.errors import ConfigurationError, escape_surrogates
+from sprint_finetune.grading import MathVerifier, Verifier
 
-from .answers import MathVerifier, Verifier, check_answer
+from .answers import check_answer
 from .dag import ExtractionFault, dag_fault
 from .extractor import Extractor, steps_fault
 from .filtering import Criteria, rejection_of
@@ -39,7 +40,7 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _SETTINGS = TypeAdapter(dict[str, JsonValue])
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's format. Increase it with every change; folders of other versions are refused."""
 
 

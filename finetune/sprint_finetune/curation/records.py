@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.trajectory import Metrics
+from sprint_finetune.grading import By
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,7 +90,7 @@ class Verdict(BaseModel):
 
     id: str
     stated: str
-    by: Literal["task", "text", "math-verify"]
+    by: By
 
 
 class Step(BaseModel):

@@ -1,7 +1,7 @@
 """Compare ways to solve the same problems: cases, methods, outcomes, summary, plots."""
 
 from .cases import Case, held_out, load_cases
-from .comparison import Check, by_program, compare
+from .comparison import Check, by_program, compare, grader
 from .methods import Method
 from .outcomes import Outcome, OutcomeFile
 from .plots import draw
@@ -15,6 +15,7 @@ __all__ = [
     "compare",
     "Check",
     "by_program",
+    "grader",
     "Outcome",
     "OutcomeFile",
     "summarise",

@@ -1,9 +1,12 @@
 """Solve every case with every method, alternating between methods so that a disturbance affects all of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from sprint_agents import Run
+from sprint_finetune.grading import MathVerifier, grade, stated_in
+from sprint_finetune.grading.letters import is_letter
 
 from .cases import Case
 from .methods import Method
@@ -18,13 +21,29 @@ async def by_program(case: Case, answer: str) -> bool | None:
     return case.check(answer)
 
 
+@asynccontextmanager
+async def grader() -> AsyncGenerator[Check]:
+    """Open the check that curation and the command line use too (``sprint_finetune.grading``).
+
+    It finds the answer in what the model wrote, and compares it with the reference of the case by value.
+    """
+    async with MathVerifier() as verifier:
+
+        async def check(case: Case, answer: str) -> bool | None:
+            reference = case.answer
+            stated = stated_in(answer, letters=reference is not None and is_letter(reference)) or answer
+            return (await grade(case.task, reference=reference, stated=stated, verifier=verifier)).right
+
+        yield check
+
+
 async def compare(
     methods: Sequence[Method],
     cases: Sequence[Case],
     *,
     seeds: Sequence[int],
     out: OutcomeFile,
-    check: Check = by_program,
+    check: Check | None = None,
     on_outcome: Callable[[Outcome], object] = lambda _: None,
     concurrency: int = 1,
 ) -> None:
@@ -32,7 +51,7 @@ async def compare(
 
     With ``concurrency=1``, each run has an idle engine, so wall times are latencies and comparable within a case.
     Greater concurrency yields the same answers and token counts sooner, but no wall times. A failed run is an outcome
-    with an ``error``.
+    with an ``error``. ``check`` decides which answers are right, by default ``grader``.
     """
     todo = iter(
         [
@@ -43,9 +62,11 @@ async def compare(
             if (method.name, case.id, seed) not in out.outcomes
         ]
     )
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(concurrency):
-            workers.create_task(_work(todo, out, check, on_outcome, alone=concurrency == 1))
+    async with AsyncExitStack() as opened:
+        used = check or await opened.enter_async_context(grader())
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(concurrency):
+                workers.create_task(_work(todo, out, used, on_outcome, alone=concurrency == 1))
 
 
 async def _work(

@@ -4,12 +4,8 @@ import asyncio
 
 import pytest
 
-from sprint_agents.errors import MissingExtra
-from sprint_agents.subprocesses import Subprocesses
 from sprint_finetune.curation import Rejection, Trace
-from sprint_finetune.curation import answers as answers_module
-from sprint_finetune.curation.answers import MathVerifier, check_answer, stated_answer
-from sprint_finetune.curation.records import Verdict
+from sprint_finetune.curation.answers import check_answer, stated_answer
 
 
 def trace(text: str, *, answer: str = "42", problem: str = "6*7?") -> Trace:
@@ -66,43 +62,3 @@ def test_a_comparison_that_takes_too_long_rejects_the_trace() -> None:
     result = asyncio.run(check_answer(trace("\\boxed{41}"), Undecided()))
     assert isinstance(result, Rejection)
     assert result.reason == "undecided_answer"
-
-
-def test_math_verify_compares_values_and_is_killed_when_its_time_is_over() -> None:
-    pytest.importorskip("math_verify")
-
-    async def compare() -> None:
-        async with MathVerifier(processes=1, seconds=8.0) as verifier:
-            assert await verifier.equal("\\frac{5}{12}", "5/12") is True
-            assert await verifier.equal("2\\sqrt{2}", "\\sqrt{8}") is True
-            assert await verifier.equal("15", "16") is False
-            assert await verifier.equal("9^{9^{9^{9}}}", "3") is None
-            # A new process has replaced it, and answers are not mixed up.
-            assert await verifier.equal("0.5", "\\frac12") is True
-            verdict = await check_answer(trace("\\boxed{84/2}"), verifier)
-            assert verdict == Verdict(id="t", stated="84/2", by="math-verify")
-
-    asyncio.run(compare())
-
-
-def test_without_math_verify_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers_module, "find_spec", lambda name: None)
-
-    async def compare() -> None:
-        async with MathVerifier() as verifier:
-            await verifier.equal("1", "2")
-
-    with pytest.raises(MissingExtra, match="math-verify"):
-        asyncio.run(compare())
-
-
-def test_a_process_that_dies_is_an_undecided_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers_module, "find_spec", lambda name: object())
-
-    async def compare() -> bool | None:
-        verifier = MathVerifier(processes=1)
-        monkeypatch.setattr(verifier, "_processes", Subprocesses("sprint_finetune.no_such_module"))
-        async with verifier:
-            return await verifier.equal("1", "2")
-
-    assert asyncio.run(compare()) is None
