@@ -38,7 +38,7 @@ VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/tes
 	reports/test_logging.py test_agents.py test_tools.py
 
 # A variable, because commas would end an argument of call.
-NEWEST = "$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,lora]" pytest hypothesis \
+NEWEST = "$$(echo build/wheel/*.whl)[gguf,sglang,pydantic-ai,mcp,serve,otel,prices,lora]" pytest hypothesis \
 	'pydantic-ai-slim[openai]' opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
 
 # Installs $(2) into the new environment $(1), which shares torch with .venv, and runs the tests there. The wheel is
@@ -146,7 +146,7 @@ clean: ## remove the environment and everything built
 
 .venv/.dev: .venv/.demo
 	@echo "installing the trainer and the development tools"
-	@$(INSTALL) -e '.[local,cli,finetune,lora,gym,mcp,serve,pydantic-ai]' --group dev
+	@$(INSTALL) -e '.[local,cli,finetune,lora,gym,mcp,serve,pydantic-ai,prices]' --group dev
 	@touch $@
 
 .venv-sglang/.ready: $(wildcard environments/sglang-cpu/* environments/sglang-cpu/sglang_plain_cpu/*.py)

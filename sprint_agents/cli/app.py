@@ -93,6 +93,10 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run the failed tasks of RUNS.jsonl again.")
     ] = False,
+    rollouts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jsonl", help="Append the token ids of each run, for `sprint-finetune export`."),
+    ] = None,
 ) -> None:
     """Solve many tasks; tasks whose id is in RUNS.jsonl already are skipped, so the same command resumes.
 
@@ -106,6 +110,7 @@ def batch(
         out=out,
         concurrency=concurrency,
         retry_failed=retry_failed,
+        rollouts=rollouts,
     )
     asyncio.run(solve_batch(options, batch, console=Console()))
 

@@ -26,8 +26,10 @@ from sprint_agents import Run
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.gym import Gym
 from sprint_agents.plan import Failure
+from sprint_agents.rollouts import RolloutRecorder
 
 from .options import SolveOptions
+from .rollouts import RolloutLines
 
 Check = Callable[[str, str], Awaitable[bool | None]]
 """Says of the task with an id whether an answer is right; None if that cannot be decided."""
@@ -191,6 +193,7 @@ class BatchOptions:
     out: Path
     concurrency: int
     retry_failed: bool
+    rollouts: Path | None
 
 
 async def solve_batch(options: SolveOptions, batch: BatchOptions, *, console: Console) -> None:
@@ -214,7 +217,7 @@ async def solve_batch(options: SolveOptions, batch: BatchOptions, *, console: Co
         tally = _Tally(skipped=len(tasks) - len(rest))
         try:
             if rest:
-                await _solve(options, rest, runs, tally, check=check, concurrency=batch.concurrency)
+                await _solve(options, rest, runs, tally, check=check, batch=batch)
         finally:
             if tally.done or not rest:
                 console.print(str(tally), markup=False, highlight=False, soft_wrap=True)
@@ -237,19 +240,25 @@ async def _solve(
     tally: _Tally,
     *,
     check: Check | None,
-    concurrency: int,
+    batch: BatchOptions,
 ) -> None:
     # Runs arrive as they finish and know only their task; equal tasks may swap their runs.
     names: defaultdict[str, deque[str]] = defaultdict(deque)
     for name, task in tasks.items():
         names[task].append(name)
-    with _progress_bar() as bar:
+    recorder = None if batch.rollouts is None else RolloutRecorder
+    async with AsyncExitStack() as opened:
+        bar = opened.enter_context(_progress_bar())
         whole = bar.add_task("", total=len(tasks), right=0, failed=0)
-        async with options.sprint() as sprint, sprint.map(tasks.values(), concurrency=concurrency) as finished:
+        sprint = await opened.enter_async_context(options.sprint(recorder=recorder))
+        rollouts = batch.rollouts and opened.enter_context(RolloutLines(batch.rollouts, sprint))
+        async with sprint.map(tasks.values(), concurrency=batch.concurrency) as finished:
             async for run in finished:
                 run = run.model_copy(update={"id": names[run.task].popleft()})
                 if check is not None and run.error is None:
                     run = run.model_copy(update={"verified": await check(run.id, str(run.answer))})
+                if rollouts:
+                    rollouts.append(run)
                 runs.append(run)
                 tally.add(run)
                 bar.update(whole, advance=1, right=tally.right, failed=tally.failed)

@@ -69,8 +69,16 @@ class SolveOptions:
     timeout: Annotated[float | None, _limit("Seconds of a whole run.", least=0.001)] = None
 
     @asynccontextmanager
-    async def sprint(self, *, concurrency: int | None = None, console: Console | None = None) -> AsyncGenerator[Sprint]:
+    async def sprint(
+        self,
+        *,
+        concurrency: int | None = None,
+        console: Console | None = None,
+        recorder: Callable[[Engine], Engine] | None = None,
+    ) -> AsyncGenerator[Sprint]:
         """Open the engine and make a ``Sprint`` that runs on it; a fake one is slowed down for a terminal.
+
+        A ``recorder`` is put around the engine.
 
         Raises:
             ConfigurationError: there is no such policy or checkpoint, or an extra is missing.
@@ -89,7 +97,7 @@ class SolveOptions:
                     )
                 )
             yield Sprint(
-                engine,
+                recorder(engine) if recorder else engine,
                 policy=self.policy,
                 limits=self._limits(engine, concurrency),
                 budget=Budget(tokens=self.max_tokens, seconds=self.timeout),

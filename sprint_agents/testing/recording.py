@@ -6,13 +6,13 @@ of and nothing else: after a change to a task, an agent or a prompt, record agai
 
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import date
 from os import PathLike
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, ChatTurns, Chunk, Engine, Finish, Request
 from sprint_agents.errors import ConfigurationError, UnsupportedTask
 from sprint_agents.manifest import Manifest
+from sprint_agents.wrapped_engine import WrappedEngine
 
 from .engine import FakeEngine, Latency
 from .replies import Prompt
@@ -80,7 +81,7 @@ class Recording(BaseModel):
 
 
 @checked
-class RecordingEngine(Engine):
+class RecordingEngine(WrappedEngine):
     r"""Passes everything on to ``engine``, and keeps each completion that ended.
 
     >>> from sprint_agents import Sprint
@@ -94,7 +95,7 @@ class RecordingEngine(Engine):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._completions: list[RecordedCompletion] = []
 
     def recording(self, *, about: str) -> Recording:
@@ -110,60 +111,20 @@ class RecordingEngine(Engine):
         )
 
     @property
-    def name(self) -> str:
-        """The engine's name."""
-        return self._engine.name
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The engine's manifest."""
-        return self._engine.manifest
-
-    @property
     def capabilities(self) -> Capabilities:
         """The engine's, except that no completion is continued: each is recorded as a whole."""
         return replace(self._engine.capabilities, continues=False)
 
-    def check_schema(self, schema: str, *, what: str) -> None:
-        """Raise if the engine cannot hold a completion to ``schema``."""
-        self._engine.check_schema(schema, what=what)
-
-    async def encode(self, text: str) -> list[int]:
-        """Return the engine's ids of ``text``."""
-        return await self._engine.encode(text)
-
-    async def decode(self, ids: Sequence[int]) -> str:
-        """Return the engine's text of ``ids``."""
-        return await self._engine.decode(ids)
-
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Pass a completion on, and keep its text."""
         text, count = "", 0
-        stream = cast("AsyncGenerator[Chunk]", self._engine.complete(request))
-        async with aclosing(stream) as chunks:
+        async with aclosing(super().complete(request)) as chunks:
             async for chunk in chunks:
                 text += chunk.text
                 count += len(chunk.ids)
                 if chunk.finish and request.max_tokens:
                     self._completions.append(_completion(request, text, chunk.finish, count))
                 yield chunk
-
-    async def abort(self, request_id: str) -> None:
-        """End a request."""
-        await self._engine.abort(request_id)
-
-    async def aclose(self) -> None:
-        """Close the engine."""
-        await self._engine.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Open the engine, if it has to be opened."""
-        if isinstance(self._engine, AbstractAsyncContextManager):
-            await self._engine.__aenter__()
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self.aclose()
 
 
 @checked

@@ -13,6 +13,7 @@ from sprint_agents import Run
 from sprint_agents.cli.batch import RunLines, read_tasks
 from sprint_agents.manifest import Manifest
 from sprint_agents.nano import nano_path
+from sprint_agents.rollouts import Rollout
 from sprint_agents.testing import FakeEngine, Fault, Prompt
 
 TASKS = [{"task": f"countdown 3 7 25 {target}", "id": f"t{target}"} for target in range(40, 52)]
@@ -237,3 +238,16 @@ def test_a_batch_has_one_source_of_tasks(call, out: Path, arguments, words) -> N
     assert result.exit_code == 2
     assert words in result.stderr
     assert not out.exists()
+
+
+def test_rollouts_have_the_token_ids_of_each_run(call, use_engine, tasks: Path, out: Path, tmp_path: Path) -> None:
+    use_engine(FakeEngine(ANSWER, manifest=Manifest.load(nano_path())))
+    rollouts = tmp_path / "rollouts.jsonl"
+    rollouts.write_bytes(b'{"run_id": "cut sho')  # by a process that was killed
+    call("batch", tasks, "--out", out, "--engine", "fake", "--rollouts", rollouts)
+    found = [Rollout.model_validate_json(line) for line in rollouts.read_bytes().splitlines()]
+    assert sorted(rollout.run_id for rollout in found) == sorted(str(name) for name in ids_of(out))
+    verdicts = {line["id"]: line["verified"] for line in lines_of(out)}
+    for rollout in found:
+        assert rollout.verified == verdicts[rollout.run_id]
+        assert [piece.text for piece in rollout.branches[0].pieces if piece.sampled] == [ANSWER]

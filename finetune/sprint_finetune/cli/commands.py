@@ -11,6 +11,7 @@ from sprint_finetune.nano.splits import Family, Split
 
 from .curate import By, CurateOptions, draw_graph, run_curation
 from .evaluate import EvaluateOptions, grade_answer, run_evaluation
+from .export import Format, export_rollouts
 from .push import push_checkpoint
 from .traces import write_traces
 
@@ -194,6 +195,20 @@ def train(
     from sprint_finetune.training.settings import Settings
 
     typer.echo(fine_tune(Settings.load(recipe)))
+
+
+@app.command()
+def export(
+    rollouts: Annotated[Path, typer.Argument(metavar="ROLLOUTS.jsonl", help="A file of `sprint batch --rollouts`.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write into.")],
+    to: Annotated[
+        Format, typer.Option(help="verifiers: traces.jsonl, which prime-rl reads too; datasets: a parquet file.")
+    ] = "verifiers",
+    verified: Annotated[bool, typer.Option("--verified", help="Only runs whose answer was checked and right.")] = False,
+) -> None:
+    """Turn recorded runs into training data: token ids, masks and log-probabilities of each branch."""
+    export_rollouts(rollouts, out, to=to, verified=verified)
 
 
 @app.command()
