@@ -39,7 +39,7 @@ def _configure(  # pyright: ignore[reportUnusedFunction]
 @app.command()
 def curate(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A JSONL file, or the folder or name of a Hugging Face data set.")
+        str, typer.Argument(metavar="SOURCE", help="A file (JSONL, JSON, Parquet, CSV), or a Hugging Face data set.")
     ],
     *,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The output folder; each stage appends to a file in it.")],
@@ -53,9 +53,9 @@ def curate(
         str, typer.Option(help="The environment variable that holds the API key.")
     ] = "OPENAI_API_KEY",
     split: Annotated[str, typer.Option(help="The split of the data set.")] = "train",
-    problem: Annotated[str, typer.Option(help="The column with the problem.")] = "problem",
-    trace: Annotated[str, typer.Option(help="The column with the trace.")] = "trace",
-    answer: Annotated[str, typer.Option(help="The column with the right answer.")] = "answer",
+    problem: Annotated[str | None, typer.Option(help="The column with the problem; recognised by default.")] = None,
+    trace: Annotated[str | None, typer.Option(help="The column with the trace; recognised by default.")] = None,
+    answer: Annotated[str | None, typer.Option(help="The column with the right answer; likewise.")] = None,
     ratio: Annotated[float, typer.Option(min=1, help="Minimum number of steps per stage.")] = 1.5,
     max_stages: Annotated[int, typer.Option(min=1, help="Maximum number of stages.")] = 11,
     width: Annotated[int, typer.Option(min=0, help="Minimum number of executions in the widest stage.")] = 2,

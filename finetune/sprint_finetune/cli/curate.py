@@ -28,7 +28,7 @@ from sprint_finetune.curation import (
     Trace,
     curate,
     from_dataset,
-    from_jsonl,
+    from_file,
 )
 from sprint_finetune.curation import Progress as Done
 from sprint_finetune.curation.html_report import sample_page
@@ -39,7 +39,7 @@ By = Literal["rules", "openai", "sglang"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurateOptions:
-    """The options of ``curate``. ``columns`` names the columns of problem, trace and answer."""
+    """The options of ``curate``. ``columns`` names the columns of problem, trace and answer, if they were named."""
 
     source: str
     out: Path
@@ -49,7 +49,7 @@ class CurateOptions:
     dag_model: str | None
     api_key_env: str
     split: str
-    columns: tuple[str, str, str]
+    columns: tuple[str | None, str | None, str | None]
     ratio: float
     max_stages: int
     width: int
@@ -91,6 +91,8 @@ def summary(report: Report) -> Iterator[str]:
     """Summarise a curation in a few lines."""
     splits = f"{report.train:,} to train, {report.eval:,} to evaluate"
     yield f"{report.traces:,} traces: {report.samples:,} samples ({splits})"
+    if set(report.formats) - {"own"}:
+        yield f"formats: {', '.join(f'{count:,} {name}' for name, count in report.formats.items())}"
     if report.sequential_share is not None:
         yield f"{report.lines:,} lines kept, sequential tokens {report.sequential_share:.0%} of the chains'"
     if report.violations:
@@ -124,11 +126,13 @@ async def _curate(options: CurateOptions) -> Report:
 
 
 def _source(options: CurateOptions) -> Iterator[Trace | Rejection]:
-    problem, trace, answer = options.columns
-    reading = Reading(columns=Columns(problem=problem, trace=trace, answer=answer))
+    named = {
+        name: column for name, column in zip(("problem", "trace", "answer"), options.columns, strict=True) if column
+    }
+    reading = Reading(columns=Columns(**named) if named else None)
     path = Path(options.source)
-    if path.suffix == ".jsonl" and not path.is_dir():
-        return from_jsonl(path, reading=reading)
+    if path.is_file() or path.suffix == ".jsonl":
+        return from_file(path, reading=reading)
     return from_dataset(options.source, split=options.split, reading=reading)
 
 

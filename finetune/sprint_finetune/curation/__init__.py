@@ -15,7 +15,7 @@ from .records import Dag, Extraction, LineRange, Rejection, Sample, Shape, Step,
 from .reformatting import Style
 from .report import Bin, RejectionCount, Report
 from .rules.rule_extractor import RuleExtractor
-from .sources import Columns, Reading, RowSource, from_dataset, from_jsonl, from_rows
+from .sources import Columns, Reading, RowSource, from_dataset, from_file, from_jsonl, from_rows
 
 __all__ = [
     "curate",
@@ -23,6 +23,7 @@ __all__ = [
     "Criteria",
     "Style",
     "Progress",
+    "from_file",
     "from_jsonl",
     "from_dataset",
     "from_rows",

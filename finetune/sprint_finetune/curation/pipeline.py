@@ -241,6 +241,8 @@ def _tally(files: _Files, ids: list[str]) -> Tally:
             result = file.get(trace_id)
             if isinstance(result, Rejection):
                 tally.reject(result)
+            elif isinstance(result, Trace):
+                tally.read(result)
             elif isinstance(result, Packed):
                 tally.pack(shape_of(result))
     return tally

@@ -73,7 +73,10 @@ class Rejection(BaseModel):
 
 
 class Trace(BaseModel):
-    """A sequential reasoning trace from a source. ``answer`` is the reference answer, not the trace's own."""
+    """A sequential reasoning trace from a source. ``answer`` is the reference answer, not the trace's own.
+
+    ``format`` is the format of its row, if that was recognised.
+    """
 
     model_config = _FROZEN
 
@@ -81,6 +84,7 @@ class Trace(BaseModel):
     problem: str
     trace: str
     answer: str
+    format: str = "own"
 
 
 class Verdict(BaseModel):

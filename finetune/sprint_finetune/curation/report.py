@@ -7,7 +7,7 @@ from math import floor
 
 from pydantic import BaseModel, ConfigDict
 
-from .records import Reason, Rejection, Sample, Shape, StageName
+from .records import Reason, Rejection, Sample, Shape, StageName, Trace
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +46,7 @@ class Report(BaseModel):
         rejected: all other traces, by stage and reason.
         ratios: histogram of the parallelisation ratio of all packed traces, kept or not.
         stages: number of samples by their number of stages.
+        formats: number of traces by the format that their rows were recognised as.
         violations: dependency violations in samples.
         samples_with_violations: number of samples that have any.
         sequential_share: sequential tokens of the trajectories divided by those of their chains, counted in words and
@@ -62,6 +63,7 @@ class Report(BaseModel):
     rejected: tuple[RejectionCount, ...]
     ratios: tuple[Bin, ...]
     stages: dict[int, int]
+    formats: dict[str, int]
     violations: int
     samples_with_violations: int
     sequential_share: float | None
@@ -79,11 +81,16 @@ class Tally:
     _stages: Counter[int] = field(default_factory=Counter[int])
     _violations: list[int] = field(default_factory=list[int])
     _words: Counter[str] = field(default_factory=Counter[str])
+    _formats: Counter[str] = field(default_factory=Counter[str])
     _lines: int = 0
 
     def reject(self, rejection: Rejection) -> None:
         """Count a rejection."""
         self._rejections[rejection.stage, rejection.reason].append(f"{rejection.id}: {rejection.detail}")
+
+    def read(self, trace: Trace) -> None:
+        """Count a trace that was read."""
+        self._formats[trace.format] += 1
 
     def pack(self, shape: Shape) -> None:
         """Count a packed trace."""
@@ -114,6 +121,7 @@ class Tally:
             rejected=rejected,
             ratios=histogram(self._ratios),
             stages=dict(sorted(self._stages.items())),
+            formats=dict(sorted(self._formats.items())),
             violations=sum(self._violations),
             samples_with_violations=sum(count > 0 for count in self._violations),
             sequential_share=self._words["trajectories"] / chains if chains else None,

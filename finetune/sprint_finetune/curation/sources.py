@@ -1,4 +1,4 @@
-"""Sources of traces: JSONL files and Hugging Face data sets.
+"""Sources of traces: files and Hugging Face data sets.
 
 A source yields traces, and a rejection for each line that is not one. The order must not change, because the ids of
 rejections contain the line's position. If the source as a whole is unusable (missing file, missing columns), an error
@@ -6,23 +6,21 @@ is raised instead.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.dialects.tags.lexer import Lexer, Tag
 from sprint_agents.errors import ConfigurationError, MissingExtra
 
+from .formats import fields_of, with_think_tags
 from .lines import lines_of
 from .records import Reason, Rejection, Trace
-
-_LONGEST_LINE = 64 * 2**20
-"""In bytes. Of a longer line only the beginning is read, and the line is rejected."""
+from .rows import BadRow, rows_of
 
 
 class Columns(BaseModel):
@@ -37,11 +35,14 @@ class Columns(BaseModel):
 
 
 class Reading(BaseModel):
-    """How to read a source: its columns, and the maximum length of a trace in characters."""
+    """How to read a source: its columns, and the maximum length of a trace in characters.
+
+    Without ``columns``, the format of each row is recognised, and the report says which formats there were.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    columns: Columns = Columns()
+    columns: Columns | None = None
     longest: int = Field(default=200_000, ge=1)
 
 
@@ -56,20 +57,27 @@ class RowSource(Protocol):
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
 
-def from_jsonl(path: Path, *, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
-    """Read a file with one JSON object per line. Blank lines are skipped.
+def from_file(path: Path, *, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
+    """Read a file: JSON lines, a JSON array, Parquet or CSV. The format of its rows is recognised (``formats``).
 
     Raises:
         ConfigurationError: the file cannot be read.
     """
     reading = reading or Reading()
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(_beginnings(file), 1):
-                if line.strip():
-                    yield _from_line(f"line-{number}", line, reading)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
+    for row in rows_of(path):
+        if isinstance(row, BadRow):
+            yield _rejected(row.place, row.reason, row.detail)
+        else:
+            yield from _traces(row.place, row.columns, reading)
+
+
+def from_jsonl(path: Path, *, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
+    """Read a file with one JSON object per line, as ``from_file`` does.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return from_file(path, reading=reading)
 
 
 def from_dataset(name: str, *, split: str = "train", reading: Reading | None = None) -> Iterator[Trace | Rejection]:
@@ -90,15 +98,15 @@ def from_rows(rows: RowSource, *, name: str, reading: Reading | None = None) -> 
     """
     reading = reading or Reading()
     known = rows.column_names
-    columns = reading.columns
+    columns = reading.columns or Columns()
     missing = [column for column in (columns.problem, columns.trace, columns.answer) if known and column not in known]
-    if missing:
+    if missing and reading.columns:
         raise ConfigurationError(
             f"{name} has no column {_listed(missing)}: it has {_listed(sorted(known or []))}. "
             "Name the columns with the problem, the trace and the answer"
         )
     for number, row in enumerate(rows, 1):
-        yield _trace(f"row-{number}", row, reading)
+        yield from _traces(f"row-{number}", row, reading)
 
 
 def _load(name: str, split: str) -> RowSource:
@@ -121,44 +129,43 @@ def _load(name: str, split: str) -> RowSource:
         ) from error
 
 
-def _beginnings(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a file, cutting those that are longer than ``_LONGEST_LINE``."""
-    while line := file.readline(_LONGEST_LINE + 1):
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = file.readline(_LONGEST_LINE)
-        yield line
-
-
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _from_line(place: str, line: bytes, reading: Reading) -> Trace | Rejection:
-    if len(line) > _LONGEST_LINE:
-        return _rejected(place, "too_long", f"the line has more than {_LONGEST_LINE:,} bytes")
-    try:
-        value: JsonValue = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return _rejected(place, "unreadable", f"this is not valid JSON: {error}")
-    if not isinstance(value, dict):
-        return _rejected(place, "unreadable", f"this is not a JSON object but a {type(value).__name__}")
-    return _trace(place, value, reading)
+def _traces(place: str, row: Mapping[str, Any], reading: Reading) -> Iterator[Trace | Rejection]:
+    """Read the traces of a row: one, or one for each of its generations."""
+    if reading.columns is not None or {"problem", "trace", "answer"} <= row.keys():
+        yield _trace(place, row, reading)
+        return
+    found = fields_of(row)
+    if not found.traces:
+        known = f"its columns are {_listed(row)}"
+        yield _rejected(place, "missing_field", f"it has no trace in a format that is recognised: {known}")
+    for number, text in enumerate(found.traces, 1):
+        many = len(found.traces) > 1
+        name = f"{found.id}/{number}" if many and found.id else found.id
+        columns = {"problem": found.problem, "trace": text, "answer": found.answer, "id": name}
+        item = _trace(f"{place}/{number}" if many else place, columns, reading, of=row)
+        yield item.model_copy(update={"format": found.format}) if isinstance(item, Trace) else item
 
 
-def _trace(place: str, row: Mapping[str, Any], reading: Reading) -> Trace | Rejection:
-    columns = reading.columns
+def _trace(
+    place: str, row: Mapping[str, Any], reading: Reading, *, of: Mapping[str, Any] | None = None
+) -> Trace | Rejection:
+    columns = reading.columns or Columns()
     fields: dict[str, str] = {}
     for name, column in (("problem", columns.problem), ("answer", columns.answer), ("trace", columns.trace)):
         value = row.get(column)
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         if not isinstance(text, str):
-            found = f"its columns are {_listed(row)}" if value is None else f"it holds {value!r:.80}"
+            found = f"its columns are {_listed(of or row)}" if value is None else f"it holds {value!r:.80}"
             return _rejected(place, "missing_field", f"the column {column!r} has no text: {found}")
         if not text.strip():
             reason = "empty_trace" if name == "trace" else "missing_field"
             return _rejected(place, reason, f"the column {column!r} is empty")
         fields[name] = text
+    fields["trace"] = with_think_tags(fields["trace"])
     own = row.get(columns.id)
     trace = Trace(id=str(own) if isinstance(own, str | int) and str(own) else _id_of(fields), **fields)
     return _checked(place, trace, reading)

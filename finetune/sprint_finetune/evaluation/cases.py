@@ -1,9 +1,7 @@
 """The problems of an evaluation: held-out problems of the built-in tasks, and public benchmarks in their own format."""
 
-import csv
 import hashlib
 import itertools
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.gym import GymTask
 from sprint_agents.nano.tasks import Task, recognise
+from sprint_finetune.curation.formats import fields_of
+from sprint_finetune.curation.rows import BadRow, rows_of
 
 _CHOICES = "ABCD"
 
@@ -51,59 +51,48 @@ def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
 
 
 def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:
-    """Read a benchmark's file: MATH-500 (JSONL), GPQA (CSV), Countdown (JSONL), or our own ``{id, task, answer}``.
+    """Read a benchmark's file in its published form: JSON lines, a JSON array, Parquet or CSV.
 
-    The names of the fields determine the format. GPQA's choices are shuffled by a hash of the question, so their order
-    is the same in every run.
+    The names of the fields determine the format: MATH and MATH-500, AIME, GSM8K, GPQA, Countdown, our own ``{id, task,
+    answer}``, or any other with a problem and an answer that curation recognises. GPQA's choices are shuffled by a hash
+    of the question, so their order is the same in every run.
 
     Raises:
-        ConfigurationError: the file is missing or unreadable, or its fields match no known format.
+        ConfigurationError: the file is missing or unreadable, its fields match no known format, or an id is repeated.
     """
-    cases: list[Case] = []
-    for number, row in enumerate(itertools.islice(_rows(path), limit), 1):
-        reader = next((read for fields, read in _FORMATS if fields <= row.keys()), None)
-        if reader is None:
-            known = "; ".join(", ".join(sorted(fields)) for fields, _ in _FORMATS)
+    cases: dict[str, Case] = {}
+    for number, row in enumerate(itertools.islice(rows_of(path), limit), 1):
+        if isinstance(row, BadRow):
+            raise ConfigurationError(f"{path}, {row.place}: {row.detail}")
+        case = _case(path, number, row.columns)
+        if case.id in cases:
             raise ConfigurationError(
-                f"{path}, row {number} has the fields {', '.join(row)}: "
-                f"a case needs the fields of a known format ({known})"
+                f"{path}, {row.place}: the id {case.id!r} is not unique: give every case its own, or none"
             )
-        cases.append(reader(f"{path.stem}-{number}", row))
+        cases[case.id] = case
     if not cases:
         raise ConfigurationError(f"{path} has no cases")
-    return cases
+    return [*cases.values()]
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            if path.suffix == ".csv":
-                yield from csv.DictReader(lines)
-                return
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _object(path, number, line)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-
-
-def _object(path: Path, number: int, line: str) -> Mapping[str, Any]:
-    try:
-        row: Any = json.loads(line)
-    except ValueError as error:
-        raise ConfigurationError(f"{path}, line {number} is not valid JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise ConfigurationError(f"{path}, line {number} is not a JSON object")
-    return row  # pyright: ignore[reportUnknownVariableType]
+def _case(path: Path, number: int, row: Mapping[str, Any]) -> Case:
+    name = f"{path.stem}-{number}"
+    reader = next((read for fields, read in _FORMATS if fields <= row.keys()), None)
+    if reader is not None:
+        return reader(name, row)
+    found = fields_of(row)
+    if found.problem is None or found.answer is None:
+        known = "; ".join(", ".join(sorted(fields)) for fields, _ in _FORMATS)
+        raise ConfigurationError(
+            f"{path}, row {number} has the fields {', '.join(row)}: "
+            f"a case needs the fields of a known format ({known}; or a problem and an answer)"
+        )
+    return Case(id=found.id or name, task=found.problem, answer=found.answer)
 
 
 def _own(name: str, row: Mapping[str, Any]) -> Case:
     answer = row.get("answer")
     return Case(id=str(row.get("id", name)), task=str(row["task"]), answer=None if answer is None else str(answer))
-
-
-def _math(name: str, row: Mapping[str, Any]) -> Case:
-    return Case(id=str(row.get("unique_id", name)), task=str(row["problem"]), answer=str(row["answer"]))
 
 
 def _countdown(name: str, row: Mapping[str, Any]) -> Case:
@@ -123,7 +112,6 @@ def _gpqa(name: str, row: Mapping[str, Any]) -> Case:
 
 _FORMATS: tuple[tuple[set[str], Callable[[str, Mapping[str, Any]], Case]], ...] = (
     ({"task"}, _own),
-    ({"problem", "answer"}, _math),
     ({"nums", "target"}, _countdown),
     ({"Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"}, _gpqa),
 )

@@ -6,6 +6,7 @@ planner's at the end of its prompt, continues with a header and never contains a
 token ids, as in a run.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +60,7 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
     """
     dialect = dialect or TagDialect.of(None)
     found = outline(text, dialect.tags)
-    question = Piece(dialect.write_task(_task(found, problem, dialect)), False)
+    question = Piece(dialect.write_task(_task(text, found, problem, dialect)), False)
     if found.chain is not None and not found.plans:
         opening = dialect.write_opening(1, "chain")
         thought = found.chain.removeprefix("\n")  # the opening already ends with this line break
@@ -92,12 +93,14 @@ def as_one_text(call: Call) -> Call:
     return Call(call.role, (first, *(Piece(piece.text, True) for piece in rest)))
 
 
-def _task(found: Outline, problem: str | None, dialect: TagDialect) -> str:
+def _task(text: str, found: Outline, problem: str | None, dialect: TagDialect) -> str:
     """Return the problem of a trajectory, or raise if the trajectory is malformed."""
-    if found.diagnostics:
+    notes = _notes(text, dialect)
+    faults = [fault for fault in found.diagnostics if not any(fault.position in note for note in notes)]
+    if faults:
         raise ConfigurationError(
             "this is not a well-formed trajectory: "
-            + "; ".join(f"{fault.message} (at character {fault.position})" for fault in found.diagnostics[:3])
+            + "; ".join(f"{fault.message} (at character {fault.position})" for fault in faults[:3])
         )
     asked = found.question.strip()
     if problem is None and not asked:
@@ -107,6 +110,18 @@ def _task(found: Outline, problem: str | None, dialect: TagDialect) -> str:
             f"the trajectory starts with {asked[:80]!r}, which differs from its problem {problem[:80]!r}"
         )
     return asked if problem is None else problem.strip()
+
+
+def _notes(text: str, dialect: TagDialect) -> list[range]:
+    """Find the notes in place of executions, such as "No prompt to execute.", where a plan has no prompt.
+
+    The logs that were published with the paper have them. A run has no such text, so it is left out.
+    """
+    pair = dialect.tags.executions
+    before, after = (re.escape(mark).replace(r"\{stage\}", r"(?P=stage)") for mark in (pair.open, pair.close))
+    before = before.replace("(?P=stage)", r"(?P<stage>\d+)")
+    found = re.finditer(rf"{before.strip()}(?P<note>[^<]*){after.strip()}", text)
+    return [range(*match.span("note")) for match in found if match["note"].strip()]
 
 
 def _lead(found: Outline, dialect: TagDialect) -> str:

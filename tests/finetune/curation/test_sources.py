@@ -59,7 +59,7 @@ def test_a_bad_line_is_a_rejection_and_its_neighbours_are_not(
 
 
 def test_a_line_beyond_all_bounds_is_not_read_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sprint_finetune.curation.sources._LONGEST_LINE", 200)
+    monkeypatch.setattr("sprint_finetune.curation.rows.LONGEST_LINE", 200)
     first, bad, last = read(path, GOOD, {**GOOD, "trace": "a" * 1_000}, {**GOOD, "id": "b"})
     assert isinstance(bad, Rejection)
     assert (bad.reason, bad.detail) == ("too_long", "the line has more than 200 bytes")
@@ -97,7 +97,7 @@ def test_rows_are_read_as_lines_are() -> None:
 def test_a_data_set_without_a_column_is_an_error_that_names_those_it_has() -> None:
     rows = RowSource([{"question": "6*7?", "trace": "6*7 = 42", "answer": "42"}])
     with pytest.raises(ConfigurationError, match="rows has no column 'problem': it has 'answer', 'question', 'trace'"):
-        list(from_rows(rows, name="rows"))
+        list(from_rows(rows, name="rows", reading=Reading(columns=Columns())))
 
 
 def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,7 @@ def test_public_formats_are_told_by_their_fields(tmp_path):
     ("text", "message"),
     [
         ('{"prompt": "?"}\n', "needs the fields of a known format"),
-        ("nonsense\n", "line 1 is not valid JSON"),
+        ("nonsense\n", "line-1: this is not valid JSON"),
         ("[1]\n", "not a JSON object"),
         ("", "has no cases"),
     ],

@@ -234,3 +234,10 @@ def test_tags_in_a_problem_are_text():
     tag = tokenizer.convert_tokens_to_ids("</Plan_")
     (path, *_) = encode_calls([planner], tokenizer)
     assert path.ids.count(tag) == 2
+
+
+def test_a_note_in_place_of_executions_is_left_out() -> None:
+    plans = "6*7?\n<Plan_1>\nI multiply: 42.\n</Plan_1>\n"
+    answer = "<Final_answer>\n\\boxed{42}\n</Final_answer>"
+    noted = f"{plans}<Execution_1>\nNo prompt to execute.\n</Execution_1>\n{answer}"
+    assert calls_of(noted) == calls_of(plans + answer)
