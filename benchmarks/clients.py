@@ -2,9 +2,12 @@
 
     python benchmarks/clients.py
 
-A server in another process answers at once. The model writes a plan, typed results at the same time and a typed answer,
-as JSON. "Bare" sends exactly the same requests by httpx2, reads the events of each answer, and validates the text. Both
-take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
+A server in another process answers at once, event by event. The model writes a plan, typed results at the same time and
+a typed answer, as JSON. "Bare" sends exactly the same requests by httpx2, reads the events of each answer, and
+validates the text. Both take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
+
+The second table is an executor's request of 86 tokens alone, ``AT_ONCE`` of them at the same time: streamed token by
+token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``).
 """
 
 import argparse
@@ -20,10 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-from instant.engines import Answered, Finding, Parts, Report, Result
+from instant.engines import LONG_RESULT, Answered, Finding, Parts, Report, Result
 
-from sprint_agents import Engine, Executor, Limits, Planner, Sprint
+from sprint_agents import Context, Engine, Executor, Limits, Planner, Request, Sampling, Sprint
 from sprint_agents.engines import OpenAIEngine, SGLangEngine
+from sprint_agents.markup import markup
+
+AT_ONCE = 256
 
 
 @contextmanager
@@ -68,6 +74,14 @@ async def bare(client: httpx2.AsyncClient, path: str, bodies: list[str]) -> None
     assert len(found) == len(parts.subtasks)
 
 
+async def timed(work: Callable[[], Awaitable[object]]) -> float:
+    """Return the CPU seconds of ``work``."""
+    gc.collect()
+    started = time.process_time()
+    await work()
+    return time.process_time() - started
+
+
 async def measure(engine: Engine, path: str, url: str, width: int, rounds: int) -> tuple[float, float, float]:
     """Return the CPU seconds of a run, bare and by the library, and the ratio of the two."""
     limits = Limits(plan_tokens=10**6)
@@ -76,12 +90,6 @@ async def measure(engine: Engine, path: str, url: str, width: int, rounds: int) 
     async def run() -> None:
         result = await sprint.run("t")
         assert len(result.stages[0].results) == width
-
-    async def timed(work: Callable[[], Awaitable[None]]) -> float:
-        gc.collect()
-        started = time.process_time()
-        await work()
-        return time.process_time() - started
 
     async with httpx2.AsyncClient(base_url=url, limits=httpx2.Limits(max_connections=1024)) as client:
         await run()
@@ -97,6 +105,40 @@ async def measure(engine: Engine, path: str, url: str, width: int, rounds: int) 
     return statistics.median(row[0] for row in measured), statistics.median(row[1] for row in measured), ratio
 
 
+async def measure_requests(engine: Engine, path: str, url: str, rounds: int) -> list[float]:
+    """Return the CPU milliseconds of a request, by bare httpx2, streamed by the engine, and whole."""
+    context = Context().extend(await engine.encode(markup("long")), markup("long"))
+    numbers = iter(range(10**9))
+
+    async def complete(*, whole: bool) -> None:
+        request = Request(id=f"{next(numbers):09d}", context=context, max_tokens=512, sampling=Sampling(), whole=whole)
+        assert "".join([chunk.text async for chunk in engine.complete(request)]) == LONG_RESULT
+
+    def at_once(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        return lambda: asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+    async with httpx2.AsyncClient(base_url=url, limits=httpx2.Limits(max_connections=1024)) as client:
+        await complete(whole=False)
+        sent: list[str] = (await client.get("/recorded")).json()
+        ways = [
+            at_once(lambda: streamed(client, path, sent[-1])),
+            at_once(lambda: complete(whole=False)),
+            at_once(lambda: complete(whole=True)),
+        ]
+        for work in ways:
+            await work()
+        measured = [[await timed(work) for work in ways] for _ in range(rounds)]
+    return [statistics.median(column) * 1e3 / AT_ONCE for column in zip(*measured, strict=True)]
+
+
+def sides(url: str) -> list[tuple[str, Engine, str]]:
+    """Return the engines with their names and paths."""
+    return [
+        ("SGLangEngine", SGLangEngine(url), "/generate"),
+        ("OpenAIEngine", OpenAIEngine(f"{url}/v1", model="instant", server="vllm"), "/v1/chat/completions"),
+    ]
+
+
 async def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,15 +147,20 @@ async def main() -> None:
     print("| engine | subtasks | bare httpx2, ms per request | sprint-agents | ratio |\n|---|---:|---:|---:|---:|")
     for width in (8, 64, 512):
         with server(width) as url:
-            sides: list[tuple[str, Engine, str]] = [
-                ("SGLangEngine", SGLangEngine(url), "/generate"),
-                ("OpenAIEngine", OpenAIEngine(f"{url}/v1", model="instant", server="vllm"), "/v1/chat/completions"),
-            ]
-            for name, engine, path in sides:
+            for name, engine, path in sides(url):
                 async with engine:  # type: ignore[attr-defined]
                     least, ours, ratio = await measure(engine, path, url, width, rounds)
                 per_request = 1e3 / (width + 2)
                 print(f"| {name} | {width} | {least * per_request:.2f} | {ours * per_request:.2f} | {ratio:.2f} |")
+    tokens = len(LONG_RESULT.split())
+    print(
+        "\n| engine | bare httpx2, streamed | streamed | whole | tokens/s of a client core |\n|---|---:|---:|---:|---:|"
+    )
+    with server(8) as url:
+        for name, engine, path in sides(url):
+            async with engine:  # type: ignore[attr-defined]
+                row = await measure_requests(engine, path, url, rounds)
+            print(f"| {name} | {' | '.join(f'{cost:.2f} ms' for cost in row)} | {tokens * 1e3 / row[-1]:,.0f} |")
 
 
 if __name__ == "__main__":

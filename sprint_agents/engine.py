@@ -8,6 +8,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 - ``max_tokens=0`` computes the context into the cache and ends with reason ``length``.
 - With ``Capabilities.continues``, a request that continues a completion generates what one longer request would have.
 - With ``Capabilities.logprobs``, a request that asks for log-probabilities gets one for each token, in the same chunk.
+- ``Request.whole`` changes nothing but the number of chunks.
 - Closing the iterator early, or cancelling the task that reads it, aborts the request at the server.
 - Concurrent requests are independent. Shared prefixes are computed once if the engine can do so.
 - An engine is not tied to an event loop: it works on the loop that calls it.
@@ -143,6 +144,9 @@ class Request:
     ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
     request's context were generated before. The engine needs ``Capabilities.continues``.
 
+    With ``whole``, only the finished completion matters, so an engine may deliver it in few chunks, or in one. What an
+    interrupted one had generated need not be known.
+
     ``hints`` say which part of a run it is.
     """
 
@@ -157,6 +161,7 @@ class Request:
     may_call: bool = False
     thoughts: Thoughts = "none"
     continues: "Request | None" = None
+    whole: bool = False
     hints: Hints = field(default_factory=Hints)
 
     @property

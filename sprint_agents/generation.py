@@ -8,7 +8,7 @@ from typing import Self
 from .context import Context
 from .continuation import Continuation
 from .engine import Chunk, Engine, Finish, TokenLogprob
-from .errors import EngineProtocolError
+from .errors import EngineError, EngineProtocolError
 
 
 class Generation:
@@ -178,6 +178,41 @@ class Generation:
                 f"{self._engine.name} ended a completion without a Finish: the last chunk of an engine must have one"
             )
 
+    async def locate(self, offset: int) -> None:
+        """Find the token at ``offset``, so that ``tokens_before`` is exact there.
+
+        A chunk of several tokens says only where its last one ends. The tokens from the nearer end of the chunk are
+        decoded one by one: few, since a completion ends with a tag or begins with a key. The count stays pro rata if
+        the engine cannot decode, or if a character has several tokens.
+        """
+        # Example, for the end of the result in `{"result": 42}`, at 13 of 14: "}" ends at 14 and begins at 13.
+        self._index()
+        mark = bisect_left(self._text_marks, offset)
+        if self._tokens is not None or self._text_marks[mark] == offset:
+            return
+        text_start, ids_start = self._text_marks[mark - 1], self._id_marks[mark - 1]
+        text, ids = self._slice(text_start, self._text_marks[mark]), self.ids[ids_start : self._id_marks[mark]]
+        if len(ids) in (1, len(text)):
+            return
+        wanted = offset - text_start
+        backwards = 2 * wanted > len(text)
+        place = len(text) if backwards else 0
+        for number in range(len(ids) - 1, -1, -1) if backwards else range(len(ids)):
+            try:
+                piece = await self._engine.decode([ids[number]])
+            except EngineError:
+                return
+            found = _beside(text, place, piece, backwards=backwards)
+            if found is None:
+                return
+            begin, end = found
+            if begin <= wanted <= end:
+                marks = {text_start + begin: ids_start + number, text_start + end: ids_start + number + 1}
+                self._text_marks[mark:mark] = marks
+                self._id_marks[mark:mark] = marks.values()
+                return
+            place = begin if backwards else end
+
     def tokens_before(self, offset: int) -> int:
         """Count the tokens of the first ``offset`` characters, pro rata within a chunk of several tokens.
 
@@ -269,3 +304,19 @@ class Generation:
             ends.append(ends[-1] + len(chunk.text))
             self._text_marks.append(ends[-1])
             self._id_marks.append(self._id_marks[-1] + len(chunk.ids))
+
+
+def _beside(text: str, place: int, piece: str, *, backwards: bool) -> tuple[int, int] | None:
+    """Return where a token begins and ends that is next to ``place``; None if it is not there.
+
+    Some decoders drop a space at the beginning of what they decode: of this token, or of the one after it.
+    """
+    if backwards:
+        for end in (place, place - 1):
+            if text.endswith(piece, 0, end) and text[end:place] in ("", " "):
+                return end - len(piece), end
+        return None
+    for begin in (place, place + 1):
+        if text.startswith(piece, begin) and text[place:begin] in ("", " "):
+            return place, begin + len(piece)
+    return None

@@ -118,6 +118,7 @@ class State:
         may_call: bool = False,
         thoughts: Thoughts = "none",
         extend: Extend | None = None,
+        whole: bool = False,
         hints: Hints | None = None,
     ) -> Generation:
         """Start a completion; it joins the context once its last chunk is read.
@@ -125,8 +126,8 @@ class State:
         ``schema`` is the JSON schema that constrains it, for engines with ``Capabilities.schemas``. ``tools`` are the
         tools that the request describes, for engines with ``Capabilities.native_tools``; ``may_call`` allows the model
         to call them. With ``extend``, for engines with ``Capabilities.continues``, a completion that reaches
-        ``max_tokens`` is continued for as many tokens as that returns, by another request; 0 ends it. ``hints`` are for
-        the engine.
+        ``max_tokens`` is continued for as many tokens as that returns, by another request; 0 ends it. With ``whole``,
+        it may arrive in few chunks, or in one. ``hints`` are for the engine.
         """
         stops = stops or _NO_STOPS
         request = Request(
@@ -140,6 +141,7 @@ class State:
             tools=tools,
             may_call=may_call,
             thoughts=thoughts,
+            whole=whole,
             hints=hints or Hints(run=self.run),
         )
         if extend is None:

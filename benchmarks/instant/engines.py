@@ -70,6 +70,7 @@ RESULT = '{"name": "a finding", "score": 0.5}'
 ANSWER = "<Final_answer>done</Final_answer>"
 CALL_TURN = '{"call": [{"tool": "look_up", "arguments": {"word": "part"}}]}'
 RESULT_TURN = f'{{"result": {RESULT}}}'
+LONG_RESULT = " ".join(["word"] * 86)
 ANSWER_TURN = '{"answer": {"text": "done"}}'
 
 

@@ -1,15 +1,18 @@
 """A server on the loopback interface that answers at once, with SGLang's and with OpenAI's API; run as its own process.
 
-It streams an event for each token, as these servers do. ``/recorded`` returns the requests for
-completions since the last call, in order, so that another client can send the same ones.
+It streams an event for each token, one after the other, or as few events as a request asks for. ``/recorded`` returns
+the requests for completions since the last call, in order, so that another client can send the same ones.
 """
 
 import asyncio
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
 
-from .engines import ANSWER_TURN, RESULT_TURN, plan_turn
+from .engines import ANSWER_TURN, LONG_RESULT, RESULT_TURN, plan_turn
 
 _TOKEN = re.compile(r" ?\w+|[^\w\s]+|\s")
 _CHAT = "/v1/chat/completions"
@@ -40,8 +43,8 @@ class Vocabulary:
 class InstantServer(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, recorded: list[str], replies: dict[str, bytes], vocabulary: Vocabulary) -> None:
-        self.recorded, self.replies, self.vocabulary = recorded, replies, vocabulary
+    def __init__(self, recorded: list[str], texts: Mapping[str, str], vocabulary: Vocabulary) -> None:
+        self.recorded, self.texts, self.vocabulary = recorded, texts, vocabulary
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,23 +61,45 @@ class InstantServer(asyncio.Protocol):
             if len(self.received) < end:
                 return
             body, self.received = self.received[head + 4 : end], self.received[end:]
-            kind, content, status = self.answer(first.split(" ")[1], body.decode())
-            answer = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(content)}\r\n\r\n"
-            self.transport.write(answer.encode() + content)  # type: ignore[attr-defined]
+            self.answer(first.split(" ")[1], body.decode())
 
-    def answer(self, path: str, body: str) -> tuple[str, bytes, int]:
-        """Return the type, the body and the status of an answer."""
+    def answer(self, path: str, body: str) -> None:
+        """Answer one request."""
         sent = json.loads(body) if body else {}
         if path == "/generate" and "logit_bias" not in sent["sampling_params"]:
             self.recorded.append(body)
-            asked = self.vocabulary.decode(sent["input_ids"][-200:])
-            return "text/event-stream", self.replies[f"sglang {_asked(asked)}"], 200
-        if path == _CHAT:
+            text = self.texts[_asked(self.vocabulary.decode(sent["input_ids"][-200:]))]
+            self.stream(_sglang(text, self.vocabulary, sent["sampling_params"].get("stream_interval", 1)))
+        elif path == _CHAT:
             self.recorded.append(body)
-            asked = " ".join(message["content"] for message in sent["messages"][-2:])
-            return "text/event-stream", self.replies[f"openai {_asked(asked)}"], 200
-        content, status = self.other(path, sent)
-        return "application/json", json.dumps(content).encode(), status
+            text = self.texts[_asked(" ".join(message["content"] for message in sent["messages"][-2:]))]
+            if sent["stream"]:
+                self.stream(_openai(text))
+            else:
+                self.send(_openai_whole(text))
+        else:
+            content, status = self.other(path, sent)
+            self.send(json.dumps(content), status=status)
+
+    def send(self, content: str, *, status: int = 200) -> None:
+        """Send JSON."""
+        body = content.encode()
+        head = f"HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)  # type: ignore[attr-defined]
+
+    def stream(self, events: Sequence[bytes]) -> None:
+        """Send events one by one, in turn with those of other requests."""
+        head = b"HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        self.transport.write(head)  # type: ignore[attr-defined]
+        self.next_event(iter(events))
+
+    def next_event(self, events: Iterator[bytes]) -> None:
+        """Send an event, and the others later."""
+        if (event := next(events, None)) is None:
+            self.transport.write(b"0\r\n\r\n")  # type: ignore[attr-defined]
+            return
+        self.transport.write(event)  # type: ignore[attr-defined]
+        asyncio.get_running_loop().call_soon(self.next_event, events)
 
     def other(self, path: str, sent: dict[str, object]) -> tuple[object, int]:
         """Answer what is not a request for a completion."""
@@ -108,14 +133,19 @@ def _asked(text: str) -> str:
     """Return what the end of a prompt asks for."""
     if text.rfind("executor 1.") > text.rfind("planner, stage"):
         return "result"
+    if text.endswith("long"):
+        return "long"
     return "plan" if "planner, stage 1" in text else "answer"
 
 
-def _sglang(text: str, vocabulary: Vocabulary) -> bytes:
-    """Stream a text as SGLang does with ``--incremental-streaming-output``."""
+@cache
+def _sglang(text: str, vocabulary: Vocabulary, interval: int) -> Sequence[bytes]:
+    """Stream a text as SGLang does with ``--incremental-streaming-output``: a token, then ``interval`` at once."""
     events: list[str] = []
     ids = vocabulary.encode(text)
-    for count, token in enumerate(ids, 1):
+    ends = [1, *range(1 + interval, len(ids), interval), len(ids)]
+    for begin, count in pairwise([0, *ends]):
+        new = ids[begin:count]
         meta = {
             "id": "0123456789abcdef",
             "finish_reason": {"type": "stop", "matched": 0} if count == len(ids) else None,
@@ -125,11 +155,12 @@ def _sglang(text: str, vocabulary: Vocabulary) -> bytes:
             "cached_tokens": 900,
             "e2e_latency": 0.01,
         }
-        events.append(json.dumps({"text": vocabulary.decode([token]), "output_ids": [token], "meta_info": meta}))
+        events.append(json.dumps({"text": vocabulary.decode(new), "output_ids": new, "meta_info": meta}))
     return _events(events)
 
 
-def _openai(text: str) -> bytes:
+@cache
+def _openai(text: str) -> Sequence[bytes]:
     """Stream a text as vLLM does."""
 
     def event(delta: object, reason: str | None = None, **more: object) -> str:
@@ -138,28 +169,39 @@ def _openai(text: str) -> bytes:
         return json.dumps({**head, "choices": choices, **more})
 
     pieces: list[str] = _TOKEN.findall(text)
-    usage = {"prompt_tokens": 1000, "completion_tokens": len(pieces), "total_tokens": 1000 + len(pieces)}
+    usage = _usage(text)
     begin = event({"role": "assistant", "content": ""})
     return _events(
         [begin, *(event({"content": piece}) for piece in pieces), event({}, "stop"), event(None, usage=usage)]
     )
 
 
-def _events(events: list[str]) -> bytes:
-    return "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
+@cache
+def _openai_whole(text: str) -> str:
+    """Return the answer with a whole text, as vLLM does."""
+    message = {"role": "assistant", "content": text, "tool_calls": []}
+    choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop", "stop_reason": None}]
+    head = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion", "created": 1, "model": "instant"}
+    return json.dumps({**head, "choices": choices, "usage": _usage(text)})
+
+
+def _usage(text: str) -> dict[str, int]:
+    tokens = len(_TOKEN.findall(text))
+    return {"prompt_tokens": 1000, "completion_tokens": tokens, "total_tokens": 1000 + tokens}
+
+
+def _events(events: list[str]) -> Sequence[bytes]:
+    """Return events as chunks of HTTP."""
+    return [f"{len(event) + 8:x}\r\ndata: {event}\n\n\r\n".encode() for event in [*events, "[DONE]"]]
 
 
 async def main(width: int) -> None:
     """Serve, and print the port."""
-    texts = {"plan": "".join(plan_turn(width)), "result": RESULT_TURN, "answer": ANSWER_TURN}
+    texts = {"plan": "".join(plan_turn(width)), "result": RESULT_TURN, "answer": ANSWER_TURN, "long": LONG_RESULT}
     vocabulary = Vocabulary()
-    replies = {f"sglang {name}": _sglang(text, vocabulary) for name, text in texts.items()}
-    replies |= {f"openai {name}": _openai(text) for name, text in texts.items()}
     recorded: list[str] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: InstantServer(recorded, replies, vocabulary), "127.0.0.1", 0, backlog=2048
-    )
+    server = await loop.create_server(lambda: InstantServer(recorded, texts, vocabulary), "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     stopped = asyncio.Event()
     loop.add_reader(sys.stdin, stopped.set)  # closed when the program that started it ends

@@ -60,11 +60,11 @@ class Exchange:
             self._reason = reason
 
     @coroutine
-    def wait(self, work: Awaitable[T], *, silence: float) -> Steps[T]:
+    def wait(self, work: Awaitable[T], *, silence: float | None) -> Steps[T]:
         """Await ``work``, and leave before a cancellation reaches it.
 
         Raises:
-            ReadTimeout: the request was sent, and no byte arrived for ``silence`` seconds.
+            ReadTimeout: the request was sent, and no byte arrived for ``silence`` seconds, unless that is None.
             Exception: the reason of an interruption.
         """
         steps: Steps[T] = work.__await__()
@@ -80,10 +80,10 @@ class Exchange:
                 raise
             cause = yield from self._pause(future, silence)
 
-    def _pause(self, future: asyncio.Future[Any] | None, silence: float) -> Steps[BaseException | None]:
+    def _pause(self, future: asyncio.Future[Any] | None, silence: float | None) -> Steps[BaseException | None]:
         """Wait for ``future``; return the error to pass on, if any."""
         timer, self._waiting = None, future
-        if future is not None and self._sent:
+        if future is not None and self._sent and silence is not None:
             timer = future.get_loop().call_later(silence, self.interrupt, httpx2.ReadTimeout("silent"))
         try:
             yield future
@@ -109,7 +109,7 @@ class EventStream:
 
     __slots__ = ("_events", "_exchange", "_silence", "response")
 
-    def __init__(self, exchange: Exchange, source: httpx2.EventSource, *, silence: float) -> None:
+    def __init__(self, exchange: Exchange, source: httpx2.EventSource, *, silence: float | None) -> None:
         self.response = source.response
         self._exchange = exchange
         self._events = aiter(source)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.request import getproxies
 
 import httpx2
 
@@ -35,6 +36,7 @@ from sprint_agents.errors import (
 from .address import ServerAddress, redirect_target, shown_url
 from .exchange import EventStream, Exchange
 from .json_text import read_json
+from .pools import PooledTransport
 
 _LONGEST_EVENT = 64 * 1024 * 1024
 _LONGEST_REFUSAL = 1024 * 1024
@@ -92,7 +94,7 @@ class HttpClient:
     async def open(self) -> None:
         """Keep connections between the requests of the running loop until ``aclose``."""
         if self._own_client is None and self._kept is None:
-            self._kept = asyncio.get_running_loop(), self._client(keep=self._max_connections)
+            self._kept = asyncio.get_running_loop(), self._client(keep=True)
 
     async def aclose(self) -> None:
         """Close all connections. Readers of running streams get ``EngineUnavailable``."""
@@ -120,13 +122,21 @@ class HttpClient:
 
     @asynccontextmanager
     async def events(
-        self, path: str, body: object, exchange: Exchange | None = None, *, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: object,
+        exchange: Exchange | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        whole: bool = False,
     ) -> AsyncGenerator[EventStream]:
         """Send ``body`` as JSON and stream the server-sent events of the answer; read them inside the block.
 
+        With ``whole``, the answer is one piece of JSON, before which the server may be silent for any time.
+
         Closing the ``response`` of the stream ends it. Its reader then gets ``EngineUnavailable``.
         """
-        exchange, silence = exchange or Exchange(), self._silence
+        exchange, silence = exchange or Exchange(), None if whole else self._silence
         with self._translated():
             sending = self._request("POST", path, body, exchange=exchange, headers=headers)
             response = await exchange.wait(sending, silence=silence)
@@ -224,15 +234,19 @@ class HttpClient:
         if self._kept and not urgent and self._kept[0] is asyncio.get_running_loop():
             return self._kept[1]
         if self._single is None:
-            self._single = self._client(keep=0)
+            self._single = self._client(keep=False)
         return self._single
 
-    def _client(self, *, keep: int) -> httpx2.AsyncClient:
-        limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=keep)
+    def _client(self, *, keep: bool) -> httpx2.AsyncClient:
+        most = self._max_connections
+        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most if keep else 0)
         # A proxy from the environment never leads to this machine, and loading the certificates takes 30 ms, which
         # an unencrypted connection does not need.
         encrypted = not self.local or self._address.encrypted
         try:
+            if keep and (self.local or not getproxies()):
+                pools = PooledTransport(max_connections=most, encrypted=encrypted)
+                return httpx2.AsyncClient(transport=pools, timeout=self._timeout, trust_env=not self.local)
             return httpx2.AsyncClient(limits=limits, timeout=self._timeout, trust_env=not self.local, verify=encrypted)
         except (ValueError, ImportError, httpx2.InvalidURL):
             raise ConfigurationError(

@@ -75,7 +75,7 @@ class ExecutorConversation:
                 generation = await retry(self._complete, attempts=failure.attempts, before_retry=self._count_retry)
             else:
                 generation = await self._complete()
-            turn = self._read(generation)
+            turn = await self._read(generation)
             if isinstance(turn, Result):
                 if turn.fault:
                     raise InvalidResult(turn.fault, text=turn.text)
@@ -146,7 +146,7 @@ class ExecutorConversation:
             )
         )
 
-    def _read(self, generation: Generation) -> Turn:
+    async def _read(self, generation: Generation) -> Turn:
         """Read a turn and record its cost."""
         assignment = self.assignment
         self.turn_text = generation.text
@@ -154,6 +154,8 @@ class ExecutorConversation:
         own = tokens = generation.tokens
         if isinstance(turn, Result):
             self.text = turn.text
+            for end in (turn.start, turn.end):
+                await generation.locate(end)
             own = generation.tokens_before(turn.end) - (generation.tokens_before(turn.start) if turn.start else 0)
         self._record(tokens - own)
         self.content_tokens += own

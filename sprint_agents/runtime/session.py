@@ -42,8 +42,6 @@ from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
 
-"""A function that receives each event of a run."""
-
 
 class Stamp(TypedDict):
     """What every event has: its run, and its time."""
@@ -79,6 +77,8 @@ class Session:
         attempts: the step to which the attempt belongs that a nested policy makes, if it makes one.
         listening: whether there are listeners; if not, hot paths build no events.
         bounded: whether the budget bounds the tokens.
+        interrupts: whether executions may be interrupted while the run continues, so that their cost so far counts.
+        whole: whether an executor's completion may arrive whole (``Request.whole``).
     """
 
     run_id: str
@@ -102,8 +102,10 @@ class Session:
     shift: int = 0
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None
+    interrupts: bool = False
     listening: bool = field(init=False)
     bounded: bool = field(init=False)
+    whole: bool = field(init=False)
     timer: CallTimer = field(init=False)
     tools: tuple[ToolBrief, ...] = field(init=False)
     thoughts: Thoughts = field(init=False)
@@ -112,6 +114,7 @@ class Session:
     def __post_init__(self) -> None:
         self.listening = bool(self.listeners)
         self.bounded = self.ledger.tokens_left is not None
+        self.whole = not (self.listening or self.bounded or self.interrupts)
         self.timer = CallTimer(self.limits.call_seconds)
         self.tools = self.dialect.constraints("execution").tools
         self.thoughts = self.dialect.constraints("execution").thoughts
@@ -258,6 +261,7 @@ class MeteredCall(TimedCall):
             may_call=self._role == "execution",
             thoughts=session.thoughts if self._role else "none",
             extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
+            whole=session.whole and self._role == "execution",
             hints=Hints(
                 run=self._state.run,
                 stage=self._stage,

@@ -251,6 +251,21 @@ class EngineContract:
         await complete(engine, request_of(context, request_id="closed-"))
 
     @_promise
+    async def test_a_completion_may_arrive_whole(self, engine: Engine) -> None:
+        """``Request.whole`` changes only the number of chunks, and such a request ends when it is left."""
+        context = await self.make_context(engine)
+        streamed, whole = [await complete(engine, replace(request_of(context), whole=whole)) for whole in (False, True)]
+        _equal(whole.ids, streamed.ids, "the ids of a completion that may arrive whole")
+        _equal(whole.text, streamed.text, "the text of a completion that may arrive whole")
+        _equal((whole.tokens, whole.finish.reason), (streamed.tokens, "length"), "its tokens and its finish")
+        long = replace(request_of(context, max_tokens=self.long_tokens, request_id="whole-"), whole=True)
+        reader = asyncio.create_task(complete(engine, long))
+        await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await complete(engine, request_of(context, request_id="whole-"))
+
+    @_promise
     async def test_cancelling_the_reader_ends_the_request(self, engine: Engine) -> None:
         """Cancelling the task that reads a stream aborts the request, and its id may be used again."""
         context = await self.make_context(engine)

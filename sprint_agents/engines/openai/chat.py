@@ -98,7 +98,7 @@ class ChatApi:
             # llama.cpp returns none if it is asked for no alternatives.
             fields |= {"logprobs": True, "top_logprobs": max(1, logprobs or 0)}
         tokens = ceil(conversation.characters / CHARACTERS_PER_TOKEN)
-        body = self.target.body(request, fields)
+        body = self.target.body(request, fields, stops_itself=len(stops.sent) == len(stops.names))
         may_call = bool(request.tools) and request.may_call
         reader = partial(
             ChatReader, stops, request.max_tokens, prompt_tokens=tokens, may_call=may_call, alternatives=logprobs

@@ -297,7 +297,8 @@ class OpenAIEngine(RemoteEngine[_Connection]):
             raise EngineUnavailable("it was aborted before it was sent")
         try:
             async with asyncio.timeout(None) as running.waiting:
-                source = await stack.enter_async_context(self._http.events(self._api.path, body))
+                whole = body["stream"] is False
+                source = await stack.enter_async_context(self._http.events(self._api.path, body, whole=whole))
         except TimeoutError as error:
             raise EngineUnavailable("it was aborted before it was answered") from error
         finally:

@@ -58,6 +58,8 @@ class Server(BaseModel):
         any_model: whether it answers under any name of a model. The engine then compares the name with ``/models``.
         slots: whether it has llama.cpp's slots. The prefix of a fan-out is then computed in one of them and copied to
             the others, if the server was started with ``--slot-save-path``.
+        whole: whether it ends a request whose connection is closed also where the answer is not streamed. Completions
+            that nobody reads before their end are then requested whole, which costs the client much less.
         fields: sent with every request; None leaves out a field that would be sent otherwise.
     """
 
@@ -76,6 +78,7 @@ class Server(BaseModel):
     token_ids: bool = False
     any_model: bool = False
     slots: bool = False
+    whole: bool = False
     fields: Mapping[str, JsonValue] = {}
 
 
@@ -107,6 +110,7 @@ SERVERS: Mapping[ServerName, Server] = {
         schemas="any",
         continues={"continue_final_message": True, "add_generation_prompt": False},
         token_ids=True,
+        whole=True,
         fields=_PLAIN_SAMPLING | {"include_stop_str_in_output": True},
     ),
     "sglang": Server(
@@ -119,6 +123,7 @@ SERVERS: Mapping[ServerName, Server] = {
         continues={"continue_final_message": True},
         token_ids=True,
         any_model=True,
+        whole=True,
         fields=_PLAIN_SAMPLING | {"no_stop_trim": True},
     ),
     # It continues a last message of the assistant without being asked.
@@ -131,6 +136,7 @@ SERVERS: Mapping[ServerName, Server] = {
         continues={},
         any_model=True,
         slots=True,
+        whole=True,
         fields={"min_p": 0.0, "repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
     ),
     # It ignores a bias. Log-probabilities came with 0.12.11.
@@ -173,17 +179,20 @@ class Target:
     extra: Mapping[str, JsonValue]
     strict: bool | None = None
 
-    def body(self, request: Request, fields: Body) -> Body:
+    def body(self, request: Request, fields: Body, *, stops_itself: bool = True) -> Body:
         """Write the body of a request; ``fields`` are those of one API.
+
+        The answer may come whole only if the server itself stops at each stop, otherwise it is streamed.
 
         Raises:
             ConfigurationError: the server cannot sample or constrain as asked.
         """
+        whole = request.whole and self.server.whole and stops_itself
         body: Body = {
             "model": self.model,
             **fields,
-            "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream": not whole,
+            "stream_options": None if whole else {"include_usage": True},
             self.server.limit: request.max_tokens,
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,

@@ -28,6 +28,9 @@ from .model import ServedModel
 
 DONE = "[DONE]"
 
+_TOKENS_AN_EVENT = 64
+"""For completions that are read at their end. A stream that breaks is resumed after the tokens that had arrived, and a
+server that is silent for long is noticed, so the completion is not requested in one piece."""
 _MOST_BYTES = 3
 """The bytes of a character in UTF-8 before its last one."""
 
@@ -82,6 +85,8 @@ def body_of(request: Request, model: ServedModel) -> dict[str, object]:
         "spaces_between_special_tokens": False,
         "sampling_seed": sampling.seed,
     }
+    if request.whole:
+        parameters["stream_interval"] = _TOKENS_AN_EVENT
     if request.schema is not None and not request.written:  # a server starts a grammar only with the completion
         parameters["json_schema"] = portable_schema(request.schema)
     if sampling.logit_bias:

@@ -52,6 +52,7 @@ class ServerTokenizer:
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+        self._texts: dict[int, str] = {}
         self._encoded: OrderedDict[tuple[str, object], tuple[int, ...]] = OrderedDict()
         self._controls: set[str] = set()
         self._known_ids: set[int] = set()
@@ -77,11 +78,16 @@ class ServerTokenizer:
 
     async def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, control tokens shown."""
+        if len(ids) == 1 and (known := self._texts.get(ids[0])) is not None:
+            return known
         answer = await self._post("/detokenize", {"tokens": list(ids), "skip_special_tokens": False})
         try:
-            return _Text.model_validate(answer).text
+            text = _Text.model_validate(answer).text
         except ValidationError as error:
             raise EngineProtocolError(f"{self._http.url}/detokenize answered without a text") from error
+        if len(ids) == 1:
+            self._texts[ids[0]] = text
+        return text
 
     async def render(self, variables: Mapping[str, JsonValue]) -> Renderings | None:
         """Return what the server's chat template makes of ``PROBES``; None if it has none or cannot say.

@@ -26,7 +26,7 @@ async def complete_after_thoughts(request: Request, complete: Complete) -> Async
     Raises:
         EngineError: what any of the requests raises.
     """
-    free = replace(request, schema=None, stop_texts=(*request.stop_texts, THOUGHTS[1]))
+    free = replace(request, schema=None, whole=False, stop_texts=(*request.stop_texts, THOUGHTS[1]))
     context, tokens, held = request.context, 0, list[Chunk]()
     thinking = request.thoughts == "open"
     async with aclosing(complete(free)) as chunks:

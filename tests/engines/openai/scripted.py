@@ -86,6 +86,20 @@ def usage(prompt: int, completion: int, *, cached: int | None = None) -> str:
     return _event(None, {**counts, "prompt_tokens_details": details})
 
 
+def whole_of(events: Sequence[str], counts: str) -> dict[str, Any]:
+    """Return the answer that has the content of these events, where it is not streamed."""
+    choices = [json.loads(event)["choices"][0] for event in events]
+    whole = dict(choices[-1])
+    if "delta" in whole:
+        content = "".join(choice["delta"]["content"] for choice in choices)
+        whole["message"] = {"role": "assistant", "content": content, "refusal": None, "tool_calls": []}
+        del whole["delta"]
+    else:
+        whole["text"] = "".join(choice["text"] for choice in choices)
+        whole["token_ids"] = [token for choice in choices for token in choice["token_ids"]]
+    return {**json.loads(counts), "object": "chat.completion", "choices": [whole]}
+
+
 def _event(choice: object, counts: object = None) -> str:
     found = {
         "id": "chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG",
@@ -149,7 +163,9 @@ def writes(
         body = exchange.body
         limit = body.get("max_tokens") or body["max_completion_tokens"]
         whole = sent = ""
-        exchange.head(content_type="text/event-stream")
+        parts: list[str] = []
+        if body["stream"]:
+            exchange.head(content_type="text/event-stream")
         prompt = sum(len(message["content"]) for message in body["messages"]) if chat else len(body["prompt"])
         for number, (token, text) in enumerate(answer(body)[:limit], start=1):
             whole += text
@@ -164,10 +180,15 @@ def writes(
             # What may be the beginning of a stop is held back by a server that trims it.
             if end is None and not keeps_stops:
                 shown = whole[: len(whole) - max((len(stop) for stop in body.get("stop", [])), default=1) + 1]
-            await exchange.send(f"data: {event(token, text, shown[len(sent) :], end, matched, body=body)}\n\n".encode())
+            parts.append(event(token, text, shown[len(sent) :], end, matched, body=body))
             sent = max(sent, shown, key=len)
+            if body["stream"]:
+                await exchange.send(f"data: {parts[-1]}\n\n".encode())
             if end:
-                await exchange.send(f"data: {usage(prompt, number, cached=prompt // 2)}\n\ndata: [DONE]\n\n".encode())
+                counts = usage(prompt, number, cached=prompt // 2)
+                if not body["stream"]:
+                    return await exchange.answer(whole_of(parts, counts))
+                await exchange.send(f"data: {counts}\n\ndata: [DONE]\n\n".encode())
                 return await exchange.end()
         raise AssertionError("the answer is shorter than what was asked for")
 

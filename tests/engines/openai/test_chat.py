@@ -23,7 +23,21 @@ from sprint_agents.errors import (
     EngineUnavailable,
 )
 
-from .scripted import Act, Exchange, ScriptedServer, answers, begins, chunk, dies, events, hangs, says, stream, usage
+from .scripted import (
+    Act,
+    Exchange,
+    ScriptedServer,
+    answers,
+    begins,
+    chunk,
+    dies,
+    events,
+    hangs,
+    says,
+    stream,
+    usage,
+    whole_of,
+)
 
 T = TypeVar("T")
 Scene = Callable[[OpenAIEngine, ScriptedServer], Awaitable[T]]
@@ -431,6 +445,86 @@ class TestRetries:
             assert len(server.sent) == 1
 
         play([hangs], scene, read_timeout=0.05)
+
+
+WHOLE = answers(whole_of([chunk("4 of", finish="stop", stop_reason=None)], usage(9, 2, cached=4)))
+
+
+class TestWhole:
+    """Known servers are asked for a whole answer where nobody reads it before its end."""
+
+    def test_what_is_sent_and_read(self) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            last = (await complete(engine, request(whole=True)))[-1]
+            assert last.finish == Finish("stop", None, 9, 4, 2)
+            await complete(engine, request())
+            assert [body["stream"] for body in server.sent] == [False, True]
+            assert [sorted(body.keys() & {"stream_options"}) for body in server.sent] == [[], ["stream_options"]]
+
+        play([WHOLE, says("4")], scene, server="vllm")
+        assert heard(WHOLE, request(whole=True), server="vllm")[0] == "4 of"
+
+    @pytest.mark.parametrize("server", ["other", "openai", "ollama"])
+    def test_other_servers_stream(self, server: str) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            await complete(engine, request(whole=True))
+            assert server.sent[0]["stream"] is True
+
+        play([says("4")], scene, server=server)
+
+    def test_a_stop_that_the_server_does_not_know_needs_the_stream(self) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            assert "".join(part.text for part in await complete(engine, request(whole=True, stop_texts=("a", "b"))))
+            assert server.sent[0]["stream"] is True
+
+        play([says("4a")], scene, server="llama.cpp")
+
+    def test_one_that_breaks_is_requested_again_and_nothing_doubles(self) -> None:
+        async def breaks(exchange: Exchange) -> None:
+            exchange.head(content_type="application/json")
+            await exchange.send(b'{"choices": [{"message": {"content": "4')
+            exchange.die()
+
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            *_, last = parts = await complete(engine, request(whole=True))
+            assert "".join(part.text for part in parts) == "4 of"
+            assert last.finish == Finish("stop", None, 9, 4, 2, retries=1)
+            assert len(server.sent) == 2
+
+        play([breaks, WHOLE], scene, server="vllm")
+
+    def test_one_may_take_longer_than_a_silence(self) -> None:
+        async def late(exchange: Exchange) -> None:
+            await released.wait()
+            await WHOLE(exchange)
+
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            reading = asyncio.create_task(complete(engine, request(whole=True)))
+            await server.arrivals.get()
+            with pytest.raises(EngineTimeout):
+                await complete(engine, request(name="r-2"))
+            released.set()
+            assert (await reading)[-1].finish is not None
+
+        released = asyncio.Event()
+        play([late, hangs], scene, server="vllm", read_timeout=0.05)
+
+    def test_leaving_one_closes_its_connection(self) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            reading = asyncio.create_task(complete(engine, request(whole=True)))
+            await server.arrivals.get()
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            await server.deserted()
+            reading = asyncio.create_task(complete(engine, request(whole=True)))
+            await server.arrivals.get()
+            await engine.abort("r-1")
+            with pytest.raises(EngineUnavailable, match="r-1 was aborted"):
+                await reading
+            await server.deserted()
+
+        play([hangs], scene, server="vllm")
 
 
 class TestLeavingEarly:

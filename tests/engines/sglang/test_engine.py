@@ -342,6 +342,17 @@ class TestAStreamThatBrokeOff:
 
         play([breaks("a", b"a"), breaks("b", b"b"), completes(("c",), (99,))], scene)
 
+    def test_one_that_may_arrive_whole_is_resumed_too(self) -> None:
+        async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+            assert joined(await complete(engine, request(whole=True))) == (list(b"abc"), "abc")
+            await complete(engine)
+            first, second, streamed = [body["sampling_params"] for body in server.bodies("/generate")]
+            assert first["stream_interval"] == second["stream_interval"] > 1
+            assert second["max_new_tokens"] == first["max_new_tokens"] - 2
+            assert "stream_interval" not in streamed
+
+        play([breaks("ab", b"ab"), completes(("c",), (99,))], scene)
+
     def test_as_long_as_tokens_arrive(self) -> None:
         """Each stream breaks after a token, which is progress."""
 

@@ -48,6 +48,14 @@ async def cancelled(engine: SGLangEngine, server: ForgetfulServer) -> None:
         await reading
 
 
+async def cancelled_before_it_is_whole(engine: SGLangEngine, server: ForgetfulServer) -> None:
+    reading = asyncio.create_task(complete(engine, request(whole=True)))
+    await server.arrivals.get()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
 async def cancelled_while_it_streams(engine: SGLangEngine, _: ForgetfulServer) -> None:
     began = asyncio.Event()
 
@@ -121,6 +129,8 @@ Way = Callable[[SGLangEngine, ForgetfulServer], Awaitable[None]]
     [
         (cancelled, hangs, {}),
         (cancelled, STREAMS, {}),
+        (cancelled_before_it_is_whole, hangs, {}),
+        (cancelled_before_it_is_whole, STREAMS, {}),
         (cancelled_while_it_streams, STREAMS, {}),
         (cancelled_at_every_step, hangs, {}),
         (within_a_timeout, STREAMS, {}),
