@@ -1,4 +1,4 @@
-"""The objects and arrays that a scanner is in."""
+"""The objects and arrays that a scanner is in, and the characters between their values."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Literal
 
 NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 """A key without quotes."""
+_BLANK = re.compile(r"\s*")
 
 
 @dataclass(slots=True)
@@ -30,3 +31,14 @@ def promises(container: Container, character: str) -> bool:
     if container.expects == "key":
         return character in "\"'#/" or NAME.match(character) is not None
     return character == (":" if container.closer == "}" else "{")
+
+
+def after_blanks(buffer: str, at: int) -> int:
+    """Return the place after the white space at ``at``."""
+    blank = _BLANK.match(buffer, at)
+    return blank.end() if blank else at
+
+
+def growing(text: str, mark: str) -> int:
+    """Return how many characters at the end of ``text`` may become ``mark``."""
+    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from sprint_agents.engine import THOUGHTS
 
-from .container import NAME, Container, promises
+from .container import NAME, Container, after_blanks, growing, promises
 
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
@@ -31,7 +31,6 @@ Path = tuple[str | int, ...]
 
 _BEGINNING = re.compile(r"[{\[]|</?think>")
 _FENCE = re.compile(r"```\w*")
-_BLANK = re.compile(r"\s*")
 _STRING_RUN = {
     '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL),
     "'": re.compile(r"[^'\\]*(?:\\.[^'\\]*)*", re.DOTALL),
@@ -41,6 +40,7 @@ _CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
 _UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
+_ONE_STRING = re.compile(r'\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\}', re.DOTALL)
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
 
 
@@ -152,7 +152,7 @@ class JsonScanner:
             return []
         buffer = self._held + text
         found = [at for mark in self._marks if (at := buffer.find(mark)) >= 0]
-        limit = min(found) if found else len(buffer) - max((_growing(buffer, mark) for mark in self._marks), default=0)
+        limit = min(found) if found else len(buffer) - max((growing(buffer, mark) for mark in self._marks), default=0)
         self.ended = bool(found)
         self._held = buffer[self._scan(buffer[:limit], final=self.ended) :]
         if self.ended:
@@ -197,8 +197,8 @@ class JsonScanner:
         found = _BEGINNING.search(buffer, at)
         while found and not self._heeds(found.group()):
             found = _BEGINNING.search(buffer, found.end())
-        growing = 0 if found or final else max(_growing(buffer[at:], mark) for mark in THOUGHTS)
-        stop = found.start() if found else len(buffer) - growing
+        held = 0 if found or final else max(growing(buffer[at:], mark) for mark in THOUGHTS)
+        stop = found.start() if found else len(buffer) - held
         if self._thoughts_start is None and stop > at:
             self._outside.append((self._offset + at, self._offset + stop))
         if found is None:
@@ -228,7 +228,7 @@ class JsonScanner:
     def _between(self, buffer: str, at: int, final: bool) -> int | None:
         character = buffer[at]
         if character.isspace():
-            return _after_blanks(buffer, at)
+            return after_blanks(buffer, at)
         frame = self._frames[-1]
         if not self._certain and not promises(frame, character):
             return self._give_up(at)
@@ -241,11 +241,11 @@ class JsonScanner:
                 frame.separated = True
                 if frame.closer == "}":
                     frame.expects = "key"
-                return _after_blanks(buffer, at + 1)
+                return after_blanks(buffer, at + 1)
             case ":":
                 if frame.expects == "colon":
                     frame.expects, self._certain = "value", True
-                return _after_blanks(buffer, at + 1)
+                return after_blanks(buffer, at + 1)
             case '"' | "'":
                 self._begin("string", at)
                 self._quote = character
@@ -272,6 +272,10 @@ class JsonScanner:
     def _open(self, buffer: str, at: int) -> int:
         if len(self._frames) == DEPTH:
             return self._give_up(at)
+        inside = self._certain and self._frames and self._frames[-1].closer == "]"
+        if inside and (found := _ONE_STRING.match(buffer, at)):
+            self._take_object(found)
+            return found.end()
         if self._frames and self._frames[-1].expects != "value":
             if self._frames[-1].expects == "key":
                 self._frames[-1].key = ""
@@ -285,6 +289,14 @@ class JsonScanner:
             while self._frames[-1].closer != character:
                 self._end_container(end - 1)
             self._end_container(end)
+
+    def _take_object(self, found: re.Match[str]) -> None:
+        """Take an item that is an object of one string as a whole: most plans are lists of such objects."""
+        path, root, array = self.path, self._frames[0].start, self._frames[-1]
+        for place, group in (((*path, found[1]), 2), (path, 0)):
+            if len(place) <= self._told:
+                self._values.append(Value(place, root, *(self._offset + at for at in found.span(group))))
+        array.count, array.separated = array.count + 1, False
 
     def _comment(self, buffer: str, at: int, final: bool) -> int | None:
         mark = "\n" if self._mode == "line" else "*/"
@@ -380,13 +392,3 @@ class JsonScanner:
             while self._frames:
                 rest += self._frames[-1].closer
                 self._end_container(self.end, rest)
-
-
-def _after_blanks(buffer: str, at: int) -> int:
-    blank = _BLANK.match(buffer, at)
-    return blank.end() if blank else at
-
-
-def _growing(text: str, mark: str) -> int:
-    """Return how many characters at the end of ``text`` may become ``mark``."""
-    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)
