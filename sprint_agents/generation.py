@@ -178,12 +178,13 @@ class Generation:
                 f"{self._engine.name} ended a completion without a Finish: the last chunk of an engine must have one"
             )
 
-    async def locate(self, offset: int) -> None:
+    async def locate(self, offset: int, *, known: dict[str, Sequence[int]]) -> None:
         """Find the token at ``offset``, so that ``tokens_before`` is exact there.
 
         A chunk of several tokens says only where its last one ends. The tokens from the nearer end of the chunk are
-        decoded one by one: few, since a completion ends with a tag or begins with a key. The count stays pro rata if
-        the engine cannot decode, or if a character has several tokens.
+        decoded one by one: few, since a completion ends with a tag or begins with a key. ``known`` remembers the tokens
+        of these ends, which are the same in many completions. The count stays pro rata if the engine cannot decode, or
+        if a character has several tokens.
         """
         # Example, for the end of the result in `{"result": 42}`, at 13 of 14: "}" ends at 14 and begins at 13.
         self._index()
@@ -196,6 +197,11 @@ class Generation:
             return
         wanted = offset - text_start
         backwards = 2 * wanted > len(text)
+        edge = text[wanted:] if backwards else text[:wanted]
+        if (tokens := known.get(edge)) and tokens == (ids[-len(tokens) :] if backwards else ids[: len(tokens)]):
+            self._text_marks.insert(mark, offset)
+            self._id_marks.insert(mark, ids_start + (len(ids) - len(tokens) if backwards else len(tokens)))
+            return
         place = len(text) if backwards else 0
         for number in range(len(ids) - 1, -1, -1) if backwards else range(len(ids)):
             try:
@@ -210,6 +216,8 @@ class Generation:
                 marks = {text_start + begin: ids_start + number, text_start + end: ids_start + number + 1}
                 self._text_marks[mark:mark] = marks
                 self._id_marks[mark:mark] = marks.values()
+                if wanted == (begin if backwards else end):
+                    known[edge] = ids[number:] if backwards else ids[: number + 1]
                 return
             place = begin if backwards else end
 

@@ -155,7 +155,7 @@ class ExecutorConversation:
         if isinstance(turn, Result):
             self.text = turn.text
             for end in (turn.start, turn.end):
-                await generation.locate(end)
+                await generation.locate(end, known=self.session.known_ends)
             own = generation.tokens_before(turn.end) - (generation.tokens_before(turn.start) if turn.start else 0)
         self._record(tokens - own)
         self.content_tokens += own

@@ -78,6 +78,7 @@ class Session:
         listening: whether there are listeners; if not, hot paths build no events.
         bounded: whether the budget bounds the tokens.
         interrupts: whether executions may be interrupted while the run continues, so that their cost so far counts.
+        known_ends: the tokens of what executors' completions begin and end with, by its text.
         whole: whether an executor's completion may arrive whole (``Request.whole``).
     """
 
@@ -103,6 +104,7 @@ class Session:
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None
     interrupts: bool = False
+    known_ends: dict[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
     listening: bool = field(init=False)
     bounded: bool = field(init=False)
     whole: bool = field(init=False)

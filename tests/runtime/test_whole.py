@@ -1,0 +1,62 @@
+"""Executors' completions may arrive whole where nothing reads them before their end."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from sprint_agents import Answer, Budget, Chunk, Request, Sprint
+from sprint_agents.testing import FakeEngine, run_virtual
+
+
+class Grouping(FakeEngine):
+    """Delivers what may arrive whole in one chunk, and notes which requests of a run may."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.whole: dict[tuple[int, int | None], bool] = {}
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        self.whole[request.hints.stage, request.hints.branch] = request.whole
+        chunks = [chunk async for chunk in super().complete(request)] if request.whole else super().complete(request)
+        if isinstance(chunks, list):
+            ids = [number for chunk in chunks for number in chunk.ids]
+            yield Chunk(ids, "".join(chunk.text for chunk in chunks), chunks[-1].finish)
+            return
+        async for chunk in chunks:
+            yield chunk
+
+
+def run(model, **options):
+    engine = Grouping(model(["first", "second"], execute=lambda *_: "some words, and a result\n"))
+    return engine, run_virtual(Sprint(engine, **options).run("question"))
+
+
+def test_executors_alone(model):
+    engine, _ = run(model)
+    assert engine.whole == {(1, None): False, (1, 1): True, (1, 2): True, (2, None): False}
+
+
+async def accepts_the_first(planning):
+    stage = yield planning.ask(accept=lambda execution: True)
+    assert stage.accepted
+    yield Answer(value="done")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"listeners": [lambda event: None]},
+        {"budget": Budget(tokens=1000)},
+        {"policy": accepts_the_first},
+    ],
+)
+def test_not_where_its_parts_count(model, options):
+    engine, _ = run(model, **options)
+    assert not any(engine.whole.values())
+
+
+def test_the_same_tokens_are_tags(model):
+    whole, streamed = (run(model, **options)[1] for options in ({}, {"listeners": [lambda event: None]}))
+    assert whole.usage.sequential_tokens == streamed.usage.sequential_tokens
+    for one, other in zip(whole.stages, streamed.stages, strict=True):
+        assert [each.usage for each in one.executions] == [each.usage for each in other.executions]
