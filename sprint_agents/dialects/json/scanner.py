@@ -295,7 +295,8 @@ class JsonScanner:
         path, root, array = self.path, self._frames[0].start, self._frames[-1]
         for place, group in (((*path, found[1]), 2), (path, 0)):
             if len(place) <= self._told:
-                self._values.append(Value(place, root, *(self._offset + at for at in found.span(group))))
+                start, end = found.span(group)
+                self._values.append(Value(place, root, self._offset + start, self._offset + end))
         array.count, array.separated = array.count + 1, False
 
     def _comment(self, buffer: str, at: int, final: bool) -> int | None:
