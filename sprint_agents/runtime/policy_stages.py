@@ -200,6 +200,8 @@ class PolicyStages:
             shift = number - plan_number
             listeners = [renumber(session, shift)] if session.listening else ()
             session = replace(session, listeners=listeners, shift=shift)
+        if step.accept is not None:
+            session = replace(session, interrupts=True)
         if session.hooks is not None:
             await session.hooks.before("before_stage", step, partial(self._call_hook, number))
 
