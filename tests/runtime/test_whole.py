@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from sprint_agents import Answer, Budget, Chunk, Request, Sprint
+from sprint_agents import Answer, Budget, Capabilities, Chunk, Plan, Request, Sprint
 from sprint_agents.testing import FakeEngine, run_virtual
 
 
@@ -34,6 +34,19 @@ def run(model, **options):
 def test_executors_alone(model):
     engine, _ = run(model)
     assert engine.whole == {(1, None): False, (1, 1): True, (1, 2): True, (2, None): False}
+
+
+def test_not_the_one_whose_first_token_others_wait_for(model):
+    class Serving(Grouping):
+        capabilities = Capabilities(caches_running=False, caches_contexts=True)
+
+    async def plans(planning):
+        yield Plan.of("first", "second")
+        yield Answer(value="done")
+
+    engine = Serving(model(["first", "second"]))
+    run_virtual(Sprint(engine, policy=plans).run("question"))
+    assert sorted(engine.whole.values()) == [False, True]
 
 
 async def accepts_the_first(planning):
