@@ -12,6 +12,7 @@ from sprint_finetune.nano.splits import Family, Split
 from .curate import By, CurateOptions, draw_graph, run_curation
 from .evaluate import EvaluateOptions, grade_answer, run_evaluation
 from .export import Format, export_rollouts
+from .plan import plan_memory
 from .push import push_checkpoint
 from .traces import write_traces
 
@@ -209,6 +210,16 @@ def export(
 ) -> None:
     """Turn recorded runs into training data: token ids, masks and log-probabilities of each branch."""
     export_rollouts(rollouts, out, to=to, verified=verified)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The model and settings of a run.")],
+    *,
+    processes: Annotated[int, typer.Option(min=1, help="Number of GPUs, one process each.")] = 1,
+) -> None:
+    """Estimate the memory that a recipe needs, and say on which GPUs it fits. Reads the model's configuration only."""
+    plan_memory(recipe, processes=processes)
 
 
 @app.command()

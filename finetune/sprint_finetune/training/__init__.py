@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .finetune import train
     from .loss import edge_loss
     from .masks import attention_masks
+    from .memory import MemoryModel, MemoryNeed
     from .settings import Lora, Settings
     from .trie import Flattened, TokenPath, flatten, pack
 
@@ -38,6 +39,8 @@ _HOMES = {
     "Collator": ".collation",
     "PackedRows": ".collation",
     "edge_loss": ".loss",
+    "MemoryModel": ".memory",
+    "MemoryNeed": ".memory",
 }
 
 
@@ -66,4 +69,6 @@ __all__ = [
     "Collator",
     "PackedRows",
     "edge_loss",
+    "MemoryModel",
+    "MemoryNeed",
 ]

@@ -107,8 +107,14 @@ class Settings(BaseModel):
     """FSDP configuration, such as ``fsdp.json``. In a recipe file, relative to that file."""
 
     @classmethod
-    def load(cls, path: Path, *, changes: Mapping[str, object] | None = None) -> Self:
-        """Read a TOML file and apply ``changes`` to it.
+    def load(
+        cls,
+        path: Path,
+        *,
+        changes: Mapping[str, object] | None = None,
+        defaults: Mapping[str, object] | None = None,
+    ) -> Self:
+        """Read a TOML file and apply ``changes`` to it. ``defaults`` hold where it says nothing.
 
         Raises:
             ConfigurationError: the file is missing or damaged, or a setting is missing, unknown or out of range.
@@ -121,7 +127,7 @@ class Settings(BaseModel):
             if isinstance(named := content.get(name), str):
                 content[name] = path.parent / named
         try:
-            return cls.model_validate({**content, **(changes or {})})
+            return cls.model_validate({**(defaults or {}), **content, **(changes or {})})
         except ValidationError as error:
             faults = "; ".join(
                 f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
