@@ -7,7 +7,9 @@ a typed answer, as JSON. "Bare" sends exactly the same requests by httpx2, reads
 validates the text. Both take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
 
 The second table is an executor's request of 86 tokens alone, ``AT_ONCE`` of them at the same time: streamed token by
-token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``).
+token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``). With
+``--sglang .venv-sglang/bin/python`` it is also measured on a real SGLang server with sprint-nano, ``AT_ONCE_SERVED`` at
+the same time.
 """
 
 import argparse
@@ -18,18 +20,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
 from instant.engines import LONG_RESULT, Answered, Finding, Parts, Report, Result
+from pydantic import JsonValue
 
 from sprint_agents import Context, Engine, Executor, Limits, Planner, Request, Sampling, Sprint
-from sprint_agents.engines import OpenAIEngine, SGLangEngine
+from sprint_agents.engines import OpenAIEngine, SGLangEngine, SGLangServer
 from sprint_agents.markup import markup
+from sprint_agents.nano import nano_path
 
-AT_ONCE = 256
+AT_ONCE, AT_ONCE_SERVED = 256, 32
 
 
 @contextmanager
@@ -105,6 +110,19 @@ async def measure(engine: Engine, path: str, url: str, width: int, rounds: int) 
     return statistics.median(row[0] for row in measured), statistics.median(row[1] for row in measured), ratio
 
 
+def at_once(work: Callable[[], Awaitable[object]], count: int = AT_ONCE) -> Callable[[], Awaitable[object]]:
+    """Return a function that does ``count`` of the same at the same time."""
+    return lambda: asyncio.gather(*(work() for _ in range(count)))
+
+
+async def in_turns(ways: Sequence[Callable[[], Awaitable[object]]], rounds: int, *, requests: int) -> list[float]:
+    """Return the CPU milliseconds of a request in each way."""
+    for work in ways:
+        await work()
+    measured = [[await timed(work) for work in ways] for _ in range(rounds)]
+    return [statistics.median(column) * 1e3 / requests for column in zip(*measured, strict=True)]
+
+
 async def measure_requests(engine: Engine, path: str, url: str, rounds: int) -> list[float]:
     """Return the CPU milliseconds of a request, by bare httpx2, streamed by the engine, and whole."""
     context = Context().extend(await engine.encode(markup("long")), markup("long"))
@@ -114,9 +132,6 @@ async def measure_requests(engine: Engine, path: str, url: str, rounds: int) -> 
         request = Request(id=f"{next(numbers):09d}", context=context, max_tokens=512, sampling=Sampling(), whole=whole)
         assert "".join([chunk.text async for chunk in engine.complete(request)]) == LONG_RESULT
 
-    def at_once(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
-        return lambda: asyncio.gather(*(work() for _ in range(AT_ONCE)))
-
     async with httpx2.AsyncClient(base_url=url, limits=httpx2.Limits(max_connections=1024)) as client:
         await complete(whole=False)
         sent: list[str] = (await client.get("/recorded")).json()
@@ -125,10 +140,25 @@ async def measure_requests(engine: Engine, path: str, url: str, rounds: int) -> 
             at_once(lambda: complete(whole=False)),
             at_once(lambda: complete(whole=True)),
         ]
-        for work in ways:
-            await work()
-        measured = [[await timed(work) for work in ways] for _ in range(rounds)]
-    return [statistics.median(column) * 1e3 / AT_ONCE for column in zip(*measured, strict=True)]
+        return await in_turns(ways, rounds, requests=AT_ONCE)
+
+
+async def measure_served(python: Path, rounds: int) -> list[float]:
+    """Return the CPU milliseconds of a request on a real server, streamed and whole."""
+    checkpoint, task, tokens = nano_path(), "Use 50, 25, 7, 3 to make 81.\n", len(LONG_RESULT.split())
+    numbers = iter(range(10**9))
+    async with SGLangServer(checkpoint, python=python) as server:
+        extra: dict[str, JsonValue] = {"sampling_params": {"ignore_eos": True}}
+        async with SGLangEngine(server.url, tokenizer=checkpoint, extra=extra) as engine:
+            context, sampling = Context().extend(await engine.encode(task), task), Sampling(temperature=0)
+
+            async def complete(*, whole: bool) -> None:
+                name = f"{next(numbers):09d}"
+                request = Request(id=name, context=context, max_tokens=tokens, sampling=sampling, whole=whole)
+                assert sum([len(chunk.ids) async for chunk in engine.complete(request)]) == tokens
+
+            ways = [at_once(partial(complete, whole=whole), AT_ONCE_SERVED) for whole in (False, True)]
+            return await in_turns(ways, rounds, requests=AT_ONCE_SERVED)
 
 
 def sides(url: str) -> list[tuple[str, Engine, str]]:
@@ -143,7 +173,9 @@ async def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--sglang", type=Path, help="the interpreter of the environment with SGLang")
+    options = parser.parse_args()
+    rounds = options.rounds
     print("| engine | subtasks | bare httpx2, ms per request | sprint-agents | ratio |\n|---|---:|---:|---:|---:|")
     for width in (8, 64, 512):
         with server(width) as url:
@@ -161,6 +193,10 @@ async def main() -> None:
             async with engine:  # type: ignore[attr-defined]
                 row = await measure_requests(engine, path, url, rounds)
             print(f"| {name} | {' | '.join(f'{cost:.2f} ms' for cost in row)} | {tokens * 1e3 / row[-1]:,.0f} |")
+
+    if options.sglang:
+        streamed_cost, whole = await measure_served(options.sglang, rounds)
+        print(f"\nA real SGLang server: {streamed_cost:.2f} ms streamed, {whole:.2f} ms whole")
 
 
 if __name__ == "__main__":

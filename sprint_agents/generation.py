@@ -178,13 +178,26 @@ class Generation:
                 f"{self._engine.name} ended a completion without a Finish: the last chunk of an engine must have one"
             )
 
-    async def locate(self, offset: int, *, known: dict[str, Sequence[int]]) -> None:
+    async def tokens_between(self, start: int, end: int, *, known: dict[str, Sequence[int]]) -> int:
+        """Count the tokens from ``start`` to ``end``, exactly where ids are tokens, in chunks of any size.
+
+        ``known`` remembers the tokens of the texts before and after, which are the same in many completions.
+        """
+        if len(self._read) == 1 and self._tokens is None:
+            text, ids = self._read[0].text, self.ids
+            before, after = known.get(text[:start]), known.get(text[end:])
+            if before and after and ids[: len(before)] == before and ids[-len(after) :] == after:
+                return len(ids) - len(before) - len(after)
+        for offset in (start, end):
+            await self._locate(offset, known)
+        return self.tokens_before(end) - (self.tokens_before(start) if start else 0)
+
+    async def _locate(self, offset: int, known: dict[str, Sequence[int]]) -> None:
         """Find the token at ``offset``, so that ``tokens_before`` is exact there.
 
         A chunk of several tokens says only where its last one ends. The tokens from the nearer end of the chunk are
-        decoded one by one: few, since a completion ends with a tag or begins with a key. ``known`` remembers the tokens
-        of these ends, which are the same in many completions. The count stays pro rata if the engine cannot decode, or
-        if a character has several tokens.
+        decoded one by one: few, since a completion ends with a tag or begins with a key. The count stays pro rata if
+        the engine cannot decode, or if a character has several tokens.
         """
         # Example, for the end of the result in `{"result": 42}`, at 13 of 14: "}" ends at 14 and begins at 13.
         self._index()

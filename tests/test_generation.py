@@ -62,12 +62,12 @@ def test_a_chunk_of_many_tokens_counts_as_chunks_of_one(
         engine = Vocabulary(drops_space=drops_space)
         one_by_one = await read(engine, ids, [1] * len(ids))
         ends = [sum(len(VOCABULARY[number]) for number in ids[:count]) for count in range(len(ids) + 1)]
-        known: dict[str, Sequence[int]] = {}
         offsets = st.sampled_from(ends) if drops_space else st.integers(0, one_by_one.length)
-        for offset in data.draw(st.lists(offsets, max_size=4)):
+        known: dict[str, Sequence[int]] = {}
+        for start, end in data.draw(st.lists(st.tuples(offsets, offsets).map(sorted), max_size=4)):
             grouped = await read(engine, ids, sizes)
-            await grouped.locate(offset, known=known)
-            assert grouped.tokens_before(offset) == one_by_one.tokens_before(offset)
+            own = one_by_one.tokens_before(end) - (one_by_one.tokens_before(start) if start else 0)
+            assert await grouped.tokens_between(start, end, known=known) == own
             assert (await grouped.cut(grouped.length)).text == one_by_one.text
 
     asyncio.run(main())
@@ -76,7 +76,6 @@ def test_a_chunk_of_many_tokens_counts_as_chunks_of_one(
 def test_it_stays_pro_rata_where_the_engine_cannot_decode() -> None:
     async def main() -> None:
         generation = await read(Vocabulary(fails=True), [2, 5, 5, 1], [4])
-        await generation.locate(generation.length - 1, known={})
-        assert generation.tokens_before(generation.length - 1) == pytest.approx(4, abs=1)
+        assert await generation.tokens_between(0, generation.length - 1, known={}) == pytest.approx(4, abs=1)
 
     asyncio.run(main())

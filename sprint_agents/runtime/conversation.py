@@ -154,9 +154,7 @@ class ExecutorConversation:
         own = tokens = generation.tokens
         if isinstance(turn, Result):
             self.text = turn.text
-            for end in (turn.start, turn.end):
-                await generation.locate(end, known=self.session.known_ends)
-            own = generation.tokens_before(turn.end) - (generation.tokens_before(turn.start) if turn.start else 0)
+            own = await generation.tokens_between(turn.start, turn.end, known=self.session.known_ends)
         self._record(tokens - own)
         self.content_tokens += own
         return turn
