@@ -22,13 +22,17 @@ _NAMED = 3
 
 
 class TrainingSample(BaseModel):
-    """One line of a training file: a problem and its trajectory in tags. Other columns are ignored."""
+    """One line of a training file: a problem and its trajectory in tags. Other columns are ignored.
+
+    Only problems that checkpoints solve during training need an ``answer``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     problem: str = Field(min_length=1)
     text: str = Field(min_length=1)
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

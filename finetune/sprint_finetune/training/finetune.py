@@ -17,12 +17,14 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from sprint_agents.dialects.tags.format import Tags, load_tags
 from sprint_agents.errors import ConfigurationError, MissingExtra
@@ -32,10 +34,11 @@ from .collation import Collator, PackedRows
 from .corpus import LengthLimits, build_tries, read_samples
 from .masks import BLOCK
 from .settings import Lora, Settings
+from .solving import SolvingCallback
 from .trainer import EdgeTrainer, TrainingLog
 from .vocabulary import extend_checkpoint, missing_tags, tag_ids
 
-_MAY_CHANGE = {"output", "save_every", "keep", "log_every", "logit_tokens"}
+_MAY_CHANGE = {"output", "save_every", "keep", "log_every", "logit_tokens", "report_to", "solve"}
 """Settings that a resumed run may change, because they do not affect what is learned."""
 
 
@@ -77,9 +80,17 @@ def train(settings: Settings) -> Path:
         processing_class=tokenizer,
         callbacks=[TrainingLog(settings.output / "log.jsonl")],
     )
+    export = partial(
+        write_checkpoint,
+        manifest=settings.manifest,
+        dtype=torch.bfloat16 if settings.bf16 else torch.float32,
+        base=base if settings.lora else None,
+    )
+    if settings.solve:
+        trainer.add_callback(SolvingCallback(read_samples(settings.solve), export=export, log=trainer.log))
     newest = newest_checkpoint(settings.output)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    return _finish(settings, trainer, base)
+    return _finish(settings, trainer, export)
 
 
 def _arguments(settings: Settings) -> TrainingArguments:
@@ -90,6 +101,12 @@ def _arguments(settings: Settings) -> TrainingArguments:
     for path in (settings.deepspeed, settings.fsdp):
         if path is not None and not path.is_file():
             raise ConfigurationError(f"there is no file {path}: name a configuration such as those in finetune/recipes")
+    installed = cast(list[str], get_available_reporting_integrations())
+    if missing := [name for name in settings.report_to if name not in installed]:
+        raise ConfigurationError(
+            f"report_to names {missing[0]!r}, which is not installed or not one of transformers' integrations: "
+            f"run `pip install {missing[0]}`, or leave it out; log.jsonl is written in any case"
+        )
     on_cpu = not torch.accelerator.is_available()
     return TrainingArguments(
         output_dir=str(settings.output),
@@ -115,7 +132,8 @@ def _arguments(settings: Settings) -> TrainingArguments:
         prediction_loss_only=True,
         label_names=["targets"],
         remove_unused_columns=False,
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
+        run_name=settings.manifest.model,
         disable_tqdm=True,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
@@ -250,20 +268,14 @@ def _rows(
     return make
 
 
-def _finish(settings: Settings, trainer: EdgeTrainer, base: str) -> Path:
+def _finish(settings: Settings, trainer: EdgeTrainer, export: Callable[[Path, Path], object]) -> Path:
     """Write the model of the last checkpoint in the form that engines open."""
     target = settings.output / "checkpoint"
     trainer.accelerator.wait_for_everyone()
     newest = newest_checkpoint(settings.output)
     assert newest is not None, "the trainer writes a checkpoint when it ends"
     if trainer.is_world_process_zero():
-        write_checkpoint(
-            newest,
-            target,
-            manifest=settings.manifest,
-            dtype=torch.bfloat16 if settings.bf16 else torch.float32,
-            base=base if settings.lora else None,
-        )
+        export(newest, target)
     trainer.accelerator.wait_for_everyone()
     return target
 

@@ -53,6 +53,10 @@ class Settings(BaseModel):
     """Written beside the trained weights. Its ``question`` template also formats the problems in training."""
     held_out: tuple[Path, ...] = ()
     """JSONL files on which the loss is measured after every epoch."""
+    solve: tuple[Path, ...] = ()
+    """JSONL files whose problems each saved checkpoint solves, with an ``answer`` in each line. See ``solving``."""
+    report_to: tuple[str, ...] = ()
+    """Where else to log, by transformers' names: ``trackio``, ``wandb``, ``tensorboard``, …"""
 
     from_scratch: bool = False
     """Start with random weights of the model's architecture."""

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 from sprint_agents.manifest import Manifest
+from sprint_agents.nano import nano_path
 from sprint_finetune.nano import arithmetic
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import planner
@@ -194,6 +195,34 @@ def test_an_epoch_sees_every_sample_once(source, tmp_path, monkeypatch, way):
         count = sum(seen[place : place + len(question)] == question for place in range(len(seen)))
         assert count == 1 + (sample["text"].count("<prompt_") if way == "calls" else 0)
     assert Manifest.load(tmp_path / way / "checkpoint") == Manifest(model="tiny", temperature=0)
+
+
+def test_each_saved_checkpoint_solves_problems(tmp_path):
+    """sprint-nano, at a learning rate too low to change it: its answers are right, and it plans."""
+    with (tmp_path / "data.jsonl").open("w") as file:
+        for number, work in enumerate(itertools.islice(arithmetic.problems(seed=1, split="train"), 2)):
+            text = "".join(piece.text for piece in planner(work).pieces)
+            sample = {"id": str(number), "problem": work.task.prompt, "text": text, "answer": work.answer}
+            file.write(json.dumps(sample) + "\n")
+    changes = {"model": str(nano_path()), "from_scratch": False, "learning_rate": 1e-12, "steps": 1}
+    manifest = Manifest.load(nano_path()).model_copy(update={"tasks": {}})
+    run = settings(tmp_path, tmp_path / "run", solve=(tmp_path / "data.jsonl",), manifest=manifest, **changes)
+    train(run)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (line,) = [entry for entry in lines if "solved" in entry]
+    assert (line["solved"], line["parallel"], line["failed"], line["step"]) == (1, 1, 0, 1)
+    assert line["sequential_tokens"] > 50
+    assert not list((tmp_path / "run").rglob("exported"))
+
+
+def test_problems_without_answers_cannot_be_solved(source, tmp_path):
+    with pytest.raises(ConfigurationError, match="6 of the problems to solve have no answer, such as '0'"):
+        train(settings(source, tmp_path, solve=(source / "data.jsonl",)))
+
+
+def test_a_service_that_is_not_installed_is_named(source, tmp_path):
+    with pytest.raises(ConfigurationError, match="report_to names 'clearml', which is not installed"):
+        train(settings(source, tmp_path, report_to=("clearml",)))
 
 
 def test_held_out_samples_are_measured(source, tmp_path):
