@@ -39,7 +39,7 @@ class Limits(BaseModel):
             bound.
         call_seconds: the most seconds that one request may take, from sending it to its last token, or that one call
             of a function may take: an executor, a checker, or a policy's check.
-        review_seconds: the most seconds that a person may take to approve a tool call.
+        review_seconds: the most seconds that a person may take to review a plan, or to approve a tool call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

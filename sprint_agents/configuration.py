@@ -52,7 +52,9 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         changed.budget = options.get("budget") or self.budget
         changed.limits = options.get("limits") or self.limits
         changed.sampling = options.get("sampling") or self.sampling
-        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {})
+        review = options.get("review")
+        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {}, review)
+        changed._wanted_deps = self._wanted_deps + find_wanted([("review=", review if callable(review) else None)])
         if (seed := options.get("seed")) is not None:
             changed.sampling = (changed.sampling or Sampling.of(self.engine.manifest)).with_seed(seed)
             changed.planner = self.planner.with_seed(seed)

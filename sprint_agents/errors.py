@@ -24,11 +24,12 @@
         │   └── DeadlineExceeded  the budget's time is over
         ├── ExecutionFailed     a subtask failed under ``fail_fast``
         ├── FunctionError       a function of yours took too long, called ``sys.exit``, …; or the checker raised
-        │   └── ReviewTimeout     a person did not approve a tool call in time
+        │   └── ReviewTimeout     a person did not review a plan, or approve a tool call, in time
         ├── InvalidResult       the model's text does not validate as the declared type
         ├── LowConfidence       an attempt was given up, since its model was not sure of what it wrote
         ├── NoAnswer            the planner ended without an answer
         │   └── NoProgress        it wrote nothing new in two stages: only reasoning, the same plan, or no plan at all
+        ├── PlanPaused          a plan waits for a person who reviews it in another process
         ├── PolicyError         a policy raised, yielded something other than a step, or ended without an answer
         ├── Superseded          a subtask was cancelled: a sibling was accepted, or the run ended first
         └── WidthExceeded       a subtask was not started: its policy limits the width of a stage
@@ -39,6 +40,7 @@ An error that ends a run has the run so far in ``error.run``, with everything th
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .plan import Plan
     from .run import Run
 
 
@@ -204,6 +206,14 @@ class NoAnswer(RunError):
 
 class NoProgress(NoAnswer):
     """The planner wrote nothing new in two stages; the message says why, and which settings help."""
+
+
+class PlanPaused(RunError):
+    """A ``plan`` waits for its review: resume with the run's journal and ``review=`` the plan, changed or not."""
+
+    def __init__(self, message: str, *, plan: "Plan") -> None:
+        super().__init__(message)
+        self.plan = plan
 
 
 class PolicyError(RunError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from .engine import TokenLogprob
-from .plan import Execution, Stage
+from .plan import Execution, Plan, Stage
 from .run import Run
 
 
@@ -54,6 +54,14 @@ class PlannerWrote(_Event):
     tokens: int
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ReviewAwaited(_Event):
+    """A plan is complete, and waits for its review before any of its subtasks starts."""
+
+    kind: Literal["review_awaited"] = "review_awaited"
+    stage: int
+    plan: Plan
 
 
 class SubtaskStarted(_Event):
@@ -180,6 +188,7 @@ Event = Annotated[
     RunStarted
     | StageStarted
     | PlannerWrote
+    | ReviewAwaited
     | SubtaskStarted
     | ExecutorWrote
     | ToolCalled

@@ -284,6 +284,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     not wait; once it is joined, they are its ``executions``. A stage is ``interrupted`` if its run ended before the
     stage did. Its executions are then those that had started, and the unfinished ones have failed as ``Superseded``.
     ``logprobs`` are those of the planner's completion, tags included, if ``Sampling(logprobs=…)`` asks for them.
+    ``proposed`` is the plan before a reviewer changed it; None if none did.
 
     ``started`` and ``ended`` are seconds from the start of the run. ``calls`` are the stage's own calls of the engine,
     the planner's, in order; those of its executions are in the executions.
@@ -302,6 +303,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     ended: float = 0.0
     calls: tuple[EngineCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    proposed: Plan | None = None
     usage: StageUsage
 
     @property

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -41,7 +42,7 @@ from .runtime.journal_records import JournalHeader
 from .runtime.listeners import Listener, check_listener, guarded
 from .runtime.loop import follow
 from .runtime.nested import write_subtask
-from .runtime.options import RunInputs, RunOptions, check_deps
+from .runtime.options import PlanReview, RunInputs, RunOptions, check_deps, check_review
 from .runtime.record import RunRecord
 from .runtime.session import Session
 from .runtime.stops import resolve_stops
@@ -166,7 +167,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         task = subtask.prompt if manifest and manifest.tasks else write_subtask(subtask)
         share = Ledger(self.budget, whole=ledger)
         inner = copy(self)
-        inner._inputs = inputs or self._inputs
+        inner._inputs = replace(inputs, review=None) if inputs else self._inputs
         return await inner._run_within(task, secrets.token_hex(8), clock, clock.now(), listeners, share, journal)
 
     def stream(
@@ -250,12 +251,14 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
 
     async def _run(self, task: str, listeners: Sequence[Listener], journal: Path | str | None) -> Run[AnswerT, ResultT]:
         check_argument("journal=", journal, Path | str | None)
+        check_review(self._inputs.review, journal=journal is not None)
         run_id, ledger = secrets.token_hex(8), Ledger(self.budget)
         if journal is None:
             with run_in_logs(run_id):
                 return await self._run_within(task, run_id, RunClock.start(), 0.0, listeners, ledger)
         read_task(task, self.engine.manifest)  # refuses a task before there is a journal of it
         with await self._open_journal(Path(journal), run_id, task) as opened, run_in_logs(opened.header.run_id):
+            check_review(self._inputs.review, journal=True, paused=opened.paused)
             run_id, stages = opened.header.run_id, opened.begin(ledger)
             try:
                 run = await self._run_within(task, run_id, opened.clock, 0.0, listeners, ledger, stages)
@@ -352,6 +355,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             threads=Threads(limits.concurrency),
             task=task,
             inputs=self._inputs,
+            review=PlanReview(self._inputs.review) if self._inputs.review is not None else None,
             hooks=HookCalls(self.hooks) if self.hooks else None,
         )
 

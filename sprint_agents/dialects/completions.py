@@ -122,6 +122,11 @@ class PlanReader(Protocol):
         ...
 
     @property
+    def text(self) -> str:
+        """The text of the plan around its subtasks, without any markup, as ``Plan.text`` has it."""
+        return ""
+
+    @property
     def answer(self) -> str | None:
         """The final answer, in the form that the planner's type is read from."""
         ...

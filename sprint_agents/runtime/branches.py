@@ -30,6 +30,7 @@ from sprint_agents.functions import check_function
 from sprint_agents.logs import branch_in_logs
 from sprint_agents.plan import Accept, Execution, Subtask
 from sprint_agents.state import Fork
+from sprint_agents.usage import CallUsage, EngineCall
 
 from .assignment import Assignment
 from .critical_path import BranchWork
@@ -162,6 +163,13 @@ class Branches:
         if branch.plan_tokens != strict and outcome is not None:
             outcome.execution = outcome.execution.model_copy(update={"plan_tokens": strict})
         branch.plan_tokens = strict
+
+    def begin_after(self, call: EngineCall | None) -> None:
+        """Have all subtasks begin where the planner's ``call`` ended, because none could start before."""
+        usage = call.usage if call else CallUsage()
+        for number in self._branches:
+            content = usage.generated_tokens - usage.tag_tokens
+            self.set_prompt_tokens(number, content=content, strict=usage.generated_tokens)
 
     def _refusal(self) -> RunError | None:
         """Return why no more subtasks may start."""

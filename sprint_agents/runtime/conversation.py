@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -19,9 +20,8 @@ from sprint_agents.agents import Executor
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import ToolOutcome
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
-from sprint_agents.engine import Chunk
 from sprint_agents.errors import InvalidResult
-from sprint_agents.events import ExecutionRetried, ExecutorWrote, ToolCalled, ToolFinished
+from sprint_agents.events import ExecutionRetried, ToolCalled, ToolFinished
 from sprint_agents.generation import Generation
 from sprint_agents.plan import ToolUse
 from sprint_agents.retries import may_be_corrected, retry
@@ -31,6 +31,7 @@ from .assignment import Assignment
 from .progress import cut_off
 from .session import MeteredCall, Session
 from .validation import validate
+from .written import emit_executor
 
 
 @dataclass(slots=True)
@@ -122,7 +123,8 @@ class ExecutorConversation:
         try:
             async with call as generation:
                 self.completion = generation
-                await generation.drain(self._emit if session.listening else None)
+                listen = partial(emit_executor, session, stage, number, generation) if session.listening else None
+                await generation.drain(listen)
         except BaseException:
             if generation is not None:
                 self._record(0)
@@ -131,20 +133,6 @@ class ExecutorConversation:
             generation, limit=max_tokens, setting=setting, stage=stage, number=number
         )
         return generation
-
-    def _emit(self, chunk: Chunk) -> None:
-        session, assignment = self.session, self.assignment
-        session.emit(
-            ExecutorWrote(
-                **session.stamp(),
-                stage=assignment.stage,
-                number=assignment.subtask.number,
-                text=chunk.text,
-                tokens=self.completion.tokens,
-                reasoning=chunk.reasoning,
-                logprobs=tuple(chunk.logprobs),
-            )
-        )
 
     async def _read(self, generation: Generation) -> Turn:
         """Read a turn and record its cost."""

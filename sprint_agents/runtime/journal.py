@@ -33,7 +33,7 @@ from sprint_agents.errors import (
 )
 from sprint_agents.events import StageFinished
 from sprint_agents.functions import Threads
-from sprint_agents.plan import Ask, Failure
+from sprint_agents.plan import Ask, Failure, Plan
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
@@ -48,13 +48,14 @@ from .journal_records import (
     KeptExecution,
     Path,
     ResetRecord,
+    ReviewRecord,
     Spent,
     StageRecord,
     StepRecord,
     VerdictRecord,
     dump,
 )
-from .open_stage import KeptCompletion, OpenStage, ended_with_budget, is_final
+from .open_stage import KeptCompletion, KeptReview, OpenStage, ended_with_budget, is_final
 from .recorded import RecordedStage, RecordedStages
 from .session import Session
 
@@ -97,6 +98,11 @@ class Journal:
         self._ledger = ledger
         self.clock = RunClock.start(origin=self.header.origin, passed=self._recorded.spent.seconds)
         return StageJournal(self)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run ended in an earlier process because a plan waits for its review."""
+        return self._recorded.paused
 
     @property
     def answered(self) -> bool:
@@ -218,6 +224,8 @@ class StageJournal:
         if (recorded := self._stages.pop(number, None)) is not None:
             stage.completion = recorded.completion.restore() if recorded.completion else None
             stage.verdicts = recorded.verdicts
+            if recorded.review is not None:
+                stage.review = KeptReview(recorded.review.proposed, recorded.review.plan)
             try:
                 stage.outcomes = {n: r.restore(self.whole.agents) for n, r in recorded.executions.items()}
             except InvalidResult as error:
@@ -300,6 +308,20 @@ class JournalledStage(OpenStage):
         )
         journal.write(record)
         await journal.sync()
+
+    def keep_review(self, proposed: Plan, plan: Plan | None) -> None:
+        """Keep and write the verdict on a plan."""
+        OpenStage.keep_review(self, proposed, plan)
+        journal = self.journal.whole
+        record = ReviewRecord(
+            kind="review",
+            path=self.journal.path,
+            stage=self.number,
+            proposed=proposed,
+            plan=plan,
+            spent=journal.spent,
+        )
+        journal.write(record)
 
     def keep_verdict(self, number: int, *, accepted: bool) -> None:
         """Keep and write what ``accept`` said of an execution."""

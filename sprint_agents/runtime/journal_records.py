@@ -15,7 +15,7 @@ from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Chunk
 from sprint_agents.errors import JournalError
 from sprint_agents.events import StageFinished
-from sprint_agents.plan import Execution, Failure
+from sprint_agents.plan import Execution, Failure, Plan
 from sprint_agents.usage import EngineCall
 
 from .executor import SubtaskOutcome
@@ -151,6 +151,17 @@ class VerdictRecord(_Record):
     spent: Spent
 
 
+class ReviewRecord(_Record):
+    """The verdict on a ``proposed`` plan: the ``plan`` to carry out instead, if it is another one."""
+
+    kind: Literal["review"]
+    path: Path = ()
+    stage: int
+    proposed: Plan
+    plan: Plan | None = None
+    spent: Spent
+
+
 class StageRecord(_Record):
     """A finished stage. Its executions are those with these ``numbers``: recorded before, or ``others``.
 
@@ -189,7 +200,7 @@ class EndRecord(_Record):
     spent: Spent
 
 
-StepRecord = CompletionRecord | ExecutionRecord | VerdictRecord | StageRecord
+StepRecord = CompletionRecord | ReviewRecord | ExecutionRecord | VerdictRecord | StageRecord
 """A record of one stage."""
 
 AnyRecord = Annotated[StepRecord | ResetRecord | EndRecord, Field(discriminator="kind")]

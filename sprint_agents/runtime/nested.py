@@ -203,6 +203,7 @@ class NestedPolicy:
             enclosing=enclosing,
             attempts=attempts,
             shift=0,
+            review=None,
         )
         planning = Planning(
             task=subtask.prompt,

@@ -68,6 +68,14 @@ class KeptOutcome:
     outcome: SubtaskOutcome
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReview:
+    """The verdict on a ``proposed`` plan: the ``plan`` to carry out instead; None if it was accepted as it is."""
+
+    proposed: Plan
+    plan: Plan | None
+
+
 @dataclass(slots=True)
 class OpenStage:
     """The finished parts of stage ``number``, the number of its step.
@@ -75,6 +83,7 @@ class OpenStage:
     Attributes:
         completion: of the planner; None if it has yet to finish, or if no model writes the plan.
         outcomes: the finished executions, by number.
+        review: of the plan; None if it was not reviewed.
         verdicts: whether ``accept`` took an execution, by number.
         start: the planner's context before the stage.
         fixed: the plan is known, so its prompts cannot differ from those of the kept executions.
@@ -84,6 +93,7 @@ class OpenStage:
     completion: KeptCompletion | None = None
     outcomes: dict[int, KeptOutcome] = field(default_factory=dict[int, KeptOutcome])
     verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
+    review: KeptReview | None = None
     start: Context | None = None
     fixed: bool = False
     _hashes: dict[Context, blake2b] = field(default_factory=dict[Context, blake2b])
@@ -152,6 +162,10 @@ class OpenStage:
     def keep_verdict(self, number: int, *, accepted: bool) -> None:
         """Keep what ``accept`` said of an execution."""
         self.verdicts[number] = accepted
+
+    def keep_review(self, proposed: Plan, plan: Plan | None) -> None:
+        """Keep the verdict on a plan."""
+        self.review = KeptReview(proposed, plan)
 
     def drop_inner(self, number: int, error: Exception) -> None:
         """Forget the stages of an execution whose ``error`` ends the run, if they would end in it again."""

@@ -1,8 +1,8 @@
 """What one run may be given, besides its task: the options of ``Sprint.run``, ``stream`` and ``map``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
@@ -12,7 +12,12 @@ from sprint_agents.arguments import check_argument
 from sprint_agents.budget import Budget, Limits
 from sprint_agents.engine import Sampling
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.plan import Plan
 from sprint_agents.run_context import DepsT, RunContext, takes_context, wanted_deps
+
+_Verdict = Plan | Awaitable[Plan | None] | None
+Review = Callable[[Plan], _Verdict] | Callable[[RunContext[Any], Plan], _Verdict]
+"""Returns the plan that is to be carried out instead of the one that it sees; None for the same."""
 
 
 class RunOptions(TypedDict, Generic[DepsT], total=False):
@@ -24,6 +29,8 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
         limits: bounds on the parts of the run.
         sampling: how tokens are drawn.
         seed: the seed of all sampling in the run, the agents' own included.
+        review: sees each plan of the run's own policy before any of its subtasks starts, and may return another plan.
+            ``"pause"`` ends the run with ``PlanPaused``; a plan is the reviewed one, with which such a run continues.
         metadata: what you want to find in ``Run.metadata`` again, as JSON: a user's id, a ticket.
     """
 
@@ -32,6 +39,7 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     limits: Limits | None
     sampling: Sampling | None
     seed: int | None
+    review: Review | Plan | Literal["pause"] | None
     metadata: Mapping[str, JsonValue] | None
 
 
@@ -40,8 +48,16 @@ _TYPES: dict[str, Any] = {
     "limits": Limits | None,
     "sampling": Sampling | None,
     "seed": int | None,
+    "review": Review | Plan | Literal["pause"] | None,
     "metadata": Mapping[str, Any] | None,
 }
+
+
+@dataclass(slots=True)
+class PlanReview:
+    """Who reviews the plans of a run: a function; or another process, to which a plan of ours answers."""
+
+    reviewer: Review | Plan | Literal["pause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,7 @@ class RunInputs:
 
     deps: Any = None
     metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    review: Review | Plan | Literal["pause"] | None = None
 
     def context(self, run_id: str, task: str, *, stage: int | None, number: int | None) -> RunContext[Any]:
         """Return what a function of the run is called with."""
@@ -97,3 +114,18 @@ def check_deps(deps: object, wanted: Sequence[WantedDeps]) -> None:
             check_argument("deps=", deps, kind)
         except ConfigurationError as error:
             raise ConfigurationError(f"{error}, which {what} reads as RunContext.deps") from None
+
+
+def check_review(review: Review | Plan | str | None, *, journal: bool, paused: bool = True) -> None:
+    """Refuse a review by another process for a run that has no ``journal``, or that has not ``paused``.
+
+    Raises:
+        ConfigurationError: it cannot take place.
+    """
+    if isinstance(review, Plan | str) and not journal:
+        raise ConfigurationError("a review by another process needs a journal, which keeps the plan: pass journal=")
+    if isinstance(review, Plan) and not paused:
+        raise ConfigurationError(
+            "review= is a plan, but the run of this journal has not paused, so there is none that it could answer: "
+            "pass review='pause' first"
+        )

@@ -10,6 +10,7 @@ Invariants:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from sprint_agents.errors import PlanPaused
 from sprint_agents.usage import CallUsage
 
 from .journal_records import (
@@ -20,6 +21,7 @@ from .journal_records import (
     KeptExecution,
     Path,
     ResetRecord,
+    ReviewRecord,
     Spent,
     StageRecord,
     StepRecord,
@@ -35,6 +37,7 @@ class RecordedStage:
     completion: CompletionRecord | None = None
     executions: dict[int, ExecutionRecord] = field(default_factory=dict[int, ExecutionRecord])
     verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
+    review: ReviewRecord | None = None
     finished: StageRecord | None = None
 
     @property
@@ -59,11 +62,13 @@ class RecordedStages:
         stages: by path, then by number.
         spent: the account at the last record.
         answered: the run has its answer, so none of it is left to run.
+        paused: the run ended because a plan waits for its review.
     """
 
     stages: dict[Path, dict[int, RecordedStage]] = field(default_factory=dict[Path, dict[int, RecordedStage]])
     spent: Spent = field(default_factory=Spent)
     answered: bool = False
+    paused: bool = False
     _since_cut: dict[Path, list[StageRecord]] = field(default_factory=dict[Path, list[StageRecord]])
 
     @classmethod
@@ -72,7 +77,9 @@ class RecordedStages:
         run = cls()
         for record in records:
             run.spent = record.spent
-            run.answered = isinstance(record, EndRecord) and record.error is None
+            error = record.error if isinstance(record, EndRecord) else None
+            run.answered = isinstance(record, EndRecord) and error is None
+            run.paused = error is not None and error.type == PlanPaused.__name__
             if isinstance(record, ResetRecord):
                 run.forget(record.path)
             elif not isinstance(record, EndRecord):
@@ -91,6 +98,8 @@ class RecordedStages:
         stage = self.stages.setdefault(path, {}).setdefault(record.stage, RecordedStage())
         if isinstance(record, CompletionRecord):
             stage.completion = record
+        elif isinstance(record, ReviewRecord):
+            stage.review = record
         elif isinstance(record, VerdictRecord):
             stage.verdicts[record.number] = record.accepted
         elif isinstance(record, ExecutionRecord):

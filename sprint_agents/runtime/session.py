@@ -19,10 +19,7 @@ from sprint_agents.confidence import ConfidenceWatch
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Dialect, Role, ToolBrief
 from sprint_agents.engine import Engine, Hints, Sampling, Thoughts
-from sprint_agents.errors import (
-    BudgetExceeded,
-    EngineTimeout,
-)
+from sprint_agents.errors import BudgetExceeded, EngineTimeout
 from sprint_agents.events import BudgetAwaited, Event
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.generation import Generation
@@ -37,7 +34,7 @@ from .clock import RunClock
 from .gate import Gate
 from .hook_calls import HookCalls
 from .listeners import Listener
-from .options import RunInputs
+from .options import PlanReview, RunInputs
 from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
@@ -66,6 +63,7 @@ class Session:
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
         task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
+        review: who reviews plans; None if they start at once.
         hooks: called around requests, executions and stages; None if there are none.
         shift: how much more the number of a step is than that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
@@ -100,6 +98,7 @@ class Session:
     task: str = ""
     inputs: RunInputs = field(default_factory=RunInputs)
     hooks: HookCalls | None = None
+    review: PlanReview | None = None
     shift: int = 0
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None

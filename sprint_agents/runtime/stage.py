@@ -17,8 +17,7 @@ from typing import Any, Literal
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import Form, Role
 from sprint_agents.dialects.completions import Diagnostic, PlanReader, PromptClosed, Result
-from sprint_agents.engine import Chunk
-from sprint_agents.events import PlannerWrote, StageStarted
+from sprint_agents.events import StageStarted
 from sprint_agents.generation import Generation
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Subtask
 from sprint_agents.state import State
@@ -26,15 +25,18 @@ from sprint_agents.usage import CallUsage, EngineCall
 
 from .branches import Branches
 from .critical_path import measure
+from .dispatch import Dispatch
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
 from .open_stage import OpenStage
 from .prefix import SharedPrefix
-from .progress import cut_off, missing_plan, unknown_dependencies
+from .progress import cut_off, missing_plan
+from .review import review_plan
 from .session import MeteredCall, Session
 from .steps import check_dependencies
 from .tag_tokens import TagTokens
 from .thoughts import drop_thoughts
+from .written import emit_planner
 
 AnyStage = Stage[Any]
 """Named once, because pydantic looks a parametrised model up each time it is written."""
@@ -45,10 +47,12 @@ class StageRun:
     """One stage of a run; ``number`` is the number of its plan in the context, ``runner`` carries out its subtasks.
 
     Attributes:
+        start: the planner's context before the stage.
         plan: the text of the plan, or of the chain; ``markup`` is what the context has of the plan, tags included.
         completion: of the planner, so far; ``call`` is its record when it has ended.
         calls: the planner's, those of earlier attempts included.
         result: the completion in which a nested policy's model wrote the result of the enclosing execution.
+        proposed: the plan before a reviewer changed it.
         tasks: owns the executions of a pending stage, and cancels them when closed; None if the stage is finished.
         kept: what had finished when the stage was begun before; None if it is never begun again.
     """
@@ -60,6 +64,7 @@ class StageRun:
     number: int
     started: float
     kept: OpenStage | None = None
+    start: Context = field(init=False)
     calls: list[EngineCall] = field(default_factory=list[EngineCall])
     plan: str = ""
     markup: str | None = None
@@ -69,6 +74,7 @@ class StageRun:
     call: EngineCall | None = None
     result: Generation | None = None
     diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    proposed: Plan | None = None
     branches: Branches | None = None
     tasks: AsyncExitStack | None = None
 
@@ -81,7 +87,8 @@ class StageRun:
             ExecutionFailed: a subtask failed under ``fail_fast``.
             PolicyError: the step cannot be run.
         """
-        session, start, step = self.session, self.planner.context, self.step
+        session, step = self.session, self.step
+        self.start = start = self.planner.context
         if self.kept is not None:
             self.kept.begin(step, start)
         if session.listening:
@@ -163,36 +170,27 @@ class StageRun:
         form: Literal["plan", "graph"] = "graph" if step.form == "graph" else "plan"
         await planner.append(self._opening(form))
         branches = await self._open_branches(step, tasks, cached=len(planner.context))
-        prompt_ends: list[tuple[int, int]] = []
-        unknown: list[Diagnostic] = []
-
-        async def start(generation: Generation, prompts: Sequence[PromptClosed]) -> None:
-            for prompt in prompts:
-                context = await generation.cut(prompt.end)
-                subtask = Subtask(number=prompt.number, prompt=prompt.prompt)
-                if prompt.after:
-                    unknown.extend(unknown_dependencies(prompt, branches.numbers, number))
-                    after = tuple(other for other in prompt.after if other in branches.numbers)
-                    subtask = subtask.model_copy(update={"after": after})
-                written = generation.tokens_before(prompt.end)
-                await branches.start(subtask, context, rest=prompt.rest, plan_tokens=written)
-                prompt_ends.append((prompt.number, prompt.end))
-
+        dispatch = Dispatch(branches, number, waits=session.review is not None or bool(self.kept and self.kept.review))
         max_tokens = session.planner.max_tokens or session.limits.plan_tokens
         context = planner.context
         try:
-            generation = await self._complete(reader, form, max_tokens, session.schema(form), start)
+            generation = await self._complete(reader, form, max_tokens, session.schema(form), dispatch.take)
             branches.prefix.complete()
-            await start(generation, reader.close())  # a prompt that the end of the plan cuts short is certain only now
+            # A prompt that the end of the plan cuts short is certain only now.
+            await dispatch.take(generation, reader.close())
         finally:
-            self._count_tokens(reader, prompt_ends)
+            self._count_tokens(reader, dispatch.prompt_ends)
             self.plan = reader.plan or ""
         self._keep_completion(context)
-        await drop_thoughts(session.dialect, form, planner, since=context, written=generation.text)
         setting = "Planner(max_tokens=…)" if session.planner.max_tokens else "Limits(plan_tokens=…)"
         cut = cut_off(generation, limit=max_tokens, setting=setting, stage=number)
         self.answer = reader.answer
-        self.diagnostics = [*(fault for fault in reader.diagnostics if fault.kind != "no_plan"), *unknown, *cut]
+        faults = [fault for fault in reader.diagnostics if fault.kind != "no_plan"]
+        self.diagnostics = [*faults, *dispatch.unknown, *cut]
+        reviewed = dispatch.waits and reader.answer is None
+        if reviewed and await self._review(dispatch, generation, tasks, text=reader.text):
+            return
+        await drop_thoughts(session.dialect, form, planner, since=context, written=generation.text)
         if reader.answer is None:
             await self._end_turn(step, reader, generation)
 
@@ -214,12 +212,35 @@ class StageRun:
         else:
             self.markup = generation.text
 
+    async def _review(self, dispatch: Dispatch, generation: Generation, tasks: AsyncExitStack, *, text: str) -> bool:
+        """Have a plan reviewed and start its subtasks; return whether a reviewer has put another plan in its place.
+
+        Then that plan also takes the place of the model's completion in the context.
+        """
+        proposed = dispatch.proposed(text)
+        if not proposed.subtasks:
+            return False
+        plan = await review_plan(self.session, self.kept, proposed, stage=self.number)
+        if changed := plan is not proposed:
+            self.proposed, self.planner.context = proposed, self.start
+            await self._write_plan(plan, await self._open_branches(self.step, tasks))
+        else:
+            await dispatch.start_waiting(generation)
+        assert self.branches is not None
+        self.branches.begin_after(self.call)
+        return changed
+
     async def _start_plan(self, plan: Plan, tasks: AsyncExitStack) -> None:
         """Write a policy's plan into the context as a planner would, and start its executions."""
         check_dependencies(plan, self.number)
+        if plan.subtasks and (self.session.review is not None or (self.kept and self.kept.review)):
+            proposed, plan = plan, await review_plan(self.session, self.kept, plan, stage=self.number)
+            self.proposed = None if plan is proposed else proposed
+        await self._write_plan(plan, await self._open_branches(plan, tasks))
+
+    async def _write_plan(self, plan: Plan, branches: Branches) -> None:
         prompts, after = [subtask.prompt for subtask in plan.subtasks], [subtask.after for subtask in plan.subtasks]
         pieces = self.session.dialect.write_plan(self.number, plan.text, prompts, after=after)
-        branches = await self._open_branches(plan, tasks)
         if len(prompts) == 1:
             branches.prefix.complete()  # no other branch shares it
         contexts: list[Context] = []
@@ -290,7 +311,7 @@ class StageRun:
         async with gate, call as generation:
             self.completion = generation
             async for chunk in generation:
-                self._emit(generation, chunk)
+                emit_planner(session, self.number, generation, chunk)
                 prompts = reader.feed(chunk.text)
                 if start is not None:
                     await start(generation, prompts)
@@ -337,20 +358,6 @@ class StageRun:
         self.plan, self.answer = "", turn.text if isinstance(turn, Result) else generation.text
         self.result, self.diagnostics = generation, []
 
-    def _emit(self, generation: Generation, chunk: Chunk) -> None:
-        session = self.session
-        if session.listening:
-            session.emit(
-                PlannerWrote(
-                    **session.stamp(),
-                    stage=self.number,
-                    text=chunk.text,
-                    tokens=generation.tokens,
-                    reasoning=chunk.reasoning,
-                    logprobs=tuple(chunk.logprobs),
-                )
-            )
-
     def _record(self, outcomes: Sequence[SubtaskOutcome] | None, *, since: Sequence[Stage[Any]] = ()) -> Stage[Any]:
         """Return the record of the stage, whose executions are pending if ``outcomes`` is None.
 
@@ -372,6 +379,7 @@ class StageRun:
             pending=self.branches.numbers if self.branches and not branches else (),
             diagnostics=(*self.diagnostics, *(branches.diagnostics if branches else ())),
             logprobs=tuple(self.completion.logprobs) if self.completion else (),
+            proposed=self.proposed,
             started=self._started(outcomes),
             ended=self.session.clock.now(),
             calls=tuple(sorted([*self.calls, *prefix], key=lambda call: call.started)),

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from sprint_agents import Executor, Planner, Run, Sprint, errors
+from sprint_agents import Executor, Plan, Planner, Run, Sprint, errors
 from sprint_agents.testing import FakeEngine, Fault, Reply
 
 PLAN = "<Plan_1>\n<prompt_1.1>one</prompt_1.1><prompt_1.2>two</prompt_1.2></Plan_1>"
@@ -205,6 +205,7 @@ def every_error() -> list[errors.SprintError]:
         errors.MissingExtra: errors.MissingExtra("local", "torch"),
         errors.EngineOverloaded: errors.EngineOverloaded("busy", retry_after=2.5),
         errors.ContextOverflow: errors.ContextOverflow(tokens=9, limit=8),
+        errors.PlanPaused: errors.PlanPaused("plan 1 waits", plan=Plan.of("one")),
         errors.InvalidResult: errors.InvalidResult("no number", text="x", reason="it is no int"),
     }
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SprintError)]

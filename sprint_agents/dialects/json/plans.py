@@ -94,11 +94,17 @@ class JsonPlanReader:
         self.stage = stage
         self.prompts: dict[int, PromptClosed] = {}
         """The dispatched subtasks by number, in the order of the plan."""
+        self._beside: Value | None = None
         self.chain: str | None = None
         """The thoughts before the plan or the answer; of a chain, everything before the answer."""
         self.diagnostics: list[Diagnostic] = []
         self.spans: list[Markup] = []
         """Everything that is not content, in order."""
+
+    @property
+    def text(self) -> str:
+        """The thoughts that the JSON has beside its subtasks."""
+        return "" if self._beside is None else str(self._value(self._beside))
 
     @property
     def plan(self) -> str | None:
@@ -178,6 +184,7 @@ class JsonPlanReader:
         name = normal(key)
         if name in self._keys.thoughts and self._first(value) in "\"'":
             self._content(value)
+            self._beside = value
         elif name in self._answer_keys:
             if self._value(value) is not None:
                 self._answer = value

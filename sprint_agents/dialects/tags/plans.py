@@ -62,6 +62,7 @@ class TagPlanReader:
         self._parts: list[str] = []
         self._parts_start = 0
         self._plan: list[str] | None = [] if within == "plan" else None
+        self._around: list[str] = []
         self._open: _OpenPrompt | None = None
         self._last_number = 0
         self._closed: list[PromptClosed] = []
@@ -80,6 +81,11 @@ class TagPlanReader:
     def place(self) -> Place:
         """The place that the text has reached."""
         return self._place
+
+    @property
+    def text(self) -> str:
+        """The text of the plan around its prompts."""
+        return "".join(self._around).strip()
 
     @property
     def plan(self) -> str | None:
@@ -116,6 +122,8 @@ class TagPlanReader:
     def _read(self, pieces: Iterable[str | Tag], *, final: bool) -> list[PromptClosed]:
         for piece in pieces:
             if isinstance(piece, str):
+                if self._place == "plan":
+                    self._around.append(piece)
                 self._add(piece)
             else:
                 self._meet(piece, final=final)
