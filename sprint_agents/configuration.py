@@ -42,6 +42,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
     _executor_engine: Engine | None
     _inputs: RunInputs
     _wanted_deps: list[WantedDeps]
+    _bound: tuple[tuple[object, ...], Dialect] | None = None
 
     def _with(self, options: Mapping[str, Any]) -> Self:
         """Return the sprint with the options of one run."""
@@ -101,11 +102,20 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         return [model, self.planner] if model else [self.planner]
 
     def _bind_dialect(self) -> Dialect:
-        """Choose the dialect for the planner's engine, and bind it to the agents.
+        """Choose the dialect for the planner's engine, and bind it to the agents: once for all runs with the same.
 
         Raises:
             ConfigurationError: the model or its dialect cannot do what the agents ask for.
         """
+        engine, executors, model = self.engine, self._executor_engine, self._model
+        abilities = engine.manifest, engine.capabilities, executors and executors.capabilities
+        parts = (*abilities, engine, executors, self.dialect, self.planner, model, self.limits, self.sampling)
+        bound = self._bound
+        if bound is None or any(one is not other for one, other in zip(bound[0], parts, strict=True)):
+            self._bound = bound = parts, self._new_dialect()
+        return bound[1]
+
+    def _new_dialect(self) -> Dialect:
         manifest, model = self.engine.manifest, self._model
         if manifest and manifest.tasks and (self.planner.instructions or (model and model.instructions)):
             raise ConfigurationError(
