@@ -69,6 +69,9 @@ class Budget(BaseModel):
         calls: requests sent to the engine, including those that continue a completion.
         subtasks: executions started.
         seconds: wall time of the run.
+        answer_tokens: how many of the ``tokens`` are kept for the answer. When only these are left, the planner must
+            answer. It must also if one call or no subtask is left.
+        answer_seconds: the planner must answer if no more of the ``seconds`` are left when a stage would begin.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -77,6 +80,8 @@ class Budget(BaseModel):
     calls: int | None = Field(default=None, ge=0)
     subtasks: int | None = Field(default=None, ge=0)
     seconds: float | None = Field(default=None, gt=0)
+    answer_tokens: int = Field(default=0, ge=0)
+    answer_seconds: float = Field(default=0.0, ge=0)
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ class Ledger:
     (3, 4)
 
     ``_requests`` holds the number of reservations, ``_executions`` of executions that have not ended, and ``_plans`` of
-    plans that are being written.
+    plans that are being written. ``kept`` tokens are for the answer alone, until ``begin_answer``.
     """
 
     budget: Budget
@@ -103,11 +108,29 @@ class Ledger:
     subtasks: int = 0
     retries: int = 0
     waits: int = 0
+    kept: int = field(init=False)
     _reserved: int = 0
     _requests: int = 0
     _executions: int = 0
     _plans: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
+
+    def __post_init__(self) -> None:
+        self.kept = 0 if self.budget.tokens is None else self.budget.answer_tokens
+
+    def begin_answer(self) -> None:
+        """Let the answer have the tokens that were kept for it."""
+        self.kept = 0
+
+    @property
+    def nears_end(self) -> bool:
+        """Whether a further plan would leave nothing for an answer, or could not be carried out."""
+        budget, left = self.budget, self.tokens_left
+        return (
+            (self.kept > 0 and left is not None and left <= self.kept)
+            or (budget.calls is not None and budget.calls - self.calls == 1)
+            or (budget.subtasks is not None and budget.subtasks <= self.subtasks)
+        )
 
     def share(self, fraction: float) -> "Ledger":
         """Open an account for a part of the run, with at most ``fraction`` (0 to 1) of what is left; time is shared."""
@@ -132,8 +155,9 @@ class Ledger:
 
     @property
     def spent(self) -> bool:
-        """Whether no tokens are left."""
-        return self.tokens_left == 0
+        """Whether no tokens are left, except those that are kept for the answer."""
+        left = self.tokens_left
+        return left is not None and left <= self.kept
 
     def take_subtask(self) -> None:
         """Count one execution before it starts.
@@ -249,7 +273,7 @@ class Ledger:
         # settle() wakes all waiters, and each checks again in the order in which it came; one that was cancelled holds
         # no tokens and blocks no other.
         needed = wanted if least is None else min(least, wanted)
-        while (left := self.budget.tokens - self.tokens - self._reserved) < needed and self._reserved:
+        while (left := self.budget.tokens - self.tokens - self._reserved - self.kept) < needed and self._reserved:
             if waits is not None:
                 waits()
                 waits = None
@@ -257,8 +281,9 @@ class Ledger:
             self._waiting.append(settled)
             await settled
         if left <= 0:
+            but = f" but for {self.kept} that are kept for the answer" if self.kept else ""
             raise BudgetExceeded(
-                f"the budget of {self.budget.tokens} generated tokens is spent: raise Budget(tokens=…)"
+                f"the budget of {self.budget.tokens} generated tokens is spent{but}: raise Budget(tokens=…)"
             )
         share = wanted if least is None else max(needed, left // self._sharers, written)
         granted = min(wanted, share, left)

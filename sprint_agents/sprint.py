@@ -353,6 +353,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             listeners=listeners,
             gate=Gate(limits.concurrency) if limits.concurrency else nullcontext(),
             threads=Threads(limits.concurrency),
+            ends=None if self.budget.seconds is None else clock.now() + self.budget.seconds,
             task=task,
             inputs=self._inputs,
             review=PlanReview(self._inputs.review) if self._inputs.review is not None else None,

@@ -55,7 +55,7 @@ from .journal_records import (
     VerdictRecord,
     dump,
 )
-from .open_stage import KeptCompletion, KeptReview, OpenStage, ended_with_budget, is_final
+from .open_stage import KeptCompletion, KeptReview, OpenStage, StepForm, ended_with_budget, is_final
 from .recorded import RecordedStage, RecordedStages
 from .session import Session
 
@@ -203,6 +203,11 @@ class StageJournal:
             raise _other_type(number, error) from error
         stage = finished.stage.model_copy(update={"executions": tuple(executions)})
         return finished.model_copy(update={"stage": stage, "replayed": True})
+
+    def form_of(self, number: int) -> StepForm | None:
+        """Return the form of the planner's completion in stage ``number``; None if none is recorded."""
+        recorded = self._stages.get(number)
+        return recorded.completion.form if recorded is not None and recorded.completion is not None else None
 
     def accepted(self, last: int) -> bool:
         """Say whether the answer of stage ``last`` was taken for the run's, in a process that has ended."""

@@ -90,7 +90,7 @@ class PolicyStages:
             return await self._request_missing_answer()
         if number > (most := limits.stages):
             raise PolicyError(f"the policy wants stage {number} of at most {most}: answer, or raise Limits(stages=…)")
-        if plans and (number == most or must_answer(self.planning.stages, limits)):
+        if plans and (number == most or must_answer(self.planning.stages, limits) or self._nears_end(number)):
             while self.planning.pending:
                 await self._join(Join())
             step, self.forced = Ask(form="answer"), True
@@ -101,6 +101,20 @@ class PolicyStages:
         if stage.answer is None and (isinstance(step, Plan) or (isinstance(step, Ask) and step.plans)):
             self.plans += 1
         return stage
+
+    def _nears_end(self, number: int) -> bool:
+        """Say whether the run must answer in stage ``number`` because its budget nears its end.
+
+        A stage that an earlier process has begun keeps its form.
+        """
+        if self.planning.depth:
+            return False
+        session, budget = self.session, self.session.ledger.budget
+        begun = self.journal.form_of(number) if self.journal is not None else None
+        if begun is not None:
+            return begun == "answer"
+        late = session.ends is not None and session.ends - session.clock.now() <= budget.answer_seconds
+        return session.ledger.nears_end or (late and budget.answer_seconds > 0)
 
     async def answer(self, value: object) -> PolicyAnswer:
         """Return the policy's answer, read as the planner's type.
@@ -191,6 +205,8 @@ class PolicyStages:
     async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
         session, plan_number, runner = self.session, self.plans + 1, self.runner
         retries, started, calls = int(correction), session.clock.now(), list[EngineCall]()
+        if isinstance(step, Ask) and step.form == "answer" and not self.planning.depth:
+            session.ledger.begin_answer()
         journal_of = partial(self.journal.inner, number) if self.journal is not None else None
         if isinstance(step, Attempts) or step.nested:
             runner = self.nest(step, number, self.planning, self.runner, journal_of)

@@ -63,8 +63,9 @@ class Session:
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
         task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
-        review: who reviews plans; None if they start at once.
-        hooks: called around requests, executions and stages; None if there are none.
+        review: who reviews plans.
+        ends: when the budget's time is over, on the ``clock``; None if it has no end.
+        hooks: called around requests, executions and stages.
         shift: how much more the number of a step is than that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
         stops: where the completions of each role end, in the vocabulary of its engine.
@@ -95,6 +96,7 @@ class Session:
     gate: AbstractAsyncContextManager[Any]
     planner_gate: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
     threads: Threads = field(default_factory=Threads)
+    ends: float | None = None
     task: str = ""
     inputs: RunInputs = field(default_factory=RunInputs)
     hooks: HookCalls | None = None

@@ -296,7 +296,7 @@ def test_the_last_event_of_a_failed_run_has_its_error(model):
     events = []
 
     async def watch():
-        async with Sprint(FakeEngine(model(["a"])), budget=Budget(calls=1)).stream("question") as stream:
+        async with Sprint(FakeEngine(model(["a"])), budget=Budget(calls=0)).stream("question") as stream:
             async for event in stream:
                 events.append(event)  # noqa: PERF401 - what came before the error counts
 
