@@ -6,7 +6,10 @@ Read the modules in this order:
 - ``kv_cache``: where their keys and values are
 - ``sequence``: one request inside the scheduler
 - ``attention``: how a forward pass reads and writes the cache
-- ``model``: the Hugging Face model
+- ``architecture``: what ``config.json`` says, if the engine knows the architecture
+- ``lean``: the forward pass of known architectures, with ``linear`` for its products and ``weights`` for its files
+- ``stock``: transformers' own forward pass, for all others
+- ``model`` and ``loading``: a forward pass with its dimensions, and the choice between the two
 - ``scheduler``: what each forward pass computes, with ``sampling``, ``detokenizer`` and ``grammar`` for its outputs
 - ``worker``: the thread that runs the scheduler, and ``output``, the way back to asyncio
 - ``files`` and ``gguf``: where the files of a model are

@@ -19,24 +19,19 @@ Invariants:
 - A ``ForwardBatch`` is valid as long as the same sequences decode and no tensor of the cache is replaced. Until then
   only ``advance`` is called between forward passes.
 
-The model's code is stock: it reaches ``ForwardBatch`` through a ``Cache`` and through transformers'
-``AttentionInterface``.
+Two kinds of model code use a ``ForwardBatch``: that of ``lean``, and transformers' own, through ``stock``. Queries are
+``[queries, group, heads, width]``: all query heads of a group in turn, each with the key heads in order. The kernel
+writes its results in this order, so they are merged as they are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
-from transformers.cache_utils import Cache
 
 from .kv_cache import Geometry, KVCache, KVSegment
 from .radix import SegmentRange
-
-NAME = "sprint_shared_prefix"
-"""The name under which the implementation is registered with transformers."""
 
 _TAIL_STEP = 16
 """Tails are read up to a multiple of this many tokens, so that their views seldom change."""
@@ -88,7 +83,7 @@ class ForwardBatch:
         self._tails = _Tails(cache) if decoding else None
         parts = _parts(cache, decoding, chunks)
         device = cache.geometry.device
-        self._parts = [(_selection(part.queries, cache.geometry.group, device), part) for part in parts]
+        self._parts = [(_selection(part.queries, device), part) for part in parts]
         queries = len(decoding) + sum(chunk.tokens for chunk in chunks)
         tails = [[*range(len(decoding))]] if decoding else []
         self._table, self._absent = _merge_table(tails + [part.queries for part in parts], queries, device)
@@ -98,46 +93,48 @@ class ForwardBatch:
         if self._tails is not None:
             self._tails.advance()
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Store the keys and values, ``[heads, queries, width]``, of the tokens that are being computed."""
+    def write(self, layer: int, new: Tensor) -> None:
+        """Store the keys and values, ``[queries, 2, heads, width]``, of the tokens that are being computed."""
         first = self._decoding
         if self._tails is not None:
-            self._tails.write(layer, keys[:, :first], values[:, :first])
+            self._tails.write(layer, new[:first] if self._chunks else new)
         for chunk in self._chunks:
             body = chunk.segment.body
             assert body is not None
-            body[layer, 0, :, chunk.done : chunk.done + chunk.tokens] = keys[:, first : first + chunk.tokens]
-            body[layer, 1, :, chunk.done : chunk.done + chunk.tokens] = values[:, first : first + chunk.tokens]
+            own = new[first : first + chunk.tokens].permute(1, 2, 0, 3)
+            body[layer, :, :, chunk.done : chunk.done + chunk.tokens] = own
             first += chunk.tokens
 
     def attend(self, layer: int, query: Tensor, *, scale: float) -> Tensor:
-        """Attend for ``query``, ``[query heads, queries, width]``; return ``[queries, query heads, width]``."""
-        shape, tokens = self._geometry, query.shape[1]
-        by_token = query.transpose(0, 1).reshape(tokens, shape.heads, shape.group, shape.width)
-        by_head = by_token.transpose(0, 1).reshape(1, shape.heads, tokens * shape.group, shape.width)
-        found = [
-            _attend(by_head[:, :, selection], part.keys[layer], part.values[layer], part.mask, scale=scale)
-            for selection, part in self._parts
-        ]
+        """Attend for ``query``, ``[queries, group, heads, width]``; return the same shape."""
+        query = query.contiguous() if self._parts and query.shape[1] > 1 else query
+        found: list[_Found] = []
         if self._tails is not None:
-            found.insert(0, self._tails.attend(layer, by_token[: self._decoding], scale=scale))
-        total = found[0][0] if len(found) == 1 else self._merge(found, tokens)
-        total = total.view(shape.heads, tokens, shape.group, shape.width).transpose(0, 1)
-        return total.reshape(tokens, shape.heads * shape.group, shape.width).to(query.dtype)
-
-    def _merge(self, found: Sequence[tuple[Tensor, Tensor]], tokens: int) -> Tensor:
-        """Weight the partial results of every query by their log-sum-exps."""
-        shape = self._geometry
-        parts = torch.cat([part for part, _ in found], 2).view(shape.heads, -1, shape.group, shape.width)
-        weights = torch.cat([weight for _, weight in found], 2).view(shape.heads, -1, shape.group)
+            decoding = query[: self._decoding] if self._chunks else query
+            found.append(self._tails.attend(layer, decoding, scale=scale))
+        for selection, part in self._parts:
+            chosen = query[selection] if isinstance(selection, slice) else query.index_select(0, selection)
+            by_head = chosen.flatten(0, 1).transpose(0, 1).unsqueeze(0)
+            result, weight = _attend(by_head, part.keys[layer], part.values[layer], part.mask, scale=scale)
+            shape = chosen.shape
+            found.append((result[0].transpose(0, 1).view(shape), weight[0].transpose(0, 1).view(shape[:3])))
         if self._table is not None:
-            parts = parts.index_select(1, self._table)
-            weights = weights.index_select(1, self._table)
-        weights = weights.view(shape.heads, -1, tokens, shape.group)
+            return self._merge(found, query.shape[0]).to(query.dtype)
+        return _merge_all(found).to(query.dtype)
+
+    def _merge(self, found: Sequence["_Found"], queries: int) -> Tensor:
+        """Weight the partial results of every query by their log-sum-exps, where queries have different parts."""
+        assert self._table is not None
+        parts = torch.cat([part for part, _ in found]).index_select(0, self._table)
+        weights = torch.cat([weight for _, weight in found]).index_select(0, self._table)
+        parts, weights = (each.view(-1, queries, *each.shape[1:]) for each in (parts, weights))
         if self._absent is not None:
             weights.masked_fill_(self._absent, float("-inf"))
-        shares = torch.softmax(weights, 1).unsqueeze(-1)
-        return (parts.view(shape.heads, -1, tokens, shape.group, shape.width) * shares).sum(1)
+        return (parts * torch.softmax(weights, 0).unsqueeze(-1)).sum(0)
+
+
+_Found = tuple[Tensor, Tensor]
+"""The results of a part, ``[queries, group, heads, width]``, and their log-sum-exps, ``[queries, group, heads]``."""
 
 
 class _Tails:
@@ -150,10 +147,11 @@ class _Tails:
         shape, size = cache.geometry, slab.shape[4]
         device = shape.device
         rows = len(cache.rows)
-        self._bases = torch.arange(rows * shape.heads, device=device).view(rows, shape.heads) * size
+        # Where a row's keys and values are in a layer of the slab, head by head: the order in which they are written.
+        places = torch.arange(2 * slab.shape[2] * shape.heads, device=device) * size
+        self._bases = places.view(2, -1, shape.heads)[:, :rows].transpose(0, 1)
         self._visible = torch.full((size, size), float("-inf"), dtype=shape.dtype, device=device).triu_(1)
-        flat = slab.view(shape.layers, 2, -1, shape.width)
-        self._flat_keys, self._flat_values = [*flat[:, 0]], [*flat[:, 1]]
+        self._flat = [*slab.view(shape.layers, -1, shape.width)]
         self._length = 0
 
     def advance(self) -> None:
@@ -165,61 +163,27 @@ class _Tails:
             self._length = length
         # A tail of 2 tokens writes its next one to place 2 of its row and sees places 0 to 2: row 2 of the triangle.
         places = torch.tensor(tails, device=self._slab.device)
-        self._places = (self._bases + places.unsqueeze(1)).view(-1)
+        self._places = (self._bases + places.view(-1, 1, 1)).flatten()
         self._mask = self._visible[places, :length][:, None, None]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        width = self._slab.shape[5]
-        self._flat_keys[layer].index_copy_(0, self._places, keys.transpose(0, 1).reshape(-1, width))
-        self._flat_values[layer].index_copy_(0, self._places, values.transpose(0, 1).reshape(-1, width))
+    def write(self, layer: int, new: Tensor) -> None:
+        self._flat[layer].index_copy_(0, self._places, new.reshape(-1, self._slab.shape[5]))
 
-    def attend(self, layer: int, query: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-        """Attend for ``query``, ``[rows, heads, group, width]``, with results ``[1, heads, rows * group(, width)]``."""
-        part, weight = _attend(query, self._keys[layer], self._values[layer], self._mask, scale=scale)
-        _, heads, _, width = part.shape
-        return part.transpose(0, 1).reshape(1, heads, -1, width), weight.transpose(0, 1).reshape(1, heads, -1)
+    def attend(self, layer: int, query: Tensor, *, scale: float) -> "_Found":
+        """Attend for ``query``, ``[rows, group, heads, width]``."""
+        result, weight = _attend(query.transpose(1, 2), self._keys[layer], self._values[layer], self._mask, scale=scale)
+        return result.transpose(1, 2), weight.transpose(1, 2)
 
 
-class BatchCache(Cache):
-    """The cache that the stock model writes to: it passes everything to a ``ForwardBatch``."""
-
-    def __init__(self, batch: ForwardBatch) -> None:
-        super().__init__(layers=[])
-        self.batch = batch
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Store the keys and values; the attention function finds them through its ``batch``."""
-        self.batch.write(layer_idx, key_states[0], value_states[0])
-        return key_states, value_states
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return 0: sequences differ in length, and the positions are always passed."""
-        return 0
-
-
-def shared_prefix_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float,
-    batch: ForwardBatch,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attend over the tree. The signature is that of transformers' attention functions, plus ``batch``."""
-    if softcap is not None or s_aux is not None:
-        raise NotImplementedError("soft-capped attention and attention sinks are not supported")
-    layer: Any = module.layer_idx
-    return batch.attend(layer, query[0], scale=scaling)[None], None
-
-
-AttentionInterface.register(NAME, shared_prefix_attention)  # pyright: ignore[reportUnknownMemberType]
+def _merge_all(found: Sequence["_Found"]) -> Tensor:
+    """Weight the partial results by their log-sum-exps, where every query has all parts, in the same order."""
+    total, weight = found[0]
+    for number, (part, other) in enumerate(found[1:], start=2):
+        share = torch.sigmoid(other - weight).unsqueeze(-1)
+        total = torch.lerp(total.float(), part.float(), share)
+        if number < len(found):
+            weight = torch.logaddexp(weight, other)
+    return total
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> tuple[Tensor, Tensor]:
@@ -241,11 +205,11 @@ def plain_attention(
     return (scores - weight.unsqueeze(-1)).exp().to(values.dtype) @ values, weight
 
 
-def _selection(queries: list[int], group: int, device: torch.device) -> slice | Tensor:
-    """Select the rows of ``queries`` in a tensor that has ``group`` rows per query."""
+def _selection(queries: list[int], device: torch.device) -> slice | Tensor:
+    """Select the rows of ``queries``."""
     if queries[-1] - queries[0] + 1 == len(queries):
-        return slice(queries[0] * group, (queries[-1] + 1) * group)
-    return torch.tensor([query * group + row for query in queries for row in range(group)], device=device)
+        return slice(queries[0], queries[-1] + 1)
+    return torch.tensor(queries, device=device)
 
 
 def _merge_table(parts: Sequence[list[int]], queries: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
@@ -253,7 +217,7 @@ def _merge_table(parts: Sequence[list[int]], queries: int, device: torch.device)
 
     Returns:
         Where the results of each query are in the concatenation of all parts, ``[depth * queries]``, or None if they
-        are in that order already; and which of them are missing, ``[depth, queries, 1]``, or None if none are. Depth
+        are in that order already; and which of them are missing, ``[depth, queries, 1, 1]``, or None if none are. Depth
         is the largest number of parts of a query.
 
     """
@@ -278,7 +242,7 @@ def _merge_table(parts: Sequence[list[int]], queries: int, device: torch.device)
     absent = [level >= len(rows) for level in range(depth) for rows in rows_of]
     return (
         torch.tensor(table, device=device),
-        torch.tensor(absent, device=device).view(depth, queries, 1) if any(absent) else None,
+        torch.tensor(absent, device=device).view(depth, queries, 1, 1) if any(absent) else None,
     )
 
 

@@ -305,8 +305,8 @@ class Scheduler:
         batch.advance()
         device = self.cache.geometry.device
         logits = self._model.forward(
-            torch.tensor([ids], device=device),
-            torch.tensor([positions], device=device),
+            torch.tensor(ids, device=device),
+            torch.tensor(positions, device=device),
             torch.tensor(wanted, dtype=torch.long, device=device) if chunks else None,
             batch,
         )

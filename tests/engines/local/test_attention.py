@@ -3,9 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.engines.local.attention import ForwardBatch, PrefillChunk, plain_attention, shared_prefix_attention
+from sprint_agents.engines.local.attention import ForwardBatch, PrefillChunk, plain_attention
 from sprint_agents.engines.local.kv_cache import Geometry, KVCache, KVSegment
 from sprint_agents.engines.local.radix import SegmentRange
+from sprint_agents.engines.local.stock import shared_prefix_attention
 
 pytestmark = pytest.mark.local
 
@@ -84,13 +85,13 @@ def test_a_forward_pass_over_a_tree_is_attention_over_each_path(
     batch = ForwardBatch(cache, decoding, prefills)
     batch.advance()
     for layer in range(LAYERS):
-        new = torch.stack([path[layer, :, :, -1] for path in paths], 2)
-        batch.write(layer, new[0], new[1])
-        query = torch.randn(heads * group, len(paths), WIDTH)
+        batch.write(layer, torch.stack([path[layer, :, :, -1] for path in paths]))
+        query = torch.randn(len(paths), group, heads, WIDTH)
         found = batch.attend(layer, query, scale=0.3)
         for index, path in enumerate(paths):
-            expected = naive(query[:, index], path[layer, 0], path[layer, 1], 0.3)
-            torch.testing.assert_close(found[index], expected, atol=1e-5, rtol=1e-4)
+            by_head = query[index].transpose(0, 1).flatten(0, 1)
+            expected = naive(by_head, path[layer, 0], path[layer, 1], 0.3)
+            torch.testing.assert_close(found[index].transpose(0, 1).flatten(0, 1), expected, atol=1e-5, rtol=1e-4)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.booleans(), st.integers(0, 999))

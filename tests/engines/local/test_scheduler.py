@@ -2,7 +2,7 @@ import pytest
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Request, Sampling
-from sprint_agents.engines.local.model import load_model
+from sprint_agents.engines.local.loading import load_model
 from sprint_agents.engines.local.scheduler import Scheduler
 from sprint_agents.engines.local.sequence import TokenSequence
 

@@ -1,0 +1,118 @@
+"""Products of activations with a model's weights, which are stored as the device reads them fastest.
+
+On CPUs, oneDNN multiplies a few rows by weights in its own blocked layout two to three times as fast as by plain ones,
+since the usual kernels rearrange the weights in every call. It also applies the activation or adds the residual in the
+same pass. torch reaches these operations for its compiler, under names that are not public: ``linear_kind`` tries them
+out, and ``PlainLinear`` is used where they are missing or compute something else.
+"""
+
+from functools import cache
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_ROWS = 16
+"""The number of rows for which oneDNN chooses the layout. The one that it chooses for a single row is slow for more."""
+
+
+class Linear(Protocol):
+    """A matrix of weights, ``[out, in]``, with its bias if it has one. Activations are ``[rows, in]``, contiguous."""
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the product, ``[rows, out]``."""
+        ...
+
+    def swish(self, rows: Tensor) -> Tensor:
+        """Return SiLU of the product."""
+        ...
+
+    def times(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product multiplied by ``other``, element by element."""
+        ...
+
+    def plus(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus ``other``."""
+        ...
+
+
+class PlainLinear:
+    """Weights as torch stores them, for every device. They are not copied."""
+
+    __slots__ = ("_bias", "_weight")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the product, ``[rows, out]``."""
+        return functional.linear(rows, self._weight, self._bias)
+
+    def swish(self, rows: Tensor) -> Tensor:
+        """Return SiLU of the product."""
+        return functional.silu(self(rows), inplace=True)
+
+    def times(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product multiplied by ``other``, element by element."""
+        return self(rows).mul_(other)
+
+    def plus(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus ``other``."""
+        if self._bias is not None:
+            return self(rows).add_(other)
+        return torch.addmm(other, rows, self._weight.t())
+
+
+class PackedLinear:
+    """A copy of the weights in oneDNN's layout, for CPUs. It takes as much memory as they do."""
+
+    __slots__ = ("_bias", "_binary", "_unary", "_weight")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        operations = cast("Any", torch.ops.mkldnn)
+        self._unary = operations._linear_pointwise.default
+        self._binary = operations._linear_pointwise.binary
+        self._weight: Tensor = operations._reorder_linear_weight(weight.contiguous(), _ROWS)
+        self._bias = bias
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the product, ``[rows, out]``."""
+        return self._unary(rows, self._weight, self._bias, "none", [], "")
+
+    def swish(self, rows: Tensor) -> Tensor:
+        """Return SiLU of the product."""
+        return self._unary(rows, self._weight, self._bias, "swish", [], "")
+
+    def times(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product multiplied by ``other``, element by element."""
+        return self._binary(rows, other, self._weight, self._bias, "mul")
+
+    def plus(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus ``other``."""
+        return self._binary(rows, other, self._weight, self._bias, "add")
+
+
+LinearKind = type[PlainLinear] | type[PackedLinear]
+
+
+@cache
+def linear_kind(device: torch.device, dtype: torch.dtype) -> LinearKind:
+    """Return ``PackedLinear`` where it computes the same as ``PlainLinear``."""
+    if device.type != "cpu":
+        return PlainLinear
+    generator = torch.Generator().manual_seed(0)
+    draw = (torch.randn(size, generator=generator) for size in ((3, 32), (48, 32), (48,), (3, 48)))
+    rows, weight, bias, other = (tensor.to(dtype) for tensor in draw)
+    try:
+        plain, packed = (_all_products(kind(weight, bias), rows, other) for kind in (PlainLinear, PackedLinear))
+        tolerance = 64 * torch.finfo(dtype).eps
+        equal = torch.allclose(plain.float(), packed.float(), rtol=tolerance, atol=tolerance)
+    except (AttributeError, RuntimeError):  # this build of torch or this processor lacks an operation
+        equal = False
+    return PackedLinear if equal else PlainLinear
+
+
+def _all_products(linear: Linear, rows: Tensor, other: Tensor) -> Tensor:
+    results = linear(rows), linear.swish(rows), linear.times(rows, other), linear.plus(rows, other)
+    return torch.stack(results)
