@@ -7,6 +7,7 @@ to the repository's `examples/`. Words after the language of the fence change th
 - `served`    the block calls a model at `SERVED`; a server on loopback plays it
 - `compile`   the block needs something that a test does not have (a GPU, hours): Python is only compiled, commands do
               not run, but the scripts they name must exist
+- `recipe`    the block needs other people's packages: here it is only compiled, and `make test-recipes` runs it
 
 Python may `await` at the top level. In a shell block, lines after a `$ ` prompt are commands; those in `RUN` are run.
 
@@ -103,7 +104,7 @@ def run_script(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the block as a script: pydantic and pickle find its names in `__main__`."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code = compile(example.text, example.page, "exec", flags=flags, dont_inherit=True)
-    if "compile" in example.words:
+    if example.words & {"compile", "recipe"}:
         return
     script = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", script)
