@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tokenizers import AddedToken
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sprint_agents.dialects.tags.format import Tags, load_tags
@@ -34,9 +35,11 @@ def tag_ids(tokenizer: PreTrainedTokenizerBase, *, tags: Tags | None = None) -> 
 def add_tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tags: Tags | None = None) -> None:
     """Make every missing tag one token, in place.
 
-    Its rows in the embedding and the output layer start as the mean of the rows of its former tokens.
+    Its rows in the embedding and the output layer start as the mean of its former tokens' rows, with the mean norm of
+    the vocabulary. The plain mean of several rows is short, so its logit would be too small to be chosen.
     """
     missing = missing_tags(tokenizer, tags=tags)
+    known = len(tokenizer)
     pieces = [_ids(tokenizer, tag) for tag in missing]
     new: list[Any] = [AddedToken(tag, special=True, normalized=False) for tag in missing]
     tokenizer.add_tokens(new, special_tokens=True)
@@ -50,8 +53,9 @@ def add_tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tags
     }  # tied weights appear once
     with torch.no_grad():
         for rows in matrices.values():
+            norm = rows[:known].norm(dim=1).mean()
             for tag, former in zip(missing, pieces, strict=True):
-                rows[_ids(tokenizer, tag)[0]] = rows[former].mean(0)
+                rows[_ids(tokenizer, tag)[0]] = functional.normalize(rows[former].mean(0), dim=0) * norm
 
 
 def extend_checkpoint(model: str, target: Path, *, from_scratch: bool = False, tags: Tags | None = None) -> None:
