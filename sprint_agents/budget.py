@@ -209,6 +209,11 @@ class Ledger:
             return False
         return self.whole is None or self.whole.may_continue
 
+    @property
+    def bounds_calls(self) -> bool:
+        """Whether the number of requests is bounded, here or in the whole."""
+        return self.budget.calls is not None or (self.whole is not None and self.whole.bounds_calls)
+
     def follow(self, execution: asyncio.Task[Any]) -> None:
         """Count an execution among those that share what is left, until its task is done."""
         self._expect(executions=1)

@@ -33,7 +33,7 @@ from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
-from .runtime.batch import run_each
+from .runtime.batch import pair_with_journals, run_each
 from .runtime.clock import RunClock
 from .runtime.gate import Gate
 from .runtime.hook_calls import HookCalls
@@ -182,14 +182,19 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         return AsyncStream(lambda put: sprint._run(task, [put], journal))
 
     def map(
-        self, tasks: Iterable[str], *, concurrency: int = 8, **options: Unpack[RunOptions[DepsT]]
+        self,
+        tasks: Iterable[str],
+        *,
+        concurrency: int = 8,
+        journals: Iterable[Path | str] | None = None,
+        **options: Unpack[RunOptions[DepsT]],
     ) -> AsyncStream[Run[AnswerT, ResultT]]:
         """Solve many tasks: ``async with sprint.map(tasks) as runs: async for run in runs: …``.
 
         Up to ``concurrency`` runs are active at a time, and each is yielded when it finishes. A run that failed is
         yielded with its ``error`` instead of raising it, so each task has exactly one run. At most ``concurrency``
         more tasks are taken than runs are read. ``tasks`` is read on the event loop; if it raises, its error is raised
-        after the last run. The ``options`` apply to each run.
+        after the last run. ``journals`` has one for each task, as in ``run``. The ``options`` apply to each run.
         """
         check_argument("concurrency=", concurrency, int)
         at_least(1, concurrency=concurrency)
@@ -199,7 +204,9 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             )
         places, sprint = asyncio.Semaphore(concurrency), self._with(options)
         return AsyncStream(
-            lambda put: run_each(tasks, places, run=sprint._run_to_record, failed=self._failed, put=put),
+            lambda put: run_each(
+                pair_with_journals(tasks, journals), places, run=sprint._run_to_record, failed=self._failed, put=put
+            ),
             taken=places.release,
         )
 
@@ -228,18 +235,20 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                 vars(interrupt)["run"] = run_of(interrupt.__context__)
             raise
 
-    async def _run_to_record(self, task: str) -> Run[AnswerT, ResultT]:
-        """Run a task; a failure is returned as a run with its error."""
+    async def _run_to_record(self, each: tuple[str, Path | str | None]) -> Run[AnswerT, ResultT]:
+        """Run a task with its journal; a failure is returned as a run with its error."""
+        task, journal = each
         try:
-            return await self._run(task, [], None)
+            return await self._run(task, [], journal)
         except BaseException as error:
             failed = as_exception(error)
             if isinstance(failed, SprintError) and failed.run is not None:
                 return failed.run  # type: ignore[return-value]
-            return self._failed(task, failed)
+            return self._failed(each, failed)
 
-    def _failed(self, task: object, error: Exception) -> Run[AnswerT, ResultT]:
-        """Return the record of a run that has no other; ``task`` is whatever was given as one."""
+    def _failed(self, each: tuple[object, object], error: Exception) -> Run[AnswerT, ResultT]:
+        """Return the record of a run that has no other; the task is whatever was given as one."""
+        task, _ = each
         text = escape_surrogates(task) if isinstance(task, str) else f"({type(task).__name__})"
         return Run(
             id=secrets.token_hex(8),

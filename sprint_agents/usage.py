@@ -46,7 +46,7 @@ class CallUsage:
 
 
 CallRole = Literal["plan", "graph", "answer", "execution", "prefix"]
-"""What a call of the engine is for; ``prefix`` computes what the executions of a stage share."""
+"""What a call of the engine is for; ``prefix`` computes what executions share, or results before they join."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -61,6 +61,29 @@ def test_map_records_a_task_that_cannot_run():
     assert {run.task: run.error.type if run.error else None for run in runs} == {"fine": None, "  ": "UnsupportedTask"}
 
 
+def test_map_resumes_each_task_from_its_journal(tmp_path):
+    tasks, journals = ["a", "b", "a"], [tmp_path / f"{number}.jsonl" for number in range(3)]
+    engine = FakeEngine(answering("x"))
+
+    async def main():
+        async with Sprint(engine).map(tasks, journals=journals) as runs:
+            return {run.id async for run in runs}
+
+    assert len(first := asyncio.run(main())) == 3
+    assert asyncio.run(main()) == first
+    assert engine.account().started == 3
+
+
+def test_map_says_that_a_journal_is_missing(tmp_path):
+    async def main():
+        async with Sprint(FakeEngine(answering("x"))).map(["a", "b"], journals=[tmp_path / "one"]) as runs:
+            assert (await anext(aiter(runs))).task == "a"
+            await anext(aiter(runs))
+
+    with pytest.raises(ConfigurationError, match="fewer journals"):
+        asyncio.run(main())
+
+
 def test_map_without_concurrency_is_a_mistake():
     with pytest.raises(ConfigurationError, match="concurrency is 0"):
         Sprint(FakeEngine(answering("x"))).map([], concurrency=0)

@@ -1,21 +1,24 @@
 """Many tasks, each with exactly one record, whatever happens to its run."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
 from typing import TypeVar
 
-from sprint_agents.errors import FunctionError
+from sprint_agents.errors import ConfigurationError, FunctionError
 from sprint_agents.functions import as_exception
 
+TaskT = TypeVar("TaskT")
 RecordT = TypeVar("RecordT")
 
 
 async def run_each(
-    tasks: Iterable[str],
+    tasks: Iterable[TaskT],
     places: asyncio.Semaphore,
     *,
-    run: Callable[[str], Awaitable[RecordT]],
-    failed: Callable[[str, Exception], RecordT],
+    run: Callable[[TaskT], Awaitable[RecordT]],
+    failed: Callable[[TaskT, Exception], RecordT],
     put: Callable[[RecordT], None],
 ) -> None:
     """Run each task as soon as there is a place, and put its record when it ends.
@@ -29,7 +32,7 @@ async def run_each(
     owner = asyncio.current_task()
     assert owner is not None
 
-    async def run_one(task: str) -> None:
+    async def run_one(task: TaskT) -> None:
         try:
             put(await run(task))
         except asyncio.CancelledError:
@@ -52,3 +55,21 @@ async def run_each(
             error = as_exception(raised)
     if error is not None:
         raise error  # outside the group, which would wrap it
+
+
+def pair_with_journals(
+    tasks: Iterable[str], journals: Iterable[Path | str] | None
+) -> Iterator[tuple[str, Path | str | None]]:
+    """Pair each task with its journal, or with None if there are no journals.
+
+    Raises:
+        ConfigurationError: there are fewer journals than tasks.
+    """
+    if journals is None:
+        yield from zip(tasks, repeat(None))
+        return
+    others = iter(journals)
+    for task in tasks:
+        if (journal := next(others, None)) is None:
+            raise ConfigurationError("journals= has fewer journals than there are tasks: give one for each")
+        yield task, journal

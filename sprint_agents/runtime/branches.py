@@ -37,6 +37,7 @@ from .critical_path import BranchWork
 from .executor import Runner, SubtaskOutcome, execute
 from .join import append_executions
 from .open_stage import OpenStage
+from .prefill import JoinPrefill
 from .prefix import SharedPrefix
 from .session import Session
 
@@ -242,8 +243,10 @@ class Branches:
                 "it is given each Execution that succeeded and says whether the stage needs no other"
             ) from error
 
-    async def finish(self) -> list[SubtaskOutcome]:
+    async def finish(self, prefill: JoinPrefill | None = None) -> list[SubtaskOutcome]:
         """Wait for all executions, or for the first that is accepted, and return them in prompt order.
+
+        ``prefill`` is offered what comes first in that order, whenever the next one still runs.
 
         Raises:
             ExecutionFailed: an execution failed under ``fail_fast``.
@@ -252,6 +255,8 @@ class Branches:
         tasks = [branch.task for branch in self._branches.values() if branch.task]
         if self.accept is None:
             for task in tasks:
+                if prefill is not None and not task.done():
+                    prefill.offer(self._before(task), task)
                 try:
                     await task
                 except asyncio.CancelledError:
@@ -261,6 +266,16 @@ class Branches:
         elif tasks:
             await asyncio.wait(tasks)
         return [self._outcome(branch) for branch in self._branches.values()]
+
+    def _before(self, task: asyncio.Task[SubtaskOutcome]) -> list[SubtaskOutcome]:
+        """Return the executions before that of ``task``, which have ended, up to one that was cancelled."""
+        found: list[SubtaskOutcome] = []
+        for branch in self._branches.values():
+            outcome = branch.outcome or _result(branch.task)
+            if branch.task is task or outcome is None:
+                break
+            found.append(outcome)
+        return found
 
     def abandon(self) -> list[SubtaskOutcome]:
         """Return the executions after the fork was left; those that it cancelled have failed."""

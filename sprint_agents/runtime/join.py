@@ -29,8 +29,12 @@ async def append_executions(
     *,
     plan: str | None = None,
     inputs: bool = False,
+    more: bool = False,
 ) -> None:
-    """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``."""
+    """Append executions to ``state``; for ``plan`` and ``inputs`` see ``Dialect.write_join``.
+
+    With ``more``, others will follow: it appends what is known by now of all of them, up to the last generated ids.
+    """
     executions: list[JoinedExecution] = []
     completions: list[tuple[Sequence[int], str]] = []
     for item in outcomes:
@@ -45,7 +49,8 @@ async def append_executions(
     texts = dialect.write_join(stage, executions, plan=plan, inputs=inputs)
     for before, (ids, text) in zip(texts, completions, strict=False):
         state.context = state.context.extend((*await state.engine.encode(before), *ids), compose([before, text]))
-    await state.append(texts[-1])
+    if not more:
+        await state.append(texts[-1])
 
 
 CallFunction = Callable[[Callable[..., Any], object], Awaitable[Any]]

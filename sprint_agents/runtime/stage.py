@@ -29,6 +29,7 @@ from .dispatch import Dispatch
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
 from .open_stage import OpenStage
+from .prefill import JoinPrefill, may_prefill
 from .prefix import SharedPrefix
 from .progress import cut_off, missing_plan
 from .review import review_plan
@@ -104,7 +105,7 @@ class StageRun:
                     await self._start_plan(step, tasks)
                 else:
                     await self._request_plan(step, tasks)
-                return await self._end(tasks)
+                return await self._end(tasks, cached=len(start))
         except BaseException:
             self.planner.context = start
             raise
@@ -141,15 +142,21 @@ class StageRun:
         stage = self._record(self.branches.abandon() if self.branches else ())
         return stage.model_copy(update={"interrupted": True}) if interrupted else stage
 
-    async def _end(self, tasks: AsyncExitStack) -> Stage[Any]:
-        """Wait for the executions and join them, or leave them pending."""
+    async def _end(self, tasks: AsyncExitStack, *, cached: int) -> Stage[Any]:
+        """Wait for the executions and join them, or leave them pending; ``cached`` tokens were there before."""
         branches, step, plan = self.branches, self.step, self.markup
         assert branches is not None
         if plan is not None and branches.numbers and not (isinstance(step, Attempts) or step.wait):
             await append_executions(self.session.dialect, self.planner, self.number, [], plan=plan)
             self.tasks = tasks.pop_all()
             return self._record(None)
-        outcomes = await branches.finish()
+        prefill = None
+        if plan is not None and may_prefill(session := self.session, step):
+            calls = branches.prefix.calls
+            prefill = JoinPrefill(session, self.planner, branches.fork, self.number, plan, cached, calls)
+        outcomes = await branches.finish(prefill)
+        if prefill is not None:
+            await prefill.finish()
         await tasks.aclose()
         if plan is not None:
             await append_executions(

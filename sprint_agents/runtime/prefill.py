@@ -1,0 +1,105 @@
+"""The prefill of a join while executions still run, so that the next plan's first token does not wait for it.
+
+The results that come first in prompt order are known before the last execution ends. A request for no tokens computes
+them into the engine's cache, and the planner's next request then computes only those that came later.
+
+Invariants:
+
+- The join itself is the same. The prefill reads a prefix of the ids that will be joined, and nothing depends on it.
+- One request runs at a time, and the join waits for it, because the next plan would compute the same tokens again.
+- The request belongs to the stage's fork, which ends it whenever the stage ends early.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sprint_agents.context import Context
+from sprint_agents.errors import SprintError
+from sprint_agents.plan import Ask, Attempts, Plan
+from sprint_agents.state import Fork, State
+from sprint_agents.usage import EngineCall
+
+from .executor import SubtaskOutcome
+from .join import append_executions
+from .session import Session
+
+LEAST_TOKENS = 64
+"""The fewest new tokens for which a request is sent: an engine computes so many in about the time of a round trip."""
+GRACE = 0.1
+"""How long results wait for others, as a share of what the longest one took, before they are computed.
+
+Executions of about the same length end at about the same time, and then all of them are joined at once.
+"""
+
+
+def may_prefill(session: Session, step: Plan | Ask | Attempts) -> bool:
+    """Whether the engine can compute a join ahead, and the planner is likely to read all results of ``step``."""
+    if not isinstance(step, Ask) or step.keep is not None or step.accept is not None:
+        return False
+    executed = session.executor_engine is not None  # what functions return has no ids yet
+    return executed and session.engine.capabilities.caches_contexts and not session.ledger.bounds_calls
+
+
+@dataclass(slots=True)
+class JoinPrefill:
+    """Computes the join of stage ``stage`` ahead, after the planner's context with ``plan``; ``calls`` gets its cost.
+
+    The first ``cached`` tokens of the context should be in the cache. If the engine had to compute some of them again,
+    its cache is too small for what runs, and nothing else is computed ahead.
+    """
+
+    session: Session
+    planner: State
+    fork: Fork
+    stage: int
+    plan: str
+    cached: int
+    calls: list[EngineCall]
+    _offered: tuple[Sequence[SubtaskOutcome], asyncio.Task[Any]] | None = None
+    _task: asyncio.Task[None] | None = None
+    _since: float | None = None
+    _computed: Context | None = None
+    _evicted: bool = False
+
+    def offer(self, leading: Sequence[SubtaskOutcome], until: asyncio.Task[Any]) -> None:
+        """Compute the ``leading`` results soon, unless the next execution in prompt order, ``until``, ends first."""
+        if not leading or self._evicted:
+            return
+        if self._since is None:
+            self._since = self.session.clock.now()
+        self._offered = leading, until
+        if self._task is None or self._task.done():
+            self._task = self.fork.start(self._work())
+
+    async def finish(self) -> None:
+        """Wait for the request that runs, and send no other."""
+        self._offered = None
+        if self._task is not None:
+            await self._task
+
+    async def _work(self) -> None:
+        while self._offered is not None and not self._evicted:
+            (leading, until), self._offered = self._offered, None
+            longest = max(item.execution.ended - item.execution.started for item in leading)
+            assert self._since is not None
+            begin = self._since + GRACE * longest
+            await asyncio.wait([until], timeout=max(0.0, begin - self.session.clock.now()))
+            if not until.done():
+                await self._compute(leading)
+
+    async def _compute(self, leading: Sequence[SubtaskOutcome]) -> None:
+        state = self.planner.branch()
+        await append_executions(self.session.dialect, state, self.stage, leading, plan=self.plan, more=True)
+        if len(state.context) - len(self._computed or self.planner.context) < LEAST_TOKENS:
+            return
+        with suppress(SprintError):  # the next plan's request then computes the join
+            call = self.session.call(state, None, max_tokens=0, stage=self.stage)
+            async with call as generation:
+                await generation.drain()
+            self.calls.append(call.record())
+            self._evicted = generation.cached_tokens < self.cached - self.session.engine.capabilities.page_tokens
+            self._computed, self.cached = state.context, len(state.context)
+        self._since = self.session.clock.now() if self._offered else None
