@@ -297,11 +297,9 @@ class Capabilities:
         schemas: whether the engine can hold a completion to a JSON schema (``Request.schema``). Some schemas may still
             be out of its reach: ``Engine.check_schema`` tells before a run begins.
         caches_running: whether a request finds in the cache what another request, still running, has generated so
-            far. If not, the runtime sends a request for no tokens (``max_tokens=0``) to compute what branches share
-            before it starts them.
-        caches_contexts: whether a request with its first token has its context in the cache, where other requests find
-            it. If so, the runtime lets one of the branches read for the others that wait, instead of a request for no
-            tokens; that branch's request has ``Hints.critical``, and must not hold its first token back.
+            far. If not, the runtime first computes what branches share, by a request for no tokens (``max_tokens=0``).
+        caches_contexts: whether others find a request's context in the cache once it has its first token. One branch
+            then reads for those that wait: its request is ``critical``, and must not hold its first token back.
         page_tokens: the cache holds whole pages of so many tokens.
         continues: whether another request may continue a completion that reached its ``max_tokens``; its context ends
             with what was generated so far (``Request.continues``). The engine's ids must be tokens. If not, a request

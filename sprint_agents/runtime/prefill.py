@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from sprint_agents.context import Context
 from sprint_agents.errors import SprintError
@@ -33,14 +33,6 @@ GRACE = 0.1
 
 Executions of about the same length end at about the same time, and then all of them are joined at once.
 """
-
-
-def may_prefill(session: Session, step: Plan | Ask | Attempts) -> bool:
-    """Whether the engine can compute a join ahead, and the planner is likely to read all results of ``step``."""
-    if not isinstance(step, Ask) or step.keep is not None or step.accept is not None:
-        return False
-    executed = session.executor_engine is not None  # what functions return has no ids yet
-    return executed and session.engine.capabilities.caches_contexts and not session.ledger.bounds_calls
 
 
 @dataclass(slots=True)
@@ -63,6 +55,28 @@ class JoinPrefill:
     _since: float | None = None
     _computed: Context | None = None
     _evicted: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        planner: State,
+        fork: Fork,
+        step: Plan | Ask | Attempts,
+        plan: str | None,
+        stage: int,
+        cached: int,
+        calls: list[EngineCall],
+    ) -> Self | None:
+        """Return what computes the join of ``step``; None if the engine cannot, or the planner may not read all of it.
+
+        What functions return has no token ids yet. A bound on requests is for those that the run needs.
+        """
+        if plan is None or not isinstance(step, Ask) or step.keep is not None or step.accept is not None:
+            return None
+        if session.executor_engine is None or not session.engine.capabilities.caches_contexts:
+            return None
+        return None if session.ledger.bounds_calls else cls(session, planner, fork, stage, plan, cached, calls)
 
     def offer(self, leading: Sequence[SubtaskOutcome], until: asyncio.Task[Any]) -> None:
         """Compute the ``leading`` results soon, unless the next execution in prompt order, ``until``, ends first."""

@@ -29,7 +29,7 @@ from .dispatch import Dispatch
 from .executor import Runner, SubtaskOutcome
 from .join import append_executions, select_executions
 from .open_stage import OpenStage
-from .prefill import JoinPrefill, may_prefill
+from .prefill import JoinPrefill
 from .prefix import SharedPrefix
 from .progress import cut_off, missing_plan
 from .review import review_plan
@@ -150,10 +150,8 @@ class StageRun:
             await append_executions(self.session.dialect, self.planner, self.number, [], plan=plan)
             self.tasks = tasks.pop_all()
             return self._record(None)
-        prefill = None
-        if plan is not None and may_prefill(session := self.session, step):
-            calls = branches.prefix.calls
-            prefill = JoinPrefill(session, self.planner, branches.fork, self.number, plan, cached, calls)
+        calls = branches.prefix.calls
+        prefill = JoinPrefill.of(self.session, self.planner, branches.fork, step, plan, self.number, cached, calls)
         outcomes = await branches.finish(prefill)
         if prefill is not None:
             await prefill.finish()
