@@ -12,6 +12,7 @@ from .run import Run
 from .run_context import RunContext
 from .sprint import Sprint
 from .state import State, Stops
+from .steering import Steering
 from .tools import Tool
 from .trajectory import Trajectory
 from .usage import Usage
@@ -27,6 +28,7 @@ __all__ = [
     "Executor",
     "Tool",
     "Hooks",
+    "Steering",
     "Budget",
     "Limits",
     "FailurePolicy",

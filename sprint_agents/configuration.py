@@ -54,7 +54,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         changed.limits = options.get("limits") or self.limits
         changed.sampling = options.get("sampling") or self.sampling
         review = options.get("review")
-        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {}, review)
+        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {}, review, options.get("steering"))
         changed._wanted_deps = self._wanted_deps + find_wanted([("review=", review if callable(review) else None)])
         if (seed := options.get("seed")) is not None:
             changed.sampling = (changed.sampling or Sampling.of(self.engine.manifest)).with_seed(seed)

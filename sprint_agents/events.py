@@ -41,6 +41,14 @@ class StageStarted(_Event):
     stage: int
 
 
+class NoteRead(_Event):
+    """A stage begins with what was said to the run (``Steering``), which its planner reads."""
+
+    kind: Literal["note_read"] = "note_read"
+    stage: int
+    text: str
+
+
 class PlannerWrote(_Event):
     """The next piece of the planner's text, tags included; ``tokens`` counts from the start of the request.
 
@@ -187,6 +195,7 @@ class RunFinished(_Event):
 Event = Annotated[
     RunStarted
     | StageStarted
+    | NoteRead
     | PlannerWrote
     | ReviewAwaited
     | SubtaskStarted

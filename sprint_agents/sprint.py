@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from copy import copy
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -44,10 +43,12 @@ from .runtime.loop import follow
 from .runtime.nested import write_subtask
 from .runtime.options import PlanReview, RunInputs, RunOptions, check_deps, check_review
 from .runtime.record import RunRecord
+from .runtime.run_stream import RunStream
 from .runtime.session import Session
 from .runtime.stops import resolve_stops
 from .runtime.timer import deadline
 from .state import State
+from .steering import Steering
 from .stream import AsyncStream
 from .tasks import read_task
 
@@ -167,19 +168,20 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         task = subtask.prompt if manifest and manifest.tasks else write_subtask(subtask)
         share = Ledger(self.budget, whole=ledger)
         inner = copy(self)
-        inner._inputs = replace(inputs, review=None) if inputs else self._inputs
+        inner._inputs = inputs.inner if inputs else self._inputs
         return await inner._run_within(task, secrets.token_hex(8), clock, clock.now(), listeners, share, journal)
 
     def stream(
         self, task: str, *, journal: Path | str | None = None, **options: Unpack[RunOptions[DepsT]]
-    ) -> AsyncStream[Event]:
+    ) -> RunStream:
         """Watch one run: ``async with sprint.stream(task) as events: async for event in events: …``.
 
         The last event is ``RunFinished``. If the run failed, its error is raised after that. Leaving the block ends the
-        run. The ``options`` are those of ``run``.
+        run. The ``options`` are those of ``run``. ``events.say(text)`` says something to the planner.
         """
+        steering = options["steering"] = options.get("steering") or Steering()
         sprint = self._with(options)
-        return AsyncStream(lambda put: sprint._run(task, [put], journal))
+        return RunStream(lambda put: sprint._run(task, [put], journal), steering=steering)
 
     def map(
         self,
@@ -202,6 +204,8 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             raise ConfigurationError(
                 f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
             )
+        if options.get("steering") is not None:
+            raise ConfigurationError("steering= speaks to one run, and map has many: use run or stream for each")
         places, sprint = asyncio.Semaphore(concurrency), self._with(options)
         return AsyncStream(
             lambda put: run_each(
@@ -365,6 +369,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             ends=None if self.budget.seconds is None else clock.now() + self.budget.seconds,
             task=task,
             inputs=self._inputs,
+            steering=self._inputs.steering,
             review=PlanReview(self._inputs.review) if self._inputs.review is not None else None,
             hooks=HookCalls(self.hooks) if self.hooks else None,
         )

@@ -54,6 +54,11 @@ class AsyncStream(Generic[T]):
         finally:
             self._queue.put_nowait(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the task has ended, or its block has been left."""
+        return self._ended or (self._task is not None and self._task.done())
+
     def __aiter__(self) -> Self:
         return self
 

@@ -8,6 +8,8 @@ with the completions of models in brackets::
     write_join     [result] … [result] …            the executions of the stage, in prompt order
     write_opening  [answer]                         the end
 
+Between two stages, and after the end, the user may say more (``write_message``).
+
 An executor reads the same context up to the end of its prompt, then::
 
     write_header   [result or tool calls]
@@ -105,6 +107,10 @@ class PromptWriter(Protocol):
 
     def write_task(self, task: str) -> str:
         """Write the beginning of a run's context: the agents, if the model is told of them, and the task."""
+        ...
+
+    def write_message(self, text: str, *, task: bool = False) -> str:
+        """Write a message of the user between two stages, or another ``task`` after an answer, which has ended."""
         ...
 
     def write_opening(self, stage: int, form: Form) -> str:

@@ -46,6 +46,7 @@ from .journal_records import (
     ExecutionRecord,
     JournalHeader,
     KeptExecution,
+    NotesRecord,
     Path,
     ResetRecord,
     ReviewRecord,
@@ -228,7 +229,7 @@ class StageJournal:
         stage = JournalledStage(number, journal=self)
         if (recorded := self._stages.pop(number, None)) is not None:
             stage.completion = recorded.completion.restore() if recorded.completion else None
-            stage.verdicts = recorded.verdicts
+            stage.verdicts, stage.notes = recorded.verdicts, recorded.notes
             if recorded.review is not None:
                 stage.review = KeptReview(recorded.review.proposed, recorded.review.plan)
             try:
@@ -313,6 +314,12 @@ class JournalledStage(OpenStage):
         )
         journal.write(record)
         await journal.sync()
+
+    def keep_notes(self, notes: tuple[str, ...]) -> None:
+        """Keep and write what the stage begins with."""
+        OpenStage.keep_notes(self, notes)
+        journal, path = self.journal.whole, self.journal.path
+        journal.write(NotesRecord(kind="notes", path=path, stage=self.number, notes=notes, spent=journal.spent))
 
     def keep_review(self, proposed: Plan, plan: Plan | None) -> None:
         """Keep and write the verdict on a plan."""

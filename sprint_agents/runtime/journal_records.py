@@ -151,6 +151,16 @@ class VerdictRecord(_Record):
     spent: Spent
 
 
+class NotesRecord(_Record):
+    """What was said to the run before the stage began, which its planner reads first."""
+
+    kind: Literal["notes"]
+    path: Path = ()
+    stage: int
+    notes: tuple[str, ...]
+    spent: Spent
+
+
 class ReviewRecord(_Record):
     """The verdict on a ``proposed`` plan: the ``plan`` to carry out instead, if it is another one."""
 
@@ -200,7 +210,7 @@ class EndRecord(_Record):
     spent: Spent
 
 
-StepRecord = CompletionRecord | ReviewRecord | ExecutionRecord | VerdictRecord | StageRecord
+StepRecord = NotesRecord | CompletionRecord | ReviewRecord | ExecutionRecord | VerdictRecord | StageRecord
 """A record of one stage."""
 
 AnyRecord = Annotated[StepRecord | ResetRecord | EndRecord, Field(discriminator="kind")]

@@ -204,6 +204,7 @@ class NestedPolicy:
             attempts=attempts,
             shift=0,
             review=None,
+            steering=None,
         )
         planning = Planning(
             task=subtask.prompt,

@@ -83,6 +83,7 @@ class OpenStage:
     Attributes:
         completion: of the planner; None if it has yet to finish, or if no model writes the plan.
         outcomes: the finished executions, by number.
+        notes: what was said to the run before the stage began.
         review: of the plan; None if it was not reviewed.
         verdicts: whether ``accept`` took an execution, by number.
         start: the planner's context before the stage.
@@ -93,6 +94,7 @@ class OpenStage:
     completion: KeptCompletion | None = None
     outcomes: dict[int, KeptOutcome] = field(default_factory=dict[int, KeptOutcome])
     verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
+    notes: tuple[str, ...] = ()
     review: KeptReview | None = None
     start: Context | None = None
     fixed: bool = False
@@ -162,6 +164,15 @@ class OpenStage:
     def keep_verdict(self, number: int, *, accepted: bool) -> None:
         """Keep what ``accept`` said of an execution."""
         self.verdicts[number] = accepted
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the stage is kept."""
+        return bool(self.notes or self.completion or self.outcomes)
+
+    def keep_notes(self, notes: tuple[str, ...]) -> None:
+        """Keep what the stage begins with."""
+        self.notes = notes
 
     def keep_review(self, proposed: Plan, plan: Plan | None) -> None:
         """Keep the verdict on a plan."""

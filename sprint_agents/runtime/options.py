@@ -14,6 +14,7 @@ from sprint_agents.engine import Sampling
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.plan import Plan
 from sprint_agents.run_context import DepsT, RunContext, takes_context, wanted_deps
+from sprint_agents.steering import Steering
 
 _Verdict = Plan | Awaitable[Plan | None] | None
 Review = Callable[[Plan], _Verdict] | Callable[[RunContext[Any], Plan], _Verdict]
@@ -31,6 +32,7 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
         seed: the seed of all sampling in the run, the agents' own included.
         review: sees each plan of the run's own policy before any of its subtasks starts, and may return another plan.
             ``"pause"`` ends the run with ``PlanPaused``; a plan is the reviewed one, with which such a run continues.
+        steering: says something to the run while it is in progress; for one run.
         metadata: what you want to find in ``Run.metadata`` again, as JSON: a user's id, a ticket.
     """
 
@@ -40,6 +42,7 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     sampling: Sampling | None
     seed: int | None
     review: Review | Plan | Literal["pause"] | None
+    steering: Steering | None
     metadata: Mapping[str, JsonValue] | None
 
 
@@ -49,6 +52,7 @@ _TYPES: dict[str, Any] = {
     "sampling": Sampling | None,
     "seed": int | None,
     "review": Review | Plan | Literal["pause"] | None,
+    "steering": Steering | None,
     "metadata": Mapping[str, Any] | None,
 }
 
@@ -67,6 +71,12 @@ class RunInputs:
     deps: Any = None
     metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     review: Review | Plan | Literal["pause"] | None = None
+    steering: Steering | None = None
+
+    @property
+    def inner(self) -> "RunInputs":
+        """The inputs of a sprint that carries out a subtask: whoever reviews and steers does so for the whole run."""
+        return RunInputs(self.deps, self.metadata)
 
     def context(self, run_id: str, task: str, *, stage: int | None, number: int | None) -> RunContext[Any]:
         """Return what a function of the run is called with."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sprint_agents.agents import as_text
 from sprint_agents.context import Context
 from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
-from sprint_agents.events import StageFinished
+from sprint_agents.events import NoteRead, StageFinished
 from sprint_agents.generation import Generation
 from sprint_agents.logs import log, stage_in_logs
 from sprint_agents.markup import PromptText
@@ -224,6 +224,8 @@ class PolicyStages:
         self.open, kept = number, await open_stage(number, session, self.journal)
         if kept is not None:
             self.kept[number] = kept
+        if session.steering is not None or (kept is not None and kept.notes):
+            await self._read_notes(session, plan_number, kept)
 
         async def work() -> Stage[Any]:
             self.last = StageRun(session, self.planner, step, runner, plan_number, started, kept, calls)
@@ -252,6 +254,19 @@ class PolicyStages:
         self.planning.stages.append(stage)
         await self._announce(stage)
         return stage
+
+    async def _read_notes(self, session: Session, plan_number: int, kept: OpenStage | None) -> None:
+        """Append what was said to the run; a stage that an earlier process began reads what it had read then."""
+        if kept is not None and kept.begun:
+            notes = kept.notes
+        else:
+            notes = session.steering.take() if session.steering is not None else ()
+            if notes and kept is not None:
+                kept.keep_notes(notes)
+        for note in notes:
+            await self.planner.append(session.dialect.write_message(note))
+            if session.listening:
+                session.emit(NoteRead(**session.stamp(), stage=plan_number, text=note))
 
     async def _join(self, step: Join) -> Stage[Any]:
         """Wait for the executions of a pending stage and append them to the planner's context.

@@ -19,6 +19,7 @@ from .journal_records import (
     EndRecord,
     ExecutionRecord,
     KeptExecution,
+    NotesRecord,
     Path,
     ResetRecord,
     ReviewRecord,
@@ -38,6 +39,7 @@ class RecordedStage:
     executions: dict[int, ExecutionRecord] = field(default_factory=dict[int, ExecutionRecord])
     verdicts: dict[int, bool] = field(default_factory=dict[int, bool])
     review: ReviewRecord | None = None
+    notes: tuple[str, ...] = ()
     finished: StageRecord | None = None
 
     @property
@@ -98,6 +100,8 @@ class RecordedStages:
         stage = self.stages.setdefault(path, {}).setdefault(record.stage, RecordedStage())
         if isinstance(record, CompletionRecord):
             stage.completion = record
+        elif isinstance(record, NotesRecord):
+            stage.notes = record.notes
         elif isinstance(record, ReviewRecord):
             stage.review = record
         elif isinstance(record, VerdictRecord):

@@ -28,6 +28,7 @@ from sprint_agents.logs import log
 from sprint_agents.plan import Attempts, FailurePolicy
 from sprint_agents.run_context import RunContext, takes_context
 from sprint_agents.state import State, Stops
+from sprint_agents.steering import Steering
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .clock import RunClock
@@ -63,15 +64,12 @@ class Session:
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
         task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
-        review: who reviews plans.
         ends: when the budget's time is over, on the ``clock``; None if it has no end.
-        hooks: called around requests, executions and stages.
+        hooks: called around all parts; ``review`` sees plans, and ``steering`` says something to the planner.
         shift: how much more the number of a step is than that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
         stops: where the completions of each role end, in the vocabulary of its engine.
-        gate: limits how many executions run at the same time.
-        planner_gate: what the planner's own requests wait for; only nested planners pass the ``gate``.
-        threads: in which sync functions run.
+        gate: limits how many executions run at the same time; of planners, only nested ones pass it (``planner_gate``).
         enclosing: the execution that a nested policy writes; None for the run itself.
         attempts: the step to which the attempt belongs that a nested policy makes, if it makes one.
         listening: whether there are listeners; if not, hot paths build no events.
@@ -101,6 +99,7 @@ class Session:
     inputs: RunInputs = field(default_factory=RunInputs)
     hooks: HookCalls | None = None
     review: PlanReview | None = None
+    steering: Steering | None = None
     shift: int = 0
     enclosing: EnclosingExecution | None = None
     attempts: Attempts | None = None

@@ -129,6 +129,10 @@ class JsonDialect:
         asked = [turns.open("user", after="system"), task, turns.close("user")]
         return compose([*system, *asked, self._ready() if turns.alternate else ""])
 
+    def write_message(self, text: str, *, task: bool = False) -> str:
+        """Write a turn of the user."""
+        return compose([self._said(text), self._ready() if self.turns.alternate else ""])
+
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
         return self._asked(self._filled(getattr(self.words.turns, form), stage))

@@ -11,7 +11,7 @@ from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
 from sprint_agents.markup import compose, markup
 
-from .format import INVALID, TagPair, Tags, closing, load_tags, overlap
+from .format import INVALID, NOTE, TagPair, Tags, closing, load_tags, overlap
 from .plans import TagPlanReader
 
 
@@ -71,9 +71,11 @@ class TagDialect:
 
     def write_task(self, task: str) -> str:
         """Insert the task into the question."""
-        parts = re.split(r"(\{task\})", self._question)
-        question = [self.quote(task) if part == "{task}" else markup(part) for part in parts]
-        return compose([self.quote(self._instructions), *question])
+        return compose([self.quote(self._instructions), self._asked(task)])
+
+    def write_message(self, text: str, *, task: bool = False) -> str:
+        """Write a note on a separate line, or the question with another task."""
+        return self._asked(text) if task else compose([self.quote(NOTE.replace("{note}", text)), markup("\n")])
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Open the chain or the answer; a model opens its plan itself."""
@@ -176,6 +178,10 @@ class TagDialect:
         """Take everything before the closing tag, or the beginning of it, as the result."""
         end = len(written) - overlap(written, self._execution_close(stage, number))
         return Result(written[:end], 0, end)
+
+    def _asked(self, task: str) -> str:
+        parts = re.split(r"(\{task\})", self._question)
+        return compose([self.quote(task) if part == "{task}" else markup(part) for part in parts])
 
     def _marked(self, text: str) -> Iterator[str]:
         """Cut a text into tags, as markup, and what is between them."""

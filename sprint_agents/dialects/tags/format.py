@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict
 
 INVALID = "[invalid: {error}]"
 """The note that follows an invalid turn, on a line between that turn and the next."""
+NOTE = "[note: {note}]"
+"""A message of the user between two stages."""
 
 
 class TagPair(NamedTuple):
