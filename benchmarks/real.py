@@ -7,6 +7,7 @@ The first table counts ``--runs`` small typed tasks on each engine, with and wit
 
 - valid: runs that ended with an answer of the declared type; the model is weak, so it need not be right
 - forked: plans with two subtasks or more, of all plans with subtasks; none of these subtasks waits for another
+- at once: plans of which two requests ran at the same time: two executions, or one while the planner was writing
 - overlapping: plans of which two executions ran at the same time; in the others the first result was there before the
   planner had written the second prompt
 - runaways: turns of the planner that were cut off at the limit of tokens
@@ -45,6 +46,7 @@ from sprint_agents.errors import SprintError
 from sprint_agents.events import Event, RunFinished
 from sprint_agents.markup import markup
 from sprint_agents.plan import Execution
+from sprint_agents.usage import EngineCall
 
 EngineKind = Literal["local", "llama.cpp", "sglang"]
 ENGINES: tuple[EngineKind, ...] = ("local", "llama.cpp", "sglang")
@@ -73,6 +75,7 @@ class Counted(BaseModel):
     valid: int = 0
     plans: int = 0
     forked: int = 0
+    at_once: int = 0
     overlapping: int = 0
     runaways: int = 0
     prompt_tokens: int = 0
@@ -97,6 +100,7 @@ class Counted(BaseModel):
             "yes" if self.schema_held else "no",
             f"{self.valid}/{self.runs}",
             f"{self.forked}/{self.plans}",
+            f"{self.at_once}/{self.plans}",
             f"{self.overlapping}/{self.plans}",
             f"{self.runaways}",
             f"{cached:.0%}",
@@ -107,7 +111,8 @@ class Counted(BaseModel):
 def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) -> Counted:
     """Count a run by its events."""
     run = next(event.run for event in events if isinstance(event, RunFinished))
-    plans = [stage.executions for stage in run.stages if stage.executions]
+    stages = [stage for stage in run.stages if stage.executions]
+    plans = [stage.executions for stage in stages]
     faults = [fault for stage in run.stages for fault in stage.diagnostics]
     return Counted(
         engine=engine,
@@ -116,6 +121,7 @@ def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) ->
         valid=run.error is None,
         plans=len(plans),
         forked=sum(len(executions) > 1 for executions in plans),
+        at_once=sum(overlap([*stage.calls, *stage.executions]) for stage in stages),
         overlapping=sum(overlap(executions) for executions in plans),
         runaways=sum(fault.kind == "cut_off" and fault.number is None for fault in faults),
         prompt_tokens=run.usage.prompt_tokens,
@@ -125,9 +131,9 @@ def count(events: Sequence[Event], *, engine: str, schema: bool, number: int) ->
     )
 
 
-def overlap(executions: Sequence[Execution[Any]]) -> bool:
-    """Say whether two executions ran at the same time."""
-    times = sorted((execution.started, execution.ended) for execution in executions)
+def overlap(works: Sequence[Execution[Any] | EngineCall]) -> bool:
+    """Say whether two of these ran at the same time."""
+    times = sorted((work.started, work.ended) for work in works)
     return any(ended > started for (_, ended), (started, _) in itertools.pairwise(times))
 
 
@@ -312,7 +318,8 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[str] = []
     print(
-        "| engine | schema | valid | forked | overlapping | runaways | cached |\n|---|---|---:|---:|---:|---:|---:|",
+        "| engine | schema | valid | forked | at once | overlapping | runaways | cached |\n"
+        "|---|---|---:|---:|---:|---:|---:|---:|",
         flush=True,
     )
     for kind in options.engines:

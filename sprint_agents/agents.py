@@ -61,7 +61,10 @@ class _Agent(Generic[ResultT]):
         self.sampling = sampling
         self.engine = engine
         self._adapter, self.schema = _reader(declared)
-        self._scalar = self.schema is not None and from_json(self.schema).get("type") in _SCALARS
+        schema: Mapping[str, Any] = {} if self.schema is None else from_json(self.schema)
+        self._scalar = schema.get("type") in _SCALARS
+        fields: list[str] = [*schema.get("properties", {})]
+        self._only_field = fields[0] if len(fields) == 1 else None
 
     @cached_property
     def brief(self) -> AgentBrief:
@@ -88,7 +91,7 @@ class _Agent(Generic[ResultT]):
         try:
             return validate_json(self._adapter, text)
         except ValidationError as error:
-            for inner in _unwrapped(text):
+            for inner in self._meant(text):
                 with suppress(ValueError):  # a ValidationError is one
                     return validate_json(self._adapter, inner)
             if is_json:
@@ -114,6 +117,15 @@ class _Agent(Generic[ResultT]):
             return self._adapter.validate_python(value)
         except Exception as error:
             raise self._invalid(value if isinstance(value, str) else show(value), error) from error
+
+    def _meant(self, text: str) -> Iterator[str]:
+        """Yield what an invalid text may mean as JSON: without a wrapper, or as the only field of the declared type."""
+        values = [*_unwrapped(text)]
+        yield from values
+        for value in (text, *values) if self._only_field is not None else ():
+            with suppress(ValueError):
+                if not isinstance(inner := from_json(value), dict):
+                    yield to_json({self._only_field: inner}).decode()
 
     def _invalid(self, text: str, error: Exception) -> InvalidResult:
         reason = f"is no {self.type_name}: {explain(error) if isinstance(error, ValidationError) else describe(error)}"

@@ -85,6 +85,21 @@ def test_words_that_are_json_are_read_as_json_alone():
         Executor(Literal["a"]).read("a", is_json=True)
 
 
+@dataclass
+class Quote:
+    words: str
+
+
+def test_the_only_field_of_a_type_may_lack_its_name():
+    assert Executor(Quote).read('"to be"', is_json=True) == Quote("to be")
+    assert Planner(Quote).read('{"answer": "to be"}') == Quote("to be")
+    for text in ("to be", "[1]", '{"word": "to be"}'):
+        with pytest.raises(InvalidResult, match="is no Quote"):
+            Executor(Quote).read(text, is_json=True)
+    with pytest.raises(InvalidResult, match="is no Point"):
+        Executor(Point).read("1", is_json=True)
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [

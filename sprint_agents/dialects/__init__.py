@@ -48,7 +48,9 @@ def choose_dialect(
                 f"{engine.name} and {executors.name} mark the turns of a conversation differently, and executors go on "
                 "with the planner's turns: run both on engines of one kind, or give dialect=JsonDialect(turns)"
             )
-        return JsonDialect(turns, words=load_words(trained.dialect_version if trained else LATEST))
+        held = all(one.capabilities.schemas for one in (engine, executors) if one is not None)
+        words = load_words(trained.dialect_version if trained else LATEST)
+        return JsonDialect(turns, words=words, example=not held and trained is None)
     raise ConfigurationError(f"there is no dialect {name!r}: use 'tags', 'json', or a Dialect of your own")
 
 

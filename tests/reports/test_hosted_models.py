@@ -109,6 +109,28 @@ class TestFields:
         with pytest.raises(EngineRejected, match="'response_format'"):
             heard(refused("Unsupported parameter: 'response_format' is not supported with this model."))
 
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "This response_format type is unavailable now",  # DeepSeek
+            "'response_format.type' : value is not one of the allowed values ['text','json_object']",
+            "Failed to parse grammar",  # llama.cpp
+            "Unsupported parameter: 'response_format' is not supported with this model.",
+        ],
+    )
+    def test_a_refused_schema_names_the_setting_that_leaves_it_out(self, message: str) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineRejected, match=r"Server\(schemas='none'\)") as caught:
+                await complete(engine, replace(request(), schema='{"type": "object"}'))
+            assert str(caught.value).startswith(message)
+
+        play([refused(message)], scene)
+
+    def test_a_refusal_without_a_schema_names_no_such_setting(self) -> None:
+        with pytest.raises(EngineRejected) as caught:
+            heard(refused("response_format is fine, and the prompt is not"))
+        assert "schemas=" not in str(caught.value)
+
     def test_it_does_not_ask_forever(self) -> None:
         async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
             with pytest.raises(EngineRejected):

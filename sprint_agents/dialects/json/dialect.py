@@ -29,6 +29,7 @@ from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.errors import escape_surrogates
 from sprint_agents.markup import compose, markup
 
+from .example import example_of
 from .plans import JsonPlanReader
 from .results import read_turn
 from .schema import answer_schema, execution_schema, plan_schema
@@ -55,6 +56,8 @@ class JsonDialect:
         words: what the model reads, and the names of keys; the latest version by default.
         planner: the planner that the model is told of; see ``bind``.
         executor: the executor that it is told of; None if a program executes the subtasks.
+        example: whether the model reads a short example conversation before the task, with values of the declared
+            types. ``Sprint`` asks for one if an engine holds its model to no schema.
 
     >>> JsonDialect().write_plan(1, "", ["Add 1 and 2."])[0].splitlines()[-1]
     '{"subtasks": [{"prompt": "Add 1 and 2."}'
@@ -67,8 +70,10 @@ class JsonDialect:
         words: JsonWords | None = None,
         planner: AgentBrief | None = None,
         executor: AgentBrief | None = None,
+        example: bool = False,
     ) -> None:
         self.turns = turns
+        self.example = example
         self.words = words or load_words()
         self._planner = planner or AgentBrief()
         self._executor = executor
@@ -94,6 +99,8 @@ class JsonDialect:
             "answer": shape_of(self._planner.schema),
             "result": shape_of(executor.schema if executor is not None else None),
         }
+        # The results and the answer of the example, as JSON; ``copies`` are what a model may copy of it.
+        self._examples, self._copies = self._example_values() if example else ([], frozenset[str]())
         self._system = self._told_of_all()
         schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(words, self._planner, executor),
@@ -116,7 +123,7 @@ class JsonDialect:
 
     def bind(self, planner: AgentBrief, executor: AgentBrief | None) -> "JsonDialect":
         """Tell the model of these agents."""
-        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor)
+        return JsonDialect(self.turns, words=self.words, planner=planner, executor=executor, example=self.example)
 
     def constraints(self, role: Role) -> Constraints:
         """Stop at the end of the turn, and hold it to the schema of its role."""
@@ -126,8 +133,9 @@ class JsonDialect:
         """Describe both roles in the system's turn, and write the task into the user's."""
         turns = self.turns
         system = [turns.open("system"), self._system, turns.close("system")]
-        asked = [turns.open("user", after="system"), task, turns.close("user")]
-        return compose([*system, *asked, self._ready() if turns.alternate else ""])
+        example = self._example()
+        opening = self._user if example else turns.open("user", after="system")
+        return compose([*system, *example, opening, task, self._end, self._ready() if turns.alternate else ""])
 
     def write_message(self, text: str, *, task: bool = False) -> str:
         """Write a turn of the user."""
@@ -135,7 +143,9 @@ class JsonDialect:
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
-        return self._asked(self._filled(getattr(self.words.turns, form), stage))
+        shown = self.words.example if self.example else None
+        words = shown.plan if shown is not None and form == "plan" else getattr(self.words.turns, form)
+        return self._asked(self._filled(words, stage))
 
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
@@ -227,7 +237,14 @@ class JsonDialect:
         words, typed = self.words, self._planner.schema is not None
         thinking = self.turns.thoughts == "open"
         return JsonPlanReader(
-            words.keys, stage=stage, form=form, marks=self._stops, typed=typed, told=words.told, thinking=thinking
+            words.keys,
+            stage=stage,
+            form=form,
+            marks=self._stops,
+            typed=typed,
+            told=words.told,
+            copies=self._copies,
+            thinking=thinking,
         )
 
     def read_turn(self, stage: int, number: int, written: str) -> Turn:
@@ -237,7 +254,15 @@ class JsonDialect:
         if self._calls is not None and self._calls in written:
             written = written.partition(self._calls)[2]
         thinking = self.turns.thoughts == "open"
-        return read_turn(written, self.words.keys, marks=self._stops, typed=typed, tools=tools, thinking=thinking)
+        return read_turn(
+            written,
+            self.words.keys,
+            marks=self._stops,
+            typed=typed,
+            tools=tools,
+            thinking=thinking,
+            copies=self._copies,
+        )
 
     def _tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
         """Write what the tools returned: in turns of the tools if the model called them natively."""
@@ -276,6 +301,34 @@ class JsonDialect:
             if agent.instructions
         ]
         return "\n\n".join(part.strip() for part in parts)
+
+    def _example_values(self) -> tuple[list[str], frozenset[str]]:
+        words, executor = self.words.example, self._executor
+        if words is None:
+            return [], frozenset()
+        schemas = [executor.schema if executor is not None else None] * len(words.prompts) + [self._planner.schema]
+        values = [example_of(schema, words.done[index], index) for index, schema in enumerate(schemas)]
+        return values, frozenset([*values, *map(write, words.prompts)])
+
+    def _example(self) -> list[str]:
+        """Write an example conversation, whose stage is 0."""
+        words, keys = self.words.example, self.words.keys
+        if words is None or not self.example:
+            return []
+        turns, said = self.words.turns, self._written(keys.thoughts[0])
+        split, *done = (f"{said}: {self._written(thought)}" for thought in (words.split, *words.done))
+        prompts = ", ".join(f"{{{self._written(keys.prompt[0])}: {self._written(prompt)}}}" for prompt in words.prompts)
+        conversation = [(self._filled(words.plan, 0), f"{{{split}, {self._written(keys.subtasks[0])}: [{prompts}]}}")]
+        for number in range(1, len(words.prompts) + 1):
+            result = f"{{{done[number - 1]}, {self._result}: {self._examples[number - 1]}}}"
+            conversation.append((self._filled(turns.execution, 0, number), result))
+        answer = f"{{{done[-1]}, {self._written(keys.answer[0])}: {self._examples[-1]}}}"
+        conversation.append((self._filled(turns.answer, 0), answer))
+        written = [self.turns.open("user", after="system"), words.task, self._end]
+        written += [self._ready()] if self.turns.alternate else []
+        for asked, turn in conversation:
+            written += [self._asked(asked), self._thought, turn, self._close]
+        return written
 
     def _filled(self, words: str, stage: int, number: int = 0, *, error: str = "", results: str = "") -> str:
         return fill(words, stage=stage, number=number, error=error, results=results, **self._shapes)

@@ -14,7 +14,7 @@ for. Text after the plan or the answer is ignored. Whatever the token limit cuts
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -49,6 +49,7 @@ class JsonPlanReader:
         marks: texts that end its turn.
         typed: its answer has a type other than ``str``.
         told: what the model was told, in small letters, of which a prompt may be a copy.
+        copies: the prompts and the answer of the example that it has read, as JSON; its own may be copies of them.
         thinking: the completion begins within thoughts.
 
     >>> from sprint_agents.dialects.json.words import load_words
@@ -68,6 +69,7 @@ class JsonPlanReader:
         marks: Iterable[str] = (),
         typed: bool = False,
         told: str = "",
+        copies: Collection[str] = (),
         thinking: bool = False,
     ) -> None:
         self._keys = keys
@@ -76,6 +78,7 @@ class JsonPlanReader:
         self._form = form
         self._typed = typed
         self._told = told
+        self._copies = copies
         self._scanner = JsonScanner(tuple(marks), arrays=form == "plan", thinking=thinking)
         self._subtasks: list[PromptClosed] = []
         self._count = 0
@@ -250,6 +253,8 @@ class JsonPlanReader:
         if is_placeholder(prompt):
             return "placeholder", f"has the placeholder {excerpt(prompt)} in place of a prompt"
         words = prompt.lower().split()
+        if self._copies and write(prompt) in self._copies:
+            return "copied_prompt", f"copies the example, {excerpt(prompt)}, and says nothing about the task"
         if len(words) >= _FEWEST_COPIED and " ".join(words) in self._told:
             return "copied_prompt", f"copies the instructions, {excerpt(prompt)}, and says nothing about the task"
         return None
@@ -298,6 +303,9 @@ class JsonPlanReader:
             self._answer_start, self._answer_end = value.start, value.end
             if is_placeholder(self._answer_text):
                 self._report("placeholder", f"the answer is the placeholder {self._answer_text}", answer.start)
+                self._answer_text = None
+            elif self._copies and write(self._value(answer)) in self._copies:
+                self._report("placeholder", "the answer is a copy of the example's", answer.start)
                 self._answer_text = None
             elif not self._answer_text:
                 self._report("empty_answer", "the answer is empty", answer.start)

@@ -1,7 +1,7 @@
 """Read an executor's turn in JSON: its result, or tool calls; never raises on what a model wrote."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 
 from pydantic import JsonValue
@@ -12,9 +12,18 @@ from .scanner import JsonScanner, Value
 from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, write
 from .words import JsonKeys, normal, pick
 
+_COPIED = "the result of the example is not that of the subtask"
+
 
 def read_turn(
-    written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool, thinking: bool = False
+    written: str,
+    keys: JsonKeys,
+    *,
+    marks: Sequence[str],
+    typed: bool,
+    tools: bool,
+    thinking: bool = False,
+    copies: Collection[str] = (),
 ) -> Turn:
     """Read a whole turn.
 
@@ -27,13 +36,18 @@ def read_turn(
         typed: a result has a type other than ``str``.
         tools: the executor has tools.
         thinking: the turn begins within thoughts.
+        copies: the values of the example that the model has read, as JSON, of which its own may be a copy.
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
     Result(text='[1, 2]', start=11, end=17, is_json=True, fault='')
     """
     simple = None if thinking else read_simple(written, keys, marks=marks, typed=typed, tools=tools)
-    return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools, thinking=thinking)
+    turn = simple or read_any(written, keys, marks=marks, typed=typed, tools=tools, thinking=thinking)
+    if copies and isinstance(turn, Result) and not turn.fault:
+        value = read_value(turn.text)[0] if turn.is_json else turn.text
+        return turn._replace(fault=_COPIED if write(value) in copies else "")
+    return turn
 
 
 def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn | None:

@@ -16,7 +16,12 @@ Schema = dict[str, JsonValue]
 _TEXT: Schema = {"type": "string"}
 _SHORT_TURN = 2000
 """Tokens. llama.cpp accepts no greater bound on the length of a text, and longer turns have room for a long thought."""
-_SUBTASK_TOKENS = 100
+_LONGEST_PROMPT = 200
+"""Characters of a prompt in a short turn."""
+_MARKUP, _PROMPT_MARKUP = 20, 8
+"""Tokens of keys, quotes and brackets: around a turn, and around a prompt in it."""
+_SHARE, _PLAN_SHARE = 4, 8
+"""Thoughts have this part of a short turn, or of one that also has prompts."""
 _COMPOSED = ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties")
 """Keywords that may describe further properties of an object."""
 _MAPS_OF_PARTS = ("properties", "$defs", "definitions")
@@ -37,7 +42,10 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
     bounds: Schema = {} if form.most is None else {"maxItems": form.most}
     prompt, most = _TEXT, dict(bounds)
     if form.most is not None and (limit := _short_turn(planner)):
-        prompt, most = _TEXT | _bound(planner), {"maxItems": min(form.most, max(fewest, limit // _SUBTASK_TOKENS))}
+        length = min(limit // 4, _LONGEST_PROMPT)
+        room = limit - limit // _PLAN_SHARE - _MARKUP
+        prompt = _TEXT | {"maxLength": length}
+        most = {"maxItems": min(form.most, max(fewest, room // (length + _PROMPT_MARKUP)))}
     subtask = {keys.prompt[0]: prompt}
     if graph or form.after == "always":
         number: Schema = {"type": "integer"}
@@ -46,8 +54,8 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
         subtask[keys.after[0]] = _array(number, **bounds)
     subtasks = _array(_object(subtask, optional=keys.after[0]), minItems=fewest, **most)
     answer = parts.embed(planner.schema, "answer")
-    turns = [_turn(words, planner, keys.subtasks[0], subtasks), _turn(words, planner, keys.answer[0], answer)]
-    return parts.written(turns)
+    turns = {keys.subtasks[0]: subtasks, keys.answer[0]: answer}
+    return parts.written([_turn(words, planner, key, value, share=_PLAN_SHARE) for key, value in turns.items()])
 
 
 @lru_cache(maxsize=256)
@@ -73,11 +81,11 @@ def _call(keys: JsonKeys, tool: ToolBrief, parts: "_Definitions") -> Schema:
     return _object({keys.tool[0]: {"type": "string", "enum": [tool.name]}, keys.arguments[0]: arguments})
 
 
-def _turn(words: JsonWords, agent: AgentBrief, key: str, value: Schema) -> Schema:
+def _turn(words: JsonWords, agent: AgentBrief, key: str, value: Schema, *, share: int = _SHARE) -> Schema:
     thoughts = words.keys.thoughts[0]
     if words.format.thoughts == "optional":
         return _object({thoughts: _TEXT, key: value}, optional=thoughts)
-    return _object({thoughts: _TEXT | _bound(agent), key: value})
+    return _object({thoughts: _TEXT | _bound(agent, share), key: value})
 
 
 def _short_turn(agent: AgentBrief) -> int:
@@ -85,14 +93,14 @@ def _short_turn(agent: AgentBrief) -> int:
     return agent.max_tokens if agent.max_tokens and agent.max_tokens <= _SHORT_TURN else 0
 
 
-def _bound(agent: AgentBrief) -> Schema:
-    """Bound a text that comes before others in a short turn, so that a model which loops in it still ends the turn.
+def _bound(agent: AgentBrief, share: int) -> Schema:
+    """Bound the thoughts of a short turn, so that a model which loops in them still ends the turn.
 
-    With 400 tokens for a plan, its thoughts and each of at most four prompts have 100 characters: about 25 tokens of
-    English, or 100 of digits.
+    A small model may loop in digits, and then each character is a token. So the characters that the schema of a plan
+    allows are fewer than its tokens: of 400, 50 in the thoughts and 100 in each of at most three prompts.
     """
     limit = _short_turn(agent)
-    return {"maxLength": limit // 4} if limit else {}
+    return {"maxLength": limit // share} if limit else {}
 
 
 def _object(properties: dict[str, Schema], *, optional: str = "") -> Schema:

@@ -75,6 +75,21 @@ class TurnWords(BaseModel):
     prose: str = ""
 
 
+class ExampleWords(BaseModel):
+    """The words of an example conversation, and of the turn that asks for a ``plan`` after it.
+
+    ``done`` has the thoughts before each result and the answer, which are also the texts in them.
+    """
+
+    model_config = _FROZEN
+
+    plan: str
+    task: str
+    split: str
+    prompts: tuple[str, ...]
+    done: tuple[str, ...]
+
+
 class JsonKeys(BaseModel):
     """The keys that a model writes: each by its name, followed by accepted synonyms."""
 
@@ -101,6 +116,7 @@ class JsonWords(BaseModel, frozen=True):
     format: Format = Format()
     system: SystemWords
     turns: TurnWords
+    example: ExampleWords | None = None
     keys: JsonKeys
 
     @cached_property

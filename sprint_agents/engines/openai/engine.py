@@ -247,7 +247,7 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         limit, left = self._refused.get("max_tokens") or self._target.server.limit, room_left(error)
         room = body.get(limit)
         if left is None or not isinstance(room, int) or not 0 < left < room:
-            raise with_hint(error, self._http.url) from error.__cause__
+            raise with_hint(error, self._http.url, body) from error.__cause__
         return {**body, limit: left}
 
     def _without(self, field: str, body: Body) -> Body:

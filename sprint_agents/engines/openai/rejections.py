@@ -48,6 +48,12 @@ _FIELD = re.compile(
     r"|property '(\w+)' is unsupported"  # Groq
     r"|`?temperature`? and `?(top_p)`? cannot both be specified"  # Anthropic
 )
+_NO_SCHEMA = re.compile(
+    r"response_format|json_schema|json_object"
+    r"|\b(?:structured.outputs?|guided.(?:decoding|json|grammar)|grammar)\b"  # vLLM, llama.cpp
+    r"|(?:invalid|unsupported) (?:json )?schema",
+    re.IGNORECASE,
+)
 _OPTIONAL = frozenset(
     (
         "temperature",
@@ -146,17 +152,30 @@ def refused_field(error: EngineRejected, body: Mapping[str, object]) -> tuple[st
     return (field, None) if field in _OPTIONAL else None
 
 
-def with_hint(error: EngineError, url: str) -> EngineError:
-    """Point to the engine for hosted models, if one of them refused a request; otherwise return ``error`` itself."""
+def with_hint(error: EngineError, url: str, body: Mapping[str, object]) -> EngineError:
+    """Add what helps to a refusal: the engine for hosted models, or the setting for servers without schemas.
+
+    >>> error = EngineRejected("This response_format type is unavailable now")
+    >>> str(with_hint(error, "http://127.0.0.1:8000/v1", {"response_format": {"type": "json_schema"}})).splitlines()[0]
+    'This response_format type is unavailable now'
+    """
     host = httpx2.URL(url).host
     provider = next((name for end, name in _HOSTED.items() if host == end or host.endswith(f".{end}")), None)
-    if type(error) is not EngineRejected or provider is None or _NO_ACCESS.search(str(error)):
+    if type(error) is not EngineRejected or _NO_ACCESS.search(str(error)):
         return error
-    return EngineRejected(
-        f"{error}\n{host} is a hosted API, and its parameters are not those of the servers that OpenAIEngine knows. "
-        f"PydanticAIEngine knows them: from sprint_integrations.pydantic_ai import PydanticAIEngine; "
-        f"PydanticAIEngine('{provider}:…'); pip install 'sprint-agents[pydantic-ai]'"
-    )
+    if provider is not None:
+        return EngineRejected(
+            f"{error}\n{host} is a hosted API, and its parameters are not those of the servers that OpenAIEngine "
+            f"knows. PydanticAIEngine knows them: from sprint_integrations.pydantic_ai import PydanticAIEngine; "
+            f"PydanticAIEngine('{provider}:…'); pip install 'sprint-agents[pydantic-ai]'"
+        )
+    if body.get("response_format") is not None and _NO_SCHEMA.search(str(error)):
+        return EngineRejected(
+            f"{error}\nThe server refuses the JSON schema that was sent as response_format. If it supports none, use "
+            "OpenAIEngine(…, server=Server(schemas='none')), from sprint_agents.engines.openai: the model reads an "
+            "example instead, and what it writes is validated. If it supports any kind of JSON, use strict=False"
+        )
+    return error
 
 
 def _sizes(message: str) -> tuple[int, int] | None:

@@ -122,25 +122,37 @@ def test_lists_are_bounded() -> None:
 def test_thoughts_leave_room_in_a_short_turn() -> None:
     """A small model that loops in its thoughts still ends them; a long turn has room for a long thought."""
     short, long = (AgentBrief(max_tokens=tokens) for tokens in (100, 8000))
-    for written, role in (
-        ('{{"thoughts": "{0}", "subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', "plan"),
-        ('{{"thoughts": "", "subtasks": [{{"prompt": "a"}}, {{"prompt": "{0}"}}]}}', "plan"),
-        ('{{"thoughts": "{0}", "answer": "a"}}', "answer"),
-        ('{{"thoughts": "{0}", "result": "a"}}', "execution"),
+    for written, role, most in (
+        ('{{"thoughts": "{0}", "subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', "plan", 12),
+        ('{{"thoughts": "", "subtasks": [{{"prompt": "a"}}, {{"prompt": "{0}"}}]}}', "plan", 25),
+        ('{{"thoughts": "{0}", "answer": "a"}}', "answer", 25),
+        ('{{"thoughts": "{0}", "result": "a"}}', "execution", 25),
     ):
         for brief, fits in ((short, False), (long, True)):
             schema = JsonDialect(planner=brief, executor=brief).constraints(role).schema
-            assert check(written.format("x" * 25), schema)
-            assert check(written.format("x" * 26), schema) is fits
+            assert check(written.format("x" * most), schema)
+            assert check(written.format("x" * (most + 1)), schema) is fits
             assert "maxLength" not in str(JsonDialect(words=load_words(1), planner=brief).constraints(role).schema)
 
 
-@pytest.mark.parametrize(("tokens", "most"), [(100, 2), (400, 4), (8000, 32)])
+@pytest.mark.parametrize(("tokens", "most"), [(100, 2), (400, 3), (2000, 8), (8000, 32)])
 def test_a_short_turn_has_room_for_few_subtasks(tokens: int, most: int) -> None:
     schema = JsonDialect(planner=AgentBrief(max_tokens=tokens), executor=AgentBrief()).constraints("plan").schema
     for count in (most, most + 1):
         prompts = ", ".join(['{"prompt": "a"}'] * count)
         assert check(f'{{"thoughts": "so", "subtasks": [{prompts}]}}', schema) is (count == most)
+
+
+@pytest.mark.parametrize("tokens", [100, 200, 400, 1000, 2000])
+def test_a_plan_of_digits_ends_within_its_turn(tokens: int) -> None:
+    """Where a model loops, each character may be a token: all that a schema allows is fewer characters."""
+    brief = AgentBrief(schema="{}", max_tokens=tokens)
+    schema = json.loads(JsonDialect(planner=brief, executor=AgentBrief()).constraints("plan").schema or "")
+    plan = schema["anyOf"][0]["properties"]
+    prompt = {"prompt": "1" * plan["subtasks"]["items"]["properties"]["prompt"]["maxLength"]}
+    longest = {"thoughts": "1" * plan["thoughts"]["maxLength"], "subtasks": [prompt] * plan["subtasks"]["maxItems"]}
+    markup = len(json.dumps(longest)) - json.dumps(longest).count("1")
+    assert len(json.dumps(longest)) - markup + markup // 3 < tokens  # no key or quote of it is a token by itself
 
 
 OPEN = {"type": "object", "properties": {"a": {"$ref": "#/$defs/In"}}, "additionalProperties": True}
