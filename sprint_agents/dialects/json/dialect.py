@@ -29,7 +29,7 @@ from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.errors import escape_surrogates
 from sprint_agents.markup import compose, markup
 
-from .example import example_of
+from .example import Example
 from .plans import JsonPlanReader
 from .results import read_turn
 from .schema import answer_schema, execution_schema, plan_schema
@@ -99,8 +99,8 @@ class JsonDialect:
             "answer": shape_of(self._planner.schema),
             "result": shape_of(executor.schema if executor is not None else None),
         }
-        # The results and the answer of the example, as JSON; ``copies`` are what a model may copy of it.
-        self._examples, self._copies = self._example_values() if example else ([], frozenset[str]())
+        result = executor.schema if executor is not None else None
+        self._shown = Example.of(self.words, answer=self._planner.schema, result=result) if example else None
         self._system = self._told_of_all()
         schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(words, self._planner, executor),
@@ -143,7 +143,7 @@ class JsonDialect:
 
     def write_opening(self, stage: int, form: Form) -> str:
         """Ask for a plan, a chain or the answer."""
-        shown = self.words.example if self.example else None
+        shown = self.words.example if self._shown else None
         words = shown.plan if shown is not None and form == "plan" else getattr(self.words.turns, form)
         return self._asked(self._filled(words, stage))
 
@@ -224,6 +224,11 @@ class JsonDialect:
         if prose and role in ("plan", "graph"):
             words = turns.prose
         note = self._filled(words, stage, number, error=reason)
+        if self._shown and self.words.example:
+            # A small model repeats its last turn, so that must not be the wrong one.
+            turn = self._shown.results[0] if execution else self._shown.answer if role == "answer" else self._shown.plan
+            closing = compose([closing, self._asked(self.words.example.again), self._thought, turn, self._close])
+            prose = ""
         if prose:
             # In JSON, since a small model goes on as its last turn was written.
             again = self._asked(self._filled(turns.execution, stage, number)) if execution else ""
@@ -243,7 +248,7 @@ class JsonDialect:
             marks=self._stops,
             typed=typed,
             told=words.told,
-            copies=self._copies,
+            copies=self._shown.copies if self._shown else (),
             thinking=thinking,
         )
 
@@ -261,7 +266,7 @@ class JsonDialect:
             typed=typed,
             tools=tools,
             thinking=thinking,
-            copies=self._copies,
+            copies=self._shown.copies if self._shown else (),
         )
 
     def _tool_results(self, stage: int, number: int, written: str, outcomes: Sequence[ToolOutcome]) -> str:
@@ -302,28 +307,15 @@ class JsonDialect:
         ]
         return "\n\n".join(part.strip() for part in parts)
 
-    def _example_values(self) -> tuple[list[str], frozenset[str]]:
-        words, executor = self.words.example, self._executor
-        if words is None:
-            return [], frozenset()
-        schemas = [executor.schema if executor is not None else None] * len(words.prompts) + [self._planner.schema]
-        values = [example_of(schema, words.done[index], index) for index, schema in enumerate(schemas)]
-        return values, frozenset([*values, *map(write, words.prompts)])
-
     def _example(self) -> list[str]:
-        """Write an example conversation, whose stage is 0."""
-        words, keys = self.words.example, self.words.keys
-        if words is None or not self.example:
+        """Write the example conversation, whose stage is 0."""
+        shown, words, turns = self._shown, self.words.example, self.words.turns
+        if shown is None or words is None:
             return []
-        turns, said = self.words.turns, self._written(keys.thoughts[0])
-        split, *done = (f"{said}: {self._written(thought)}" for thought in (words.split, *words.done))
-        prompts = ", ".join(f"{{{self._written(keys.prompt[0])}: {self._written(prompt)}}}" for prompt in words.prompts)
-        conversation = [(self._filled(words.plan, 0), f"{{{split}, {self._written(keys.subtasks[0])}: [{prompts}]}}")]
-        for number in range(1, len(words.prompts) + 1):
-            result = f"{{{done[number - 1]}, {self._result}: {self._examples[number - 1]}}}"
+        conversation = [(self._filled(words.plan, 0), shown.plan)]
+        for number, result in enumerate(shown.results, 1):
             conversation.append((self._filled(turns.execution, 0, number), result))
-        answer = f"{{{done[-1]}, {self._written(keys.answer[0])}: {self._examples[-1]}}}"
-        conversation.append((self._filled(turns.answer, 0), answer))
+        conversation.append((self._filled(turns.answer, 0), shown.answer))
         written = [self.turns.open("user", after="system"), words.task, self._end]
         written += [self._ready()] if self.turns.alternate else []
         for asked, turn in conversation:

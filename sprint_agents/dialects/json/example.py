@@ -7,12 +7,13 @@ has it by chance; where a type has no such value, it is a bare placeholder, whic
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 
 from .shape import PLACEHOLDER
 from .values import write
+from .words import JsonWords
 
 _NUMBERS = (3120457, 1750862, 4871319)
 """Of the results and the answer. Where one is too large, its first digits are taken, three at least."""
@@ -20,6 +21,34 @@ _DEPTH = 6
 _LONGEST = 240
 _SHORTEST = 8
 _ODD_KEYWORDS = ("pattern", "format", "multipleOf", "allOf", "oneOf", "uniqueItems", "not", "if")
+
+
+class Example(NamedTuple):
+    """The model's turns in the example; ``copies`` are its values, as JSON, which a model may copy."""
+
+    plan: str
+    results: tuple[str, ...]
+    answer: str
+    copies: frozenset[str]
+
+    @classmethod
+    def of(cls, words: JsonWords, *, answer: str | None, result: str | None) -> "Example | None":
+        """Return the example with values of these schemas, if this version of the words has one."""
+        shown, keys = words.example, words.keys
+        if shown is None:
+            return None
+        thoughts, prompt = keys.thoughts[0], keys.prompt[0]
+        schemas = [result] * len(shown.prompts) + [answer]
+        values = [example_of(schema, shown.done[index], index) for index, schema in enumerate(schemas)]
+        names = [keys.result[0]] * len(shown.prompts) + [keys.answer[0]]
+        # Not written as a whole, since a placeholder is no JSON.
+        *results, answered = (
+            f"{{{write(thoughts)}: {write(done)}, {write(name)}: {value}}}"
+            for done, name, value in zip(shown.done, names, values, strict=True)
+        )
+        prompts: list[JsonValue] = [{prompt: text} for text in shown.prompts]
+        plan = write({thoughts: shown.split, keys.subtasks[0]: prompts})
+        return cls(plan, tuple(results), answered, frozenset([*values, *map(write, shown.prompts)]))
 
 
 class _NoExample(Exception):

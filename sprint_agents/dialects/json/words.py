@@ -78,12 +78,14 @@ class TurnWords(BaseModel):
 class ExampleWords(BaseModel):
     """The words of an example conversation, and of the turn that asks for a ``plan`` after it.
 
-    ``done`` has the thoughts before each result and the answer, which are also the texts in them.
+    ``done`` has the thoughts before each result and the answer, which are also the texts in them. ``again`` shows the
+    model's turn again after a wrong one.
     """
 
     model_config = _FROZEN
 
     plan: str
+    again: str
     task: str
     split: str
     prompts: tuple[str, ...]
