@@ -177,6 +177,7 @@ class Finish:
     ``matched`` is the stop id or stop text that ended it; for the model's own end token, its id.
     ``cached_tokens`` of the ``prompt_tokens`` were read from the cache; the others were computed.
     ``generated_tokens`` is the server's count, from engines whose ids are not tokens. If it is None, count the ids.
+    ``reasoning_tokens`` of them went into reasoning, from servers that say so.
     ``retries`` counts the requests that the engine had to send again for this completion.
     """
 
@@ -186,6 +187,7 @@ class Finish:
     cached_tokens: int
     generated_tokens: int | None = None
     retries: int = 0
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

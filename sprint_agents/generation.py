@@ -7,7 +7,7 @@ from typing import Self
 
 from .context import Context
 from .continuation import Continuation
-from .engine import Chunk, Engine, Finish, TokenLogprob
+from .engine import THOUGHTS, Chunk, Engine, Finish, Thoughts, TokenLogprob
 from .errors import EngineError, EngineProtocolError
 
 
@@ -33,6 +33,7 @@ class Generation:
         "_finished",
         "_id_marks",
         "_read",
+        "_reasoning",
         "_request_ids",
         "_text_marks",
         "_tip",
@@ -68,6 +69,7 @@ class Generation:
         self.finish: Finish | None = None
         # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
+        self._reasoning = 0
         self._read: list[Chunk] = []
         self.length = 0
         # An index of the chunks so far, extended on use, since many completions never need it: the positions where
@@ -93,6 +95,23 @@ class Generation:
     def tokens(self) -> int:
         """The number of generated tokens so far; where ids are not tokens, an estimate until the end."""
         return len(self.ids) if self._tokens is None else self._tokens
+
+    def reasoning_tokens(self, thoughts: Thoughts = "none") -> int:
+        """Count the tokens of reasoning so far: as the server does, or else those up to the end of the thoughts.
+
+        ``thoughts`` says whether the text may begin with them. Reasoning that is not part of the text is counted by the
+        chunks that bring it.
+        """
+        if self.finish is not None and self.finish.reasoning_tokens is not None:
+            return self.finish.reasoning_tokens
+        if thoughts == "none":
+            return self._reasoning
+        text = self.text
+        end = text.find(THOUGHTS[1])
+        if end >= 0:
+            return self._reasoning + self.tokens_before(end + len(THOUGHTS[1]))
+        begun = thoughts == "open" or text.lstrip().startswith(THOUGHTS[0])
+        return self.tokens if begun else self._reasoning
 
     @property
     def request_ids(self) -> Sequence[str]:
@@ -157,6 +176,8 @@ class Generation:
         self.length += len(chunk.text)
         if chunk.tokens is not None:
             self._tokens = (self._tokens or 0) + chunk.tokens
+        if chunk.reasoning:
+            self._reasoning += len(chunk.ids) if chunk.tokens is None else chunk.tokens
         if chunk.logprobs:
             self.logprobs += chunk.logprobs
             if self.watch is not None and chunk.finish is None:

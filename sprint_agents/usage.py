@@ -13,7 +13,8 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 class CallUsage:
     """The cost of one request, or the sum of several requests of one role.
 
-    ``generated_tokens`` includes ``tag_tokens``, the tokens whose text is a tag. ``retries`` counts the requests that
+    ``generated_tokens`` includes ``tag_tokens``, the tokens whose text is a tag, and ``reasoning_tokens``, those of a
+    reasoning model's thoughts. ``retries`` counts the requests that
     repeat a failed or invalid one, ``tool_calls`` the tools that the model called.
 
     Neither a model nor frozen, since the runtime makes one for every request; never change one.
@@ -26,6 +27,7 @@ class CallUsage:
     cached_tokens: int = 0
     generated_tokens: int = 0
     tag_tokens: int = 0
+    reasoning_tokens: int = 0
     retries: int = 0
     tool_calls: int = 0
 
@@ -40,6 +42,7 @@ class CallUsage:
             cached_tokens=sum([cost.cached_tokens for cost in costs]),
             generated_tokens=sum([cost.generated_tokens for cost in costs]),
             tag_tokens=sum([cost.tag_tokens for cost in costs]),
+            reasoning_tokens=sum([cost.reasoning_tokens for cost in costs]),
             retries=sum([cost.retries for cost in costs]),
             tool_calls=sum([cost.tool_calls for cost in costs]),
         )
@@ -96,6 +99,8 @@ class Usage(BaseModel):
             for tokens of the budget, and if everything but its engine, executors and tools took no time.
         sequential_requests: the ids of the requests on the critical path in seconds, in order.
         total_tokens: all generated tokens, retries included.
+        reasoning_tokens: the part of them that went into a reasoning model's thoughts, by the engine's count or by the
+            end of the thoughts in the text.
         prompt_tokens: the context lengths of all requests, added up.
         cached_tokens: the part of ``prompt_tokens`` that the engine read from its cache.
         recomputed_tokens: ``prompt_tokens - cached_tokens``, the part that the engine computed.
@@ -116,6 +121,7 @@ class Usage(BaseModel):
     sequential_seconds: float = 0.0
     sequential_requests: tuple[str, ...] = ()
     total_tokens: int = 0
+    reasoning_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     recomputed_tokens: int = 0

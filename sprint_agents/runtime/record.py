@@ -54,6 +54,7 @@ class RunRecord:
             sequential_seconds=sum(stage.usage.sequential_seconds for stage in stages),
             sequential_requests=tuple(one for stage in stages for one in stage.usage.sequential_requests),
             total_tokens=ledger.tokens,
+            reasoning_tokens=sum(cost.reasoning_tokens for cost in totals),
             prompt_tokens=prompt,
             cached_tokens=cached,
             recomputed_tokens=prompt - cached,

@@ -312,13 +312,14 @@ class MeteredCall(TimedCall):
 
         The requests that the engine itself had to send again are added.
         """
-        generation = self._generation
+        session, generation = self._session, self._generation
         usage = CallUsage(
             calls=len(generation.request_ids),
             prompt_tokens=generation.prompt_tokens,
             cached_tokens=generation.cached_tokens,
             generated_tokens=generation.tokens,
             tag_tokens=tag_tokens,
+            reasoning_tokens=generation.reasoning_tokens(session.thoughts) if self._role else 0,
             retries=retries + generation.retries,
         )
         return EngineCall(

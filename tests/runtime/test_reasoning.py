@@ -78,6 +78,15 @@ class TestEarlierTurns:
         assert run.transcript.count(f'<|assistant|>{mark}{{"result": "x"}}<|end|>') == 2
         assert not any(thought in run.transcript for thought in ("how?", "x!", "so"))
 
+    @pytest.mark.parametrize("turns", [TURNS, OPEN])
+    def test_count_as_reasoning(self, turns: ChatTurns) -> None:
+        run = asyncio.run(thinking(turns).run("Think."))
+        calls = [call for stage in run.stages for call in stage.calls]
+        calls += [call for stage in run.stages for execution in stage.executions for call in execution.calls]
+        assert len(calls) == 4
+        assert all(0 < call.usage.reasoning_tokens < call.usage.generated_tokens for call in calls)
+        assert run.usage.reasoning_tokens == sum(call.usage.reasoning_tokens for call in calls)
+
     def test_keep_them_otherwise(self) -> None:
         run = asyncio.run(thinking(TURNS.model_copy(update={"drops_thoughts": False})).run("Think."))
         assert all(thought in run.transcript for thought in ("how?", "x!", "so"))

@@ -106,6 +106,7 @@ def _counts(usage: RequestUsage) -> TokenCounts:
             "prompt_tokens": usage.input_tokens or None,
             "completion_tokens": usage.output_tokens or None,
             "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens},
+            "completion_tokens_details": {"reasoning_tokens": usage.details.get("reasoning_tokens")},
         }
     )
 

@@ -83,17 +83,27 @@ class _PromptDetails(BaseModel):
     cached_tokens: _Count | None = None
 
 
+class _CompletionDetails(BaseModel):
+    reasoning_tokens: _Count | None = None
+
+
 class TokenCounts(BaseModel):
     """The cost of a request, in tokens, as the server counts it; None if it does not."""
 
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
     @property
     def cached_tokens(self) -> int:
         """Prompt tokens from the cache; 0 if the server does not say."""
         return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Generated tokens of reasoning; None if the server does not say."""
+        return self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
 
     def after(self, earlier: "TokenCounts | None") -> "TokenCounts":
         """Return the counts after both events; some servers send zeros before or after the real ones."""
@@ -103,6 +113,9 @@ class TokenCounts(BaseModel):
             prompt_tokens=max(self.prompt_tokens or 0, earlier.prompt_tokens or 0),
             completion_tokens=_larger(self.completion_tokens, earlier.completion_tokens),
             prompt_tokens_details=_PromptDetails(cached_tokens=max(self.cached_tokens, earlier.cached_tokens)),
+            completion_tokens_details=_CompletionDetails(
+                reasoning_tokens=_larger(self.reasoning_tokens, earlier.reasoning_tokens)
+            ),
         )
 
 

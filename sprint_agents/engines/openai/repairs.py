@@ -107,10 +107,13 @@ class EventRepair:
         usage = _json(usage)
         details = usage.get("prompt_tokens_details")
         cached = _json(details).get("cached_tokens") if isinstance(details, dict) else None
+        details = usage.get("completion_tokens_details")
+        reasoning = _json(details).get("reasoning_tokens") if isinstance(details, dict) else None
         return {
             "prompt_tokens": self._count(usage.get("prompt_tokens")),
             "completion_tokens": self._count(usage.get("completion_tokens")),
             "prompt_tokens_details": {"cached_tokens": self._count(cached)},
+            "completion_tokens_details": {"reasoning_tokens": self._count(reasoning)},
         }
 
     def _count(self, value: Any) -> int | None:

@@ -101,7 +101,10 @@ class StreamedText:
         if usage.prompt_tokens and believable(usage.prompt_tokens, prompt * CHARACTERS_PER_TOKEN):
             prompt = usage.prompt_tokens
         matched = None if stop is None else self.stops[stop]
-        return Chunk(encode(text), text, Finish(reason, matched, prompt, min(usage.cached_tokens, prompt), tokens))
+        # Servers that do not count reasoning say that there was none.
+        reasoning = min(usage.reasoning_tokens, tokens) if usage.reasoning_tokens else None
+        finish = Finish(reason, matched, prompt, min(usage.cached_tokens, prompt), tokens, reasoning_tokens=reasoning)
+        return Chunk(encode(text), text, finish)
 
     def _estimate(self, characters: int) -> int:
         """Estimate the tokens of some characters, and add them to the count, but never beyond the limit."""

@@ -1,8 +1,9 @@
 """Token counts are the server's even if ids are characters: in a completion, before its end, and in a budget."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -80,6 +81,29 @@ def test_words_that_a_model_keeps_to_itself_come_before_all_others() -> None:
 
     thoughts = [chunk(delta={"reasoning_content": "hm"})] * 3
     play(stream(events([*thoughts, chunk(finish="length"), usage(3, 20)])), scene)
+
+
+@pytest.mark.parametrize(
+    ("counted", "reasoning"),
+    [
+        ({"completion_tokens_details": {"reasoning_tokens": 15}}, 15),
+        ({"completion_tokens_details": {"reasoning_tokens": 99}}, 20),  # no more than all of them
+        ({"completion_tokens_details": {"reasoning_tokens": 0}}, 3),  # it does not count them: one for each event
+        ({"completion_tokens_details": None}, 3),
+        ({}, 3),
+    ],
+)
+def test_reasoning_is_counted_as_the_server_does_or_by_its_events(counted: dict[str, Any], reasoning: int) -> None:
+    async def scene(state: State) -> None:
+        generation = await state.generate(max_tokens=20)
+        assert (generation.text, generation.tokens, generation.reasoning_tokens()) == ("so", 20, reasoning)
+
+    thoughts = [chunk(delta={"reasoning_content": "hm"})] * 3
+    counts = {"prompt_tokens": 3, "completion_tokens": 20, **counted}
+    play(
+        stream(events([*thoughts, chunk("so"), chunk(finish="stop"), json.dumps({"choices": [], "usage": counts})])),
+        scene,
+    )
 
 
 @pytest.mark.parametrize("left", [begins("one two three four five six"), says("one two three four five six")])
