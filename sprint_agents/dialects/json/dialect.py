@@ -221,14 +221,14 @@ class JsonDialect:
         words = (
             turns.invalid_execution if execution else turns.invalid_answer if role == "answer" else turns.invalid_plan
         )
-        if prose and role in ("plan", "graph"):
+        # The reason quotes the turn, and a model that no schema holds to the form copies what it reads.
+        if (prose or self._shown) and role in ("plan", "graph"):
             words = turns.prose
         note = self._filled(words, stage, number, error=reason)
-        if self._shown and self.words.example:
+        if self._shown and self.words.example and not prose:
             # A small model repeats its last turn, so that must not be the wrong one.
             turn = self._shown.results[0] if execution else self._shown.answer if role == "answer" else self._shown.plan
             closing = compose([closing, self._asked(self.words.example.again), self._thought, turn, self._close])
-            prose = ""
         if prose:
             # In JSON, since a small model goes on as its last turn was written.
             again = self._asked(self._filled(turns.execution, stage, number)) if execution else ""
