@@ -16,6 +16,7 @@ from .plan import ResultT
 from .policies import Policy, name_of
 from .run import AnswerT
 from .run_context import DepsT
+from .runtime.ending import ending_of
 from .runtime.executor import FunctionRunner, ModelRunner, RemoteContexts, Runner
 from .runtime.nested import NestedSprint, SprintRunner
 from .runtime.options import RunInputs, WantedDeps, check_options, find_wanted
@@ -42,7 +43,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
     _executor_engine: Engine | None
     _inputs: RunInputs
     _wanted_deps: list[WantedDeps]
-    _bound: tuple[tuple[object, ...], Dialect] | None = None
+    _bound: list[tuple[tuple[object, ...], Dialect]]  # shared with the copies for single runs
 
     def _with(self, options: Mapping[str, Any]) -> Self:
         """Return the sprint with the options of one run."""
@@ -54,7 +55,13 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         changed.limits = options.get("limits") or self.limits
         changed.sampling = options.get("sampling") or self.sampling
         review = options.get("review")
-        changed._inputs = RunInputs(options.get("deps"), options.get("metadata") or {}, review, options.get("steering"))
+        changed._inputs = RunInputs(
+            deps=options.get("deps"),
+            metadata=options.get("metadata") or {},
+            review=review,
+            steering=options.get("steering"),
+            after=options.get("after"),
+        )
         changed._wanted_deps = self._wanted_deps + find_wanted([("review=", review if callable(review) else None)])
         if (seed := options.get("seed")) is not None:
             changed.sampling = (changed.sampling or Sampling.of(self.engine.manifest)).with_seed(seed)
@@ -86,6 +93,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         """Describe what a resumed run must share with the run that began the journal."""
         settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
         settings["model"], executor = self.engine.name, self.executor
+        if self._inputs.after is not None:
+            settings["run before"] = ending_of(self._inputs.after, self.engine, self._bind_dialect()).digest
         if isinstance(executor, Configuration):
             inner = cast("Configuration[Any, Any, Any]", executor)._settings()
             return settings | {f"executor's {name}": value for name, value in inner.items()}
@@ -111,9 +120,9 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         abilities = engine.manifest, engine.capabilities, executors and executors.capabilities
         parts = (*abilities, engine, executors, self.dialect, self.planner, model, self.limits, self.sampling)
         bound = self._bound
-        if bound is None or any(one is not other for one, other in zip(bound[0], parts, strict=True)):
-            self._bound = bound = parts, self._new_dialect()
-        return bound[1]
+        if not bound or any(one is not other for one, other in zip(bound[0][0], parts, strict=True)):
+            bound[:] = [(parts, self._new_dialect())]
+        return bound[0][1]
 
     def _new_dialect(self) -> Dialect:
         manifest, model = self.engine.manifest, self._model

@@ -34,6 +34,7 @@ from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
 from .runtime.batch import pair_with_journals, run_each
 from .runtime.clock import RunClock
+from .runtime.ending import begin_context, keep_ending
 from .runtime.gate import Gate
 from .runtime.hook_calls import HookCalls
 from .runtime.journal import Journal, StageJournal
@@ -47,7 +48,6 @@ from .runtime.run_stream import RunStream
 from .runtime.session import Session
 from .runtime.stops import resolve_stops
 from .runtime.timer import deadline
-from .state import State
 from .steering import Steering
 from .stream import AsyncStream
 from .tasks import read_task
@@ -122,6 +122,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         self.hooks = hooks
         self.deps_type = deps_type
         self._inputs = RunInputs()
+        self._bound = []
         self._wanted_deps = self._find_wanted_deps()
         if (
             dialect == "tags"
@@ -300,7 +301,8 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             resources.callback(session.threads.shutdown)
             inputs = self._inputs
             planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger, deps=inputs.deps)
-            planner = State(self.engine, sampling=self.planner.sampling or session.sampling)
+            planner, opening, plans = begin_context(self.engine, session.dialect, prompt, inputs.after)
+            planner.sampling = self.planner.sampling or session.sampling
             record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started, inputs.metadata)
             session.emit(
                 RunStarted(
@@ -316,11 +318,14 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             answer: Any = None
             try:
                 async with deadline(self.budget.seconds):
-                    await planner.append(session.dialect.write_task(prompt))
-                    found = await follow(session, self.policy, planning, planner, self._runner(), journal=journal)
+                    await planner.append(opening)
+                    found = await follow(
+                        session, self.policy, planning, planner, self._runner(), plans=plans, journal=journal
+                    )
                     answer = found.value
                     verified = await self._verify(session, answer, check)
                 run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
+                keep_ending(run, planner, session.dialect, plans)
             except BaseException as error:
                 failed = record.make(answer, error=Failure.of(error))
                 session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))

@@ -13,6 +13,7 @@ from sprint_agents.budget import Budget, Limits
 from sprint_agents.engine import Sampling
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.plan import Plan
+from sprint_agents.run import Run
 from sprint_agents.run_context import DepsT, RunContext, takes_context, wanted_deps
 from sprint_agents.steering import Steering
 
@@ -32,6 +33,7 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
         seed: the seed of all sampling in the run, the agents' own included.
         review: sees each plan of the run's own policy before any of its subtasks starts, and may return another plan.
             ``"pause"`` ends the run with ``PlanPaused``; a plan is the reviewed one, with which such a run continues.
+        after: a finished run that this one continues as a conversation, on its tokens.
         steering: says something to the run while it is in progress; for one run.
         metadata: what you want to find in ``Run.metadata`` again, as JSON: a user's id, a ticket.
     """
@@ -42,6 +44,7 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     sampling: Sampling | None
     seed: int | None
     review: Review | Plan | Literal["pause"] | None
+    after: Run[Any, Any] | None
     steering: Steering | None
     metadata: Mapping[str, JsonValue] | None
 
@@ -52,6 +55,7 @@ _TYPES: dict[str, Any] = {
     "sampling": Sampling | None,
     "seed": int | None,
     "review": Review | Plan | Literal["pause"] | None,
+    "after": Run | None,
     "steering": Steering | None,
     "metadata": Mapping[str, Any] | None,
 }
@@ -72,6 +76,7 @@ class RunInputs:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     review: Review | Plan | Literal["pause"] | None = None
     steering: Steering | None = None
+    after: Run[Any, Any] | None = None
 
     @property
     def inner(self) -> "RunInputs":
