@@ -52,9 +52,11 @@ def server(width: int) -> Generator[str]:
 
 
 async def streamed(client: httpx2.AsyncClient, path: str, body: str) -> str:
-    """Send a request and return the text of its events."""
+    """Send a request and return the text of its answer, in events or whole."""
     texts: list[str] = []
     async with client.stream("POST", path, content=body, headers={"content-type": "application/json"}) as response:
+        if response.headers["content-type"] == "application/json":
+            return json.loads(await response.aread())["choices"][0]["message"]["content"]
         async for event in httpx2.EventSource(response):
             if event.data == "[DONE]":
                 break
