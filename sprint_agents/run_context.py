@@ -100,4 +100,8 @@ def _is_context(annotation: Any, namespace: Mapping[str, Any]) -> bool:
         annotation = namespace.get(name)
         for part in path:
             annotation = getattr(annotation, part, None)
-    return annotation is RunContext or get_origin(annotation) is RunContext
+    # Not get_origin(), which takes microseconds for a pydantic model: this is asked at each call of a function.
+    return annotation is RunContext or (type(annotation) is _ALIAS and annotation.__origin__ is RunContext)
+
+
+_ALIAS = type(RunContext[int])

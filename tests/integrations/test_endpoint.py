@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 from pydantic import BaseModel
+from starlette.requests import Request
 
-from sprint_agents import Budget, Executor, Planner, Sprint
+from sprint_agents import Answer, Budget, Executor, Planner, Planning, Sprint, Stage, Step
 from sprint_agents.errors import ConfigurationError, EngineOverloaded, EngineUnavailable
 from sprint_agents.testing import FakeEngine, Fault, Prompt, Reply
 from sprint_integrations.endpoint import Bounds, application
@@ -66,6 +67,28 @@ def refused(
 
     ask(fail, sprint, **options)
     return found[0]
+
+
+class TestDeps:
+    @pytest.mark.parametrize("later", [True, False])
+    def test_each_request_has_its_own(self, later: bool) -> None:
+        async def find_later(request: Request) -> str:
+            return request.headers["x-user"]
+
+        def find(request: Request) -> str:
+            return request.headers["x-user"]
+
+        async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
+            yield Answer(value=f"for {planning.deps}")
+
+        async def use(client: AsyncOpenAI) -> None:
+            for user in ("ada", "bob"):
+                completion = await client.chat.completions.create(
+                    model="legs", messages=TASK, extra_headers={"x-user": user}
+                )
+                assert completion.choices[0].message.content == f"for {user}"
+
+        ask(use, legs(policy=policy, deps_type=str), deps=find_later if later else find)
 
 
 class TestChatCompletions:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.server import Server
 from pydantic import BaseModel
 
-from sprint_agents import Executor, Planner, Sprint
+from sprint_agents import Answer, Executor, Plan, Planner, Planning, RunContext, Sprint, Stage, Step, Subtask
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.testing import FakeEngine, Prompt
 from sprint_integrations.mcp import MOST_CHARACTERS, MOST_TOOLS, server_of, tools_of
@@ -196,6 +197,17 @@ class TestServerOf:
         asyncio.run(main())
         assert progress[:2] == ["stage 1", "subtask 1.1 started"]
         assert progress[-1] == "stage 2"
+
+    def test_its_runs_have_the_deps(self) -> None:
+        def count(context: RunContext[int], subtask: Subtask) -> int:
+            return context.deps
+
+        async def policy(planning: Planning) -> AsyncGenerator[Step, Stage[int]]:
+            stage = yield Plan.of("Count.")
+            yield Answer(value=str(stage.results[0]))
+
+        server = server_of(Sprint(FakeEngine(""), policy=policy, executor=count), deps=6)
+        assert asyncio.run(used(server, "solve", '{"task": "Legs?"}')) == ('{"answer":"6"}', False)
 
     def test_is_a_tool_of_another_sprint(self) -> None:
         assert asyncio.run(used(server_of(counting()), "solve", '{"task": "Legs?"}')) == (
