@@ -102,6 +102,12 @@ class Architecture(BaseModel):
         return self
 
     @property
+    def parameters(self) -> int:
+        """The number of weights in matrices that a step multiplies by, those of tied embeddings included."""
+        attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        return self.hidden_size * (self.num_hidden_layers * (attention + 3 * self.intermediate_size) + self.vocab_size)
+
+    @property
     def query_bias(self) -> bool:
         """Whether the projections to queries, keys and values have biases."""
         return self.model_type == "qwen2" or (self.model_type in ("llama", "qwen3") and self.attention_bias)

@@ -6,6 +6,8 @@ of which is a prefix of a range that other queries see too. The ranges are atten
 together, and the partial results are merged by their log-sum-exps (Hydragen, arXiv 2402.05099; DeFT, arXiv 2404.00242).
 The private tails of the decoding sequences are one more part, a batched one.
 
+A sequence that decodes alone shares nothing, so its keys are copied into one range, which is its only part.
+
 Example: sequences 0 and 1 decode over a shared prompt P, and sequence 2 computes two more tokens of its prompt, which
 begins with P. The queries are 0, 1, 2 and 3, and the parts are
 
@@ -35,6 +37,9 @@ from .radix import SegmentRange
 
 _TAIL_STEP = 16
 """Tails are read up to a multiple of this many tokens, so that their views seldom change."""
+
+_COPIED = 1024
+"""The keys of a sequence that decodes alone are copied into one range if there are at most so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,9 @@ class ForwardBatch:
         self._chunks = chunks
         self._decoding = len(decoding)
         self._tails = _Tails(cache) if decoding else None
-        parts = _parts(cache, decoding, chunks)
+        alone = len(decoding) == 1 and not chunks and _count(decoding[0]) <= _COPIED
+        self._lone = _Lone(cache, decoding[0]) if alone else None
+        parts = [] if alone else _parts(cache, decoding, chunks)
         device = cache.geometry.device
         self._parts = [(_selection(part.queries, device), part) for part in parts]
         queries = len(decoding) + sum(chunk.tokens for chunk in chunks)
@@ -92,12 +99,16 @@ class ForwardBatch:
         """Prepare for the next token of every decoding sequence. Call it before each forward pass."""
         if self._tails is not None:
             self._tails.advance()
+        if self._lone is not None:
+            self._lone.advance()
 
     def write(self, layer: int, new: Tensor) -> None:
         """Store the keys and values, ``[queries, 2, heads, width]``, of the tokens that are being computed."""
         first = self._decoding
         if self._tails is not None:
             self._tails.write(layer, new[:first] if self._chunks else new)
+        if self._lone is not None:
+            self._lone.write(layer, new)
         for chunk in self._chunks:
             body = chunk.segment.body
             assert body is not None
@@ -107,6 +118,8 @@ class ForwardBatch:
 
     def attend(self, layer: int, query: Tensor, *, scale: float) -> Tensor:
         """Attend for ``query``, ``[queries, group, heads, width]``; return the same shape."""
+        if self._lone is not None:
+            return self._lone.attend(layer, query, scale=scale)
         query = query.contiguous() if self._parts and query.shape[1] > 1 else query
         found: list[_Found] = []
         if self._tails is not None:
@@ -173,6 +186,42 @@ class _Tails:
         """Attend for ``query``, ``[rows, group, heads, width]``."""
         result, weight = _attend(query.transpose(1, 2), self._keys[layer], self._values[layer], self._mask, scale=scale)
         return result.transpose(1, 2), weight.transpose(1, 2)
+
+
+class _Lone:
+    """A copy of all keys of a sequence that decodes alone, in one range, so that one operation attends to them.
+
+    Nothing is shared then, and for a short context the operations cost more than the keys. The copy is written to as
+    well as the slab, which keeps the keys.
+    """
+
+    def __init__(self, cache: KVCache, ranges: Sequence[SegmentRange[KVSegment]]) -> None:
+        (segment,) = cache.rows
+        body = segment.body_length
+        self._segment, self._before = segment, _count(ranges)
+        keys = cache.empty(self._before + cache.tail_capacity)
+        place = 0
+        for seen in [*ranges, SegmentRange(segment, body, body + segment.tail_length)]:
+            for tensor, first, last in cache.slices(seen.segment, seen.start, seen.stop):
+                keys[:, :, :, place : place + last - first] = tensor[:, :, :, first:last]
+                place += last - first
+        self._layers = [*keys]
+        self._pairs = [(each[:1], each[1:]) for each in keys]
+
+    def advance(self) -> None:
+        self._place = self._before + self._segment.tail_length
+
+    def write(self, layer: int, new: Tensor) -> None:
+        self._layers[layer].select(2, self._place).copy_(new[0])
+
+    def attend(self, layer: int, query: Tensor, *, scale: float) -> Tensor:
+        """Attend for ``query``, ``[1, group, heads, width]``."""
+        keys, values = (each.narrow(2, 0, self._place + 1) for each in self._pairs[layer])
+        return _attend(query.transpose(1, 2), keys, values, None, scale=scale)[0].transpose(1, 2)
+
+
+def _count(ranges: Sequence[SegmentRange[KVSegment]]) -> int:
+    return sum(seen.stop - seen.start for seen in ranges)
 
 
 def _merge_all(found: Sequence["_Found"]) -> Tensor:

@@ -91,7 +91,7 @@ class KVCache:
         self.tokens += tokens
         segment = after or KVSegment(self, None)
         if tokens:
-            room = self._empty(tokens)
+            room = self.empty(tokens)
             segment.body = room if segment.body is None else torch.cat([segment.body, room], dim=3)
         return segment
 
@@ -163,7 +163,8 @@ class KVCache:
         slices = [found for start, stop in ranges if start < stop for found in self.slices(segment, start, stop)]
         return torch.cat([tensor[:, :, :, first:last] for tensor, first, last in slices], dim=3) if slices else None
 
-    def _empty(self, tokens: int) -> Tensor:
+    def empty(self, tokens: int) -> Tensor:
+        """Make a tensor for ``tokens`` tokens, which are not counted."""
         shape = self.geometry
         return torch.empty((shape.layers, 2, shape.heads, tokens, shape.width), dtype=shape.dtype, device=shape.device)
 

@@ -24,6 +24,7 @@ heads 0, 1, 2 and 3, of which 0 and 1 read the first key head; here they are 0, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -34,8 +35,11 @@ from torch.nn import functional
 
 from .architecture import Architecture, Rotary
 from .attention import ForwardBatch
-from .linear import Linear, LinearKind, linear_kind
+from .linear import Linear, make_linear
 from .weights import Weights
+
+_SMALL = 32_000_000
+"""A model with at most so many weights has them in two layouts (see ``linear``)."""
 
 _length = cast("Callable[..., Tensor]", torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
 
@@ -68,7 +72,7 @@ class LeanNetwork:
             LookupError: a tensor is missing or has another shape.
         """
         shape = architecture
-        kind = linear_kind(device, dtype)
+        make = partial(make_linear, twice=shape.parameters <= _SMALL)
         self._epsilon = shape.rms_norm_eps
         self._epsilon_of_rows = torch.tensor(shape.rms_norm_eps)
         self._heads, self._width = shape.num_key_value_heads, shape.head_dim
@@ -76,13 +80,12 @@ class LeanNetwork:
         self._scale = shape.head_dim**-0.5
         self._turns = _turns(shape).to(device)
         self._embedding = weights.read("model.embed_tokens.weight", shape.vocab_size, shape.hidden_size)
-        self._layers = [_read_layer(shape, weights, f"model.layers.{n}.", kind) for n in range(shape.num_hidden_layers)]
+        self._layers = [_read_layer(shape, weights, f"model.layers.{n}.", make) for n in range(shape.num_hidden_layers)]
         self._norm = weights.read("model.norm.weight", shape.hidden_size)
         head = self._embedding
         if not shape.tie_word_embeddings:
             head = weights.read("lm_head.weight", shape.vocab_size, shape.hidden_size)
-        self._head = kind(head)
-        self.parameters = weights.read_numbers
+        self._head = make(head)
 
     def __call__(self, ids: Tensor, positions: Tensor, wanted: Tensor | None, batch: ForwardBatch) -> Tensor:
         """Compute the logits, ``[wanted, vocabulary]``, of the ``wanted`` queries, or of all if None."""
@@ -156,7 +159,7 @@ def frequencies(rotary: Rotary, width: int) -> Tensor:
     return (1 - kept) * plain / rotary.factor + kept * plain
 
 
-def _read_layer(shape: Architecture, weights: Weights, name: str, kind: LinearKind) -> _Layer:
+def _read_layer(shape: Architecture, weights: Weights, name: str, make: Callable[..., Linear]) -> _Layer:
     heads, width, hidden, inner = shape.num_key_value_heads, shape.head_dim, shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads
     group = queries // heads
@@ -188,13 +191,13 @@ def _read_layer(shape: Architecture, weights: Weights, name: str, kind: LinearKi
     bias = shape.feed_forward_bias
     return _Layer(
         attention_norm=weights.read(f"{name}input_layernorm.weight", hidden),
-        projection=kind(torch.cat([weight for weight, _ in joined]), torch.cat(biases) if biases else None),
+        projection=make(torch.cat([weight for weight, _ in joined]), torch.cat(biases) if biases else None),
         head_norms=head_norms,
-        output=kind(output, output_bias),
+        output=make(output, output_bias),
         feed_forward_norm=weights.read(f"{name}post_attention_layernorm.weight", hidden),
-        gate=kind(*linear("mlp.gate_proj", inner, hidden, bias=bias)),
-        up=kind(*linear("mlp.up_proj", inner, hidden, bias=bias)),
-        down=kind(*linear("mlp.down_proj", hidden, inner, bias=bias)),
+        gate=make(*linear("mlp.gate_proj", inner, hidden, bias=bias)),
+        up=make(*linear("mlp.up_proj", inner, hidden, bias=bias)),
+        down=make(*linear("mlp.down_proj", hidden, inner, bias=bias)),
     )
 
 

@@ -2,8 +2,11 @@
 
 On CPUs, oneDNN multiplies a few rows by weights in its own blocked layout two to three times as fast as by plain ones,
 since the usual kernels rearrange the weights in every call. It also applies the activation or adds the residual in the
-same pass. torch reaches these operations for its compiler, under names that are not public: ``linear_kind`` tries them
+same pass. torch reaches these operations for its compiler, under names that are not public: ``has_packed`` tries them
 out, and ``PlainLinear`` is used where they are missing or compute something else.
+
+Each call of oneDNN costs some 30 microseconds before it computes anything. So tiny matrices are multiplied by plain
+operations, and so is a single row by the matrices of a small model, which are stored in both layouts.
 """
 
 from functools import cache
@@ -15,6 +18,10 @@ from torch.nn import functional
 
 _ROWS = 16
 """The number of rows for which oneDNN chooses the layout. The one that it chooses for a single row is slow for more."""
+
+
+_TINY = 65_536
+"""A matrix with at most so many numbers is not worth a call of oneDNN."""
 
 
 class Linear(Protocol):
@@ -40,14 +47,14 @@ class Linear(Protocol):
 class PlainLinear:
     """Weights as torch stores them, for every device. They are not copied."""
 
-    __slots__ = ("_bias", "_weight")
+    __slots__ = ("_bias", "_columns")
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._weight, self._bias = weight, bias
+        self._columns, self._bias = weight.t(), bias
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the product, ``[rows, out]``."""
-        return functional.linear(rows, self._weight, self._bias)
+        return torch.mm(rows, self._columns) if self._bias is None else torch.addmm(self._bias, rows, self._columns)
 
     def swish(self, rows: Tensor) -> Tensor:
         """Return SiLU of the product."""
@@ -61,7 +68,7 @@ class PlainLinear:
         """Return the product plus ``other``."""
         if self._bias is not None:
             return self(rows).add_(other)
-        return torch.addmm(other, rows, self._weight.t())
+        return torch.addmm(other, rows, self._columns)
 
 
 class PackedLinear:
@@ -93,24 +100,59 @@ class PackedLinear:
         return self._binary(rows, other, self._weight, self._bias, "add")
 
 
-LinearKind = type[PlainLinear] | type[PackedLinear]
+class PairedLinear:
+    """Both: the plain weights for one row, and the packed ones for more."""
+
+    __slots__ = ("_many", "_one")
+
+    def __init__(self, one: PlainLinear, many: PackedLinear) -> None:
+        self._one, self._many = one, many
+
+    def _choose(self, rows: Tensor) -> PlainLinear | PackedLinear:
+        return self._one if rows.shape[0] == 1 else self._many
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the product, ``[rows, out]``."""
+        return self._choose(rows)(rows)
+
+    def swish(self, rows: Tensor) -> Tensor:
+        """Return SiLU of the product."""
+        return self._choose(rows).swish(rows)
+
+    def times(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product multiplied by ``other``, element by element."""
+        return self._choose(rows).times(rows, other)
+
+    def plus(self, rows: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus ``other``."""
+        return self._choose(rows).plus(rows, other)
+
+
+def make_linear(weight: Tensor, bias: Tensor | None = None, *, twice: bool = False) -> Linear:
+    """Store weights for their device; ``twice`` allows both layouts where that is faster."""
+    if not has_packed(weight.device, weight.dtype):
+        return PlainLinear(weight, bias)
+    tiny = weight.numel() <= _TINY
+    if not (tiny or twice):
+        return PackedLinear(weight, bias)
+    plain = PlainLinear(weight.t().contiguous().t(), bias)  # products of few rows are faster if columns are contiguous
+    return plain if tiny else PairedLinear(plain, PackedLinear(weight, bias))
 
 
 @cache
-def linear_kind(device: torch.device, dtype: torch.dtype) -> LinearKind:
-    """Return ``PackedLinear`` where it computes the same as ``PlainLinear``."""
+def has_packed(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether ``PackedLinear`` exists here and computes the same as ``PlainLinear``."""
     if device.type != "cpu":
-        return PlainLinear
+        return False
     generator = torch.Generator().manual_seed(0)
     draw = (torch.randn(size, generator=generator) for size in ((3, 32), (48, 32), (48,), (3, 48)))
     rows, weight, bias, other = (tensor.to(dtype) for tensor in draw)
     try:
         plain, packed = (_all_products(kind(weight, bias), rows, other) for kind in (PlainLinear, PackedLinear))
         tolerance = 64 * torch.finfo(dtype).eps
-        equal = torch.allclose(plain.float(), packed.float(), rtol=tolerance, atol=tolerance)
+        return torch.allclose(plain.float(), packed.float(), rtol=tolerance, atol=tolerance)
     except (AttributeError, RuntimeError):  # this build of torch or this processor lacks an operation
-        equal = False
-    return PackedLinear if equal else PlainLinear
+        return False
 
 
 def _all_products(linear: Linear, rows: Tensor, other: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def _open_known(directory: Path, *, device: torch.device, dtype: "torch.dtype | 
     )
     return Model(
         network=network,
-        parameters=network.parameters,
+        parameters=architecture.parameters,
         geometry=geometry,
         vocabulary=architecture.vocab_size,
         context_limit=architecture.context,

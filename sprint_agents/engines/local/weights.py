@@ -21,8 +21,6 @@ class Weights:
 
     def __init__(self, directory: Path, *, device: torch.device, dtype: torch.dtype) -> None:
         self._device, self._dtype = device, dtype
-        self.read_numbers = 0
-        """How many numbers have been read."""
         self._file_of: dict[str, Any] = {}
         if (directory / _FILE).is_file():
             names = [_FILE]
@@ -44,5 +42,4 @@ class Weights:
         stored: Tensor = self._file_of[name].get_tensor(name)
         if stored.shape != shape or not stored.is_floating_point():
             raise LookupError(f"{name} has the shape {[*stored.shape]}")
-        self.read_numbers += stored.numel()
         return stored.to(self._device, self._dtype, copy=True)

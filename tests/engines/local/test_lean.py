@@ -28,7 +28,7 @@ from sprint_agents.engines.local import linear as linear_module
 from sprint_agents.engines.local.attention import ForwardBatch, PrefillChunk
 from sprint_agents.engines.local.kv_cache import KVCache
 from sprint_agents.engines.local.lean import LeanNetwork
-from sprint_agents.engines.local.linear import PackedLinear, PlainLinear, linear_kind
+from sprint_agents.engines.local.linear import PackedLinear, PairedLinear, PlainLinear, has_packed, make_linear
 from sprint_agents.engines.local.loading import load_model
 from sprint_agents.engines.local.model import Model
 from sprint_agents.engines.local.scheduler import Scheduler
@@ -242,10 +242,8 @@ def test_plain_products_compute_the_same(
     """As on GPUs, and on CPUs whose torch lacks oneDNN."""
     directory = save(*KNOWN[name])
     packed = load_model(directory, device="cpu", dtype=None)
-    monkeypatch.setattr(linear_module, "PackedLinear", PlainLinear)
-    linear_kind.cache_clear()
+    monkeypatch.setattr(linear_module, "has_packed", lambda device, dtype: False)
     plain = load_model(directory, device="cpu", dtype=None)
-    linear_kind.cache_clear()
     ids = [*range(20, 60)]
     torch.testing.assert_close(logits(plain, ids), logits(packed, ids), atol=1e-3, rtol=1e-4)
     check_greedy(branches(plain, byte_tokenizer), packed)
@@ -259,10 +257,29 @@ def test_products_that_are_missing_or_wrong_are_not_used(monkeypatch: pytest.Mon
     ):
         with monkeypatch.context() as patch:
             patch.setattr(PackedLinear, method, replacement)
-            linear_kind.cache_clear()
-            assert linear_kind(here, torch.float32) is PlainLinear
-    linear_kind.cache_clear()
-    assert linear_kind(torch.device("meta"), torch.float32) is PlainLinear
+            has_packed.cache_clear()
+            assert not has_packed(here, torch.float32)
+    has_packed.cache_clear()
+    assert not has_packed(torch.device("meta"), torch.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("size", "twice"), [(16, False), (300, False), (300, True)])
+def test_every_layout_of_weights_has_the_same_products(rows: int, size: int, twice: bool) -> None:
+    torch.manual_seed(0)
+    weight, bias, given, other = (torch.randn(*shape) for shape in ((size, 240), (size,), (rows, 240), (rows, size)))
+    for offset in (None, bias):
+        made = make_linear(weight, offset, twice=twice)
+        product = torch.nn.functional.linear(given, weight, offset)
+        for found, expected in (
+            (made(given), product),
+            (made.swish(given), torch.nn.functional.silu(product)),
+            (made.times(given, other), product * other),
+            (made.plus(given, other), product + other),
+        ):
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    if has_packed(torch.device("cpu"), torch.float32):
+        assert type(made) is (PlainLinear if size == 16 else PairedLinear if twice else PackedLinear)
 
 
 def test_an_engine_of_a_known_architecture_never_imports_transformers(save: Save) -> None:
