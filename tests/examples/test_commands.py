@@ -91,6 +91,12 @@ class TestOnNano:
     def test_custom_policy(self):
         assert "round 1: " in printed("custom_policy")
 
+    def test_review_plans(self):
+        ended = run("review_plans", "countdown 4 9 24 37", input="\n")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "Numbers to drop" in ended.stdout
+        assert ", 0 of " in ended.stdout
+
     def test_batch(self, tmp_path):
         out = tmp_path / "runs.jsonl"
         assert "5 solved, 0 were done before" in printed("batch", "examples/tasks.jsonl", out)

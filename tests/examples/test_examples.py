@@ -82,6 +82,14 @@ def test_a_policy_that_widens(monkeypatch, capsys):
     assert "round 1: 4+9\nround 2: 4+9, 4+9+24" in capsys.readouterr().out
 
 
+def test_plans_that_someone_reviews(monkeypatch, capsys):
+    replies = iter(["1", "", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(replies))
+    run = asyncio.run(load("review_plans", monkeypatch).main(nano_engine(), task=TASK))
+    assert [execution.prompt for execution in run.stages[0].executions] == ["37 - 24"]
+    assert "1. 4 + 9\n  2. 37 - 24\n" in capsys.readouterr().out
+
+
 def test_all_policies_on_the_same_problems(monkeypatch, capsys):
     solved = asyncio.run(load("compare_policies", monkeypatch).main(nano_engine(), tasks=[TASK, TASK]))
     assert solved.keys() == BUILT_IN.keys()
