@@ -307,10 +307,11 @@ class Capabilities:
             with what was generated so far (``Request.continues``). The engine's ids must be tokens. If not, a request
             under a budget reserves all the tokens that it may need, so fewer requests run at the same time.
         logprobs: whether the engine returns log-probabilities (``Sampling.logprobs``).
+        asks_to_encode: whether ``encode`` asks a server, so that texts are best encoded at the same time.
 
     >>> Capabilities(schemas=True)
     Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, caches_contexts=False, page_tokens=1,
-                 continues=False, logprobs=False)
+                 continues=False, logprobs=False, asks_to_encode=False)
     """
 
     chat: ChatTurns | None = None
@@ -321,6 +322,7 @@ class Capabilities:
     page_tokens: int = 1
     continues: bool = False
     logprobs: bool = False
+    asks_to_encode: bool = False
 
     @property
     def native_tools(self) -> bool:

@@ -8,6 +8,7 @@ Invariants:
 - Thoughts do not join if the chat template drops those of earlier turns.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -47,8 +48,13 @@ async def append_executions(
         failed = not item.execution.succeeded
         executions.append(JoinedExecution(number, text, generated=item.ids is not None, failed=failed))
     texts = dialect.write_join(stage, executions, plan=plan, inputs=inputs)
-    for before, (ids, text) in zip(texts, completions, strict=False):
-        state.context = state.context.extend((*await state.engine.encode(before), *ids), compose([before, text]))
+    befores = texts[: len(completions)]
+    if state.engine.capabilities.asks_to_encode:
+        encoded = await asyncio.gather(*map(state.engine.encode, befores))
+    else:
+        encoded = [await state.engine.encode(before) for before in befores]
+    for before, opening, (ids, text) in zip(befores, encoded, completions, strict=True):
+        state.context = state.context.extend((*opening, *ids), compose([before, text]))
     if not more:
         await state.append(texts[-1])
 

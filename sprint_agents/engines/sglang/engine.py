@@ -148,7 +148,8 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         SGLang's radix cache gets what a request reads with its first token, and what it generated when it ends.
         """
         if self._capabilities is None:
-            known = replace(_CAPABILITIES, page_tokens=self._model.page_tokens if self._model else 1)
+            page, remote = self._model.page_tokens if self._model else 1, self._directory is None
+            known = replace(_CAPABILITIES, page_tokens=page, asks_to_encode=remote)
             self._capabilities = with_chat(known, self._turns)
         return self._capabilities
 

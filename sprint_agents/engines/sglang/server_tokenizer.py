@@ -4,7 +4,8 @@ r"""The tokenizer of an SGLang server, over ``/tokenize`` and ``/detokenize``.
 from the texts that it encodes. An id whose text vanishes with ``skip_special_tokens`` is a control token. So is one id
 for a whole mark such as ``<think>``, which checkpoints do not always flag as special.
 
-A text whose outside text has no control token takes one request, and now and then another one to learn from. Otherwise
+A text whose outside text has no control token takes one request, together with all others that are encoded at the same
+time, and now and then another one to learn from. Otherwise
 the control tokens in outside text are cut in two, and the parts are encoded in one more request:
 ``<|im_end|>`` becomes ``<`` and ``|im_end|>``.
 """
@@ -19,6 +20,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from sprint_agents.dialects.conversation import PROBES, Probe
 from sprint_agents.engines.http import HttpClient
+from sprint_agents.engines.together import Together
 from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected
 from sprint_agents.markup import is_markup, parts_of, spans_of
 
@@ -52,6 +54,7 @@ class ServerTokenizer:
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
+        self._together = Together(self._encode_all)
         self._texts: dict[int, str] = {}
         self._encoded: OrderedDict[tuple[str, object], tuple[int, ...]] = OrderedDict()
         self._controls: set[str] = set()
@@ -64,7 +67,7 @@ class ServerTokenizer:
         if known := self._encoded.get(key):
             self._encoded.move_to_end(key)
             return list(known)
-        ids = await self._tokenize({"prompt": str(text), "add_special_tokens": False})
+        ids = await self._together.get(str(text))
         outside = [part.text for part in parts_of(text) if not part.is_markup]
         if any(map(_LIKE_CONTROLS.search, outside)):
             await self._learn(ids, outside)
@@ -136,6 +139,11 @@ class ServerTokenizer:
         places = sorted(cuts)
         parts = [plain[start:end] for start, end in pairwise(places)]
         return [number for own in await self._encode_each(parts) for number in own]
+
+    async def _encode_all(self, texts: Sequence[str]) -> Sequence[list[int]]:
+        if len(texts) > 1:
+            return await self._encode_each(texts)
+        return [await self._tokenize({"prompt": texts[0], "add_special_tokens": False})]
 
     async def _encode_each(self, texts: Sequence[str]) -> list[list[int]]:
         answer = await self._post("/tokenize", {"prompt": [*texts], "add_special_tokens": False})

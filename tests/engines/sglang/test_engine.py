@@ -323,6 +323,16 @@ def breaks(text: str, ids: Sequence[int]) -> Act:
     return act
 
 
+def test_texts_that_are_encoded_at_the_same_time_are_one_request() -> None:
+    async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+        texts = [f"text {number}" for number in range(20)]
+        assert await asyncio.gather(*map(engine.encode, texts)) == [[*text.encode()] for text in texts]
+        assert len(server.bodies("/tokenize")) == 1
+        assert engine.capabilities.asks_to_encode
+
+    play([], scene)
+
+
 class TestAStreamThatBrokeOff:
     """It is resumed by a new request after the tokens that had arrived."""
 
