@@ -32,7 +32,7 @@ from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
-from .runtime.batch import pair_with_journals, run_each
+from .runtime.batch import check_many, pair_with_journals, run_each
 from .runtime.clock import RunClock
 from .runtime.ending import begin_context, keep_ending
 from .runtime.gate import Gate
@@ -201,10 +201,9 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         """
         check_argument("concurrency=", concurrency, int)
         at_least(1, concurrency=concurrency)
-        if isinstance(tasks, str) or not (hasattr(tasks, "__iter__") or hasattr(tasks, "__getitem__")):
-            raise ConfigurationError(
-                f"map takes an iterable of tasks, not {type(tasks).__name__}: pass [task], or a list"
-            )
+        check_many("tasks", tasks)
+        if journals is not None:
+            check_many("journals", journals)
         if options.get("steering") is not None:
             raise ConfigurationError("steering= speaks to one run, and map has many: use run or stream for each")
         places, sprint = asyncio.Semaphore(concurrency), self._with(options)

@@ -13,6 +13,18 @@ TaskT = TypeVar("TaskT")
 RecordT = TypeVar("RecordT")
 
 
+def check_many(what: str, values: object) -> None:
+    """Refuse what is not an iterable of ``what``, or is one text.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if isinstance(values, str) or not (hasattr(values, "__iter__") or hasattr(values, "__getitem__")):
+        raise ConfigurationError(
+            f"map takes an iterable of {what}, not {type(values).__name__}: pass [{what[:-1]}], or a list"
+        )
+
+
 async def run_each(
     tasks: Iterable[TaskT],
     places: asyncio.Semaphore,

@@ -27,8 +27,8 @@ async def review_plan(session: Session, kept: OpenStage | None, proposed: Plan, 
     """
     if kept is not None and kept.review is not None and kept.review.proposed == proposed:
         return proposed if kept.review.plan is None else kept.review.plan
-    if session.review is None:
-        return proposed
+    if session.review is None or (kept is not None and kept.outcomes):
+        return proposed  # or an earlier process has carried out a part of it
     reviewer = session.review.reviewer
     if session.listening:
         session.emit(ReviewAwaited(**session.stamp(), stage=stage, plan=proposed))

@@ -196,6 +196,16 @@ class TestJournals:
         assert prompts(run) == ["one", "three"]
         assert run.transcript == Sprint(FakeEngine(model(["one", "two"]))).run_sync("task", review=review).transcript
 
+    def test_a_plan_that_is_partly_carried_out_is_not_reviewed(self, model: Model, tmp_path: Path) -> None:
+        path = tmp_path / "journal"
+        engine = FakeEngine(model(["one", "two"]), faults={3: Fault.drop()})
+        with pytest.raises(Exception, match=r"1\.2 failed"):
+            Sprint(engine, failure="fail_fast").run_sync("task", journal=path)
+        run = Sprint(FakeEngine(model(["one", "two"])), failure="fail_fast").run_sync(
+            "task", journal=path, review=lambda plan: Plan.of("three")
+        )
+        assert prompts(run) == ["one", "two"]
+
     @pytest.mark.parametrize("change", [True, False])
     def test_a_paused_run_continues_in_another_process(self, model: Model, tmp_path: Path, change: bool) -> None:
         path = tmp_path / "journal"
