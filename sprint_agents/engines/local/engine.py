@@ -54,7 +54,8 @@ class LocalEngine(Engine):
             a GGUF file converts it, before the constructor returns; both are kept in the user's cache.
         device: such as ``"cuda:1"``; by default the first GPU if there is one, otherwise the CPU.
         dtype: such as ``"float32"``; by default the checkpoint's own.
-        threads: torch's number of threads for one operation, which it sets for the whole process.
+        threads: torch's number of threads for one operation, which it sets for the whole process. Steps with too little
+            work for so many use fewer.
         cache_tokens: how many tokens have their keys and values stored, by default as many as fit into a quarter of
             the free memory, 65,536 at most. Decoding requests take room for about half as many more, at most.
         prefill_chunk: how many prompt tokens one step computes.
