@@ -13,7 +13,7 @@ What differs from stock code is where numbers are, not what is computed:
   attention kernel writes its results, so these are merged and projected without being rearranged.
 - The two numbers that rotate together are neighbours instead of half a head apart, so a rotation is one complex
   product. Scores do not depend on the order of the numbers in a head, as queries and keys have the same.
-- SiLU, the product with the gate, and the residuals are part of the matrix products (see ``linear``).
+- One product makes the gate and what it is multiplied by, and residuals are part of the products (see ``linear``).
 - The last layer's feed-forward is computed only for the queries whose logits are needed.
 
 Example of the order, with two key heads of two query heads each and a width of four. The checkpoint has the rows of
@@ -55,8 +55,7 @@ class _Layer:
     """``[group * heads + heads, width]``, for queries and keys."""
     output: Linear
     feed_forward_norm: Tensor
-    gate: Linear
-    up: Linear
+    gate_and_up: Linear
     down: Linear
 
 
@@ -96,8 +95,8 @@ class LeanNetwork:
             if wanted is not None and number == len(self._layers) - 1:
                 found, rows = found.index_select(0, wanted), rows.index_select(0, wanted)
             rows = layer.output.plus(found, rows)
-            normed = self._normalise(rows, layer.feed_forward_norm)
-            rows = layer.down.plus(layer.up.times(normed, layer.gate.swish(normed)), rows)
+            gate, up = layer.gate_and_up(self._normalise(rows, layer.feed_forward_norm)).chunk(2, 1)
+            rows = layer.down.plus(functional.silu(gate).mul_(up), rows)
         return self._head(self._normalise(rows, self._norm))
 
     def _attend(self, number: int, layer: _Layer, rows: Tensor, turns: Tensor, batch: ForwardBatch) -> Tensor:
@@ -176,8 +175,6 @@ def _read_layer(shape: Architecture, weights: Weights, name: str, make: Callable
         assert weight is not None
         return weight, bias
 
-    joined = [ordered("q_proj", queries), ordered("k_proj", heads), ordered("v_proj", heads)]
-    biases = [bias for _, bias in joined if bias is not None]
     output, output_bias = linear("self_attn.o_proj", hidden, queries * width, bias=shape.output_bias)
     output = output.view(hidden, heads, group, width).transpose(1, 2).reshape(hidden, -1)
     head_norms = None
@@ -191,14 +188,19 @@ def _read_layer(shape: Architecture, weights: Weights, name: str, make: Callable
     bias = shape.feed_forward_bias
     return _Layer(
         attention_norm=weights.read(f"{name}input_layernorm.weight", hidden),
-        projection=make(torch.cat([weight for weight, _ in joined]), torch.cat(biases) if biases else None),
+        projection=make(*_join(ordered("q_proj", queries), ordered("k_proj", heads), ordered("v_proj", heads))),
         head_norms=head_norms,
         output=make(output, output_bias),
         feed_forward_norm=weights.read(f"{name}post_attention_layernorm.weight", hidden),
-        gate=make(*linear("mlp.gate_proj", inner, hidden, bias=bias)),
-        up=make(*linear("mlp.up_proj", inner, hidden, bias=bias)),
+        gate_and_up=make(*_join(*(linear(f"mlp.{part}_proj", inner, hidden, bias=bias) for part in ("gate", "up")))),
         down=make(*linear("mlp.down_proj", hidden, inner, bias=bias)),
     )
+
+
+def _join(*parts: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Join projections of the same activations into one."""
+    biases = [bias for _, bias in parts if bias is not None]
+    return torch.cat([weight for weight, _ in parts]), torch.cat(biases) if biases else None
 
 
 def order_rows(rows: Tensor, heads: int, width: int, *, rotates: bool) -> Tensor:

@@ -1,9 +1,9 @@
 """Products of activations with a model's weights, which are stored as the device reads them fastest.
 
 On CPUs, oneDNN multiplies a few rows by weights in its own blocked layout two to three times as fast as by plain ones,
-since the usual kernels rearrange the weights in every call. It also applies the activation or adds the residual in the
-same pass. torch reaches these operations for its compiler, under names that are not public: ``has_packed`` tries them
-out, and ``PlainLinear`` is used where they are missing or compute something else.
+since the usual kernels rearrange the weights in every call. It also adds the residual in the same pass. torch reaches
+these operations for its compiler, under names that are not public: ``has_packed`` tries them out, and ``PlainLinear``
+is used where they are missing or compute something else.
 
 Each call of oneDNN costs some 30 microseconds before it computes anything. So tiny matrices are multiplied by plain
 operations, and so is a single row by the matrices of a small model, which are stored in both layouts.
@@ -14,11 +14,9 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 _ROWS = 16
 """The number of rows for which oneDNN chooses the layout. The one that it chooses for a single row is slow for more."""
-
 
 _TINY = 65_536
 """A matrix with at most so many numbers is not worth a call of oneDNN."""
@@ -29,14 +27,6 @@ class Linear(Protocol):
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the product, ``[rows, out]``."""
-        ...
-
-    def swish(self, rows: Tensor) -> Tensor:
-        """Return SiLU of the product."""
-        ...
-
-    def times(self, rows: Tensor, other: Tensor) -> Tensor:
-        """Return the product multiplied by ``other``, element by element."""
         ...
 
     def plus(self, rows: Tensor, other: Tensor) -> Tensor:
@@ -55,14 +45,6 @@ class PlainLinear:
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the product, ``[rows, out]``."""
         return torch.mm(rows, self._columns) if self._bias is None else torch.addmm(self._bias, rows, self._columns)
-
-    def swish(self, rows: Tensor) -> Tensor:
-        """Return SiLU of the product."""
-        return functional.silu(self(rows), inplace=True)
-
-    def times(self, rows: Tensor, other: Tensor) -> Tensor:
-        """Return the product multiplied by ``other``, element by element."""
-        return self(rows).mul_(other)
 
     def plus(self, rows: Tensor, other: Tensor) -> Tensor:
         """Return the product plus ``other``."""
@@ -87,14 +69,6 @@ class PackedLinear:
         """Return the product, ``[rows, out]``."""
         return self._unary(rows, self._weight, self._bias, "none", [], "")
 
-    def swish(self, rows: Tensor) -> Tensor:
-        """Return SiLU of the product."""
-        return self._unary(rows, self._weight, self._bias, "swish", [], "")
-
-    def times(self, rows: Tensor, other: Tensor) -> Tensor:
-        """Return the product multiplied by ``other``, element by element."""
-        return self._binary(rows, other, self._weight, self._bias, "mul")
-
     def plus(self, rows: Tensor, other: Tensor) -> Tensor:
         """Return the product plus ``other``."""
         return self._binary(rows, other, self._weight, self._bias, "add")
@@ -114,14 +88,6 @@ class PairedLinear:
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the product, ``[rows, out]``."""
         return self._choose(rows)(rows)
-
-    def swish(self, rows: Tensor) -> Tensor:
-        """Return SiLU of the product."""
-        return self._choose(rows).swish(rows)
-
-    def times(self, rows: Tensor, other: Tensor) -> Tensor:
-        """Return the product multiplied by ``other``, element by element."""
-        return self._choose(rows).times(rows, other)
 
     def plus(self, rows: Tensor, other: Tensor) -> Tensor:
         """Return the product plus ``other``."""
@@ -156,5 +122,4 @@ def has_packed(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _all_products(linear: Linear, rows: Tensor, other: Tensor) -> Tensor:
-    results = linear(rows), linear.swish(rows), linear.times(rows, other), linear.plus(rows, other)
-    return torch.stack(results)
+    return torch.stack([linear(rows), linear.plus(rows, other)])
