@@ -22,7 +22,7 @@ from time import process_time
 from typing import Any
 
 import httpx2
-import uvicorn
+from instant.loopback import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -40,31 +40,12 @@ REPLIES = {
 BODY = {"model": "legs", "messages": [{"role": "user", "content": "How many legs?"}], "stream": True}
 
 
-class Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, port=0, log_level="critical", timeout_keep_alive=600))
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        self.listens.set()
-
-
 @asynccontextmanager
-async def served(app: Any) -> AsyncGenerator[httpx2.AsyncClient]:
+async def connected(app: Any) -> AsyncGenerator[httpx2.AsyncClient]:
     """Serve an application on loopback, and yield a client of it."""
-    server = Server(app)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve())
-        await server.listens.wait()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=60) as client:
-            yield client
-        server.should_exit = True
+    limits = httpx2.Limits(max_connections=None)
+    async with served(app) as address, httpx2.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
+        yield client
 
 
 async def ask(client: httpx2.AsyncClient, *, leave: int | None = None) -> list[bytes]:
@@ -84,7 +65,7 @@ async def load(clients: int, rounds: int) -> None:
     app = application({"legs": sprint}, bounds=Bounds(concurrency=clients))
     chance = random.Random(0)
     print("| round | clients | left early | runs left | at the engine | memory, MiB |\n|---:|---:|---:|---:|---:|---:|")
-    async with served(app) as client:
+    async with connected(app) as client:
         tracemalloc.start()
         for number in range(1, rounds + 1):
             sprint.engine = engine = FakeEngine(REPLIES, latency=Latency(token=0.002))  # each keeps all its requests
@@ -130,10 +111,10 @@ async def overhead(repeats: int, rounds: int) -> None:
     sprint = Sprint(FakeEngine(REPLIES), dialect="json")
     app = application({"legs": sprint})
     rows: list[tuple[float, float, float]] = []
-    async with served(app) as ours:
+    async with connected(app) as ours:
         text = b"".join(await ask(ours))
         pieces = [part + b"\n\n" for part in text.split(b"\n\n") if part]
-        async with served(echoing(pieces)) as echo:
+        async with connected(echoing(pieces)) as echo:
             for _ in range(rounds):  # in turns, so that noise meets all three
                 full = await milliseconds(lambda: ask(ours), repeats=repeats)
                 bare = await milliseconds(lambda: ask(echo), repeats=repeats)

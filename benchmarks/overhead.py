@@ -6,7 +6,8 @@
 engine without the library. All run in this process and take turns, ``--rounds`` times; figures are medians of CPU
 time, which other programs disturb less than wall time. The engine answers at once, so all time is the library's. The
 other tables: a run in JSON, whose model writes the plan and a typed answer, also on ``FakeEngine``; subtasks whose
-executor calls a tool before it writes its result; one run at 50 ms per request, whose critical path is known; ever
+executor calls a tool before it writes its result; runs with listeners and with OpenTelemetry, which may leave out the
+spans of requests; one run at 50 ms per request, whose critical path is known; ever
 wider plans, whose cost must be linear; and the memory of a branch.
 """
 
@@ -16,7 +17,7 @@ import gc
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 
 from instant.engines import (
@@ -36,6 +37,10 @@ from instant.engines import (
     plan_turn,
     scripted,
 )
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
@@ -55,6 +60,8 @@ from sprint_agents import (
     State,
     Step,
 )
+from sprint_agents.events import Event
+from sprint_integrations.otel import Telemetry
 
 _adapter = TypeAdapter(Finding)
 
@@ -186,10 +193,18 @@ def with_model(width: int, *, delay: float = 0.0) -> Callable[[], Awaitable[None
     return run
 
 
-def in_json(engine: Engine, width: int) -> Callable[[], Awaitable[None]]:
+def in_json(
+    engine: Engine, width: int, *, listeners: Sequence[Callable[[Event], object]] = ()
+) -> Callable[[], Awaitable[None]]:
     """Fan out a plan in JSON that the model writes; it also writes a typed answer."""
-    limits = Limits(plan_tokens=10**6)
-    sprint = Sprint(engine, planner=Planner(Report), executor=Executor(Finding), dialect="json", limits=limits)
+    sprint = Sprint(
+        engine,
+        planner=Planner(Report),
+        executor=Executor(Finding),
+        dialect="json",
+        limits=Limits(plan_tokens=10**6),
+        listeners=listeners,
+    )
 
     async def run() -> None:
         result = await sprint.run("t")
@@ -251,6 +266,34 @@ def with_tools(rounds: int) -> None:
         print(f"| {width} | {cost[0]:.1f} | {cost[1]:.1f} | {cost[2]:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
 
 
+class Dropped(SpanExporter):
+    """Takes spans, and sends them nowhere."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Drop spans."""
+        return SpanExportResult.SUCCESS
+
+
+def with_listeners(rounds: int) -> None:
+    """Print the cost of a subtask whose run is listened to, or traced by OpenTelemetry's SDK in batches."""
+    traces = TracerProvider()
+    traces.add_span_processor(BatchSpanProcessor(Dropped(), max_queue_size=10**5))
+    measured_by = {"tracer_provider": traces, "meter_provider": MeterProvider([InMemoryMetricReader()])}
+    telemetry, less = Telemetry(**measured_by), Telemetry(**measured_by, requests=False)
+    print("\nZero latency, in JSON, with listeners, µs per subtask, medians\n")
+    print("| subtasks | no listener | one that does nothing | / none | OpenTelemetry | / none | no requests | / none |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for width in (8, 64, 512):
+        listeners = ((), (lambda _: None,), (telemetry,), (less,))
+        sides = [in_json(JsonEngine(width), width, listeners=each) for each in listeners]
+        measured = [[timed(side) for side in sides] for _ in range(rounds)]
+        cost = [statistics.median(side) / width * 1e6 for side in zip(*measured, strict=True)]
+        ratios = [statistics.median(row[side] / row[0] for row in measured) for side in (1, 2, 3)]
+        sides_shown = [f"{each:.1f} | {ratio:.2f}" for each, ratio in zip(cost[1:], ratios, strict=True)]
+        print(f"| {width} | {cost[0]:.1f} | {' | '.join(sides_shown)} |")
+    traces.shutdown()
+
+
 def critical_path(rounds: int) -> None:
     """Print how close a run comes to its critical path at 50 ms per request."""
     print("\n50 ms a request, against the critical path; bare: gathered sleeps of 50 ms, nothing before or after\n")
@@ -300,6 +343,7 @@ def main() -> None:
     fan_out(rounds)
     runs_in_json(rounds)
     with_tools(rounds)
+    with_listeners(rounds)
     critical_path(rounds)
     growth(rounds)
     memory()

@@ -14,7 +14,7 @@ import warnings
 from importlib.metadata import version
 from statistics import median
 
-import uvicorn
+from instant.loopback import served
 from rivals.programs import PROGRAMS
 from rivals.server import Counted, CountingServer
 from rivals.task import WIDTH
@@ -25,23 +25,8 @@ PACKAGES = ("langgraph", "pydantic-ai-slim", "deepagents", "langchain-openai")
 async def measure(name: str) -> list[Counted]:
     """Run a framework's program against a server of its own."""
     counting = CountingServer()
-    server = uvicorn.Server(uvicorn.Config(counting.app, port=0, log_level="critical"))
-    listening = asyncio.Event()
-    startup = server.startup
-
-    async def announced(sockets: list[object] | None = None) -> None:
-        await startup(sockets)  # pyright: ignore[reportArgumentType]
-        listening.set()
-
-    server.startup = announced  # pyright: ignore[reportAttributeAccessIssue]
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve())
-        await listening.wait()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        try:
-            await PROGRAMS[name](f"http://127.0.0.1:{port}/v1")
-        finally:
-            server.should_exit = True
+    async with served(counting.app) as address:
+        await PROGRAMS[name](f"{address}/v1")
     return counting.requests
 
 

@@ -6,7 +6,8 @@
 - a span ``plan`` for each stage, as long as its planner writes
 - a span ``invoke_agent executor`` for each execution; it links to the span of the plan from which it was dispatched
 - a span ``execute_tool`` for each tool call
-- a span ``text_completion`` for each request, with its tokens and those of them that a cache served
+- a span ``text_completion`` for each request, with its tokens and those of them that a cache served, unless
+  ``requests=False``
 
 Every span of a run has its id as ``gen_ai.conversation.id``, which log messages have as ``run``. What was said is left
 out, unless you ask for ``content``.
@@ -34,7 +35,7 @@ from sprint_agents.events import (
     ToolFinished,
 )
 from sprint_agents.plan import Failure
-from sprint_agents.usage import EngineCall
+from sprint_agents.usage import CallUsage, EngineCall
 
 try:
     from opentelemetry import context, metrics, trace
@@ -61,14 +62,16 @@ _Key = tuple[int, ...]
 
 @dataclass(slots=True)
 class _RunSpans:
-    """The open spans of one run."""
+    """The open spans of one run; ``within`` is the context of its own span, ``links`` lead to its plans by stage."""
 
     id: str
     run: Span
+    within: context.Context
     origin: int
     provider: str
     model: str
     plans: dict[int, Span] = field(default_factory=dict[int, Span])
+    links: dict[int, Sequence[Link]] = field(default_factory=dict[int, Sequence[Link]])
     spans: dict[_Key, Span] = field(default_factory=dict[_Key, Span])
 
     def at(self, seconds: float) -> int:
@@ -84,6 +87,8 @@ class Telemetry:
         meter_provider: where metrics go; by default the application's.
         name: the name of the workflow, ``gen_ai.agent.name`` of a run's span.
         content: whether spans hold tasks, prompts, results, answers and the arguments of tools.
+        requests: whether each request to the engine has a span. If not, its tokens are on the span of its plan or
+            execution, and a wide run costs less.
 
     >>> telemetry = Telemetry(name="counts legs")
     """
@@ -95,6 +100,7 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
         name: str = "sprint",
         content: bool = False,
+        requests: bool = True,
     ) -> None:
         self._tracer = trace.get_tracer("sprint_agents", __version__, tracer_provider, SCHEMA_URL)
         meter = metrics.get_meter("sprint_agents", __version__, meter_provider, SCHEMA_URL)
@@ -105,6 +111,7 @@ class Telemetry:
         self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", "Tokens of requests.")
         self._name = name
         self._content = content
+        self._request_spans = requests
         self._runs: dict[str, _RunSpans] = {}
 
     def __call__(self, event: Event) -> None:
@@ -139,15 +146,17 @@ class Telemetry:
         span = self._tracer.start_span(
             f"invoke_workflow {self._name}", parent, attributes=attributes, start_time=started
         )
-        self._runs[event.run_id] = _RunSpans(event.run_id, span, origin, provider, model)
+        within = trace.set_span_in_context(span)
+        self._runs[event.run_id] = _RunSpans(event.run_id, span, within, origin, provider, model)
         self._say(span, "gen_ai.input.messages", "user", event.task)
 
     def _take(self, spans: _RunSpans, event: Event) -> None:
         match event:
             case StageStarted():
-                span = self._open(spans, spans.run, "plan planner", event.at, {_OPERATION: "plan", _AGENT: "planner"})
-                span.set_attribute(_STAGE, event.stage)
+                attributes = {_OPERATION: "plan", _AGENT: "planner", _STAGE: event.stage}
+                span = self._open(spans, spans.within, "plan planner", event.at, attributes)
                 spans.plans[event.stage] = span
+                spans.links[event.stage] = [Link(span.get_span_context())]
             case SubtaskStarted():
                 self._start_execution(spans, event)
             case ToolCalled():
@@ -168,7 +177,7 @@ class Telemetry:
     def _open(
         self,
         spans: _RunSpans,
-        parent: Span,
+        parent: context.Context,
         name: str,
         at: float,
         attributes: Mapping[str, Any],
@@ -176,7 +185,7 @@ class Telemetry:
     ) -> Span:
         return self._tracer.start_span(
             name,
-            trace.set_span_in_context(parent),
+            parent,
             attributes={**attributes, _RUN: spans.id},
             links=links,
             start_time=spans.at(at),
@@ -184,9 +193,8 @@ class Telemetry:
 
     def _start_execution(self, spans: _RunSpans, event: SubtaskStarted) -> None:
         attributes = {_OPERATION: "invoke_agent", _AGENT: "executor", _STAGE: event.stage, _SUBTASK: event.number}
-        plan = spans.plans.get(event.stage)
-        links = [Link(plan.get_span_context())] if plan else []
-        span = self._open(spans, spans.run, "invoke_agent executor", event.at, attributes, links)
+        links = spans.links.get(event.stage, ())
+        span = self._open(spans, spans.within, "invoke_agent executor", event.at, attributes, links)
         self._say(span, "gen_ai.input.messages", "user", event.prompt)
         spans.spans[event.stage, event.number] = span
 
@@ -207,7 +215,8 @@ class Telemetry:
             attributes = {_OPERATION: "execute_tool", _TOOL: event.tool, "gen_ai.tool.type": "function"}
             if self._content:
                 attributes["gen_ai.tool.call.arguments"] = event.arguments
-            span = self._open(spans, execution, f"execute_tool {event.tool}", event.at, attributes)
+            parent = trace.set_span_in_context(execution)
+            span = self._open(spans, parent, f"execute_tool {event.tool}", event.at, attributes)
             spans.spans[event.stage, event.number, event.call] = span
 
     def _end_tool(self, spans: _RunSpans, event: ToolFinished) -> None:
@@ -264,30 +273,42 @@ class Telemetry:
         self._durations.record(max(0.0, seconds), attributes)
 
     def _add_requests(self, spans: _RunSpans, parent: Span, calls: Sequence[EngineCall]) -> None:
-        """Make a span for each request, when its times are known."""
+        """Measure each request, and make a span for it, when its times are known."""
         named = {_OPERATION: "text_completion", _PROVIDER: spans.provider, _MODEL: spans.model}
-        name = f"text_completion {spans.model}".strip()
+        within = trace.set_span_in_context(parent)
+        if not self._request_spans:
+            total = CallUsage.sum([call.usage for call in calls])
+            parent.set_attributes(
+                {_INPUT: total.prompt_tokens, _CACHED: total.cached_tokens, _OUTPUT: total.generated_tokens}
+            )
         for call in calls:
             usage = call.usage
-            span = self._tracer.start_span(
-                name,
-                trace.set_span_in_context(parent),
-                kind=SpanKind.CLIENT,
-                attributes={
-                    **named,
-                    _RUN: spans.id,
-                    _RESPONSE: ",".join(call.request_ids),
-                    _INPUT: usage.prompt_tokens,
-                    _CACHED: usage.cached_tokens,
-                    _OUTPUT: usage.generated_tokens,
-                    "sprint.role": call.role,
-                },
-                start_time=spans.at(call.started),
-            )
-            span.end(spans.at(call.ended))
+            if self._request_spans:
+                self._add_request(spans, within, call, named)
             self._requests.record(max(0.0, call.ended - call.started), named)
             self._tokens.record(usage.prompt_tokens, {**named, _TOKEN_TYPE: "input"})
             self._tokens.record(usage.generated_tokens, {**named, _TOKEN_TYPE: "output"})
+
+    def _add_request(
+        self, spans: _RunSpans, parent: context.Context, call: EngineCall, named: Mapping[str, str]
+    ) -> None:
+        usage = call.usage
+        span = self._tracer.start_span(
+            f"text_completion {spans.model}".strip(),
+            parent,
+            kind=SpanKind.CLIENT,
+            attributes={
+                **named,
+                _RUN: spans.id,
+                _RESPONSE: ",".join(call.request_ids),
+                _INPUT: usage.prompt_tokens,
+                _CACHED: usage.cached_tokens,
+                _OUTPUT: usage.generated_tokens,
+                "sprint.role": call.role,
+            },
+            start_time=spans.at(call.started),
+        )
+        span.end(spans.at(call.ended))
 
     def _say(self, span: Span, name: str, role: str, text: str) -> None:
         if self._content and text:

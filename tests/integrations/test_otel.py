@@ -180,3 +180,13 @@ def test_after_a_run_nothing_is_kept() -> None:
     collected = Collected()
     run_virtual(collected.sprint().run("Legs?"))
     assert not collected.telemetry._runs
+
+
+def test_without_spans_of_requests_their_tokens_are_on_plans_and_executions() -> None:
+    collected = Collected(requests=False)
+    run = run_virtual(collected.sprint().run("How many legs?"))
+    assert "text_completion" not in collected.spans
+    spans = [*collected.spans["plan"], *collected.spans["invoke_agent"]]
+    generated = sum(int(str((span.attributes or {})["gen_ai.usage.output_tokens"])) for span in spans)
+    assert generated == run.usage.total_tokens
+    assert "gen_ai.client.token.usage" in {metric.name for metric in collected.metrics()}
