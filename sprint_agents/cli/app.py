@@ -16,7 +16,7 @@ from .logs import LOG_LEVEL, configure_logs
 from .options import SolveOptions, with_options
 from .run import demonstrate, run_as_json, watch
 from .serve import serve as serve_models
-from .view import view_files
+from .view import serve_view, view_files
 
 app = typer.Typer(
     name="sprint",
@@ -137,8 +137,15 @@ def view(
         Path, typer.Option("--out", "-o", metavar="FILE.html", help="The page; it needs no other file.")
     ] = Path("runs.html"),
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page instead, and follow files that are still growing.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of --serve; 0 takes any free one.")] = 0,
 ) -> None:
     """Write a page that shows runs as charts: branches against time, and the text of each."""
+    if serve:
+        asyncio.run(serve_view(files, port=port, show=show))
+        return
     count = view_files(files, out, show=show)
     typer.echo(f"{out}: {count} run{'' if count == 1 else 's'}")
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import tomllib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -96,17 +96,32 @@ async def serve(
         ConfigurationError: see ``open_models``.
         MissingExtra: the extra ``serve`` is not installed.
     """
-    try:
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise MissingExtra("serve", "uvicorn") from error
     from sprint_integrations.endpoint import Bounds, application
 
     async with open_models(target, options) as models:
         app = application(models, api_key=key, bounds=Bounds(concurrency=concurrency))
-        settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
-        # Bound here, so that the port is known, and in use, before it is printed.
-        with settings.bind_socket() as listener:
-            address = f"http://{host}:{listener.getsockname()[1]}/v1"
-            console.print(f"serving {', '.join(models)} at {address}", markup=False, highlight=False, soft_wrap=True)
-            await uvicorn.Server(settings).serve(sockets=[listener])
+        await listen(
+            app,
+            host=host,
+            port=port,
+            announce=lambda address: console.print(
+                f"serving {', '.join(models)} at {address}/v1", markup=False, highlight=False, soft_wrap=True
+            ),
+        )
+
+
+async def listen(app: Any, *, host: str, port: int, announce: Callable[[str], object]) -> None:
+    """Serve an ASGI application until the process is interrupted; ``announce`` gets its address first.
+
+    Raises:
+        MissingExtra: the extra ``serve`` is not installed.
+    """
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtra("serve", "uvicorn") from error
+    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+    # Bound here, so that the port is known, and in use, before it is printed.
+    with settings.bind_socket() as listener:
+        announce(f"http://{host}:{listener.getsockname()[1]}")
+        await uvicorn.Server(settings).serve(sockets=[listener])

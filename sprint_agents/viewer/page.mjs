@@ -55,6 +55,15 @@ class Page {
     this.show();
   }
 
+  /** Show other runs, or more of the same, and leave what is selected and open as it is. */
+  update(runs) {
+    if (this.runs.length < 2 && runs.length > 1) document.body.prepend(this.side);
+    this.runs = runs;
+    document.body.classList.toggle("single", runs.length < 2);
+    this.list();
+    this.show();
+  }
+
   press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return false;
     if (event.key === "Escape" && !this.details.hidden) this.details.hidden = true;
@@ -247,6 +256,15 @@ function block(title, text, failed = false) {
   );
 }
 
-const runs = JSON.parse(document.getElementById("runs").textContent);
-if (runs.length) new Page(runs);
-else document.body.append(element("p", { class: "note" }, "There are no runs."));
+const none = element("p", { class: "note" }, "There are no runs.");
+let page = null;
+
+export function showRuns(runs) {
+  if (page) page.update(runs);
+  else if (runs.length) {
+    none.remove();
+    page = new Page(runs);
+  } else document.body.append(none);
+}
+
+showRuns(JSON.parse(document.getElementById("runs").textContent));

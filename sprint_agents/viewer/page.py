@@ -2,7 +2,8 @@
 
 Invariants:
 
-- The page runs its own script alone. Its policy allows that script and that style by their digests, and no request.
+- The page runs its own script alone. Its policy allows that script and that style by their digests, and no request. A
+  live page may ask the server that it came from, and no other.
 - What a run holds is data: JSON in which no `<` occurs, which the script writes into the page as text.
 """
 
@@ -18,24 +19,31 @@ from string import Template
 SCRIPTS = ("layout.mjs", "elements.mjs", "chart.mjs", "page.mjs")
 """The script of the page, in parts, each after those that it imports."""
 
+_LIVE = "live.mjs"
+
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 
 
-def render_page(runs: Iterable[str], *, title: str = "sprint-agents") -> str:
+def render_page(runs: Iterable[str], *, title: str = "sprint-agents", live: str | None = None) -> str:
     """Return a page that shows ``runs``, each as the JSON of a ``Run``.
+
+    A page that is ``live`` gets its runs from that address of its own server, a JSON array, again and again.
 
     >>> page = render_page(['{"task": "</script><script>alert(1)</script>"}'])
     >>> "alert(1)" in page, "</script><script>alert(1)" in page
     (True, False)
     """
-    style, script, template = _files()
+    style, script, template = _files(live=live is not None)
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
+    if live is not None:
+        policy += "; connect-src 'self'"
     data = "[" + ",\n".join(runs) + "]"
     return Template(template).substitute(
         policy=policy,
+        live="" if live is None else f' data-live="{escape(live)}"',
         title=escape(title),
         style=style,
         script=script,
@@ -52,9 +60,10 @@ def render_frame(run: str, *, height: int = 480) -> str:
 
 
 @cache
-def _files() -> tuple[str, str, str]:
+def _files(*, live: bool) -> tuple[str, str, str]:
     folder = files(__name__.rpartition(".")[0])
-    style, page, *scripts = [folder.joinpath(name).read_text("utf-8") for name in ("viewer.css", "page.html", *SCRIPTS)]
+    names = ("viewer.css", "page.html", *SCRIPTS, *([_LIVE] if live else []))
+    style, page, *scripts = [folder.joinpath(name).read_text("utf-8") for name in names]
     # A page without other files has one module, so what the scripts import from each other is simply there.
     return style, "\n".join(_IMPORT.sub("", script) for script in scripts), page
 

@@ -1,13 +1,16 @@
 """`sprint view`: files of runs and journals become one page."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from sprint_agents import Budget, Sprint
+from sprint_agents.cli.live_view import live_page
 from sprint_agents.errors import BudgetExceeded
 from sprint_agents.testing import FakeEngine, run_virtual
 
@@ -64,3 +67,41 @@ def test_a_file_that_holds_no_runs_is_refused(call, tmp_path: Path) -> None:
     assert "cannot be read" in call("view", tmp_path / "missing.jsonl", "-o", page).stderr
     (tmp_path / "good.jsonl").write_text(run_virtual(sprint().run("task")).model_dump_json())
     assert "cannot be written" in call("view", tmp_path / "good.jsonl", "-o", tmp_path / "none" / "page.html").stderr
+
+
+async def answers(app: Any, *paths: str, **headers: str) -> list[httpx2.Response]:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        return [await client.get(path, headers=headers) for path in paths]
+
+
+def test_a_served_page_follows_its_files(tmp_path: Path) -> None:
+    journal, lines = tmp_path / "journal.jsonl", tmp_path / "runs.jsonl"
+    app = live_page([journal, lines])
+    page, nothing = asyncio.run(answers(app, "/", "/runs.json"))
+    assert 'data-live="runs.json"' in page.text
+    assert "connect-src 'self'" in page.text
+    assert nothing.json() == []  # there are no files yet
+    run_virtual(sprint().run("first", journal=journal))
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    (begun,) = asyncio.run(answers(app, "/runs.json"))
+    assert [run["task"] for run in begun.json()] == ["first"]
+    (same,) = asyncio.run(answers(app, "/runs.json", **{"if-none-match": begun.headers["etag"]}))
+    assert (same.status_code, same.content) == (304, b"")
+    journal.write_bytes(whole)
+    lines.write_text(run_virtual(sprint().run("second")).model_dump_json() + "\n")
+    (more,) = asyncio.run(answers(app, "/runs.json", **{"if-none-match": begun.headers["etag"]}))
+    assert [run["answer"] for run in more.json()] == ["67", "67"]
+
+
+def test_a_line_that_is_being_written_is_read_later(tmp_path: Path) -> None:
+    lines = tmp_path / "runs.jsonl"
+    lines.write_text('{"id": "a", "ta')
+    (unreadable,) = asyncio.run(answers(live_page([lines]), "/runs.json"))
+    assert unreadable.status_code == 503
+    assert "is not a run" in unreadable.text
+
+
+def test_a_served_page_is_for_this_machine_alone(tmp_path: Path) -> None:
+    (refused,) = asyncio.run(answers(live_page([tmp_path / "runs.jsonl"]), "/", host="evil.example"))
+    assert refused.status_code == 400

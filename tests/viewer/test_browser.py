@@ -118,3 +118,33 @@ def test_a_phone_sees_the_chart_and_the_details(open_page, early) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     chart, details = page.locator(".chart").bounding_box(), page.locator(".details").bounding_box()
     assert 0 <= chart["y"] < details["y"] - 200  # the chart is above the text, in sight
+
+
+def test_a_live_page_shows_what_is_added(browser, run, early) -> None:
+    """The page asks its own server, here played by the browser's routing, and keeps what is selected."""
+    problems: list[str] = []
+    growing = early.model_copy(update={"stages": early.stages[:1]})
+    served = [[], [growing], [early, run]]
+    asked: list[int] = []
+
+    def play(route) -> None:
+        if route.request.url.endswith("runs.json"):
+            now = min(len(asked), 2)
+            asked.append(now)
+            body = "[" + ",".join(each.model_dump_json() for each in served[now]) + "]"
+            route.fulfill(body=body, content_type="application/json", headers={"etag": f'"{now}"'})
+        else:
+            route.fulfill(body=render_page((), live="runs.json"), content_type="text/html")
+
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.route("http://live.example/**", play)
+    page.goto("http://live.example/")
+    page.locator("g.row.execution").first.click()
+    selected = page.locator(".details").inner_text()
+    page.locator("nav.runs tbody tr").nth(1).wait_for()
+    assert page.locator(".details").inner_text() == selected
+    assert page.locator("g.row.plan").count() == len(early.stages)
+    assert problems == []
+    page.close()
