@@ -16,7 +16,7 @@ from .logs import LOG_LEVEL, configure_logs
 from .options import SolveOptions, with_options
 from .run import demonstrate, run_as_json, watch
 from .serve import serve as serve_models
-from .view import serve_view, view_files
+from .view import view_files
 
 app = typer.Typer(
     name="sprint",
@@ -144,6 +144,8 @@ def view(
 ) -> None:
     """Write a page that shows runs as charts: branches against time, and the text of each."""
     if serve:
+        from .live_view import serve_view  # an optional dependency
+
         asyncio.run(serve_view(files, port=port, show=show))
         return
     count = view_files(files, out, show=show)

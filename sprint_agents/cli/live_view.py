@@ -4,22 +4,40 @@ The page asks once a second, and reads files again only when one of them has cha
 moment, such as one whose last line is being written, leaves the page as it is.
 """
 
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+import typer
 
-from sprint_agents.errors import SprintError
+from sprint_agents.errors import MissingExtra, SprintError
 from sprint_agents.viewer import render_page
 
+from .serve import listen
 from .view import read_runs
 
+try:
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+except ModuleNotFoundError as error:
+    raise MissingExtra("serve", "starlette") from error
+
 _RUNS = "runs.json"
+
+
+async def serve_view(files: Sequence[Path], *, port: int, show: bool) -> None:
+    """Serve a page of the runs in ``files``, which may still grow, on this machine until the process is interrupted."""
+
+    def announce(address: str) -> None:
+        typer.echo(f"following {', '.join(file.name for file in files)} at {address}")
+        if show:
+            webbrowser.open(address)
+
+    await listen(live_page(files), host="127.0.0.1", port=port, announce=announce)
 
 
 def live_page(files: Sequence[Path]) -> Starlette:

@@ -5,19 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from pydantic import ValidationError
 
 from sprint_agents import Run
-from sprint_agents.errors import ConfigurationError, MissingExtra
+from sprint_agents.errors import ConfigurationError
 from sprint_agents.plan import Stage
 from sprint_agents.runtime.journal_file import is_journal
 from sprint_agents.runtime.journal_reading import read_journal
 from sprint_agents.runtime.recorded import RecordedStage
 from sprint_agents.usage import CallUsage, StageUsage, Usage
 from sprint_agents.viewer import render_page
-
-from .serve import listen
 
 
 def view_files(files: Sequence[Path], out: Path, *, show: bool) -> int:
@@ -35,25 +32,6 @@ def view_files(files: Sequence[Path], out: Path, *, show: bool) -> int:
     if show:
         webbrowser.open(out.absolute().as_uri())
     return len(runs)
-
-
-async def serve_view(files: Sequence[Path], *, port: int, show: bool) -> None:
-    """Serve a page of the runs in ``files``, which may still grow, on this machine until the process is interrupted.
-
-    Raises:
-        MissingExtra: the extra ``serve`` is not installed.
-    """
-    try:
-        from .live_view import live_page
-    except ModuleNotFoundError as error:
-        raise MissingExtra("serve", "starlette") from error
-
-    def announce(address: str) -> None:
-        typer.echo(f"following {', '.join(file.name for file in files)} at {address}")
-        if show:
-            webbrowser.open(address)
-
-    await listen(live_page(files), host="127.0.0.1", port=port, announce=announce)
 
 
 def read_runs(file: Path) -> Iterator[str]:
