@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from sprint_agents import Run
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.plan import Stage
+from sprint_agents.plan import Execution, Failure, Stage
 from sprint_agents.runtime.journal_file import is_journal
 from sprint_agents.runtime.journal_reading import read_journal
-from sprint_agents.runtime.recorded import RecordedStage
+from sprint_agents.runtime.journal_records import Path as StagePath
+from sprint_agents.runtime.recorded import RecordedStage, RecordedStages
 from sprint_agents.usage import CallUsage, StageUsage, Usage
 from sprint_agents.viewer import render_page
 
@@ -66,11 +67,14 @@ def read_runs(file: Path) -> Iterator[str]:
 def run_of_journal(file: Path) -> Run[Any, Any]:
     """Return what a journal has of its run; a stage that had not ended is ``interrupted``.
 
+    An execution that a policy or a sprint was carrying out has the stages that it had until then. Its prompt is not in
+    the journal.
+
     Raises:
         JournalError: it is damaged, or has an older format.
     """
     header, recorded = read_journal(file)
-    stages = tuple(_stage(number, stage) for number, stage in sorted(recorded.stages.get((), {}).items()))
+    stages = _stages(recorded, ())
     totals = CallUsage.sum([stage.usage.total for stage in stages])
     usage = Usage(
         sequential_tokens=sum(stage.usage.sequential_tokens for stage in stages),
@@ -101,10 +105,45 @@ def run_of_journal(file: Path) -> Run[Any, Any]:
     )
 
 
-def _stage(number: int, recorded: RecordedStage) -> Stage[Any]:
-    executions = tuple(kept.execution for kept in recorded.known_executions)
+def _stages(recorded: RecordedStages, path: StagePath) -> tuple[Stage[Any], ...]:
+    """Return the stages of a run, or of an execution that had not ended, with the open ones within them."""
+    level = len(path)
+    inner: dict[int, set[int]] = {}  # by stage, the executions that had begun stages of their own
+    for other in recorded.stages:
+        if len(other) >= level + 2 and other[:level] == path:
+            inner.setdefault(other[level], set()).add(other[level + 1])
+    found = recorded.stages.get(path, {})
+    return tuple(
+        _stage(
+            number,
+            found.get(number, RecordedStage()),
+            [_open(one, _stages(recorded, (*path, number, one))) for one in sorted(inner.get(number, ()))],
+        )
+        for number in sorted(found.keys() | inner.keys())
+    )
+
+
+def _open(number: int, stages: tuple[Stage[Any], ...]) -> Execution[Any]:
+    """Return an execution that had not ended, of which only its own stages are known."""
+    started = min((stage.started for stage in stages), default=0.0)
+    return Execution[Any](
+        number=number,
+        prompt="",
+        failure=Failure(type="Superseded", message="it had not ended"),
+        usage=CallUsage.sum([stage.usage.total for stage in stages]),
+        stages=stages,
+        prompt_closed=started,
+        started=started,
+        ended=max((stage.ended for stage in stages), default=0.0),
+    )
+
+
+def _stage(number: int, recorded: RecordedStage, unfinished: Sequence[Execution[Any]]) -> Stage[Any]:
+    known = {kept.execution.number: kept.execution for kept in recorded.known_executions}
     if recorded.finished is not None:
-        return recorded.finished.finished.stage.model_copy(update={"executions": executions})
+        return recorded.finished.finished.stage.model_copy(update={"executions": tuple(known.values())})
+    known = {execution.number: execution for execution in unfinished} | known
+    executions = tuple(known[one] for one in sorted(known))
     call = recorded.completion.call if recorded.completion else None
     text = "".join(chunk.text for chunk in recorded.completion.chunks) if recorded.completion else ""
     costs = [execution.usage for execution in executions] + ([call.usage] if call else [])

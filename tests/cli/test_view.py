@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sprint_agents import Budget, Sprint
+from sprint_agents import Budget, Limits, Sprint
 from sprint_agents.cli.live_view import live_page
 from sprint_agents.errors import BudgetExceeded
 from sprint_agents.testing import FakeEngine, run_virtual
@@ -105,3 +105,20 @@ def test_a_line_that_is_being_written_is_read_later(tmp_path: Path) -> None:
 def test_a_served_page_is_for_this_machine_alone(tmp_path: Path) -> None:
     (refused,) = asyncio.run(answers(live_page([tmp_path / "runs.jsonl"]), "/", host="evil.example"))
     assert refused.status_code == 400
+
+
+def test_open_stages_of_a_sprint_within_an_execution_are_shown(call, tmp_path: Path) -> None:
+    journal, page = tmp_path / "journal.jsonl", tmp_path / "page.html"
+    run_virtual(sprint(executor=sprint(), limits=Limits(concurrency=1)).run("question", journal=journal))
+    # The process was killed after the header, both plans, and an execution of the inner one.
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:4]))
+    assert call("view", journal, "--out", page).exit_code == 0
+    (run,) = runs_in(page)
+    (stage,) = run["stages"]
+    (execution,) = stage["executions"]
+    assert (execution["number"], execution["failure"]["type"]) == (1, "Superseded")
+    (begun,) = execution["stages"]
+    assert begun["interrupted"]
+    assert begun["plan"].startswith("<Plan_1>")
+    assert [inner["prompt"] for inner in begun["executions"]] == ["6*7"]
+    assert execution["usage"]["generated_tokens"] == begun["usage"]["total"]["generated_tokens"] > 0
