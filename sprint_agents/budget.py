@@ -71,7 +71,8 @@ class Budget(BaseModel):
         seconds: wall time of the run.
         answer_tokens: how many of the ``tokens`` are kept for the answer. When only these are left, the planner must
             answer. It must also if one call or no subtask is left.
-        answer_seconds: the planner must answer if no more of the ``seconds`` are left when a stage would begin.
+        answer_seconds: how many of the ``seconds`` are kept for the answer. When only these are left, executions are
+            cancelled and the planner must answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

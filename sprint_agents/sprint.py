@@ -33,7 +33,7 @@ from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
 from .runtime.batch import check_many, pair_with_journals, run_each
-from .runtime.clock import RunClock
+from .runtime.clock import AnswerTime, RunClock
 from .runtime.ending import begin_context, keep_ending
 from .runtime.gate import Gate
 from .runtime.hook_calls import HookCalls
@@ -370,7 +370,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             listeners=listeners,
             gate=Gate(limits.concurrency) if limits.concurrency else nullcontext(),
             threads=Threads(limits.concurrency),
-            ends=None if self.budget.seconds is None else clock.now() + self.budget.seconds,
+            answer_time=AnswerTime.of(clock, seconds=self.budget.seconds, kept=self.budget.answer_seconds),
             task=task,
             inputs=self._inputs,
             steering=self._inputs.steering,

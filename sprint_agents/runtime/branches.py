@@ -8,7 +8,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from graphlib import TopologicalSorter
@@ -17,6 +17,7 @@ from typing import Any
 from sprint_agents.context import Context
 from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import (
+    DeadlineExceeded,
     ExecutionFailed,
     FunctionError,
     PolicyError,
@@ -50,13 +51,14 @@ class _Branch(Assignment):
     """An assignment, its task (None if it was not started) and its outcome.
 
     ``content_tokens`` are its ``plan_tokens`` without tags. ``kept`` if the outcome is from when the stage was begun
-    before.
+    before. It was ``late`` if it ended because the time that is kept for the answer began.
     """
 
     content_tokens: int = 0
     task: asyncio.Task[SubtaskOutcome] | None = None
     outcome: SubtaskOutcome | None = None
     kept: bool = False
+    late: bool = False
 
     @property
     def counts(self) -> bool:
@@ -253,6 +255,23 @@ class Branches:
             PolicyError: ``accept`` failed.
         """
         tasks = [branch.task for branch in self._branches.values() if branch.task]
+        kept = self.session.answer_time
+        timer = asyncio.get_running_loop().call_later(max(0.0, kept.left), self._end_late) if kept else None
+        try:
+            await self._wait(tasks, prefill)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return [self._outcome(branch) for branch in self._branches.values()]
+
+    def _end_late(self) -> None:
+        """Cancel what still runs, since the rest of the time is for the answer."""
+        for branch in self._branches.values():
+            if branch.task is not None and not branch.task.done():
+                branch.late = True
+                branch.task.cancel()
+
+    async def _wait(self, tasks: Sequence[asyncio.Task[SubtaskOutcome]], prefill: JoinPrefill | None) -> None:
         if self.accept is None:
             for task in tasks:
                 if prefill is not None and not task.done():
@@ -265,7 +284,6 @@ class Branches:
                         raise  # otherwise its own code cancelled the task, which is a failure of this execution
         elif tasks:
             await asyncio.wait(tasks)
-        return [self._outcome(branch) for branch in self._branches.values()]
 
     def _before(self, task: asyncio.Task[SubtaskOutcome]) -> list[SubtaskOutcome]:
         """Return the executions before that of ``task``, which have ended, up to one that was cancelled."""
@@ -287,6 +305,11 @@ class Branches:
             return branch.outcome
         assert branch.task is not None
         if branch.task.cancelled():
+            if branch.late and not left:
+                kept = self.session.ledger.budget.answer_seconds
+                return self._give_up(
+                    branch, DeadlineExceeded(f"cancelled: the run's last {kept:g} s are for the answer")
+                )
             if self.accepted is None and not left:
                 error = FunctionError("cancelled: its own code cancelled its task")
                 if self.session.failure.mode == "fail_fast":

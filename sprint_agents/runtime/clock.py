@@ -33,3 +33,22 @@ class RunClock:
     def now(self) -> float:
         """Return the seconds from the start of the run."""
         return self.time() - self.zero
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTime:
+    """The last ``seconds`` of a run, which are kept for its answer; they begin at ``begins`` on its clock."""
+
+    clock: RunClock
+    begins: float
+    seconds: float
+
+    @classmethod
+    def of(cls, clock: RunClock, *, seconds: float | None, kept: float) -> "AnswerTime | None":
+        """Return the time that is ``kept`` of so many ``seconds`` from now; None if none is."""
+        return cls(clock, clock.now() + seconds - kept, kept) if seconds is not None and kept else None
+
+    @property
+    def left(self) -> float:
+        """The seconds until it begins, which are negative afterwards."""
+        return self.begins - self.clock.now()

@@ -205,6 +205,7 @@ class NestedPolicy:
             shift=0,
             review=None,
             steering=None,
+            answer_time=None,
         )
         planning = Planning(
             task=subtask.prompt,

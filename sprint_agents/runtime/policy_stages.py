@@ -109,12 +109,11 @@ class PolicyStages:
         """
         if self.planning.depth:
             return False
-        session, budget = self.session, self.session.ledger.budget
+        session = self.session
         begun = self.journal.form_of(number) if self.journal is not None else None
         if begun is not None:
             return begun == "answer"
-        late = session.ends is not None and session.ends - session.clock.now() <= budget.answer_seconds
-        return session.ledger.nears_end or (late and budget.answer_seconds > 0)
+        return session.ledger.nears_end or (session.answer_time is not None and session.answer_time.left <= 0)
 
     async def answer(self, value: object) -> PolicyAnswer:
         """Return the policy's answer, read as the planner's type.

@@ -31,7 +31,7 @@ from sprint_agents.state import State, Stops
 from sprint_agents.steering import Steering
 from sprint_agents.usage import CallUsage, EngineCall
 
-from .clock import RunClock
+from .clock import AnswerTime, RunClock
 from .gate import Gate
 from .hook_calls import HookCalls
 from .listeners import Listener
@@ -64,7 +64,7 @@ class Session:
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
         task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
-        ends: when the budget's time is over, on the ``clock``; None if it has no end.
+        answer_time: the end of the budget's time, if it is kept for the answer.
         hooks: called around all parts; ``review`` sees plans, and ``steering`` says something to the planner.
         shift: how much more the number of a step is than that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
@@ -73,7 +73,6 @@ class Session:
         enclosing: the execution that a nested policy writes; None for the run itself.
         attempts: the step to which the attempt belongs that a nested policy makes, if it makes one.
         listening: whether there are listeners; if not, hot paths build no events.
-        bounded: whether the budget bounds the tokens.
         interrupts: whether executions may be interrupted while the run continues, so that their cost so far counts.
         known_ends: the tokens of what executors' completions begin and end with, by its text.
         whole: whether an executor's completion may arrive whole (``Request.whole``).
@@ -94,7 +93,7 @@ class Session:
     gate: AbstractAsyncContextManager[Any]
     planner_gate: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext[None])
     threads: Threads = field(default_factory=Threads)
-    ends: float | None = None
+    answer_time: AnswerTime | None = None
     task: str = ""
     inputs: RunInputs = field(default_factory=RunInputs)
     hooks: HookCalls | None = None

@@ -72,6 +72,20 @@ class TestOtherBounds:
         with pytest.raises(DeadlineExceeded):
             run_virtual(Sprint(FakeEngine(model(*ENDLESS, execute=slow)), budget=Budget(seconds=35)).run("task"))
 
+    @pytest.mark.parametrize("failure", ["collect", "fail_fast"])
+    def test_executions_that_hang_leave_time_for_an_answer(self, model: Model, failure: Any) -> None:
+        def hang(stage: int, number: int) -> Reply | str:
+            return Reply("never", delay=1000) if number == 2 else "found\n"
+
+        engine = FakeEngine(model(["one", "two"], execute=hang))
+        budget = Budget(seconds=60, answer_seconds=10)
+        run = run_virtual(Sprint(engine, budget=budget, failure=failure).run("task"))
+        first, second = run.stages[0].executions
+        assert (first.value, run.answer) == ("found", "done")
+        assert (second.failure.type, round(second.ended)) == ("DeadlineExceeded", 50)
+        assert "the run's last 10 s are for the answer" in engine.requests[-1].request.context.text
+        assert engine.account().running == 0
+
     def test_a_resumed_run_goes_on_with_the_form_that_it_had(self, model: Model, tmp_path: Path) -> None:
         """What was planned before the process ended is carried out, although less is left of the time by now."""
         path = tmp_path / "journal"
