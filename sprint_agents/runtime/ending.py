@@ -20,7 +20,7 @@ _KEY = "_ending"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnding:
     """The end of a run: its ``planner``, the number of plans in its context, and whether that ends with an answer."""
 
     planner: State
@@ -28,7 +28,7 @@ class Ending:
     plans: int
     answered: bool
 
-    def __deepcopy__(self, memo: object) -> "Ending":
+    def __deepcopy__(self, memo: object) -> "RunEnding":
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ def keep_ending(run: Run[Any, Any], planner: State, dialect: Dialect, plans: int
     """Keep where a run ended beside its record, of which it is not a part; it began with so many ``plans``."""
     answered = bool(run.stages) and run.stages[-1].answer is not None
     plans = max((stage.plan_number for stage in run.stages), default=plans)
-    vars(run)[_KEY] = Ending(planner, dialect, plans, answered)
+    vars(run)[_KEY] = RunEnding(planner, dialect, plans, answered)
 
 
 def begin_context(engine: Engine, dialect: Dialect, task: str, after: Run[Any, Any] | None) -> tuple[State, str, int]:
@@ -72,13 +72,13 @@ def begin_context(engine: Engine, dialect: Dialect, task: str, after: Run[Any, A
     return planner, message, ending.plans
 
 
-def ending_of(run: Run[Any, Any], engine: Engine, dialect: Dialect) -> Ending:
+def ending_of(run: Run[Any, Any], engine: Engine, dialect: Dialect) -> RunEnding:
     """Return where a run ended, for another one with this ``engine`` and ``dialect``.
 
     Raises:
         ConfigurationError: it failed, has only been read from a file, or was about another model or other agents.
     """
-    ending: Ending | None = vars(run).get(_KEY)
+    ending: RunEnding | None = vars(run).get(_KEY)
     if run.error is not None:
         raise ConfigurationError(f"after= is a run that failed ({run.error.type}): continue one that has an answer")
     if ending is None:
