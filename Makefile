@@ -26,7 +26,7 @@ define trained
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
-SERVED_BENCHMARKS := benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/throughput.py
+SERVED_BENCHMARKS := benchmarks/join.py benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/throughput.py
 SOAK := benchmarks/soak.py
 SHARING := benchmarks/sharing.py
 BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK) $(SHARING),$(wildcard benchmarks/*.py))
