@@ -3,9 +3,9 @@
     make sglang && python benchmarks/join.py
 
 ``--width`` executors start together and write ``--tokens`` tokens, and a tenth more for each subtask up to theirs, so
-they end one after the other. Then the planner is asked for its answer, of one token. The time is from the end of the
-last execution to that token, "computed" is what its request had to compute, and "run" the whole time. The ways take
-turns, ``--rounds`` times, each from an empty cache; medians.
+they end one after the other. Then the planner is asked for its answer. The time is from the end of the last execution
+to its first token, "computed" is what its request had to compute, and "run" the whole time. The ways take turns,
+``--rounds`` times, each from an empty cache; medians.
 
 - ahead: the library; results are computed while later executions still run
 - after: the library without that; the answer's request computes all of them
@@ -23,7 +23,7 @@ from radix import GREEDY, Unshared, parser, served
 from sprint_agents import Chunk, Limits, Request, Sprint
 from sprint_agents.engine import Finish
 from sprint_agents.engines import SGLangEngine
-from sprint_agents.errors import SprintError, run_of
+from sprint_agents.events import ExecutionFinished, PlannerWrote, StageFinished
 
 HEADER = "\n<execution_"
 
@@ -67,16 +67,18 @@ class Wait:
 
 async def wait(engine: SGLangEngine) -> Wait:
     """Run once."""
-    sprint = Sprint(engine, dialect="tags", sampling=GREEDY, limits=Limits(stages=2, answer_tokens=1))
-    try:
-        run = await sprint.run("48+24=72\n" * 20)
-    except SprintError as error:  # one token is no answer
-        run = run_of(error)
-        assert run is not None
-    plan, answer = run.stages[:2]
-    (call,) = answer.calls
-    last = max(execution.ended for execution in plan.executions)
-    return Wait(call.ended - last, call.usage.prompt_tokens - call.usage.cached_tokens, call.ended)
+    sprint = Sprint(engine, dialect="tags", sampling=GREEDY, limits=Limits(stages=2))
+    last = first = 0.0
+    async with sprint.stream("48+24=72\n" * 20) as events:
+        async for event in events:
+            if isinstance(event, ExecutionFinished):
+                last = event.at
+            elif isinstance(event, PlannerWrote) and event.stage == 2:
+                first = first or event.at
+            elif isinstance(event, StageFinished) and event.stage.number == 2:
+                usage = event.stage.usage.total
+                return Wait(first - last, usage.prompt_tokens - usage.cached_tokens, event.at)
+    raise AssertionError("a run of two stages ends with the second")
 
 
 async def compare(options: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ class JoinPrefill:
     _offered: tuple[Sequence[SubtaskOutcome], asyncio.Task[Any]] | None = None
     _task: asyncio.Task[None] | None = None
     _since: float | None = None
-    _computed: Context | None = None
+    _computed: int = 0
     _evicted: bool = False
 
     @classmethod
@@ -107,13 +107,20 @@ class JoinPrefill:
     async def _compute(self, leading: Sequence[SubtaskOutcome]) -> None:
         state = self.planner.branch()
         await append_executions(self.session.dialect, state, self.stage, leading, plan=self.plan, more=True)
-        if len(state.context) - len(self._computed or self.planner.context) < LEAST_TOKENS:
+        context = _whole_pages(state.context, self.session.engine.capabilities.page_tokens)
+        if len(context) - (self._computed or len(self.planner.context)) < LEAST_TOKENS:
             return
         with suppress(SprintError):  # the next plan's request then computes the join
-            call = self.session.call(state, None, max_tokens=0, stage=self.stage)
+            call = self.session.call(state.branch(context), None, max_tokens=0, stage=self.stage)
             async with call as generation:
                 await generation.drain()
             self.calls.append(call.record())
             self._evicted = generation.cached_tokens < self.cached - self.session.engine.capabilities.page_tokens
-            self._computed, self.cached = state.context, len(state.context)
+            self._computed = self.cached = len(context)
         self._since = self.session.clock.now() if self._offered else None
+
+
+def _whole_pages(context: Context, page: int) -> Context:
+    """Return the beginning of ``context`` that a cache of whole pages keeps; the next request computes the rest."""
+    rest = len(context) % page
+    return Context().extend(context.flatten()[:-rest], "") if rest else context

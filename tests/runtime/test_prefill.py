@@ -143,6 +143,18 @@ def test_the_next_plan_waits_for_no_hanging_prefill_longer_than_a_call_may_take(
     assert result.usage.failures == 0
 
 
+def test_only_whole_pages_are_computed_ahead(model):
+    class Paged(Prefilling):
+        @property
+        def capabilities(self) -> Capabilities:
+            return Capabilities(caches_contexts=True, page_tokens=16)
+
+    engine = engines(model, one_after_the_other, Paged)
+    run(engine)
+    assert prefills(engine)
+    assert {record.prompt_tokens % 16 for record in prefills(engine)} == {0}
+
+
 class Evicting(Prefilling):
     """Its cache loses everything between two requests."""
 
