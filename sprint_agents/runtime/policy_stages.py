@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sprint_agents.agents import as_text
 from sprint_agents.context import Context
+from sprint_agents.dialects.base import Dialect, Form
 from sprint_agents.errors import InvalidResult, NoAnswer, PolicyError
 from sprint_agents.events import NoteRead, StageFinished
 from sprint_agents.generation import Generation
@@ -198,6 +199,7 @@ class PolicyStages:
         written = context.own_text
         if self.planning.stages[-1].answer is None and context.parent is not None:
             written = context.parent.own_text + written  # the turn, and the text that has closed it
+        written = _without_opening(dialect, self.plans + 1, written)
         await self.planner.append(dialect.write_feedback("answer", self.plans + 1, 0, written, error=reason))
         return await self._run(step, number, correction=True)
 
@@ -366,3 +368,12 @@ class PolicyStages:
         self.session.emit(record.model_copy(update={**self.session.stamp()}))
         self.announced_context = self.planner.context
         return stage
+
+
+def _without_opening(dialect: Dialect, stage: int, written: str) -> str:
+    """Return the planner's turn alone; a stage that a journal supplied is one text, with what preceded the turn."""
+    forms: tuple[Form, ...] = ("answer", "plan", "graph", "chain")
+    for opening in [dialect.write_opening(stage, form) for form in forms]:
+        if opening and opening in written:
+            return written.partition(opening)[2]
+    return written
