@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from sprint_agents import Answer, Executor, Plan, Planner, Planning, Run, RunContext, Sprint, Stage, Step, Subtask
+from sprint_agents.dialects.completions import ToolCall
 from sprint_agents.testing import FakeEngine
 from sprint_agents.tools import Tool
 
@@ -94,6 +95,19 @@ async def measure_rows(context: RunContext[Database], subtask: Subtask) -> int:
     return context.deps.rows(subtask.prompt)
 
 
+async def refuse_small(context: RunContext[Database], number: int) -> None: ...
+
+
+async def review(context: RunContext[Database], plan: Plan) -> Plan | None: ...
+
+
+def approve(call: ToolCall) -> bool | str:
+    return call.tool == "rows"
+
+
+reveal_type(Planner(int, validator=refuse_small))  # Planner[int]
+reveal_type(Tool.of(count, approve=approve)("word"))  # int
+reveal_type(Sprint(engine).run_sync("task", review=review))  # Run[str, str]
 with_deps = Sprint(engine, executor=Executor(int, tools=[rows]), deps_type=Database)
 reveal_type(with_deps)  # Sprint[str, int, Database]
 reveal_type(with_deps.run_sync("task", deps=Database(), seed=1).answer)  # str
