@@ -77,7 +77,7 @@ class _Agent(Generic[ResultT]):
         if self.sampling is None:
             return self
         changed = copy(self)
-        changed.sampling = self.sampling.with_seed(seed)
+        changed.sampling = self.sampling.model_copy(update={"seed": seed})
         return changed
 
     def read(self, text: str, *, is_json: bool = False) -> ResultT:

@@ -64,7 +64,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         )
         changed._wanted_deps = self._wanted_deps + find_wanted([("review=", review if callable(review) else None)])
         if (seed := options.get("seed")) is not None:
-            changed.sampling = (changed.sampling or Sampling.of(self.engine.manifest)).with_seed(seed)
+            sampling = changed.sampling or Sampling.of(self.engine.manifest)
+            changed.sampling = sampling.model_copy(update={"seed": seed})
             changed.planner = self.planner.with_seed(seed)
             if self._model is not None:
                 changed.executor = changed._model = self._model.with_seed(seed)

@@ -94,10 +94,6 @@ class Sampling(BaseModel):
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # a dict of biases has no hash
 
-    def with_seed(self, seed: int) -> Self:
-        """Return settings with another seed."""
-        return self.model_copy(update={"seed": seed})
-
     def with_logprobs(self, alternatives: int | None) -> Self:
         """Return settings that ask for at least so many ``logprobs``."""
         if alternatives is None or (self.logprobs is not None and self.logprobs >= alternatives):
