@@ -4,8 +4,9 @@
 
 Branches share a prefix of ``--prefix`` tokens and decode ``--tokens`` tokens each, greedily. A row has the milliseconds
 of a step, which is one token of every branch: the fastest of ``--rounds`` rounds, each the first decile of its steps,
-since other programs only add time. The two contenders take turns in every round; "equal" says whether they wrote the
-same tokens. The last columns are the milliseconds for the prefix.
+since other programs only add time. On one thread it is the thread's CPU time, on more the time by the clock. The two
+contenders take turns in every round; "equal" says whether they wrote the same tokens. The last columns are the
+milliseconds for the prefix.
 
 The default model is sprint-nano. With ``--llama-cpp`` it is SmolLM2-135M, and llama.cpp's server decodes as many
 branches of the same length in 4 bits (``make real``): from the last first token to the end, divided by the steps.
@@ -16,6 +17,7 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +58,7 @@ class Measured:
     tokens: list[tuple[int, ...]]
 
 
-def measure(model: Model, tokenizer: Tokenizer, load: Load) -> Measured:
+def measure(model: Model, tokenizer: Tokenizer, load: Load, clock: Callable[[], float]) -> Measured:
     """Compute the prefix, and then decode all branches to their ends."""
     size = len(load.prefix) + load.branches * (load.tokens + 8)
     scheduler = Scheduler(model, tokenizer, cache_tokens=4 * size, prefill_chunk=256, max_running=load.branches)
@@ -65,19 +67,19 @@ def measure(model: Model, tokenizer: Tokenizer, load: Load) -> Measured:
         request = Request(id="", context=Context(), max_tokens=tokens, sampling=GREEDY)
         scheduler.submit(request, [*ids])
 
-    started = time.perf_counter()
+    started = clock()
     submit(load.prefix, 0)
     while not scheduler.idle:
         scheduler.step()
-    prefill = time.perf_counter() - started
+    prefill = clock() - started
     for branch in range(load.branches):
         submit([*load.prefix, 20 + branch, 33], load.tokens)
     tokens = [output.tokens for _, output in scheduler.step()]
     seconds: list[float] = []
     while not scheduler.idle:
-        started = time.perf_counter()
+        started = clock()
         outputs = scheduler.step()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
         tokens += [output.tokens for _, output in outputs]
     return Measured(1000 * sorted(seconds)[len(seconds) // 10], 1000 * prefill, tokens)
 
@@ -85,6 +87,7 @@ def measure(model: Model, tokenizer: Tokenizer, load: Load) -> Measured:
 def compare(directory: Path, options: argparse.Namespace, *, threads: int) -> None:
     """Print the rows of both contenders on so many threads."""
     torch.set_num_threads(threads)
+    clock = time.thread_time if threads == 1 else time.perf_counter
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     # Without end tokens, so that all branches are equally long.
     own, stock = (
@@ -95,7 +98,10 @@ def compare(directory: Path, options: argparse.Namespace, *, threads: int) -> No
     prefix = draw.choices(range(20, 1000), k=options.prefix)
     for branches in options.branches:
         load = Load(prefix, branches, options.tokens)
-        rounds = [(measure(own, tokenizer, load), measure(stock, tokenizer, load)) for _ in range(options.rounds)]
+        rounds = [
+            (measure(own, tokenizer, load, clock), measure(stock, tokenizer, load, clock))
+            for _ in range(options.rounds)
+        ]
         mine, theirs = (min(each.step for each in contender) for contender in zip(*rounds, strict=True))
         prefills = [min(each.prefill for each in contender) for contender in zip(*rounds, strict=True)]
         equal = "yes" if all(first.tokens == second.tokens for first, second in rounds) else "no"
