@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sprint_agents.cli.commands import Commands, VersionFlag
+from sprint_agents.cli.engines import EngineName
 from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
 from sprint_finetune.nano.splits import Family, Split
 
@@ -14,6 +15,7 @@ from .evaluate import EvaluateOptions, grade_answer, run_evaluation
 from .export import Format, export_rollouts
 from .plan import plan_memory
 from .push import push_checkpoint
+from .speedup import SpeedupOptions, measure_speedup
 from .traces import write_traces
 
 app = typer.Typer(
@@ -185,6 +187,35 @@ def grade(
 ) -> None:
     """Say whether an answer is right, wrong or undecided, as `curate` and `evaluate` decide it."""
     typer.echo(grade_answer(reference, answer, problem=problem))
+
+
+@app.command()
+def speedup(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS.jsonl", help="Recorded runs, such as `sprint batch` writes.")],
+    *,
+    engine: Annotated[EngineName, typer.Option(help="The engine to replay them on: local or sglang.")] = "local",
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The checkpoint (local), or the tokenizer of the server.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The address of the SGLang server.")] = None,
+    at_once: Annotated[
+        list[int] | None, typer.Option(min=1, help="Number of runs at the same time; may be repeated; default: 1.")
+    ] = None,
+    twin: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUNS.jsonl", help="Runs of the sequential twin on the same tasks: the lengths of chains."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Replay only the first runs.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Where to write the table as well.")] = None,
+) -> None:
+    """Say whether planning would be faster on an engine: replay recorded runs there, and as chains."""
+    measure_speedup(
+        SpeedupOptions(
+            runs=runs, twin=twin, engine=engine, model=model, url=url, at_once=at_once or [1], limit=limit, out=out
+        )
+    )
 
 
 @app.command()

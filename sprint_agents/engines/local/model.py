@@ -57,9 +57,13 @@ class Model:
 
 @contextmanager
 def _threads_for(work: int) -> Generator[None]:
-    """Use fewer of torch's threads for ``work`` multiplications than there are, if they would not pay."""
+    """Use fewer of torch's threads for ``work`` multiplications than there are, if they would not pay.
+
+    Where other programs keep the cores busy, a thread waits, spinning, for another one that has no core: steps then
+    took six times as long. So there is one thread then.
+    """
     most = torch.get_num_threads()
-    chosen = max(1, min(most, work // _THREAD_WORK))
+    chosen = 1 if _cores_are_busy() else max(1, min(most, work // _THREAD_WORK))
     if chosen == most:
         yield
         return
@@ -68,6 +72,12 @@ def _threads_for(work: int) -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(most)
+
+
+def _cores_are_busy() -> bool:
+    """Say whether more threads want to run than there are cores, this engine's own included (False on Windows)."""
+    average = getattr(os, "getloadavg", None)  # over the last minute; costs 2 µs
+    return average is not None and average()[0] > (os.cpu_count() or 1) + 0.5
 
 
 def _free_memory() -> int:
