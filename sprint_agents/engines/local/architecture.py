@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sprint_agents.errors import InvalidCheckpoint
 
+_LONGEST = 262_144
+"""The rotation is stored for each position: at this length 128 MiB for heads of 128 numbers."""
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -97,6 +100,8 @@ class Architecture(BaseModel):
         strange_layers = self.model_type in ("llama", "mistral") and self.layer_types is not None
         if window_missing or strange_window or strange_layers:
             raise ValueError(f"a {self.model_type} model whose attention is not known")
+        if self.context > _LONGEST:
+            raise ValueError("a context whose rotation would take too much memory")
         if self.num_attention_heads % self.num_key_value_heads or self.head_dim % 2:
             raise ValueError("heads that cannot be grouped or rotated")
         return self

@@ -184,6 +184,7 @@ def test_unknown_architectures_run_stock_code(name: str, save: Save, byte_tokeni
         {"rms_norm_eps": None},
         {"dtype": "float64"},
         {"hidden_size": "48 or so"},
+        {"max_position_embeddings": 1_000_000},
     ],
 )
 def test_a_configuration_that_leaves_a_doubt_is_left_to_transformers(change: dict[str, Any], save: Save) -> None:
