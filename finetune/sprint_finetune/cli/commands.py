@@ -65,6 +65,10 @@ def curate(
     max_violations: Annotated[
         int | None, typer.Option(min=0, help="Maximum number of dependency violations; unlimited by default.")
     ] = None,
+    max_share: Annotated[
+        float, typer.Option(min=0.01, help="Maximum share of the chain's sequential tokens that a sample may have.")
+    ] = 0.85,
+    tasks: Annotated[bool, typer.Option(help="Reject samples with prompts that do not read as tasks.")] = True,
     shortest: Annotated[
         int, typer.Option(min=1, help="Fold executions with fewer lines than this into their plan.")
     ] = 3,
@@ -94,6 +98,8 @@ def curate(
             max_stages=max_stages,
             width=width,
             max_violations=max_violations,
+            max_share=max_share,
+            tasks=tasks,
             shortest=shortest,
             eval_share=eval_share,
             separators=separators,

@@ -54,6 +54,8 @@ class CurateOptions:
     max_stages: int
     width: int
     max_violations: int | None
+    max_share: float
+    tasks: bool
     shortest: int
     eval_share: float
     separators: bool
@@ -95,6 +97,9 @@ def summary(report: Report) -> Iterator[str]:
         yield f"formats: {', '.join(f'{count:,} {name}' for name, count in report.formats.items())}"
     if report.sequential_share is not None:
         yield f"{report.lines:,} lines kept, sequential tokens {report.sequential_share:.0%} of the chains'"
+    if report.strict_shares:
+        best, middle = report.strict_shares[0], report.strict_shares[len(report.strict_shares) // 2]
+        yield f"with tags, a sample has {middle:.0%} of its chain's sequential tokens (median; the shortest {best:.0%})"
     if report.violations:
         yield f"{report.violations:,} dependency violations in {report.samples_with_violations:,} samples"
 
@@ -138,7 +143,12 @@ def _source(options: CurateOptions) -> Iterator[Trace | Rejection]:
 
 def _settings(options: CurateOptions) -> CurationSettings:
     criteria = Criteria(
-        ratio=options.ratio, stages=options.max_stages, width=options.width, violations=options.max_violations
+        ratio=options.ratio,
+        stages=options.max_stages,
+        width=options.width,
+        violations=options.max_violations,
+        share=options.max_share,
+        tasks=options.tasks,
     )
     return CurationSettings(
         criteria=criteria,

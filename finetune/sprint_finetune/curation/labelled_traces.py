@@ -14,6 +14,7 @@ from sprint_agents.errors import ConfigurationError
 from .dag import ancestors, dag_fault, dag_of, unordered_pairs
 from .lines import as_ranges, lines_of, numbers_in
 from .records import Dag, Extraction, Step, Trace
+from .units import units_of
 
 _FIELD = re.compile(r"(?P<name>\w+):\s*(?P<value>.*)")
 _STEP = re.compile(r"@(?P<number>\d+)(?:\s+after\s+(?P<parents>\d+(?:\s*,\s*\d+)*))?\s*")
@@ -73,6 +74,7 @@ def read_labelled(path: Path) -> LabelledTrace:
     if missing := {"problem", "answer"} - fields.keys():
         raise ConfigurationError(f"{path} has no line '{min(missing)}: …': add it at the beginning")
     text: list[str] = []
+    labels: list[int] = []  # the step of each line
     steps: list[list[int]] = []
     parents: dict[int, list[int]] = {}
     for line in body.splitlines():
@@ -85,7 +87,9 @@ def read_labelled(path: Path) -> LabelledTrace:
             text.append(line)
             if not steps:
                 raise ConfigurationError(f"{path}: {line!r} does not belong to a step: add a line '@1' before it")
-            steps[-1].append(len(text))
+            labels.append(len(steps))
+    for number, unit in enumerate(units_of("\n".join(text)), 1):
+        steps[labels[unit.line] - 1].append(number)
     if fault := dag_fault(parents, steps=len(steps)):
         raise ConfigurationError(f"{path}: {fault.detail}")
     trace = Trace(id=path.stem, problem=fields["problem"], trace="\n".join(text), answer=fields["answer"])

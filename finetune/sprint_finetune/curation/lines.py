@@ -4,14 +4,13 @@ Blank lines and rules (``---``) do not count. Text after ``</think>`` is the con
 become the final answer.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .records import LineRange
+from .units import units_of
 
-_RULE = re.compile(r"\s*(?:[-*_=]\s*){3,}")
 _CLOSE = "</think>"
 
 
@@ -71,4 +70,4 @@ def lines_at(lines: Sequence[str], numbers: Iterable[int]) -> list[str]:
 
 
 def _content(text: str) -> tuple[str, ...]:
-    return tuple(line.rstrip() for line in text.splitlines() if line.strip() and not _RULE.fullmatch(line))
+    return tuple(unit.text for unit in units_of(text))

@@ -25,12 +25,12 @@ from sprint_finetune.grading import MathVerifier, Verifier
 from .answers import check_answer
 from .dag import ExtractionFault, dag_fault
 from .extractor import Extractor, steps_fault
-from .filtering import Criteria, rejection_of
+from .filtering import Criteria, rejection_of, rejection_of_sample
 from .lines import lines_of
 from .output_files import write_results
 from .packing import SHORTEST_EXECUTION, pack, shape_of
 from .records import Dag, Extraction, Packed, Rejection, Sample, Shape, StageName, Trace, Verdict
-from .reformatting import Style
+from .reformatting import Style, prompts_of
 from .report import Report, Tally
 from .samples import sample_of
 from .stage_file import StageFile
@@ -158,7 +158,11 @@ class _Pipeline:
         return rejection_of(shape, self.settings.criteria) or shape
 
     async def _reformat(self, trace: Trace, verdict: Verdict, packed: Packed, shape: Shape) -> Sample | Rejection:
-        return sample_of(trace, verdict, packed, shape, style=self.settings.style, eval_share=self.settings.eval_share)
+        settings = self.settings
+        sample = sample_of(trace, verdict, packed, shape, style=settings.style, eval_share=settings.eval_share)
+        if isinstance(sample, Rejection):
+            return sample
+        return rejection_of_sample(sample, prompts_of(trace, packed), settings.criteria) or sample
 
 
 def _rejected(trace: Trace, stage: StageName, fault: ExtractionFault) -> Rejection:

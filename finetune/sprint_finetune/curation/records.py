@@ -45,6 +45,8 @@ Reason = Literal[
     "too_many_stages",
     "not_parallel",
     "violations",
+    "no_task",
+    "low_gain",
     # reformat
     "not_well_formed",
 ]

@@ -71,6 +71,12 @@ def text_of_step(step: Step, lines: Sequence[str]) -> StepText:
     return StepText(comments, run, prompt, written=True, heading=tuple(lines_at(lines, heading)))
 
 
+def prompts_of(trace: Trace, packed: Packed) -> list[str]:
+    """Return the prompts of the executed steps."""
+    lines = lines_of(trace.trace).chain
+    return ["\n".join(text_of_step(step, lines).prompt) for step in packed.steps if step.execution]
+
+
 def trajectory_text(trace: Trace, packed: Packed, stated: str, *, style: Style | None = None) -> str:
     r"""Write the trajectory. ``stated`` is the answer to use if the conclusion of the trace has none in ``\boxed``."""
     style = style or Style()

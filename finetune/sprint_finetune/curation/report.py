@@ -7,6 +7,7 @@ from math import floor
 
 from pydantic import BaseModel, ConfigDict
 
+from .filtering import share_of
 from .records import Reason, Rejection, Sample, Shape, StageName, Trace
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +52,7 @@ class Report(BaseModel):
         samples_with_violations: number of samples that have any.
         sequential_share: sequential tokens of the trajectories divided by those of their chains, counted in words and
             without tags; None without samples.
+        strict_shares: the same of each sample with tags, in ascending order: the first is the greatest gain.
     """
 
     model_config = _FROZEN
@@ -67,6 +69,7 @@ class Report(BaseModel):
     violations: int
     samples_with_violations: int
     sequential_share: float | None
+    strict_shares: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Tally:
     _violations: list[int] = field(default_factory=list[int])
     _words: Counter[str] = field(default_factory=Counter[str])
     _formats: Counter[str] = field(default_factory=Counter[str])
+    _shares: list[float] = field(default_factory=list[float])
     _lines: int = 0
 
     def reject(self, rejection: Rejection) -> None:
@@ -102,6 +106,7 @@ class Tally:
         self._stages[sample.shape.stages] += 1
         self._violations.append(len(sample.shape.violations))
         self._lines += lines
+        self._shares.append(share_of(sample))
         self._words["trajectories"] += sample.metrics.sequential_tokens
         self._words["chains"] += sample.chain_metrics.sequential_tokens
 
@@ -125,6 +130,7 @@ class Tally:
             violations=sum(self._violations),
             samples_with_violations=sum(count > 0 for count in self._violations),
             sequential_share=self._words["trajectories"] / chains if chains else None,
+            strict_shares=tuple(sorted(round(share, 3) for share in self._shares)),
         )
 
 

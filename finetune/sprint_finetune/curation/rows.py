@@ -22,7 +22,7 @@ _DIGITS = 4_000
 _MARK = b"\xef\xbb\xbf"
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """A row and its place in the file, such as ``line-7``."""
 
     place: str
@@ -37,7 +37,7 @@ class BadRow(NamedTuple):
     detail: str
 
 
-def rows_of(path: Path) -> Iterator[Row | BadRow]:
+def rows_of(path: Path) -> Iterator[SourceRow | BadRow]:
     """Read a file. A byte order mark and blank lines are skipped.
 
     Raises:
@@ -65,7 +65,7 @@ def _is_array(path: Path, start: bytes) -> bool:
     return path.suffix == ".json" or start.removeprefix(_MARK).lstrip()[1:].lstrip()[:1] in (b"{", b"]", b"")
 
 
-def _lines(file: IO[bytes]) -> Iterator[Row | BadRow]:
+def _lines(file: IO[bytes]) -> Iterator[SourceRow | BadRow]:
     for number, line in enumerate(_beginnings(file), 1):
         line = line.removeprefix(_MARK)
         if line.strip():
@@ -81,7 +81,7 @@ def _beginnings(file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _row(place: str, line: bytes) -> Row | BadRow:
+def _row(place: str, line: bytes) -> SourceRow | BadRow:
     if len(line) > LONGEST_LINE:
         return BadRow(place, "too_long", f"the line has more than {LONGEST_LINE:,} bytes")
     try:
@@ -91,13 +91,13 @@ def _row(place: str, line: bytes) -> Row | BadRow:
     return _object(place, value)
 
 
-def _object(place: str, value: Any) -> Row | BadRow:
+def _object(place: str, value: Any) -> SourceRow | BadRow:
     if not isinstance(value, dict):
         return BadRow(place, "unreadable", f"this is not a JSON object but a {type(value).__name__}")
-    return Row(place, value)  # pyright: ignore[reportUnknownArgumentType]
+    return SourceRow(place, value)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _array(content: bytes) -> Iterator[Row | BadRow]:
+def _array(content: bytes) -> Iterator[SourceRow | BadRow]:
     """Read the elements one by one, so that a broken one ends the array but not the elements before it."""
     text = content.decode("utf-8", errors="replace")
     decoder = json.JSONDecoder(parse_int=_integer)
@@ -123,18 +123,18 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _DIGITS else digits
 
 
-def _csv(path: Path) -> Iterator[Row | BadRow]:
+def _csv(path: Path) -> Iterator[SourceRow | BadRow]:
     csv.field_size_limit(LONGEST_LINE)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         try:
             for number, row in enumerate(reader, 1):
-                yield Row(f"row-{number}", {key: value for key, value in row.items() if key})
+                yield SourceRow(f"row-{number}", {key: value for key, value in row.items() if key})
         except csv.Error as error:
             yield BadRow(f"row-{reader.line_num}", "unreadable", f"this is not valid CSV: {error}")
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[SourceRow]:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
@@ -144,6 +144,6 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
             for row in batch.to_pylist():
                 number += 1
-                yield Row(f"row-{number}", row)
+                yield SourceRow(f"row-{number}", row)
     except Exception as error:  # pyarrow raises its own types
         raise ConfigurationError(f"{path} is not a readable Parquet file: {error}") from error

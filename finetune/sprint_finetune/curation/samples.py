@@ -10,7 +10,7 @@ from sprint_agents.trajectory import Trajectory, TrajectoryStage
 from .lines import lines_of
 from .records import Packed, Rejection, Sample, Shape, Split, Trace, Verdict
 from .reformatting import StepText, Style, basis_of, chain_text, text_of_step, trajectory_text
-from .rules.headings import heading_task
+from .rules.tasks import restated
 
 
 def sample_of(
@@ -60,10 +60,16 @@ def lines_changed(trace: Trace, packed: Packed, text: str) -> Counter[str]:
     replayed: Counter[str] = Counter()
     for stage in trajectory.stages:
         replayed.update(_lines_of_stage(stage, packed, lines.chain))
+    conclusion = _split(lines.conclusion)
     answer = (trajectory.answer_text or "").splitlines()
-    replayed.update(line.strip() for line in answer[: len(lines.conclusion)])
-    expected = Counter(line.strip() for line in (*lines.chain, *lines.conclusion))
+    replayed.update(line.strip() for line in answer[: len(conclusion)])
+    expected = Counter(line.strip() for line in (*_split(lines.chain), *conclusion))
     return Counter({line: count for line in {*replayed, *expected} if (count := replayed[line] - expected[line])})
+
+
+def _split(units: Sequence[str]) -> list[str]:
+    """Return the lines of units: a displayed formula or a block of code has several."""
+    return [line for unit in units for line in unit.splitlines()]
 
 
 def _fault(trace: Trace, packed: Packed, trajectory: Trajectory, text: str) -> str | None:
@@ -115,4 +121,4 @@ def _lines_of_prompt(text: StepText, asked: Sequence[str]) -> Sequence[str]:
     """
     if not text.written:
         return asked
-    return text.heading if [*asked] == [heading_task(line) for line in text.heading] else ()
+    return _split(text.heading) if [*asked] == _split([restated(line) for line in text.heading]) else ()

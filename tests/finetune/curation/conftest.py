@@ -39,8 +39,10 @@ def make_trace() -> Callable[..., Trace]:
 
     def make(name: str = "t", *, trace: str | None = None, answer: str = "12", problem: str = "How many?") -> Trace:
         text = "Two cases are possible.\n"
+        work = "I list them all from the smallest to the largest, and I count every one of them just once"
         for case, count in (("Case 1: n is even.", 5), ("Case 2: n is odd.", 7)):
-            text += f"{case}\nI list them.\nNone is missing.\nI found {name} in it.\nSo there are {count}.\n"
+            text += f"{case}\n{', and then '.join([work] * 4)}.\nNone is missing.\n"
+            text += f"I found {name} in it.\nSo there are {count}.\n"
         text = text.replace("I found", "There is") + "In total 5 + 7 = 12.\nThe answer is \\boxed{12}."
         return Trace(id=name, problem=problem, trace=trace if trace is not None else text, answer=answer)
 

@@ -131,7 +131,7 @@ def test_traces_of_our_own_tasks_are_written_and_curated(
     call(*written)
     assert path.read_text() == lines  # depends only on the seed
     style = ("--no-separators", "--no-basis", "--no-breaks")
-    result = call("curate", path, "--out", out, *style, "--ratio", 1, "--width", 0)
+    result = call("curate", path, "--out", out, *style, "--ratio", 1, "--width", 0, "--max-share", 9)
     assert result.stdout.startswith("3 traces: 3 samples")
     assert "violations" not in result.stdout
     for line in [*(out / "train.jsonl").read_text().splitlines(), *(out / "eval.jsonl").read_text().splitlines()]:

@@ -50,7 +50,7 @@ def test_bad_lines_of_a_file_are_counted_and_the_good_one_is_kept(run, tmp_path:
         {**good, "id": "empty", "trace": " \n "},
         {**good, "id": "silent", "trace": "Two cases.\nCase 1: no.\nCase 2: no."},
         {**good, "id": "long", "trace": "7" * MEGABYTE},
-        {"question": "How many?", "trace": "12", "answer": "12"},
+        {"question": "How many?", "trace": "12"},
         good,
     ]
     path = tmp_path / "traces.jsonl"

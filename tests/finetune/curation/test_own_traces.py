@@ -26,7 +26,7 @@ from sprint_finetune.training.calls import Call, Piece, calls_of
 from sprint_finetune.training.encoding import encode_calls
 
 PLAIN = Style(separators=False, basis=False, breaks=False)
-ALL = Criteria(ratio=1, width=0, violations=0)
+ALL = Criteria(ratio=1, width=0, violations=0, share=9)
 SHORTEST = 2
 """Lines of the shortest execution, an opening that leads nowhere."""
 COUNT = 12

@@ -61,7 +61,7 @@ def test_the_sequential_twin_has_the_same_lines_in_their_order(made: tuple[Trace
     twin = Trajectory.from_text(chain_text(trace, "7"))
     assert twin.diagnostics == ()
     assert [line.strip() for line in (twin.chain or "").splitlines()] == [
-        line.strip() for line in lines_of(trace.trace).chain
+        line.strip() for unit in lines_of(trace.trace).chain for line in unit.splitlines()
     ]
     assert twin.answer == "7"
 

@@ -32,7 +32,10 @@ _DECLARED = re.compile(
     re.IGNORECASE,
 )
 _EQUATION = re.compile(rf"{_ASSIGNED.pattern}\s*(?P<value>-?\d+(?:\.\d+)?)(?![\d.]*(?:\w|\s*[-+*/^(]))")
-_PREMISE = re.compile(rf"\b(?:with|since|as|because|using|given)\s+\$?(?:that\s+)?{_EQUATION.pattern}", re.IGNORECASE)
+_PREMISE = re.compile(
+    rf"\b(?:with|since|as|because|using|given|when|substitut\w+|plug\w*(?:\s+in)?|know(?:ing)?(?:\s+that)?)\s+\$?(?:that\s+)?{_EQUATION.pattern}",
+    re.IGNORECASE,
+)
 _EXPRESSION = re.compile(
     r"(?<![\w.^])(?:\w+\^(?:\w+|\([^()]*\)|\{[^{}]*\})|[A-Za-z]+\([\d\s,.+-]+\)|\d+!)(?P<valued>\s*(?:=|\u2261|is\b|ends\b))?"
 )

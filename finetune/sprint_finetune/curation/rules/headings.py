@@ -22,6 +22,9 @@ _NOUNS = "case|subcase|method|approach|option|part|scenario|possibility|pattern|
 NAMED = frozenset({"named", "opening"})
 """Kinds of series whose members have names. Even a single member is a subtask."""
 
+_VARIED = frozenset({"title", "condition"})
+"""Kinds of headings of which one word may differ within a series."""
+
 METHODS = frozenset({"method", "approach", "option", "way"})
 """Kinds of series whose members lead to the same result."""
 
@@ -52,6 +55,13 @@ _LABEL = re.compile(
     r"\{[^}]*\}|\([^)]*\)|\$[^$]*\$|[-+\u2212|]?\d[\w.+*/^%|-]*|(?<!\w)[A-Z]{2,}(?!\w)|(?<![\w'])[A-HJ-Z](?!\w)"
 )
 _SIGNS = re.compile(r"[^\w#'=<>\u2264\u2265\u2260\u2261]+")
+_OPERATION = re.compile(
+    r"\W*(?:add|apply|bring|cancel|collect|combin|complet|comput|calculat|convert|distribut|divid|eliminat|evaluat|expand|"
+    r"factor|find|isolat|mov|multipl|plug|put|rearrang|reduc|replac|rewrit|set|simplif|solv|squar|substitut|subtract|tak|"
+    r"group|cross|start|next|then|another|continu|repeat|proceed|us|go|get|not|consider|note|recall|verify|again|which)(?:e|y|ing|ging|ting|ying|ue|uing)?\b",
+    re.IGNORECASE,
+)
+"""Starts a title that is an operation on what was just written: "Subtract 16: …", "Divide by 4: …"."""
 _NOT_A_HEADING = frozenset(
     {
         "so",
@@ -94,6 +104,8 @@ _NOT_A_HEADING = frozenset(
         "good",
         "great",
         "let",
+        "let's",
+        "lets",
     }
 )
 
@@ -132,7 +144,8 @@ def heading_of(line: str) -> Heading | None:
         noun = match["noun"] or (match["short"] or "").strip()
         return Heading("ordinal", tuple(noun.casefold().split()), match["label"].casefold(), strong=True)
     if (match := _CONDITION.match(plain)) and match.group().strip().casefold() != match["word"].casefold():
-        return Heading("condition", (match["word"].casefold(),), match.group().casefold(), strong=False)
+        # Conditions of one series are alike but for a number, a sign or one word: "If n is even", "If n is odd".
+        return Heading("condition", _template(match.group())[0], match.group().casefold(), strong=False)
     if match := _TRIAL.match(plain):
         word = match["word"].casefold()
         words, label = _template(match["label"])
@@ -180,7 +193,7 @@ def _titled(head: str, *, strong: bool) -> Heading | None:
     words, label = _template(head)
     if COMPUTES.search(head) and "=" not in head:
         return None
-    if not 0 < len(words) <= _LONGEST or words[0] in _NOT_A_HEADING or "?" in head:
+    if not 0 < len(words) <= _LONGEST or words[0] in _NOT_A_HEADING or "?" in head or _OPERATION.match(head):
         return None
     return Heading("title", words, label, strong)
 
@@ -223,7 +236,7 @@ def series_keys(heading: Heading) -> list[tuple[str, tuple[str, ...], int]]:
     (1, 4)
     """
     keys = [(heading.kind, heading.words, -1)]
-    if heading.kind == "title" and len(heading.words) > 1:
+    if heading.kind in _VARIED and len(heading.words) > 1:
         places = range(len(heading.words))
         keys += [(heading.kind, (*heading.words[:place], *heading.words[place + 1 :]), place) for place in places]
     return keys
@@ -239,9 +252,14 @@ def same_series(a: Heading, b: Heading) -> bool:
     if a.kind != b.kind or (a.label == b.label and a.words == b.words):
         return False
     if a.words == b.words:
-        return True
+        return a.words != ("#",) or a.label[:1].isdigit() == b.label[:1].isdigit()  # "8:" and "RHS:" are no series
     # A single differing word may name the member: "Both red", "Both blue".
-    if a.kind != "title" or len(a.words) != len(b.words) or len(a.words) < 2:
+    if a.kind not in _VARIED or len(a.words) != len(b.words) or len(a.words) < 2:
         return False
     differing = [pair for pair in zip(a.words, b.words, strict=True) if pair[0] != pair[1]]
-    return len(differing) == 1 and ("#" not in differing[0] or (a.strong and b.strong))
+    variables = any(len(word) == 1 and word.isalpha() for pair in differing for word in pair)
+    return (
+        len(differing) == 1
+        and not (a.kind == "condition" and variables)
+        and ("#" not in differing[0] or (a.strong and b.strong))
+    )

@@ -70,6 +70,7 @@ JOIN_ANYWHERE = _anywhere(
     "each time",
     "every time",
     "altogether",
+    "none of (?:the|these|them|those)",
     "in total,",
     "casework",
 )
@@ -99,6 +100,10 @@ COMPUTES = re.compile(r"[=\u2261\u2264\u2265\u2248]|\d\s+[-+*/:\u00d7\u00b7]\s+\
 """Occurs in lines that compute something."""
 
 BACK_REFERENCE = _anywhere(
+    "similar to",
+    "same(?=[.,;]|$)",
+    "same [\\w ]{1,30} as",
+    "like (?:the )?(?:case|option|part|step|above)",
     "previous(?:ly)?",
     "above",
     "earlier",
@@ -134,6 +139,7 @@ BACK_REFERENCE = _anywhere(
 """Refers to something outside its own step."""
 
 FEEDBACK = _anywhere(
+    "still",
     "too (?:small|big|large|few|many|low|high|much|little|short|long)",
     "(?:must|should|has to|have to) be (?:larger|smaller|bigger|more|less|higher|lower|greater)",
     "need (?:more|fewer|less|bigger|larger|smaller|higher|lower)",
@@ -160,6 +166,62 @@ INSIGHT = _anywhere(
     "the other cases",
 )
 """May change what later siblings do."""
+
+
+TRANSFORMS = re.compile(
+    r"(?:\w+,?\s+)?(?:(?:maybe|perhaps)\s+)?(?:we|i|you|one|let's|let me|let us)\s*(?:can|could|might|"
+    r"may)?\s*(?:also\s+|just\s+)?"
+    r"(?:re)?(?:write|arrange|express|factor|simplify|expand|think of|represent|state|put|phrase|see|note|"
+    r"notice|observe|say)\b",
+    re.IGNORECASE,
+)
+"""Starts another form of what was just written, such as "Alternatively, we can write:"."""
+
+POINTS_BACK = re.compile(
+    r"(?:\S+\s+){0,7}?(?:(?<!\w)(?:this|these|those|it|them|its|they|that one)\b(?!\s+(?:the|there|a|an)\b)|"
+    r"(?<!see )(?<!say )\bthat(?:'s)?\b(?=[.,:]|\s+(?:is|was|same|value|result|approach|way|equation))|"
+    r"\bthe (?:equation|expression|value|values|result|results|answer|formula|solution|solutions|roots?|"
+    r"simplified|expanded|"
+    r"factored|reduced|coordinates?|calculations?|same)\b(?!\s+(?:of|for|is|in|given|[$\\(|]|\w?\()))|"
+    r".*\b(?:such|verif\w+|check\w*|confirm\w*|we have|i have|we found|i found|as well|too)\b",
+    re.IGNORECASE,
+)
+"""Matches an opening that is about something which was written before."""
+
+LOOKS_BACK = _anywhere(
+    "previous(?:ly)?",
+    "above",
+    "earlier",
+    "as before",
+    "same (?:as|result|answer|value|thing|conclusion)",
+    "already (?:counted|found|seen|know|computed|had|have|calculated|established)",
+    "so far",
+    "(?:i|we)(?:'ve| have)? (?:found|got|saw|computed|calculated|obtained|derived|counted|showed|had)",
+    "that result",
+    "the (?:first|second|other|last|former) (?:method|approach|way)",
+    "again",
+    "the only (?:one|possibility|solution)",
+)
+"""Occurs in a line of a second way that needs the first."""
+
+COMPARES = _anywhere(
+    "same",
+    "match(?:es|ing)?",
+    "agrees?",
+    "consistent",
+    "both",
+    "earlier",
+    "previous(?:ly)?",
+    "confirm(?:s|ed|ing)?",
+    "as before",
+    "the (?:first|other|initial) (?:method|approach|way)",
+    "either way",
+    "all (?:three|these|the) (?:methods|approaches|ways|checks)",
+    "final answer",
+    "i'm (?:confident|sure|certain|convinced)",
+    "confident",
+)
+"""Occurs in a line that compares a second way with the first."""
 
 
 def is_join(line: str) -> bool:

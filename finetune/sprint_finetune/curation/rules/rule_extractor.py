@@ -18,8 +18,26 @@ from sprint_finetune.curation.records import Dag, Extraction, Step, Trace
 from .dependencies import History, Makers, Uses
 from .facts import Facts, symbols_of
 from .headings import Heading, heading_of, heading_task, inputs_of
-from .markers import BACK_REFERENCE, FEEDBACK, INSIGHT
+from .markers import BACK_REFERENCE, COMPARES, COMPUTES, FEEDBACK, INSIGHT, LOOKS_BACK, POINTS_BACK, TRANSFORMS
+from .mentions import Mentions, subjects_of
 from .segments import Block, blocks_of
+from .siblings import Siblings
+from .tasks import LEAD, is_heading_task, task_at, task_of
+
+_SHORTEST_WAY = 5
+"""Lines of a second way, at least."""
+
+_COMPUTING = 2
+"""Lines of a second way that compute something, at least."""
+
+_RESTARTS = 4
+"""A second way mentions something of the problem in one of so many first lines."""
+
+_OPENS = 8
+"""A step sets its task in one of so many first lines."""
+
+_ALTERNATIVE_OPENS = 3
+"""A second way sets its task in one of so many first lines."""
 
 _CAPITAL = re.compile(r"\b[A-Z]\b")
 
@@ -28,7 +46,7 @@ _CAPITAL = re.compile(r"\b[A-Z]\b")
 class RuleExtractor:
     """An ``Extractor`` with rules for English. A step's prompt is its first line, or its heading if it has a name."""
 
-    name: str = "rules-3"
+    name: str = "rules-4"
 
     async def steps(self, trace: Trace) -> Extraction:
         """Find the steps of a trace with at least one line."""
@@ -67,13 +85,32 @@ def read_steps(trace: Trace) -> tuple[Extraction, Dag]:
 
 
 def _step(number: int, lines: Sequence[str], member: range, *, delegated: bool) -> Step:
-    plan, execution = ([member.start], member[1:]) if delegated else (list(member), range(0))
+    """Delegate a step by the first line that sets a task, if there is one; otherwise leave it to the planner.
+
+    Lines before the task are comments: they prepare it, so they stay in the plan.
+    """
+    text = lines[member.start : member.stop]
+    place = _task_place(text) if delegated else None
+    if place is None or place + 1 == len(text):
+        plan, execution, comments, prompt = member, range(0), range(0), None
+    else:
+        comments, plan, execution = member[:place], member[place : place + 1], member[place + 1 :]
+        prompt = task_of(text[place])
     return Step(
         number=number,
         plan=as_ranges(index + 1 for index in plan),
         execution=as_ranges(index + 1 for index in execution),
-        description=lines[member.start].strip()[:80],
+        comments=as_ranges(index + 1 for index in comments),
+        description=text[place or 0].strip()[:80],
+        prompt=None if prompt == text[place or 0] else prompt,
+        restates=prompt is not None and prompt != text[place or 0],
     )
+
+
+def _task_place(text: Sequence[str]) -> int | None:
+    if is_heading_task(text[0]) and (heading_of(text[0]) is not None or task_of(text[0]) is not None):
+        return 0
+    return task_at(text, within=_OPENS)
 
 
 def _named_step(number: int, lines: Sequence[str], member: range) -> Step:
@@ -102,13 +139,15 @@ class _Reading:
     """One trace on its way from blocks to steps. Lines are counted from 0."""
 
     def __init__(self, problem: str, lines: Sequence[str]) -> None:
+        self._problem = problem
         self._lines = lines
         self._history = History(problem, lines)
+        self._subjects = subjects_of(problem)
         self._unknowns = symbols_of(problem)
-        blocks = blocks_of(lines)
+        blocks = blocks_of(lines, problem)
         # The line where each alternative branches off: it builds on the blocks that end at or before that line.
         self._bases = self._find_bases(blocks) if any(block.kind == "alternative" for block in blocks) else {}
-        self._blocks = self._merged(blocks)
+        self._blocks = self._merged(self._branching(blocks))
         self.named = frozenset(member for block in blocks if block.named for member in block.members)
 
     def graph(self) -> tuple[list[range], list[tuple[int, ...]]]:
@@ -126,15 +165,18 @@ class _Reading:
         members: list[range] = []
         parents: list[tuple[int, ...]] = []
         layers: list[tuple[int, tuple[int, ...]]] = [(0, ())]  # the line after a block, and the block's steps
-        loose: list[int] = []
+        loose: list[tuple[int, int]] = []  # the alternatives since the last block, each with the line after it
         for block in self._blocks:
             first = len(members) + 1
             if block.kind == "alternative":
                 base = self._bases[block.members[0].start]
-                parents.append(layers[bisect_right(layers, base, key=lambda layer: layer[0]) - 1][1])
-                loose.append(first)
+                layer = layers[bisect_right(layers, base, key=lambda layer: layer[0]) - 1][1]
+                parents.append(
+                    (*layer, *(step for _, step in loose[: bisect_right(loose, base, key=lambda one: one[0])]))
+                )
+                loose.append((block.stop, first))
             else:
-                needed = (*layers[-1][1], *loose)
+                needed = (*layers[-1][1], *(step for _, step in loose))
                 parents += [(*needed, *(first + sibling for sibling in siblings)) for siblings in self._siblings(block)]
                 layers.append((block.stop, tuple(range(first, first + len(block.members)))))
                 loose = []
@@ -152,12 +194,14 @@ class _Reading:
             known = headings.mentioned if value[0].isdigit() else headings.made
             return value in known or self._history.knows(value, before=start)
 
+        siblings = Siblings(problem=Facts.of([self._problem]).mentioned)
         leading: list[int] = []
         found: list[list[int]] = []
         for place, member in enumerate(block.members):
             text = self._text(member)
             heading = heading_of(text[0]) if block.named else None
-            if any(BACK_REFERENCE.search(line) for line in text):
+            rests = not block.named and siblings.precede(text)
+            if rests or any(BACK_REFERENCE.search(line) for line in text):
                 found.append(list(range(place)))
             else:
                 # Among named parts, a capital such as "A" refers to a part. Elsewhere it may be the English word.
@@ -166,6 +210,7 @@ class _Reading:
             if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
                 leading.append(place)
             makers.add(place, text)
+            siblings.add(text)
             if heading:
                 places[heading.label] = place
                 headings.read(inputs_of(_prompt(heading, text[0])))
@@ -174,38 +219,58 @@ class _Reading:
         return found
 
     def _find_bases(self, blocks: Sequence[Block]) -> dict[int, int]:
-        """Find the line where each alternative branches off, keyed by the alternative's first line.
+        """Find the line where each alternative branches off, keyed by its first line.
 
         Text before the first series prepares it, and is assumed to prepare the alternative as well. An alternative
         therefore branches off after the first block at the earliest.
         """
         found: dict[int, int] = {}
-        makers = Makers(unknowns=self._unknowns)
-        series: int | None = None
+        mentions = Mentions(self._problem, self._lines)
+        ends = [block.stop for block in blocks]
+        series = next((place for place, block in enumerate(blocks) if block.kind == "series"), None)
         for place, block in enumerate(blocks):
-            text = [line for member in block.members for line in self._text(member)]
-            if block.kind == "alternative":
-                base = self._base(text, blocks, place, makers)
-                prepared = max(0 if series is None else series - 1, 0)
-                found[block.members[0].start] = blocks[prepared if base is None else base].stop
-            elif block.kind == "series" and series is None:
-                series = place
-            if place:
-                makers.add(place, text)
+            if block.kind != "alternative":
+                continue
+            member = block.members[0]
+            prepared = blocks[0 if series is None or series > place else max(series - 1, 0)].stop
+            needed = self._needed(member, mentions)
+            base = blocks[place - 1].stop if needed is None else ends[bisect_right(ends, needed)]
+            found[member.start] = max(base, prepared)
         return found
 
-    def _base(self, text: Sequence[str], blocks: Sequence[Block], place: int, makers: Makers) -> int | None:
-        """Find the position of the last block from which an alternative needs something, or None."""
-        if any(BACK_REFERENCE.search(line) for line in text):
-            return place - 1
+    def _needed(self, member: range, mentions: Mentions) -> int | None:
+        """Find the last line that an alternative needs, -1 if none, or None if it refers to what was just said."""
+        text = self._text(member)
+        asked = LEAD.sub("", text[0].partition("\n")[0], count=1)
+        refers = any(LOOKS_BACK.search(line) or COMPARES.search(line) for line in text)
+        if refers or TRANSFORMS.match(asked) or POINTS_BACK.search(asked):
+            return None
+        if task_at(text, within=_ALTERNATIVE_OPENS) is None or not self._restarts(text):
+            return None
+        return mentions.needed(member.start, member.stop, opening=_ALTERNATIVE_OPENS)
 
-        def knows(value: str, maker: int) -> bool:
-            return self._history.knows(value, before=blocks[maker].members[0].start)
-
-        return makers.latest(Uses.of(text), before=place, knows=knows)
+    def _restarts(self, text: Sequence[str]) -> bool:
+        """Tell whether an alternative starts from the problem, and gets somewhere: it computes, and it is no aside."""
+        begins = " ".join(text[:_RESTARTS])
+        known = [word for word in self._subjects if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", begins)]
+        signs = [word for word in known if len(word) < 4 or not word.isalpha()]
+        computes = sum(COMPUTES.search(line) is not None for line in text) >= _COMPUTING
+        return len(text) >= _SHORTEST_WAY and computes and bool(signs or len(known) > 1)
 
     def _text(self, member: range) -> Sequence[str]:
         return self._lines[member.start : member.stop]
+
+    def _branching(self, blocks: Sequence[Block]) -> list[Block]:
+        """Turn the blocks that build on the block in front of them into plain reasoning."""
+        found: list[Block] = []
+        for place, block in enumerate(blocks):
+            start = block.members[0].start
+            if block.kind == "alternative" and self._bases[start] == blocks[place - 1].stop:
+                del self._bases[start]
+                found.append(Block("plain", block.members))
+            else:
+                found.append(block)
+        return found
 
     def _merged(self, blocks: Sequence[Block]) -> list[Block]:
         """Merge consecutive plain blocks into one step, unless an alternative branches off between them."""

@@ -16,7 +16,20 @@ from typing import Literal
 from .dependencies import History
 from .facts import Facts, distinctive
 from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
-from .markers import ALTERNATIVE, BACK_REFERENCE, COMPUTES, CONCLUSION, NEW_THOUGHT, SETTLED, TURN, is_join, is_total
+from .markers import (
+    ALTERNATIVE,
+    BACK_REFERENCE,
+    COMPARES,
+    COMPUTES,
+    CONCLUSION,
+    LOOKS_BACK,
+    NEW_THOUGHT,
+    SETTLED,
+    TURN,
+    is_join,
+    is_total,
+)
+from .mentions import Mentions
 
 _LOOKED_AT = 50
 """How many members of a series are examined to tell it from a list."""
@@ -45,13 +58,13 @@ class Block:
         return self.members[-1].stop
 
 
-def blocks_of(lines: Sequence[str]) -> list[Block]:
+def blocks_of(lines: Sequence[str], problem: str = "") -> list[Block]:
     """Cut lines into blocks, which together cover all lines.
 
     >>> [block.kind for block in blocks_of(["Two cases.", "Case 1: a.", "One.", "Case 2: b.", "Two.", "In total 3."])]
     ['plain', 'series', 'plain']
     """
-    segmenter = _Segmenter(lines)
+    segmenter = _Segmenter(lines, problem)
     blocks: list[Block] = []
     while segmenter.position < len(lines):
         blocks.append(segmenter.next_block())
@@ -59,7 +72,7 @@ def blocks_of(lines: Sequence[str]) -> list[Block]:
 
 
 class _Segmenter:
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], problem: str) -> None:
         self._lines = lines
         self._headings = headings_of(lines)
         self._alternatives = [ALTERNATIVE.match(line.strip()) is not None for line in lines]
@@ -72,25 +85,38 @@ class _Segmenter:
             strong: [index for index in range(len(lines)) if self._ends_series(index, strong=strong)]
             for strong in (True, False)
         }
-        self._history = History("", lines)
+        self._history = History(problem, lines)
+        self._mentions = Mentions(problem, lines)
         self.position = 0
+        self._prepared = 0  # the line after the first block, which prepares all ways to the result
 
     def next_block(self) -> Block:
         start = self.position
         block = self._alternative(start) or self._series(start) or self._plain(start)
         self.position = block.stop
+        self._prepared = self._prepared or block.stop
         return block
 
     def _alternative(self, start: int) -> Block | None:
+        """Read a second way to the same result, up to a line that compares it with the first or uses its values."""
         if start == 0 or not self._alternatives[start]:
             return None
         stop = start + 1
-        while stop < len(self._lines) and not self._ends_part(stop):
+        while stop < len(self._lines) and not self._ends_alternative(stop) and not self._uses_first_way(stop, start):
             stop += 1
         # A last line without a calculation may refer to the first way too, so it is not part of the alternative.
         while stop > start + 1 and not COMPUTES.search(self._lines[stop - 1]):
             stop -= 1
         return Block("alternative", (range(start, stop),))
+
+    def _ends_alternative(self, index: int) -> bool:
+        line = self._lines[index]
+        compares = COMPARES.search(line) is not None or LOOKS_BACK.search(line) is not None
+        return compares or self._alternatives[index] or self._joins[index]
+
+    def _uses_first_way(self, index: int, start: int) -> bool:
+        """Tell whether a line uses what the text before the alternative introduced, after its first block."""
+        return index > start + 2 and self._mentions.needed(index, index + 1, opening=0) in range(self._prepared, start)
 
     def _series(self, start: int) -> Block | None:
         starts = self._starts(start)
@@ -164,8 +190,8 @@ class _Segmenter:
 
         Such a list is of no use to executors, and is often part of one thought.
         """
-        lengths = [b - a for a, b in pairwise(starts)]
-        return 2 * sum(length == 1 for length in lengths) >= len(lengths)
+        short = [b - a == 1 for a, b in pairwise(starts)]
+        return 2 * sum(short) >= len(short)
 
     def _end_of_last(self, start: int, others: Sequence[range]) -> int:
         """Find where the last member ends: before it looks back, and no later than the other members would.
@@ -205,6 +231,7 @@ class _Segmenter:
         made = distinctive(set[str]().union(*(fact.made for fact in facts)))
         results = distinctive({fact.result for fact in facts})
         openings = {_opening(self._lines[index]) for member in others for index in member}
+        concludes = any(_concludes(self._lines[index]) for member in others for index in member)
         own = Facts.of([self._lines[start]])
         methods = (heading := self._headings[start]) is not None and heading.kind in METHODS
         for index in range(start + 1, bound):
@@ -216,7 +243,8 @@ class _Segmenter:
             numbers = {value for value in numbers if not self._history.knows(value, before=others[0].start)}
             # "The sum is …" belongs to the member itself if another member has a line with the same opening.
             total = self._totals[index] and _opening(line) not in openings
-            if total or len(numbers) > 1 or numbers & results or self._moves_on(index):
+            concluding = _concludes(line) and not concludes
+            if total or concluding or len(numbers) > 1 or numbers & results or self._moves_on(index):
                 return index
             own.read(line)
         return bound
