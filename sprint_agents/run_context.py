@@ -104,4 +104,4 @@ def _is_context(annotation: Any, namespace: Mapping[str, Any]) -> bool:
     return annotation is RunContext or (type(annotation) is _ALIAS and annotation.__origin__ is RunContext)
 
 
-_ALIAS = type(RunContext[int])
+_ALIAS: Any = type(RunContext[int])

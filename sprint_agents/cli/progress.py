@@ -11,7 +11,9 @@ from sprint_agents.events import (
     ExecutionRetried,
     ExecutorWrote,
     InnerEvent,
+    NoteRead,
     PlannerWrote,
+    ReviewAwaited,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -118,8 +120,8 @@ class RunProgress:
                 self._finish_branch(event.stage, event.execution)
             case StageFinished():
                 self._finish_stage(event)
-            case ToolCalled() | ToolFinished() | InnerEvent():
-                pass  # only the branches of the run itself are shown
+            case ToolCalled() | ToolFinished() | InnerEvent() | NoteRead() | ReviewAwaited():
+                pass  # only what the run's own branches write is shown
             case RunFinished():
                 self.run = event.run
                 for finished in event.run.stages:  # the open stage of a failed run has no event

@@ -8,7 +8,7 @@ A tag that is a single token is a stop id in a run, and has only one spelling.
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken
@@ -53,7 +53,7 @@ def add_tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tags
     }  # tied weights appear once
     with torch.no_grad():
         for rows in matrices.values():
-            norm = rows[:known].norm(dim=1).mean()
+            norm = cast(Tensor, rows[:known].norm(dim=1)).mean()
             for tag, former in zip(missing, pieces, strict=True):
                 rows[_ids(tokenizer, tag)[0]] = functional.normalize(rows[former].mean(0), dim=0) * norm
 
