@@ -389,11 +389,7 @@ class Engine(Protocol):
 
 
 def check_logprobs(engine: Engine, sampling: Sampling) -> None:
-    """Refuse settings that ask for log-probabilities which the engine does not return.
-
-    Raises:
-        ConfigurationError: it returns none.
-    """
+    """Raise ConfigurationError if the settings ask for log-probabilities and the engine returns none."""
     if sampling.logprobs is not None and not engine.capabilities.logprobs:
         raise ConfigurationError(
             f"{engine.name} returns no log-probabilities, and Sampling(logprobs={sampling.logprobs}) asks for them: "
