@@ -33,7 +33,7 @@ class Staggered(SGLangEngine):
 
     manifest = None
     width = 12
-    tokens = 100
+    tokens = 50
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream the plan, or the server's completion."""
@@ -105,7 +105,7 @@ def main() -> None:
     """Read the options and print the table."""
     options = parser(__doc__)
     options.add_argument("--width", type=int, default=12)
-    options.add_argument("--tokens", type=int, default=100, help="of the shortest execution")
+    options.add_argument("--tokens", type=int, default=50, help="of the shortest execution")
     asyncio.run(compare(options.parse_args()))
 
 
