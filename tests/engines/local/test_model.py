@@ -8,7 +8,11 @@ from sprint_agents.engines.local.model import Model
 pytestmark = pytest.mark.local
 
 
-def test_a_step_uses_as_many_threads_as_its_work_pays_for() -> None:
+@pytest.mark.parametrize(("load", "threads"), [(0.5, [1, 1, 2, 3, 3]), (1000.0, [1] * 5)], ids=["idle", "busy"])
+def test_a_step_uses_as_many_threads_as_its_work_pays_for(
+    load: float, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load), raising=False)
     used: list[int] = []
 
     def network(ids: torch.Tensor, *rest: object) -> torch.Tensor:
@@ -34,4 +38,4 @@ def test_a_step_uses_as_many_threads_as_its_work_pays_for() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert used == [1, 1, 2, 3, 3]
+    assert used == threads
