@@ -15,7 +15,7 @@ def test_a_step_uses_as_many_threads_as_its_work_pays_for(
     monkeypatch.setattr("os.getloadavg", lambda: (load, load, load), raising=False)
     used: list[int] = []
 
-    def network(ids: torch.Tensor, *rest: object) -> torch.Tensor:
+    def network(ids: torch.Tensor, positions: object, wanted: object, batch: object) -> torch.Tensor:
         used.append(torch.get_num_threads())
         return ids
 
