@@ -11,6 +11,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypedDict
+
+
+class Stamp(TypedDict):
+    """What every event has: its run, and its time."""
+
+    run_id: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class ExecutorConversation:
         try:
             async with call as generation:
                 self.completion = generation
-                listen = partial(emit_executor, session, stage, number, generation) if session.listening else None
+                listen = partial(emit_executor, session, stage, number, generation) if session.reading else None
                 await generation.drain(listen)
         except BaseException:
             if generation is not None:

@@ -1,14 +1,35 @@
 """Functions that hear the events of a run; one that fails does not end the run."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sprint_agents.errors import ConfigurationError
-from sprint_agents.events import Event
+from sprint_agents.events import Event, ExecutorWrote, InnerEvent, PlannerWrote
 from sprint_agents.logs import log
 
 Listener = Callable[[Event], object]
-"""Called on the event loop with each event of a run; what it returns is ignored."""
+"""Called on the event loop with each event of a run; what it returns is ignored.
+
+One whose attribute ``texts`` is False is not called with ``PlannerWrote`` and ``ExecutorWrote``, the pieces of text.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A listener that passes events on in another form, pieces of text only if the receiver takes them."""
+
+    listener: Listener
+    texts: bool
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        self.listener(event)
+
+
+def takes_texts(listener: Listener) -> bool:
+    """Return whether a listener is called with what models write, piece by piece."""
+    return getattr(listener, "texts", True)
 
 
 def check_listener(listener: Listener) -> Listener:
@@ -28,6 +49,15 @@ def check_listener(listener: Listener) -> Listener:
     return listener
 
 
+def takers(event: Event, listeners: Sequence[Listener]) -> Sequence[Listener]:
+    """Return the listeners that are called with an event."""
+    while isinstance(event, InnerEvent):
+        event = event.event
+    if not isinstance(event, PlannerWrote | ExecutorWrote):
+        return listeners
+    return [listener for listener in listeners if takes_texts(listener)]
+
+
 def guarded(listener: Listener) -> Listener:
     """Return a listener for one run that is not called again after it has raised."""
     failed = False
@@ -41,4 +71,4 @@ def guarded(listener: Listener) -> Listener:
                 failed = True
                 log("warning", "listener.failed", error=error, kind=event.kind)
 
-    return hear
+    return Relay(hear, takes_texts(listener))

@@ -31,7 +31,7 @@ from .assignment import Assignment
 from .clock import RunClock
 from .executor import Runner, SubtaskOutcome, run_program
 from .journal import StageJournal
-from .listeners import Listener
+from .listeners import Listener, Relay
 from .options import RunInputs
 from .session import EnclosingExecution, Session
 from .stops import planner_or_execution_stops
@@ -99,7 +99,7 @@ class SprintRunner(Runner):
                 InnerEvent(run_id=session.run_id, at=event.at, stage=stage, number=subtask.number, event=event)
             )
 
-        listeners = [relay] if session.listening else []
+        listeners = [Relay(relay, session.reading)] if session.listening else []
         journal = self.journal_of(subtask.number) if self.journal_of else None
         try:
             run = await self.sprint.run_within(
@@ -284,7 +284,7 @@ def _relay(session: Session, stage: int, number: int) -> Listener:
         elif isinstance(event, BudgetAwaited):
             session.emit(event.model_copy(update={"stage": stage, "number": number}))
 
-    return relay
+    return Relay(relay, session.reading)
 
 
 def _as_result(answer: object, agent: Executor[Any] | Planner[Any] | None) -> Any:

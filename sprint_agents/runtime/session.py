@@ -2,8 +2,8 @@
 
 Invariants:
 
-- A call reserves its tokens before its request is sent, and settles what it used when its block is left.
-- Where tokens are scarce, a call reserves a share and continues when that is used. It holds none while it waits.
+- A call reserves its tokens before its request is sent, and settles what it used when its block is left. Where tokens
+  are scarce, it reserves a share and continues when that is used. It holds none while it waits.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any
 
 from sprint_agents.agents import Planner
 from sprint_agents.budget import LEAST_SHARE, Ledger, Limits
@@ -31,21 +31,14 @@ from sprint_agents.state import State, Stops
 from sprint_agents.steering import Steering
 from sprint_agents.usage import CallUsage, EngineCall
 
-from .clock import AnswerTime, RunClock
+from .clock import AnswerTime, RunClock, Stamp
 from .gate import Gate
 from .hook_calls import HookCalls
-from .listeners import Listener
+from .listeners import Listener, takers, takes_texts
 from .options import PlanReview, RunInputs
 from .timer import CallTimer, TimedCall
 
 _MORE_AT_ONCE = "raise Budget(tokens=…), or lower the tokens in Limits, so that more requests run at the same time"
-
-
-class Stamp(TypedDict):
-    """What every event has: its run, and its time."""
-
-    run_id: str
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +56,19 @@ class Session:
 
     Attributes:
         run_id: names the run in its events; ``clock`` has their times.
-        task: the task as the caller wrote it; ``inputs`` are what else the caller gave.
+        task: as the caller wrote it; ``inputs`` are what else the caller gave.
         answer_time: the end of the budget's time, if it is kept for the answer.
-        hooks: called around all parts; ``review`` sees plans, and ``steering`` says something to the planner.
-        shift: how much more the number of a step is than that of its plan in the context.
+        hooks: called around all parts; ``review`` sees plans, ``steering`` speaks to the planner.
+        shift: by how much the number of a step exceeds that of its plan in the context.
         executor_engine: the engine of the model that executes subtasks; None if no model does.
-        stops: where the completions of each role end, in the vocabulary of its engine.
+        stops: where the completions of each role end, in its engine's vocabulary.
         gate: limits how many executions run at the same time; of planners, only nested ones pass it (``planner_gate``).
         enclosing: the execution that a nested policy writes; None for the run itself.
-        attempts: the step to which the attempt belongs that a nested policy makes, if it makes one.
-        listening: whether there are listeners; if not, hot paths build no events.
+        attempts: the step whose attempt a nested policy makes, if it makes one.
+        listening: whether there are listeners; if not, hot paths build no events. ``reading``: for texts.
         interrupts: whether executions may be interrupted while the run continues, so that their cost so far counts.
-        known_ends: the tokens of what executors' completions begin and end with, by its text.
-        whole: whether an executor's completion may arrive whole (``Request.whole``).
+        known_ends: the tokens of what executors' completions begin and end with, by its text. ``whole`` says whether
+            an executor's completion may arrive whole (``Request.whole``).
     """
 
     run_id: str
@@ -105,6 +98,7 @@ class Session:
     interrupts: bool = False
     known_ends: dict[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
     listening: bool = field(init=False)
+    reading: bool = field(init=False)
     bounded: bool = field(init=False)
     whole: bool = field(init=False)
     timer: CallTimer = field(init=False)
@@ -114,8 +108,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.listening = bool(self.listeners)
+        self.reading = any(map(takes_texts, self.listeners))
         self.bounded = self.ledger.tokens_left is not None
-        self.whole = not (self.listening or self.bounded or self.interrupts)
+        self.whole = not (self.reading or self.bounded or self.interrupts)
         self.timer = CallTimer(self.limits.call_seconds)
         self.tools = self.dialect.constraints("execution").tools
         self.thoughts = self.dialect.constraints("execution").thoughts
@@ -126,8 +121,8 @@ class Session:
         return {"run_id": self.run_id, "at": self.clock.now()}
 
     def emit(self, event: Event) -> None:
-        """Pass an event to every listener."""
-        for listener in self.listeners:
+        """Pass an event to every listener that takes it."""
+        for listener in takers(event, self.listeners):
             listener(event)
 
     def call(

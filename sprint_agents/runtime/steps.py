@@ -13,7 +13,7 @@ from sprint_agents.functions import as_exception
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Step
 from sprint_agents.policies import Planning
 
-from .listeners import Listener
+from .listeners import Listener, Relay
 from .session import Session
 
 
@@ -83,7 +83,7 @@ def renumber(session: Session, shift: int) -> Listener:
     def relay(event: Event) -> None:
         session.emit(event.model_copy(update={"stage": event.stage + shift}))  # type: ignore[union-attr]
 
-    return relay
+    return Relay(relay, session.reading)
 
 
 def check_dependencies(plan: Plan, stage: int) -> None:

@@ -9,7 +9,7 @@ from .session import Session
 
 def emit_planner(session: Session, stage: int, generation: Generation, chunk: Chunk) -> None:
     """Report a piece of a planner's completion."""
-    if session.listening:
+    if session.reading:
         session.emit(
             PlannerWrote(
                 **session.stamp(),

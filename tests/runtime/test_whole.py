@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from sprint_agents import Answer, Budget, Capabilities, Chunk, Plan, Request, Sprint
+from sprint_agents.events import Event, InnerEvent
 from sprint_agents.testing import FakeEngine, run_virtual
 
 
@@ -53,6 +54,40 @@ async def accepts_the_first(planning):
     stage = yield planning.ask(accept=lambda execution: True)
     assert stage.accepted
     yield Answer(value="done")
+
+
+class Counting:
+    """A listener that needs no pieces of text."""
+
+    texts = False
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        inner = event
+        while isinstance(inner, InnerEvent):
+            inner = inner.event
+        self.kinds.add(inner.kind)
+
+
+def test_where_listeners_need_no_pieces(model):
+    counting = Counting()
+    engine, _ = run(model, listeners=[counting])
+    assert engine.whole[1, 1]
+    assert {"subtask_started", "execution_finished", "run_finished"} <= counting.kinds
+    assert not counting.kinds & {"planner_wrote", "executor_wrote"}
+
+
+def test_a_listener_without_pieces_beside_one_with_them(model):
+    counting, heard = Counting(), []
+    inner = Grouping(model(["third"]))
+    run(model, listeners=[counting, heard.append], executor=Sprint(inner))
+    assert inner.whole
+    assert not any(inner.whole.values())
+    assert "planner_wrote" in {event.kind for event in heard if not isinstance(event, InnerEvent)}
+    assert any(isinstance(event, InnerEvent) and event.event.kind == "executor_wrote" for event in heard)
+    assert not counting.kinds & {"planner_wrote", "executor_wrote"}
 
 
 @pytest.mark.parametrize(
