@@ -21,7 +21,9 @@ from sprint_integrations.pydantic_ai import PydanticAIEngine
 from .program import LIMITS, TASK, Price, Total, look_up, prices
 
 CONTEXT = 128
-"""Tokens; the system turn alone is longer."""
+"""Tokens; the system turn alone is longer. llama.cpp makes at least 256 of them."""
+
+LONG = Planner(str, instructions="Be very brief. " * 100)
 
 SHORT = Limits(stages=3, plan_tokens=40, execution_tokens=40, answer_tokens=40)
 
@@ -64,15 +66,15 @@ class TestContextTooShort:
         ids=["llama.cpp", "pydantic-ai"],
     )
     def test_at_a_server(self, make: Callable[[LlamaCppServer], Engine], short_server: LlamaCppServer) -> None:
-        overflows(make(short_server))
+        overflows(make(short_server), planner=LONG)
 
     def test_in_process(self, checkpoint: Path) -> None:
         overflows(LocalEngine(checkpoint, cache_tokens=CONTEXT))
 
     def test_at_sglang(self, sglang: SGLangServer, checkpoint: Path) -> None:
-        """The server stays, so the turn is long instead."""
-        long = Planner(str, instructions="Be very brief. " * 3000)
-        overflows(SGLangEngine(sglang.url, tokenizer=checkpoint), planner=long)
+        """The server stays, so the turn is longer than its context."""
+        longer = Planner(str, instructions="Be very brief. " * 3000)
+        overflows(SGLangEngine(sglang.url, tokenizer=checkpoint), planner=longer)
 
 
 def overflows(engine: Engine, **options: Any) -> None:
