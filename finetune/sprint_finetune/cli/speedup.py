@@ -38,7 +38,7 @@ def measure_speedup(options: SpeedupOptions) -> None:
     """Replay the runs, print a table, and write its rows to ``out``.
 
     Raises:
-        ConfigurationError: a file has no runs, or the engine cannot be opened or cannot replay.
+        ConfigurationError: a file has no runs or cannot be written, or the engine cannot be opened or cannot replay.
     """
     runs = [*itertools.islice(_runs(options.runs), options.limit)]
     shapes = {run.task: shape for run in runs if run.error is None and (shape := RunShape.of(run))}
@@ -52,7 +52,10 @@ def measure_speedup(options: SpeedupOptions) -> None:
     typer.echo("at once groups planned, s  chains, s speed-up  (quartiles)")
     rows = asyncio.run(_measure(options, shapes, chains))
     if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        try:
+            options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{options.out} cannot be written: {error.strerror or error}") from error
 
 
 async def _measure(

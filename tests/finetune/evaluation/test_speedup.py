@@ -86,6 +86,9 @@ def test_the_command_replays_a_recorded_run_on_a_real_engine(tmp_path: Path) -> 
     assert done.exit_code == 0, done.output
     assert [row["at_once"] for row in json.loads(out.read_text())] == [1, 2]
     assert all(row["speed_up"] > 0 for row in json.loads(out.read_text()))
+    done = CliRunner().invoke(app, ["speedup", str(runs), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
 
 
 def test_files_without_runs_of_a_model_are_refused(tmp_path: Path) -> None:
