@@ -17,29 +17,40 @@ PLAN = "<Plan_1>\n" + "".join(f"<prompt_1.{number}>48+{number}</prompt_1.{number
 
 
 class Staggered(SGLangEngine):
-    """Executors write as many tokens as their number says, and the planner's first text is ``PLAN``."""
+    """Executors write as many tokens as their number says, and the planner's first text is ``PLAN``.
+
+    With ``ahead``, the last one goes on after its first token once the results of all others have been computed, however
+    busy the machine is.
+    """
 
     manifest = None
     ahead = True
+    others_computed: asyncio.Event
 
     @property
     def capabilities(self) -> Capabilities:
         return replace(super().capabilities, caches_contexts=self.ahead)
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        text = request.context.own_text
+        text, held = request.context.own_text, False
         if request.max_tokens and text.startswith("\n<execution_"):
             number = int(text.partition(".")[2].partition(">")[0])
+            held = self.ahead and number == WIDTH
             request = replace(request, max_tokens=40 + 12 * number, stop_ids=frozenset(), stop_texts=())
         elif request.max_tokens and "</Plan_1>" not in request.context.text:
             yield Chunk(await self.encode(PLAN), PLAN, Finish("stop", None, len(request.context), 0))
             return
         async for chunk in super().complete(request):
             yield chunk
+            if held:
+                await asyncio.wait_for(self.others_computed.wait(), timeout=300)
+        if not request.max_tokens and f"</execution_1.{WIDTH - 1}>" in request.context.text:
+            self.others_computed.set()
 
 
 async def solve(engine: Staggered) -> tuple[Run, int]:
     """Return a run, and how many tokens the request after the join had to compute."""
+    engine.others_computed = asyncio.Event()
     run = await Sprint(engine, dialect="tags", sampling=GREEDY, limits=Limits(stages=2)).run("48+24=72\n" * 20)
     cost = run.stages[1].usage.total
     return run, cost.prompt_tokens - cost.cached_tokens
