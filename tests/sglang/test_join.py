@@ -33,6 +33,7 @@ class Staggered(SGLangEngine):
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         text, held = request.context.own_text, False
+        last_prefill = not request.max_tokens and f"</execution_1.{WIDTH - 1}>" in request.context.text
         if request.max_tokens and text.startswith("\n<execution_"):
             number = int(text.partition(".")[2].partition(">")[0])
             held = self.ahead and number == WIDTH
@@ -41,11 +42,11 @@ class Staggered(SGLangEngine):
             yield Chunk(await self.encode(PLAN), PLAN, Finish("stop", None, len(request.context), 0))
             return
         async for chunk in super().complete(request):
+            if last_prefill:
+                self.others_computed.set()
             yield chunk
             if held:
                 await asyncio.wait_for(self.others_computed.wait(), timeout=300)
-        if not request.max_tokens and f"</execution_1.{WIDTH - 1}>" in request.context.text:
-            self.others_computed.set()
 
 
 async def solve(engine: Staggered) -> tuple[Run, int]:
