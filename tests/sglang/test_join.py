@@ -19,8 +19,8 @@ PLAN = "<Plan_1>\n" + "".join(f"<prompt_1.{number}>48+{number}</prompt_1.{number
 class Staggered(SGLangEngine):
     """Executors write as many tokens as their number says, and the planner's first text is ``PLAN``.
 
-    With ``ahead``, the last one goes on after its first token once the results of all others have been computed, however
-    busy the machine is.
+    With ``ahead``, the last one goes on after its first token once the results of all others have been computed,
+    however busy the machine is.
     """
 
     manifest = None

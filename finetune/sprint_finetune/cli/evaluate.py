@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,12 +14,20 @@ from sprint_agents import Sampling
 from sprint_agents.engines import LocalEngine
 from sprint_agents.gym import Gym
 from sprint_agents.nano import nano_path
-from sprint_agents.nano.tasks import Task
-from sprint_finetune.evaluation import Case, Method, OutcomeFile, Row, compare, grader, held_out, load_cases, summarise
+from sprint_finetune.evaluation import (
+    Case,
+    Method,
+    OutcomeFile,
+    Row,
+    compare,
+    grader,
+    held_out,
+    held_out_problems,
+    load_cases,
+    summarise,
+)
 from sprint_finetune.evaluation.plots import draw
 from sprint_finetune.evaluation.summary import markdown
-from sprint_finetune.nano import arithmetic, countdown, multiplication
-from sprint_finetune.nano.splits import Family
 
 TWIN = "sequential"
 """The method that all others are compared with: a single chain, on the twin's checkpoint if there is one."""
@@ -84,17 +91,9 @@ async def _cases(options: EvaluateOptions, gym: Gym | None) -> list[Case]:
         names = [name.strip() for name in options.cases.removeprefix(_GYM).split(",")]
         tasks = await gym.tasks(names, count=options.count)
         return [Case(id=task.id, task=task.task, gym=task) for task in tasks]
-    if options.cases in get_args(Family):
-        return held_out(_held_out(options.cases), name=options.cases, count=options.count)
+    if options.cases in ("countdown", "arithmetic", "multiplication"):
+        return held_out(held_out_problems(options.cases), name=options.cases, count=options.count)
     return load_cases(Path(options.cases), limit=options.count)
-
-
-def _held_out(family: str) -> Iterator[Task]:
-    """Yield the held-out problems of a built-in task, always in the same order."""
-    if family == "countdown":
-        return (task for task, _ in countdown.problems(seed=0, split="held_out", counts=(4,)))
-    drawn = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}[family]
-    return (solved.task for solved in drawn(seed=0, split="held_out"))
 
 
 async def _compare(options: EvaluateOptions, cases: Sequence[Case], outcomes: OutcomeFile, gym: Gym | None) -> None:

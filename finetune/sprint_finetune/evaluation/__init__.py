@@ -1,6 +1,6 @@
 """Compare ways to solve the same problems: cases, methods, outcomes, summary, plots."""
 
-from .cases import Case, held_out, load_cases
+from .cases import Case, held_out, held_out_problems, load_cases
 from .comparison import Check, by_program, compare, grader
 from .methods import Method
 from .outcomes import Outcome, OutcomeFile
@@ -10,6 +10,7 @@ from .summary import Row, markdown, summarise
 __all__ = [
     "Case",
     "held_out",
+    "held_out_problems",
     "load_cases",
     "Method",
     "compare",

@@ -14,6 +14,8 @@ from sprint_agents.gym import GymTask
 from sprint_agents.nano.tasks import Task, recognise
 from sprint_finetune.curation.formats import fields_of
 from sprint_finetune.curation.rows import BadRow, rows_of
+from sprint_finetune.nano import arithmetic, countdown, multiplication
+from sprint_finetune.nano.splits import Family
 
 _CHOICES = "ABCD"
 
@@ -48,6 +50,14 @@ def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
     return [
         Case(id=f"{name}-{number}", task=task.prompt) for number, task in enumerate(itertools.islice(tasks, count), 1)
     ]
+
+
+def held_out_problems(family: Family, *, seed: int = 0) -> Iterator[Task]:
+    """Draw the held-out problems of a built-in task; Countdown has four numbers. One order for each ``seed``."""
+    if family == "countdown":
+        return (task for task, _ in countdown.problems(seed=seed, split="held_out", counts=(4,)))
+    drawn = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}[family]
+    return (solved.task for solved in drawn(seed=seed, split="held_out"))
 
 
 def load_cases(path: Path, *, limit: int | None = None) -> list[Case]:

@@ -1,6 +1,10 @@
-"""Solve every case with every method, alternating between methods so that a disturbance affects all of them."""
+"""Solve every case with every method, in turns, so that a disturbance affects all methods.
+
+Every other case is solved in the opposite order, so no method always begins.
+"""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -56,9 +60,8 @@ async def compare(
     todo = iter(
         [
             (case, seed, method)
-            for case in cases
-            for seed in seeds
-            for method in methods
+            for turn, (case, seed) in enumerate(itertools.product(cases, seeds))
+            for method in (reversed(methods) if turn % 2 else methods)
             if (method.name, case.id, seed) not in out.outcomes
         ]
     )

@@ -1,7 +1,9 @@
 """From outcomes to a table: each method on all cases, and on thirds of them by the length of the twin's runs."""
 
+import itertools
+import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import sqrt
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +24,9 @@ class Row(BaseModel):
         unknown: runs whose correctness could not be decided; they count as wrong.
         strict_ratio: strict sequential tokens divided by the twin's on the same runs, as a ratio of sums.
         seconds: median wall time of the timed runs; None without any.
-        speed_up: the twin's wall time divided by this method's, median over the timed pairs.
+        speed_up: the twin's wall time divided by this method's, median over the timed pairs, with the 95 % bootstrap
+            interval ``speed_up_low`` to ``speed_up_high``, which draws cases, because several seeds of one case are
+            not independent.
         parallel_share: share of tokens that were written in parallel stages.
         serial_collapse: share of runs without any parallel stage (arXiv 2602.02276).
         spurious_parallelism: share of parallel stages that gained nothing, see ``Outcome``.
@@ -49,6 +53,8 @@ class Row(BaseModel):
     spurious_parallelism: float
     seconds: float | None
     speed_up: float | None
+    speed_up_low: float | None
+    speed_up_high: float | None
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
@@ -63,16 +69,31 @@ def wilson(right: float, total: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))
 
 
-def summarise(out: OutcomeFile, *, twin: str) -> list[Row]:
+def median_interval(groups: Sequence[Sequence[float]], *, draws: int = 2000) -> tuple[float, float]:
+    """Return the 95 % interval of the median of all values, by drawing whole groups with replacement (bootstrap).
+
+    >>> median_interval([[1.0], [2.0], [3.0], [4.0], [5.0]])
+    (1.0, 5.0)
+    """
+    rng = random.Random(0)
+    medians = sorted(
+        statistics.median(itertools.chain.from_iterable(rng.choices(groups, k=len(groups)))) for _ in range(draws)
+    )
+    cut = round(0.025 * draws)
+    return medians[cut], medians[-1 - cut]
+
+
+def summarise(out: OutcomeFile, *, twin: str, cases: Container[str] | None = None) -> list[Row]:
     """Summarise every method against ``twin`` on the runs that both have: on all cases, then on thirds of them.
 
     The thirds are ordered by the twin's strict sequential tokens, averaged over the seeds of a case, so a case is in
-    the same third for every seed.
+    the same third for every seed. ``cases`` are the ids of the cases that count, by default all.
     """
     against = out.of(twin)
     by_case: dict[str, list[int]] = {}
     for (case, _), outcome in against.items():
-        by_case.setdefault(case, []).append(outcome.sequential_tokens_strict)
+        if cases is None or case in cases:
+            by_case.setdefault(case, []).append(outcome.sequential_tokens_strict)
     ordered = sorted(by_case, key=lambda case: statistics.mean(by_case[case]))
     cuts = [round(index * len(ordered) / 3) for index in range(4)]
     parts = {"all": set(ordered)}
@@ -80,9 +101,9 @@ def summarise(out: OutcomeFile, *, twin: str) -> list[Row]:
     methods = dict.fromkeys(method for method, _, _ in out.outcomes)
     return [
         row
-        for part, cases in parts.items()
+        for part, members in parts.items()
         for method in methods
-        if (row := _row(out.of(method), against, method=method, part=part, cases=cases))
+        if (row := _row(out.of(method), against, method=method, part=part, cases=members))
     ]
 
 
@@ -111,6 +132,8 @@ def _row(
     right = sum(outcome.correct is True for outcome in mine)
     distinct = len({case for case, _ in keys})
     low, high = wilson(right / len(mine) * distinct, distinct)
+    speed_ups = _speed_ups(keys, runs, twins)
+    speed_up_low, speed_up_high = median_interval(speed_ups) if speed_ups else (None, None)
     return Row(
         method=method,
         part=part,
@@ -130,10 +153,24 @@ def _row(
         serial_collapse=_share(sum(not o.parallel_stages for o in mine), len(mine)),
         spurious_parallelism=_share(sum(o.spurious_stages for o in mine), sum(o.parallel_stages for o in mine)),
         seconds=_median([outcome.seconds for outcome in mine if outcome.seconds is not None]),
-        speed_up=_median(
-            [b.seconds / max(a.seconds, 1e-9) for a, b in zip(mine, other, strict=True) if a.seconds and b.seconds]
-        ),
+        speed_up=_median([*itertools.chain.from_iterable(speed_ups)]),
+        speed_up_low=speed_up_low,
+        speed_up_high=speed_up_high,
     )
+
+
+def _speed_ups(
+    keys: Sequence[tuple[str, int]],
+    runs: Mapping[tuple[str, int], Outcome],
+    twins: Mapping[tuple[str, int], Outcome],
+) -> list[list[float]]:
+    """Divide the twin's wall time by the method's for each timed pair; one list per case."""
+    by_case: dict[str, list[float]] = {}
+    for key in keys:
+        mine, other = runs[key].seconds, twins[key].seconds
+        if mine and other:
+            by_case.setdefault(key[0], []).append(other / max(mine, 1e-9))
+    return [*by_case.values()]
 
 
 def _strict(outcomes: Sequence[Outcome]) -> int:
@@ -152,7 +189,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """Write the table as Markdown, with wall times in milliseconds, and accuracies and shares in percent."""
     lines = [
         "| part | method | runs | accuracy (95 %) | sequential tokens | strict | total | strict vs twin "
-        "| stages | width | parallel | collapse | spurious | wall ms | speed-up |",
+        "| stages | width | parallel | collapse | spurious | wall ms | speed-up (95 %) |",
         "|---|---|---" + "|---:" * 12 + "|",
     ]
     lines += [
@@ -162,7 +199,14 @@ def markdown(rows: Sequence[Row]) -> str:
         f"| {row.strict_ratio:.2f} | {row.stages:.1f} | {row.width:.1f} | {100 * row.parallel_share:.0f} "
         f"| {100 * row.serial_collapse:.0f} | {100 * row.spurious_parallelism:.0f} "
         f"| {'-' if row.seconds is None else f'{1000 * row.seconds:.0f}'} "
-        f"| {'-' if row.speed_up is None else f'{row.speed_up:.2f}'} |"
+        f"| {speed_up_text(row)} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def speed_up_text(row: Row) -> str:
+    """Write the speed-up with its interval; a hyphen if no pair of the row was timed."""
+    if row.speed_up is None:
+        return "-"
+    return f"{row.speed_up:.2f} ({row.speed_up_low:.2f} to {row.speed_up_high:.2f})"
