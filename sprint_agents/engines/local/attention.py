@@ -247,7 +247,7 @@ def plain_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Compute the same as ``_attend`` by operations that every device supports."""
-    scores = (query @ keys.transpose(-1, -2)).float() * scale
+    scores = ((query * scale) @ keys.transpose(-1, -2)).float()  # scaled first: float16 holds no more than 65,504
     if mask is not None:
         scores += mask
     weight = scores.logsumexp(-1)

@@ -274,6 +274,27 @@ def test_heads_whose_output_is_changed_are_not_plain():
     assert plain_head(scaled, scaled) is None
 
 
+def test_a_head_in_half_precision_is_plain():
+    """A wrapper such as accelerate's computes in bfloat16 and returns float32."""
+    model = make("llama", 1000)
+
+    def wrapped(**arguments):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = model(**arguments)
+        output.logits = output.logits.float()
+        return output
+
+    assert plain_head(wrapped, model) is model.lm_head
+
+
+def test_a_head_is_tried_out_without_compiling():
+    model = make("llama", 12)
+    model.set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert plain_head(model, model) is model.lm_head
+    assert model.config._attn_implementation == "flex_attention"
+
+
 MEASURED = """
 import sys
 import torch
