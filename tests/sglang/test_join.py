@@ -33,7 +33,7 @@ class Staggered(SGLangEngine):
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         text, held = request.context.own_text, False
-        last_prefill = not request.max_tokens and f"</execution_1.{WIDTH - 1}>" in request.context.text
+        last_prefill = not request.max_tokens and f"<execution_1.{WIDTH - 1}>" in request.context.text
         if request.max_tokens and text.startswith("\n<execution_"):
             number = int(text.partition(".")[2].partition(">")[0])
             held = self.ahead and number == WIDTH
@@ -41,6 +41,8 @@ class Staggered(SGLangEngine):
         elif request.max_tokens and "</Plan_1>" not in request.context.text:
             yield Chunk(await self.encode(PLAN), PLAN, Finish("stop", None, len(request.context), 0))
             return
+        elif request.max_tokens:
+            request = replace(request, max_tokens=8)
         async for chunk in super().complete(request):
             if last_prefill:
                 self.others_computed.set()
