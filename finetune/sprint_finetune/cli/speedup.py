@@ -15,7 +15,8 @@ from sprint_agents import Run
 from sprint_agents.cli.engines import EngineName, open_engine
 from sprint_agents.cli.view import read_runs
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.evaluation.speedup import Replay, Replayed, RunShape
+from sprint_finetune.costs import RunShape
+from sprint_finetune.evaluation.speedup import Replay, Replayed
 
 _LINE = "{at_once:7} {groups:6} {planned:10.3f} {chains:10.3f} {speed_up:8.2f}  ({low:.2f} to {high:.2f})"
 

@@ -14,82 +14,18 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
-
-from sprint_agents import Run, Sampling
+from sprint_agents import Sampling
 from sprint_agents.context import Context
 from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.markup import markup
 from sprint_agents.state import State
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+from sprint_finetune.costs import BranchShape, RunShape
 
 _END_MARKS = ("<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<eos>")
 """How models end a text. They are banned, so that a completion has the length of the recorded one."""
-
-
-class BranchShape(BaseModel):
-    """An execution: it starts when the planner has written ``plan_tokens`` of its plan, and writes ``tokens``.
-
-    It waits for the executions with the indices ``after`` in its stage.
-    """
-
-    model_config = _FROZEN
-
-    plan_tokens: int
-    tokens: int
-    after: tuple[int, ...] = ()
-
-
-class StageShape(BaseModel):
-    """A stage: the planner writes ``tokens``, and the next stage begins when it and all branches are done."""
-
-    model_config = _FROZEN
-
-    tokens: int
-    branches: tuple[BranchShape, ...] = ()
-
-
-class RunShape(BaseModel):
-    """The lengths of a run, in tokens. ``prompt_tokens`` are those that precede the first plan."""
-
-    model_config = _FROZEN
-
-    prompt_tokens: int
-    stages: tuple[StageShape, ...]
-
-    @classmethod
-    def of(cls, run: Run[Any, Any]) -> "RunShape | None":
-        """Return the shape of a recorded run, or None if no model wrote anything in it."""
-        stages: list[StageShape] = []
-        for stage in run.stages:
-            places = {execution.number: index for index, execution in enumerate(stage.executions)}
-            branches = tuple(
-                BranchShape(
-                    plan_tokens=execution.plan_tokens,
-                    tokens=execution.usage.generated_tokens,
-                    after=tuple(places[number] for number in execution.after if number in places),
-                )
-                for execution in stage.executions
-            )
-            written = sum(call.usage.generated_tokens for call in stage.calls if call.role != "prefix")
-            stages.append(StageShape(tokens=written, branches=branches))
-        first = next((call.usage.prompt_tokens for stage in run.stages for call in stage.calls), 0)
-        shape = cls(prompt_tokens=first, stages=tuple(stages))
-        return shape if shape.total_tokens else None
-
-    @property
-    def total_tokens(self) -> int:
-        """All tokens that are written."""
-        return sum(stage.tokens + sum(branch.tokens for branch in stage.branches) for stage in self.stages)
-
-    @property
-    def width(self) -> int:
-        """The most branches of a stage."""
-        return max((len(stage.branches) for stage in self.stages), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +105,9 @@ async def _plan(state: State, shape: RunShape) -> None:
                     group.create_task(executions[order.pop(0)].run(await context(), executions))
             for index in order:
                 group.create_task(executions[index].run(state.context, executions))
-        for execution in executions:
-            execution.join()
+        for execution, branch in zip(executions, stage.branches, strict=True):
+            if branch.joins:
+                execution.join()
 
 
 class _Execution:

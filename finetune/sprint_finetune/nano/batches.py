@@ -19,8 +19,10 @@ from sprint_finetune.training.collation import Batch, Collator
 from sprint_finetune.training.trie import Flattened, TokenPath, flatten
 
 from . import arithmetic, multiplication
-from .countdown import problems, solution_of
-from .splits import Family
+from .countdown import LARGEST_NUMBERS, TARGETS, problems, solution_of
+from .countdown_guesses import solve
+from .modes import GUESSES, Count, guessed, in_quicker_mode
+from .splits import Family, split_of
 from .traces import Solution, chain, executors, planner
 
 
@@ -31,8 +33,10 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> TokenPath:
     return TokenPath(ids, [piece.learned for piece, tokens in zip(call.pieces, encoded, strict=True) for _ in tokens])
 
 
-Mix = Literal["chains", "roles"]
-"""The form in which a problem is read: one sequential chain, or the calls of both modes."""
+Mix = Literal["chains", "roles", "modes"]
+"""The form in which a problem is read: one sequential chain, the calls of a planned run and some chains, or the calls
+of the quicker mode (see ``modes``).
+"""
 
 _COUNTS = (3, 4, 4)
 _UNSOLVABLE = 0.05
@@ -46,30 +50,38 @@ _PAIRS = 0.35
 _MOST_STAGES = 3
 _LONG = 2
 _FOUR = 4
+_GUESS_DRILLS = 24
+_AT_ONCE = (None, 4, 6, 8)
 
 _PAIR_OF_PAIRS = re.compile(r"\).\(")
 
-_WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
+WORKED_OUT = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}
 
 
-def calls_of_problem(rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown") -> list[list[Call]]:
+def calls_of_problem(
+    rng: random.Random, *, seed: str, mix: Mix, family: Family = "countdown", count: Count = len
+) -> list[list[Call]]:
     """Return some calls of one training problem, grouped by what is read together.
 
     Every ``mix`` draws the same problem. In a search, executors of later stages are drawn less often, because they are
     long contexts with little to learn. In arithmetic and multiplication they add only a few tokens each to the trie of
-    the planner's path, so all are included.
+    the planner's path, so all are included. ``count`` counts tokens, which decide between modes.
     """
     if family == "countdown":
         stages = 2 if rng.random() < _TWO_STAGES else 1
         drawn = _searches(rng, seed=seed, counts=_COUNTS, unsolvable=_UNSOLVABLE)
         work = next(work for _, work in drawn if len(work.stages) >= stages)
     else:
-        work = next(_WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
+        work = next(WORKED_OUT[family](seed=seed, split="train", slips=_SLIPS))
     if mix == "chains":
         return [[chain(work)]]
+    if mix == "modes":
+        work = in_quicker_mode(work, rng, count, at_once=rng.choice(_AT_ONCE))
+        if not work.stages:
+            return [[planner(work)]]
     every = list(executors(work))
     first = len(work.stages[0].subtasks)
-    alone = [chain(work)] if rng.random() < _CHAINS else []
+    alone = [chain(work)] if mix == "roles" and rng.random() < _CHAINS else []
     found = [call for call in every if call.found]
     alone += rng.sample(found, k=min(1, len(found)))
     alone += rng.sample(every[:first], k=min(_EXECUTORS, first))
@@ -100,15 +112,17 @@ def _searches(
             yield task, work
 
 
-def drills(rng: random.Random, *, seed: str, family: Family) -> list[list[Call]]:
+def drills(rng: random.Random, *, seed: str, family: Family, mix: Mix = "roles") -> list[list[Call]]:
     """Return calls of further problems that train the hardest parts of each family.
 
     In arithmetic and multiplication that is planning, which copies the problem piece by piece. In a search it is the
-    verdicts, and plans in which a pair of equal numbers is named once.
+    verdicts, and plans in which a pair of equal numbers is named once; with ``modes`` also guesses, which are short and
+    take the most problems to learn.
     """
     if family == "countdown":
-        return [[call] for call in (*_pairings(seed=seed), *_verdicts(rng, seed=seed))]
-    drawn = _WORKED_OUT[family](seed=f"drills:{seed}", split="train")
+        guesses = _guesses(rng, seed=seed) if mix == "modes" else ()
+        return [[call] for call in (*_pairings(seed=seed), *_verdicts(rng, seed=seed), *guesses)]
+    drawn = WORKED_OUT[family](seed=f"drills:{seed}", split="train")
     if family == "multiplication":
         return [[first_plan(planner(next(drawn)))]]
     long = (work for work in drawn if len(work.stages) == _MOST_STAGES)
@@ -120,6 +134,18 @@ def _pairings(*, seed: str) -> Iterator[Call]:
     drawn = problems(seed=f"plans:{seed}", split="train", counts=(_FOUR,))
     yield first_plan(planner(solution_of(*next(drawn))))
     yield first_plan(planner(next(solution_of(*found) for found in drawn if len({*found[0].numbers}) < _FOUR)))
+
+
+def _guesses(rng: random.Random, *, seed: str) -> Iterator[Call]:
+    """Yield whole runs of problems that are guessed, without a search for their plan."""
+    draw = random.Random(f"guesses:{seed}")
+    for _ in range(_GUESS_DRILLS):
+        while True:
+            numbers = draw.choices(range(1, draw.choice(LARGEST_NUMBERS) + 1), k=draw.choice(_COUNTS))
+            task = Countdown(numbers=tuple(numbers), target=draw.choice(TARGETS))
+            if split_of(task) == "train" and solve(sorted(numbers, reverse=True), task.target, draw):
+                break
+        yield planner(guessed(Solution(task, (), ""), rng, misses=rng.randrange(GUESSES), found=True))
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:
@@ -155,12 +181,16 @@ def batches(
     Each problem's family is drawn with the weights in ``families``. The result depends only on the arguments.
     """
     rows: list[Flattened] = []
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     for index in range(problems_per_step):
         key = f"{seed}:{step}:{index}"
         (family,) = random.Random(f"{key}:family").choices(list(families), weights=list(families.values()))
-        read = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family)
-        if mix == "roles":
-            read += drills(random.Random(f"{key}:drills"), seed=key, family=family)
+        read = calls_of_problem(random.Random(key), seed=key, mix=mix, family=family, count=count)
+        if mix != "chains":
+            read += drills(random.Random(f"{key}:drills"), seed=key, family=family, mix=mix)
         rows += [flatten([encode(call, tokenizer) for call in calls], shared="calls") for calls in read]
     rows.sort(key=lambda row: (row.is_chain, len(row)))
     padding: Any = tokenizer.pad_token_id

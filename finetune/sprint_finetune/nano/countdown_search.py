@@ -50,12 +50,12 @@ class Term:
         return f"{a._inside()}{op}{b._inside()}"
 
     @property
-    def equation(self) -> str:
-        """The operation that made the value, written right to left."""
+    def operation(self) -> str:
+        """The operation that made the value."""
         if self.made_of is None:
-            raise ValueError(f"{self.value} is a number of the problem, so it has no equation")
+            raise ValueError(f"{self.value} is a number of the problem, so no operation made it")
         a, op, b = self.made_of
-        return f"{self.value} = {a.value} {op} {b.value}"
+        return f"{a.value} {op} {b.value}"
 
     def steps(self) -> "Iterator[Term]":
         """Yield this term, if it was computed, and then the computed terms that it was made of."""
@@ -125,7 +125,7 @@ def explore(numbers: tuple[int, ...], step: tuple[int, Op, int], target: int) ->
     lines = [f"{opening} = {made.value} left {left} for {target}"]
     found = _explore(rest, target, lines)
     if found:
-        lines.append(f"found {' , '.join(term.equation for term in found.steps())}")
+        lines.append(f"found {' , '.join(f'{term.value} = {term.operation}' for term in found.steps())}")
     lines.append(f"answer={found.expression}" if found else "none")
     return Exploration(opening, "\n".join(lines) + "\n", found.expression if found else None)
 

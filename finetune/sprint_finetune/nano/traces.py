@@ -7,7 +7,7 @@ written from it, so the chain and the executors use the same words. See ``traini
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.nano.tasks import Task
@@ -47,20 +47,29 @@ class SolutionSubtask:
 
 @dataclass(frozen=True, slots=True)
 class SolutionStage:
-    """One stage: the opening of its plan, and its subtasks."""
+    """One stage: the opening of its plan, and its subtasks.
+
+    ``joined`` are the numbers of the executions that the planner reads. Others were cut off, because one of these
+    settled the stage. None for all.
+    """
 
     lead: str
     subtasks: tuple[SolutionSubtask, ...]
+    joined: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A task worked out in full. ``answer`` is the text of the final answer; ``solved`` is False if none was found."""
+    """A task worked out in full. ``answer`` is the text of the final answer; ``solved`` is False if none was found.
+
+    ``thought`` is what the planner writes before its first plan. It answers at once if there are no ``stages``.
+    """
 
     task: Task
     stages: tuple[SolutionStage, ...]
     answer: str
     solved: bool = True
+    thought: tuple[Piece, ...] = ()
 
 
 def slip(rng: random.Random, value: int, *, largest: int) -> int:
@@ -73,16 +82,24 @@ def slip(rng: random.Random, value: int, *, largest: int) -> int:
 
 def chain(solution: Solution) -> Call:
     """Write the sequential trace: subtasks one after the other, until one finds what was searched for."""
-    pieces: list[Piece] = []
-    for stage in solution.stages:
-        pieces.append(Piece(stage.lead, True))
-        for subtask in stage.subtasks:
-            pieces += [Piece(subtask.heading, True), *subtask.pieces]
-            if subtask.found:
-                break
-    pieces.append(Piece(f"{_TAGS.chain.close}\n{_answer(solution)}", True))
+    pieces = [*_chained(solution), Piece(f"{_TAGS.chain.close}\n{_answer(solution)}", True)]
     opened = Piece(f"{_TAGS.chain.open}\n", False)
     return Call("chain", (_question(solution), opened, *_merged(pieces)), solution.solved)
+
+
+def in_chain(solution: Solution) -> Solution:
+    """Let the planner think the chain instead of planning: the mode for problems whose plan would take longer."""
+    return replace(solution, stages=(), thought=(*solution.thought, *_chained(solution)))
+
+
+def _chained(solution: Solution) -> Iterator[Piece]:
+    for stage in solution.stages:
+        yield Piece(stage.lead, True)
+        for subtask in stage.subtasks:
+            yield Piece(subtask.heading, True)
+            yield from subtask.pieces
+            if subtask.found:
+                return
 
 
 def complete(solution: Solution) -> str:
@@ -98,35 +115,40 @@ def complete(solution: Solution) -> str:
 
 
 def planner(solution: Solution, *, rehearsal: float = 0.0) -> Call:
-    """Write the planner's path. Plans and the answer are learned; joined executions are context.
+    """Write the planner's path. Thoughts, plans and the answer are learned; joined executions are context.
 
     ``rehearsal`` is the weight with which joined executions are learned too, this time after their siblings.
     Executions that contain a slip always have weight 0 here.
     """
     pieces = [_question(solution)]
+    thought = _thought(solution)
     for number, stage in enumerate(solution.stages, 1):
-        pieces += [Piece(_plan(number, stage) + _TAGS.stops.plan[0], True)]
-        joined = f"{number}>\n{_TAGS.executions.open.format(stage=number)}\n"
-        for index, subtask in enumerate(stage.subtasks, 1):
-            label = f"{number}.{index}"
-            joined += f"<execution_{label}>\n"
-            share = rehearsal * min(piece.learned for piece in subtask.pieces)
-            pieces += [Piece(joined, False), Piece(subtask.text + _TAGS.stops.execution[0], share)]
-            joined = f"{label}>\n"
-        pieces.append(Piece(joined + f"{_TAGS.executions.close.format(stage=number)}\n", False))
-    pieces.append(Piece(_answer(solution), True))
+        pieces += [*_merged([*thought, Piece(_plan(number, stage) + _TAGS.stops.plan[0], True)])]
+        pieces += _join(number, stage, rehearsal=rehearsal)
+        thought = []
+    pieces += _merged([*thought, Piece(_answer(solution), True)])
     return Call("planner", tuple(pieces), solution.solved)
+
+
+def completions(solution: Solution) -> list[list[str]]:
+    """Return what the planner writes in each of its requests, cut after each prompt: there an executor may start."""
+    thought = "".join(piece.text for piece in _thought(solution))
+    made: list[list[str]] = []
+    for number, stage in enumerate(solution.stages, 1):
+        parts = [f"{thought}{_TAGS.plan.open.format(stage=number)}{stage.lead}", *_prompts(number, stage)]
+        if stage.subtasks:
+            parts[:2] = ["".join(parts[:2])]
+        made.append([*parts, _TAGS.stops.plan[0]])
+        thought = ""
+    return [*made, [thought + _answer(solution)]]
 
 
 def executors(solution: Solution) -> Iterator[Call]:
     """Write the executors' paths. Each reads the planner's path up to the end of its prompt."""
-    path = planner(solution).pieces
-    position = 0
+    before = [_question(solution)]
+    thought = "".join(piece.text for piece in _thought(solution))
     for number, stage in enumerate(solution.stages, 1):
-        while not path[position].learned:
-            position += 1
-        plan = path[position].text
-        before = tuple(Piece(piece.text, False) for piece in path[:position])
+        plan = thought + _plan(number, stage)
         for index, subtask in enumerate(stage.subtasks, 1):
             close = _TAGS.prompt.close.format(stage=number, number=index)
             yield Call(
@@ -139,7 +161,28 @@ def executors(solution: Solution) -> Iterator[Call]:
                 ),
                 subtask.found,
             )
-        position += 1
+        before += [Piece(plan + _TAGS.stops.plan[0], False)]
+        before += [Piece(piece.text, False) for piece in _join(number, stage)]
+        thought = ""
+
+
+def _join(number: int, stage: SolutionStage, *, rehearsal: float = 0.0) -> Iterator[Piece]:
+    """Write what the planner reads after its plan."""
+    text = f"{number}>\n{_TAGS.executions.open.format(stage=number)}\n"
+    for index, subtask in enumerate(stage.subtasks, 1):
+        if stage.joined is None or index in stage.joined:
+            label = f"{number}.{index}"
+            share = rehearsal * min(piece.learned for piece in subtask.pieces)
+            yield Piece(f"{text}<execution_{label}>\n", False)
+            yield Piece(subtask.text + _TAGS.stops.execution[0], share)
+            text = f"{label}>\n"
+    yield Piece(f"{text}{_TAGS.executions.close.format(stage=number)}\n", False)
+
+
+def _thought(solution: Solution) -> list[Piece]:
+    if not solution.thought:
+        return []
+    return [Piece(f"{_TAGS.chain.open}\n", True), *solution.thought, Piece(f"{_TAGS.chain.close}\n", True)]
 
 
 def _merged(pieces: Sequence[Piece]) -> Iterator[Piece]:
@@ -159,8 +202,9 @@ def _question(solution: Solution) -> Piece:
 
 def _plan(number: int, stage: SolutionStage) -> str:
     """Write a plan. A line break after a tag would add a token to the critical path, so there is none."""
-    prompts = (
-        f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}".format(stage=number, number=index)
-        for index, subtask in enumerate(stage.subtasks, 1)
-    )
-    return f"{_TAGS.plan.open.format(stage=number)}{stage.lead}{''.join(prompts)}"
+    return f"{_TAGS.plan.open.format(stage=number)}{stage.lead}{''.join(_prompts(number, stage))}"
+
+
+def _prompts(number: int, stage: SolutionStage) -> Iterator[str]:
+    for index, subtask in enumerate(stage.subtasks, 1):
+        yield f"{_TAGS.prompt.open}{subtask.prompt}{_TAGS.prompt.close}".format(stage=number, number=index)

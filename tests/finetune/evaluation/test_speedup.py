@@ -12,7 +12,8 @@ from sprint_agents.nano import nano_path
 from sprint_agents.plan import Answer
 from sprint_agents.testing import FakeEngine, Latency
 from sprint_finetune.cli.commands import app
-from sprint_finetune.evaluation.speedup import BranchShape, Replay, RunShape, StageShape
+from sprint_finetune.costs import BranchShape, RunShape, StageShape
+from sprint_finetune.evaluation.speedup import Replay
 
 SHAPE = RunShape(
     prompt_tokens=50,

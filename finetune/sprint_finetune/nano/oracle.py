@@ -1,0 +1,135 @@
+"""What sprint-nano could gain by its modes: the seconds of an oracle that follows the traces, by a cost model.
+
+    python -m sprint_finetune.nano.oracle --problems 500 --hits 0.45 0.12 0.08 0.05
+
+The oracle writes every token of the traces of held-out problems rightly, so it is a bound for a model, and no model has
+to be trained for it. One thing it is told: how often each guess is right (``--hits``). Every row is compared with the
+sequential twin's chain of the same problems, in thirds by the length of that chain.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from sprint_finetune.costs import NANO_ON_CPU, CostModel
+
+from .countdown import problems, solution_of
+from .modes import GUESSES, Count, chain_shape, guessed, in_quicker_mode, shape_of
+from .splits import Family
+from .traces import Solution, in_chain
+
+THIRDS = ("all", "shortest", "middle", "longest")
+
+
+def counter() -> Count:
+    """Return a function that counts the tokens of sprint-nano."""
+    from .tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+
+    @lru_cache(maxsize=100_000)
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return count
+
+
+def drawn_guesses(works: Sequence[Solution], hits: Sequence[float], *, seed: int) -> Iterator[tuple[int, bool]]:
+    """Draw for each problem how many guesses miss, and whether one is right after them.
+
+    ``hits`` are the shares of all problems at which each guess is the first to be right. The more openings lead to a
+    solution, the earlier one of them is guessed, so problems with short chains are guessed more often.
+    """
+    rng = random.Random(seed)
+    ways = [sum(subtask.found for stage in work.stages for subtask in stage.subtasks) for work in works]
+    places = [min(rng.random() for _ in range(max(1, count))) for count in ways]
+    order = sorted(range(len(works)), key=lambda index: (not works[index].solved, places[index]))
+    ranks = {index: rank / len(works) for rank, index in enumerate(order)}
+    for index, work in enumerate(works):
+        first = next((n for n, share in enumerate(itertools.accumulate(hits)) if ranks[index] < share), None)
+        yield (len(hits), False) if first is None or not work.solved else (first, True)
+
+
+def countdown_seconds(
+    works: Sequence[Solution], count: Count, hits: Sequence[float], costs: CostModel
+) -> Mapping[str, list[float]]:
+    """Return the seconds of each problem in each mode. The first row is the twin's."""
+    rng = random.Random(0)
+    guesses = [
+        guessed(work, rng, misses=misses, found=found)
+        for work, (misses, found) in zip(works, drawn_guesses(works, hits, seed=0), strict=True)
+    ]
+    width = 6
+
+    def run(work: Solution, *, early: bool = True, at_once: int | None = None) -> float:
+        return costs.seconds(shape_of(work, count, early=early, at_once=at_once))
+
+    twin = [costs.seconds(chain_shape(work, count)) for work in works]
+    planned = [run(work, at_once=width) for work in works]
+    chained = [run(in_chain(work)) for work in works]
+    return {
+        "twin: the chain": twin,
+        "plan, all executions to their end": [run(work, early=False) for work in works],
+        "plan, settled by the first find": [run(work) for work in works],
+        f"plan, settled, at most {width} at once": planned,
+        "the quicker of chain and plan, known in advance": [*map(min, chained, planned)],
+        "guesses, then a settled plan": [run(work, at_once=width) for work in guesses],
+        "guesses, then the chain": [run(in_chain(work)) for work in guesses],
+    }
+
+
+def rows(seconds: Mapping[str, list[float]]) -> Iterator[str]:
+    """Yield a Markdown table: the median speed-up over pairs, and the ratio of the sums, over all and by thirds."""
+    twin = next(iter(seconds.values()))
+    order = sorted(range(len(twin)), key=lambda index: twin[index])
+    third = len(order) // 3
+    groups = (order, order[:third], order[third:-third], order[-third:])
+    yield f"| mode | mean, ms | {' | '.join(THIRDS)} |"
+    yield "|---|---:|" + "---:|" * len(groups)
+    for name, mine in seconds.items():
+        cells = [
+            f"{statistics.median(twin[i] / mine[i] for i in group):.2f} / "
+            f"{sum(twin[i] for i in group) / sum(mine[i] for i in group):.2f}"
+            for group in groups
+        ]
+        yield f"| {name} | {1000 * statistics.mean(mine):.0f} | {' | '.join(cells)} |"
+
+
+def worked_out(family: Family, count: int) -> list[Solution]:
+    """Return held-out problems of a family, always the same."""
+    from .batches import WORKED_OUT
+
+    if family == "countdown":
+        drawn = problems(seed=1, split="held_out", counts=(4,))
+        return [solution_of(*found) for found in itertools.islice(drawn, count)]
+    return [*itertools.islice(WORKED_OUT[family](seed=1, split="held_out"), count)]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--hits", type=float, nargs=GUESSES, default=[0.45, 0.12, 0.08, 0.05])
+    arguments = parser.parse_args()
+    count = counter()
+    print(
+        "\n".join(
+            rows(countdown_seconds(worked_out("countdown", arguments.problems), count, arguments.hits, NANO_ON_CPU))
+        )
+    )
+    for family in ("arithmetic", "multiplication"):
+        works = worked_out(family, arguments.problems)
+        rng = random.Random(0)
+        seconds = {
+            f"{family}, twin": [NANO_ON_CPU.seconds(chain_shape(work, count)) for work in works],
+            "plan": [NANO_ON_CPU.seconds(shape_of(work, count)) for work in works],
+            "the quicker": [NANO_ON_CPU.seconds(shape_of(in_quicker_mode(work, rng, count), count)) for work in works],
+        }
+        print("\n" + "\n".join(rows(seconds)))
+
+
+if __name__ == "__main__":
+    main()
