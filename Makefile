@@ -29,7 +29,8 @@ endef
 SERVED_BENCHMARKS := benchmarks/join.py benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/throughput.py
 SOAK := benchmarks/soak.py
 SHARING := benchmarks/sharing.py
-BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK) $(SHARING),$(wildcard benchmarks/*.py))
+GPU := benchmarks/gpu.py
+BENCHMARKS := $(filter-out $(SERVED_BENCHMARKS) $(SOAK) $(SHARING) $(GPU),$(wildcard benchmarks/*.py))
 
 # What `make test-versions` tests on other versions: a part of what calls other packages. In tests/.
 VERSION_TESTS := cli/test_app.py cli/test_run.py dialects/json engines/local/test_chat.py engines/local/test_contract.py \
@@ -56,7 +57,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-reports lint format type bench soak wheel docs nano sglang test-sglang bench-sglang
-.PHONY: real test-real recipes test-recipes bench-recipes test-versions clean
+.PHONY: bench-gpu real test-real recipes test-recipes bench-recipes test-versions clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ type: .venv/.dev ## check the types of the packages, strictly
 
 bench: .venv/.dev ## run the benchmarks that need no model server
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+bench-gpu: .venv/.dev ## check and measure what runs on a GPU, in eight minutes
+	$(BIN)/python $(GPU) --out gpu.json
 
 soak: .venv/.dev ## run 10,000 sprints under random faults, kills and resumes (half an hour)
 	$(BIN)/python $(SOAK)

@@ -73,7 +73,13 @@ async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> list[M
 
     async def engine(model: Path, *, stock: bool) -> LocalEngine:
         return await opened.enter_async_context(
-            LocalEngine(model, threads=options.threads, stock=stock, cache_tokens=options.cache_tokens)
+            LocalEngine(
+                model,
+                device=options.device,
+                threads=options.threads,
+                stock=stock,
+                cache_tokens=options.cache_tokens,
+            )
         )
 
     made: dict[str, Method] = {}
@@ -132,6 +138,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["shipped"])
     parser.add_argument("--seed", type=int, default=0, help="which problems are drawn")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache-tokens", type=int, default=32_768, help="of each engine")
     parser.add_argument("--out", type=Path, help="the JSONL file of all runs, which is continued if it exists")

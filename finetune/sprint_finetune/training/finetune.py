@@ -216,7 +216,7 @@ def _load(settings: Settings, base: str) -> tuple[PreTrainedTokenizerBase, PreTr
 def _attention(settings: Settings) -> str:
     if settings.attention != "auto":
         return settings.attention
-    return "flex_attention" if torch.cuda.is_available() else "sdpa"
+    return "flex_attention" if torch.cuda.is_available() and find_spec("triton") else "sdpa"
 
 
 def _with_adapters(model: PreTrainedModel, lora: Lora, new: list[int]) -> PreTrainedModel:

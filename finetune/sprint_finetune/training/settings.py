@@ -83,7 +83,7 @@ class Settings(BaseModel):
     overlong: Literal["error", "skip"] = "error"
     """What to do with a sample that is longer than ``context`` or ``row_tokens``."""
     attention: Literal["auto", "sdpa", "flex_attention"] = "auto"
-    """``auto`` is flex attention on a GPU and SDPA elsewhere."""
+    """``auto`` is flex attention on a GPU for which triton compiles it, and SDPA elsewhere."""
 
     epochs: float = Field(default=5.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
