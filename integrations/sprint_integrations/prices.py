@@ -1,6 +1,7 @@
 """What a run costs in money, by the price lists of genai-prices."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -39,22 +40,53 @@ def cost_of(run: Run[Any, Any], model: str, *, executor: str | None = None) -> D
     return total
 
 
-def _price(usage: CallUsage, model: str, run: Run[Any, Any]) -> Decimal:
+def price_of(
+    model: str,
+    *,
+    prompt_tokens: int,
+    generated_tokens: int,
+    cached_tokens: int = 0,
+    url: str | None = None,
+    at: datetime | None = None,
+) -> Decimal:
+    """Return the price of one request in US dollars, by the list prices of ``model`` at a time, now by default.
+
+    ``url`` is the address of the provider, if the model's name does not begin with one. ``cached_tokens`` are a part of
+    the ``prompt_tokens``.
+
+    >>> price_of("gpt-5", url="https://api.openai.com/v1", prompt_tokens=1_000, generated_tokens=100)
+    Decimal('0.00225')
+
+    Raises:
+        ConfigurationError: genai-prices knows no such model or provider.
+    """
+    tokens = Usage(input_tokens=prompt_tokens, cache_read_tokens=cached_tokens, output_tokens=generated_tokens)
     provider, colon, name = model.partition(":")
-    if not colon:
-        provider, name = None, model
-    tokens = Usage(
-        input_tokens=usage.prompt_tokens,
-        cache_read_tokens=usage.cached_tokens,
-        output_tokens=usage.generated_tokens,
-    )
+    at = at or datetime.now(UTC)
     try:
-        return calc_price(tokens, name, provider_id=provider, genai_request_timestamp=run.origin).total_price
+        if url is not None:
+            found = calc_price(tokens, model, provider_api_url=url, genai_request_timestamp=at)
+        elif colon:
+            found = calc_price(tokens, name, provider_id=provider, genai_request_timestamp=at)
+        else:
+            found = calc_price(tokens, model, genai_request_timestamp=at)
     except LookupError as error:
+        where = f" at {url}" if url else ""
         raise ConfigurationError(
-            f"genai-prices has no price of {model!r}: give the model's full name, with its provider, such as "
+            f"genai-prices has no price of {model!r}{where}: give the model's full name, with its provider, such as "
             "openai:gpt-5"
         ) from error
+    return found.total_price
+
+
+def _price(usage: CallUsage, model: str, run: Run[Any, Any]) -> Decimal:
+    return price_of(
+        model,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        generated_tokens=usage.generated_tokens,
+        at=run.origin,
+    )
 
 
 def _calls(stages: Sequence[Stage[Any]]) -> Iterator[EngineCall]:

@@ -10,9 +10,11 @@ from sprint_agents.cli.engines import EngineName
 from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
 from sprint_finetune.nano.splits import Family, Split
 
-from .curate import By, CurateOptions, draw_graph, run_curation
+from .curate import draw_graph, run_curation
+from .curate_options import CurateOptions
 from .evaluate import EvaluateOptions, grade_answer, run_evaluation
 from .export import Format, export_rollouts
+from .options import command_of
 from .plan import plan_memory
 from .push import push_checkpoint
 from .speedup import SpeedupOptions, measure_speedup
@@ -39,76 +41,7 @@ def _configure(  # pyright: ignore[reportUnusedFunction]
     configure_logs()
 
 
-@app.command()
-def curate(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A file (JSONL, JSON, Parquet, CSV), or a Hugging Face data set.")
-    ],
-    *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The output folder; each stage appends to a file in it.")],
-    by: Annotated[By, typer.Option(help="What finds the steps: rules, or a model on a server.")] = "rules",
-    url: Annotated[str | None, typer.Option(help="The address of the model server.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that finds the steps (openai).")] = None,
-    dag_model: Annotated[
-        str | None, typer.Option(help="The model that finds the dependencies, if it is another one.")
-    ] = None,
-    api_key_env: Annotated[
-        str, typer.Option(help="The environment variable that holds the API key.")
-    ] = "OPENAI_API_KEY",
-    split: Annotated[str, typer.Option(help="The split of the data set.")] = "train",
-    problem: Annotated[str | None, typer.Option(help="The column with the problem; recognised by default.")] = None,
-    trace: Annotated[str | None, typer.Option(help="The column with the trace; recognised by default.")] = None,
-    answer: Annotated[str | None, typer.Option(help="The column with the right answer; likewise.")] = None,
-    ratio: Annotated[float, typer.Option(min=1, help="Minimum number of steps per stage.")] = 1.5,
-    max_stages: Annotated[int, typer.Option(min=1, help="Maximum number of stages.")] = 11,
-    width: Annotated[int, typer.Option(min=0, help="Minimum number of executions in the widest stage.")] = 2,
-    max_violations: Annotated[
-        int | None, typer.Option(min=0, help="Maximum number of dependency violations; unlimited by default.")
-    ] = None,
-    max_share: Annotated[
-        float, typer.Option(min=0.01, help="Maximum share of the chain's sequential tokens that a sample may have.")
-    ] = 0.85,
-    tasks: Annotated[bool, typer.Option(help="Reject samples with prompts that do not read as tasks.")] = True,
-    shortest: Annotated[
-        int, typer.Option(min=1, help="Fold executions with fewer lines than this into their plan.")
-    ] = 3,
-    eval_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems kept for evaluation.")] = 0.05,
-    separators: Annotated[bool, typer.Option(help="Write a line between the steps of a plan.")] = True,
-    basis: Annotated[bool, typer.Option(help="Write a line that names the executions a later plan builds on.")] = True,
-    breaks: Annotated[bool, typer.Option(help="Write a line break after each tag of a plan.")] = True,
-    concurrency: Annotated[int, typer.Option(min=1, help="Number of traces to process at once.")] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first lines of the source.")] = None,
-) -> None:
-    """Turn traces into samples. Run the same command again to resume it.
-
-    FOLDER gets train.jsonl and eval.jsonl, their sequential twins in sequential/, report.json and report.html.
-    """
-    run_curation(
-        CurateOptions(
-            source=source,
-            out=out,
-            by=by,
-            url=url,
-            model=model,
-            dag_model=dag_model,
-            api_key_env=api_key_env,
-            split=split,
-            columns=(problem, trace, answer),
-            ratio=ratio,
-            max_stages=max_stages,
-            width=width,
-            max_violations=max_violations,
-            max_share=max_share,
-            tasks=tasks,
-            shortest=shortest,
-            eval_share=eval_share,
-            separators=separators,
-            basis=basis,
-            breaks=breaks,
-            concurrency=concurrency,
-            limit=limit,
-        )
-    )
+app.command("curate")(command_of(CurateOptions, run_curation))
 
 
 @app.command()

@@ -1,13 +1,10 @@
 """``sprint-finetune curate`` and ``dag``."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,17 +13,16 @@ from rich.table import Table
 from sprint_agents.errors import ConfigurationError
 from sprint_finetune.curation import (
     Columns,
-    Criteria,
-    CurationSettings,
-    Extractor,
+    Estimate,
     LLMExtractor,
+    Questions,
     Reading,
     Rejection,
     Report,
-    RuleExtractor,
-    Style,
+    Spending,
     Trace,
     curate,
+    estimate,
     from_dataset,
     from_file,
 )
@@ -34,41 +30,21 @@ from sprint_finetune.curation import Progress as Done
 from sprint_finetune.curation.html_report import sample_page
 from sprint_finetune.curation.output_files import read_packed_trace
 
-By = Literal["rules", "openai", "sglang"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurateOptions:
-    """The options of ``curate``. ``columns`` names the columns of problem, trace and answer, if they were named."""
-
-    source: str
-    out: Path
-    by: By
-    url: str | None
-    model: str | None
-    dag_model: str | None
-    api_key_env: str
-    split: str
-    columns: tuple[str | None, str | None, str | None]
-    ratio: float
-    max_stages: int
-    width: int
-    max_violations: int | None
-    max_share: float
-    tasks: bool
-    shortest: int
-    eval_share: float
-    separators: bool
-    basis: bool
-    breaks: bool
-    concurrency: int
-    limit: int | None
+from .curate_options import CurateOptions
+from .extractors import opened_extractor
 
 
 def run_curation(options: CurateOptions) -> None:
-    """Curate, and print a summary."""
-    report = asyncio.run(_curate(options))
+    """Turn traces into samples. Run the same command again to resume it.
+
+    FOLDER gets train.jsonl and eval.jsonl, their sequential twins in sequential/, report.json and report.html.
+    """
     console = Console(soft_wrap=True, highlight=False)
+    if options.dry_run:
+        for line in asyncio.run(_estimate(options)):
+            console.print(line, markup=False)
+        return
+    report = asyncio.run(_curate(options))
     for line in summary(report):
         console.print(line, markup=False)
     if report.rejected:
@@ -113,7 +89,7 @@ def _rejections(report: Report) -> Table:
 
 async def _curate(options: CurateOptions) -> Report:
     async with AsyncExitStack() as opened:
-        extractor = await opened.enter_async_context(_extractor(options))
+        extractor = await opened.enter_async_context(opened_extractor(options))
         bar = opened.enter_context(_progress_bar())
         task = bar.add_task("", total=None, kept=0)
 
@@ -124,71 +100,56 @@ async def _curate(options: CurateOptions) -> Report:
             islice(_source(options), options.limit),
             options.out,
             extractor=extractor,
-            settings=_settings(options),
+            settings=options.settings,
             concurrency=options.concurrency,
             on_progress=show,
         )
 
 
+async def _estimate(options: CurateOptions) -> list[str]:
+    """Say what a run with these options would ask and cost."""
+    async with opened_extractor(options) as extractor:
+        assert isinstance(extractor, LLMExtractor)
+        found = await estimate(
+            islice(_source(options), options.limit),
+            options.out,
+            extractor=extractor,
+            settings=options.settings,
+            concurrency=options.concurrency,
+        )
+        return list(estimate_lines(found, extractor.spending, max_tokens=options.max_tokens))
+
+
+def estimate_lines(found: Estimate, spending: Spending, *, max_tokens: int) -> Iterator[str]:
+    """Write an estimate in a few lines."""
+    yield f"{found.read:,} traces, of which {found.traces:,} would be sent: nothing was sent"
+    asked = (("steps", found.steps), ("dependencies", found.dags))
+    for name, questions in asked:
+        yield f"{name} ({questions.model}): about {_cost(questions, spending)}"
+    most = [questions.most(max_tokens) for _, questions in asked]
+    requests, tokens = sum(one.requests for one in most), sum(one.prompt + one.completion for one in most)
+    priced = all(one.model in spending.prices for one in most)
+    dollars = f", ${sum(one.price(spending) for one in most):,.2f}" if priced else ""
+    longest = f"at most, with repairs and answers of {max_tokens:,} tokens"
+    yield f"{longest}: {requests:,} requests, {tokens:,} tokens{dollars}"
+    if not priced:
+        yield "a price is unknown: pass --price IN/OUT, in dollars per million tokens, or install sprint-agents[prices]"
+
+
+def _cost(questions: Questions, spending: Spending) -> str:
+    tokens = f"{questions.prompt:,} tokens of prompts, {questions.completion:,} of answers"
+    dollars = f", ${questions.price(spending):,.2f}" if questions.model in spending.prices else ""
+    return f"{questions.requests:,} requests, {tokens}{dollars}"
+
+
 def _source(options: CurateOptions) -> Iterator[Trace | Rejection]:
-    named = {
-        name: column for name, column in zip(("problem", "trace", "answer"), options.columns, strict=True) if column
-    }
+    columns = {"problem": options.problem, "trace": options.trace, "answer": options.answer}
+    named = {name: column for name, column in columns.items() if column}
     reading = Reading(columns=Columns(**named) if named else None)
     path = Path(options.source)
     if path.is_file() or path.suffix == ".jsonl":
         return from_file(path, reading=reading)
     return from_dataset(options.source, split=options.split, reading=reading)
-
-
-def _settings(options: CurateOptions) -> CurationSettings:
-    criteria = Criteria(
-        ratio=options.ratio,
-        stages=options.max_stages,
-        width=options.width,
-        violations=options.max_violations,
-        share=options.max_share,
-        tasks=options.tasks,
-    )
-    return CurationSettings(
-        criteria=criteria,
-        style=Style(separators=options.separators, basis=options.basis, breaks=options.breaks),
-        shortest_execution=options.shortest,
-        eval_share=options.eval_share,
-    )
-
-
-@asynccontextmanager
-async def _extractor(options: CurateOptions) -> AsyncGenerator[Extractor]:
-    """Open the extractor.
-
-    Raises:
-        ConfigurationError: an option is missing, or does not apply to this extractor.
-    """
-    if options.by == "rules":
-        if options.url or options.model or options.dag_model:
-            raise ConfigurationError("rules need no model: pass --by openai or --by sglang with --url and --model")
-        yield RuleExtractor()
-    elif options.url is None:
-        raise ConfigurationError(f"--by {options.by} needs the server's address: pass --url")
-    elif options.by == "sglang":
-        from sprint_agents.engines import SGLangEngine
-
-        if options.model or options.dag_model:
-            raise ConfigurationError("an SGLang server has only one model: leave out --model and --dag-model")
-        async with SGLangEngine(options.url) as engine:
-            yield LLMExtractor(engine)
-    else:
-        from sprint_agents.engines import OpenAIEngine
-
-        if options.model is None:
-            raise ConfigurationError("--by openai needs the model's name: pass --model")
-        key = os.environ.get(options.api_key_env)
-        async with AsyncExitStack() as opened:
-            engine = await opened.enter_async_context(OpenAIEngine(options.url, model=options.model, api_key=key))
-            other = OpenAIEngine(options.url, model=options.dag_model, api_key=key) if options.dag_model else None
-            dag_engine = await opened.enter_async_context(other) if other else None
-            yield LLMExtractor(engine, dag_engine=dag_engine)
 
 
 def _progress_bar() -> Progress:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import typer
 
-from sprint_finetune.training.settings import Settings
-
 _CARDS = {"24 GB (RTX 4090, L4)": 24, "40 GB (A100)": 40, "80 GB (A100, H100)": 80, "141 GB (H200)": 140}  # in GiB
 
 
@@ -17,6 +15,7 @@ def plan_memory(recipe: Path, *, processes: int) -> None:
         InvalidCheckpoint: its model has no readable configuration.
     """
     from sprint_finetune.training.memory import GIB, RESERVED, MemoryModel
+    from sprint_finetune.training.settings import Settings
 
     # A recipe leaves to the command what is in its rows, and where they go.
     settings = Settings.load(recipe, defaults={"data": ["train.jsonl"], "output": "runs"})

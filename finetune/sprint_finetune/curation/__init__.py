@@ -6,16 +6,20 @@ stages, filter, write in the tag dialect, split. ``curate`` runs them over a sou
 
 from sprint_finetune.grading import MathVerifier, Verifier
 
+from .answer_record import AnswerRecord
+from .estimate import Estimate, Questions, estimate
 from .extractor import Extractor
 from .filtering import Criteria
 from .labelled_traces import Agreement, LabelledTrace, measure_agreement, read_labelled
 from .llm_extractor import LLMExtractor
+from .pace import Pace
 from .pipeline import CurationSettings, Progress, curate
 from .records import Dag, Extraction, LineRange, Rejection, Sample, Shape, Step, Trace, Violation
 from .reformatting import Style
 from .report import Bin, RejectionCount, Report
 from .rules.rule_extractor import RuleExtractor
 from .sources import Columns, Reading, RowSource, from_dataset, from_file, from_jsonl, from_rows
+from .spending import Price, PricePerMillion, Spending, TokenCounts
 
 __all__ = [
     "curate",
@@ -35,6 +39,15 @@ __all__ = [
     "Extractor",
     "RuleExtractor",
     "LLMExtractor",
+    "AnswerRecord",
+    "Pace",
+    "Spending",
+    "Price",
+    "PricePerMillion",
+    "TokenCounts",
+    "estimate",
+    "Estimate",
+    "Questions",
     "Extraction",
     "Step",
     "LineRange",

@@ -44,6 +44,17 @@ def dag_fault(parents: Mapping[int, Sequence[int]], *, steps: int) -> Extraction
     return None
 
 
+def unlinked_fault(dag: Dag) -> ExtractionFault | None:
+    """Find fault with several steps of which none has a parent. That is rarely true, and a model's shortest answer."""
+    if len(dag.parents) < 2 or any(dag.parents):
+        return None
+    return ExtractionFault(
+        "unlinked",
+        "no step has a parent, although a step that uses a result builds on the step that found it, and a conclusion "
+        "builds on what it concludes from",
+    )
+
+
 def dag_of(trace_id: str, parents: Mapping[int, Sequence[int]]) -> Dag:
     """Make the record from parents without faults. Each parent is named once, in ascending order."""
     return Dag(id=trace_id, parents=tuple(tuple(sorted({*parents[step]})) for step in sorted(parents)))

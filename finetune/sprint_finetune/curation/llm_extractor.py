@@ -15,15 +15,20 @@ from pydantic import BaseModel, ConfigDict
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ContextOverflow
 
-from .conversation import JSONConversation, read_json
-from .dag import ExtractionFault, dag_fault, dag_of
+from .answer_record import AnswerRecord
+from .conversation import JSONConversation
+from .dag import ExtractionFault, dag_fault, dag_of, unlinked_fault
 from .extractor import steps_fault
+from .json_answers import read_answer
 from .lines import lines_at, lines_of, numbers_in
+from .model_calls import ModelCalls
+from .pace import Pace
 from .records import Dag, Extraction, LineRange, Rejection, StageName, Step, Trace
+from .spending import Spending
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Version of the prompts and of how answers are read."""
 
 
@@ -55,8 +60,10 @@ class _DagAnswer(_Answer):
 class LLMExtractor:
     """An ``Extractor`` that asks ``engine`` for steps, and ``dag_engine`` for their dependencies.
 
-    ``dag_engine`` is the same engine by default. ``max_tokens`` limits each answer. Temporary failures of an engine are
-    retried; other failures are raised.
+    ``dag_engine`` is the same engine by default. ``max_tokens`` limits each answer. With a ``record``, an answer is on
+    the disk before it is used, and no question that has one is asked again. ``pace`` limits requests and tokens per
+    minute, and ``spending`` tokens and money in total. A question that the server refuses for now is sent again for
+    ``patience`` seconds; other temporary failures are retried a few times.
     """
 
     def __init__(
@@ -66,45 +73,76 @@ class LLMExtractor:
         dag_engine: Engine | None = None,
         max_tokens: int = 8_000,
         sampling: Sampling | None = None,
+        record: AnswerRecord | None = None,
+        pace: Pace | None = None,
+        spending: Spending | None = None,
+        patience: float = 900.0,
     ) -> None:
-        self._engine = engine
-        self._dag_engine = dag_engine or engine
-        self._max_tokens = max_tokens
+        self.engine = engine
+        self.dag_engine = dag_engine or engine
+        self.max_tokens = max_tokens
         self._sampling = sampling or Sampling(temperature=0)
+        self._calls = ModelCalls(record=record, pace=pace or Pace(), spending=spending or Spending(), patience=patience)
 
     @property
     def name(self) -> str:
         """The version of the prompts, and the models that answer them."""
-        return f"llm-{VERSION}:{self._engine.name}:{self._dag_engine.name}"
+        return f"llm-{VERSION}:{self.engine.name}:{self.dag_engine.name}"
+
+    @property
+    def spending(self) -> Spending:
+        """What the answers have cost, those of the record included."""
+        return self._calls.spending
 
     async def steps(self, trace: Trace) -> Extraction | Rejection:
         """Ask for the steps of a trace.
 
         Raises:
+            BudgetExceeded: the budget has no room for the question.
             EngineError: the engine failed permanently, or too often.
         """
-        lines = lines_of(trace.trace).chain
-        numbered = "\n".join(f"{number}: {line}" for number, line in enumerate(lines, 1))
-        prompt = _filled("steps", problem=trace.problem.strip(), lines=numbered)
-        conversation = JSONConversation(self._engine, _StepsAnswer, self._max_tokens, self._sampling)
+        lines = len(lines_of(trace.trace).chain)
+        asked = self._asked(self.engine, _StepsAnswer)
         return await _ask(
-            conversation, prompt, lambda text: _read_steps(text, trace.id, len(lines)), trace_id=trace.id, stage="steps"
+            asked,
+            steps_question(trace),
+            lambda text: read_answer(text, _StepsAnswer, lambda answer: _steps_of(answer, trace.id, lines)),
+            trace_id=trace.id,
+            stage="steps",
         )
 
     async def dag(self, trace: Trace, extraction: Extraction) -> Dag | Rejection:
-        """Ask what the steps build on.
+        """Ask what the steps build on. If none is said to build on any other, that is asked again.
 
         Raises:
+            BudgetExceeded: the budget has no room for the question.
             EngineError: the engine failed permanently, or too often.
         """
-        lines = lines_of(trace.trace).chain
-        shown = "\n\n".join(_shown(step, lines) for step in extraction.steps)
-        prompt = _filled("dag", problem=trace.problem.strip(), steps=shown)
         count = len(extraction.steps)
-        conversation = JSONConversation(self._dag_engine, _DagAnswer, self._max_tokens, self._sampling)
+        asked = self._asked(self.dag_engine, _DagAnswer)
         return await _ask(
-            conversation, prompt, lambda text: _read_dag(text, trace.id, count), trace_id=trace.id, stage="dag"
+            asked,
+            dag_question(trace, extraction),
+            lambda text: read_answer(text, _DagAnswer, lambda answer: _dag_of(answer, trace.id, count)),
+            trace_id=trace.id,
+            stage="dag",
         )
+
+    def _asked(self, engine: Engine, form: type[_Answer]) -> JSONConversation:
+        return JSONConversation(engine, form, self.max_tokens, self._sampling, self._calls)
+
+
+def steps_question(trace: Trace) -> str:
+    """Return the question for the steps of a trace."""
+    numbered = "\n".join(f"{number}: {line}" for number, line in enumerate(lines_of(trace.trace).chain, 1))
+    return _filled("steps", problem=trace.problem.strip(), lines=numbered)
+
+
+def dag_question(trace: Trace, extraction: Extraction) -> str:
+    """Return the question for the dependencies of steps."""
+    lines = lines_of(trace.trace).chain
+    shown = "\n\n".join(_shown(step, lines) for step in extraction.steps)
+    return _filled("dag", problem=trace.problem.strip(), steps=shown)
 
 
 async def _ask(
@@ -128,10 +166,9 @@ async def _ask(
     return result
 
 
-def _read_steps(text: str, trace_id: str, lines: int) -> Extraction | ExtractionFault:
-    answer = read_json(text, _StepsAnswer)
-    if isinstance(answer, ExtractionFault):
-        return answer
+def _steps_of(answer: _StepsAnswer, trace_id: str, lines: int) -> Extraction | ExtractionFault:
+    if any(step.description == "…" for step in answer.steps):
+        return ExtractionFault("wrong_shape", "that is the example of the question: describe each step")
     steps = tuple(
         Step(
             number=number,
@@ -150,14 +187,14 @@ def _read_steps(text: str, trace_id: str, lines: int) -> Extraction | Extraction
     return Extraction(id=trace_id, steps=tuple(numbered))
 
 
-def _read_dag(text: str, trace_id: str, steps: int) -> Dag | ExtractionFault:
-    answer = read_json(text, _DagAnswer)
-    if isinstance(answer, ExtractionFault):
-        return answer
+def _dag_of(answer: _DagAnswer, trace_id: str, steps: int) -> Dag | ExtractionFault:
     parents = {item.step: item.parents for item in answer.parents}
     if len(parents) < len(answer.parents):
         return ExtractionFault("wrong_shape", "a step is listed twice: list every step once")
-    return dag_fault(parents, steps=steps) or dag_of(trace_id, parents)
+    if fault := dag_fault(parents, steps=steps):
+        return fault
+    dag = dag_of(trace_id, parents)
+    return unlinked_fault(dag) or dag
 
 
 def _shown(step: Step, lines: Sequence[str]) -> str:

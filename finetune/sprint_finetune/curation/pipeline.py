@@ -13,9 +13,9 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -25,6 +25,7 @@ from sprint_finetune.grading import MathVerifier, Verifier
 from .answers import check_answer
 from .dag import ExtractionFault, dag_fault
 from .extractor import Extractor, steps_fault
+from .file_lock import locked
 from .filtering import Criteria, rejection_of, rejection_of_sample
 from .lines import lines_of
 from .output_files import write_results
@@ -81,11 +82,13 @@ async def curate(
     """Take the traces of ``source`` through all stages, and write samples and report into ``folder``.
 
     Call it again with the same arguments to resume an interrupted run. ``concurrency`` traces are processed at once.
-    ``verifier`` compares answers; the default uses math-verify.
+    ``verifier`` compares answers; the default uses math-verify. If an error ends the run, questions that were being
+    asked are still answered and kept, and the samples that are finished are written.
 
     Raises:
         ConfigurationError: the folder is in use, or belongs to another source, extractor or settings.
-        EngineError: the extractor's engine failed; finished work is kept.
+        BudgetExceeded: the extractor's budget is spent.
+        EngineError: the extractor's engine failed.
     """
     settings = settings or CurationSettings()
     async with AsyncExitStack() as opened:
@@ -94,7 +97,10 @@ async def curate(
         ids = list(_read_source(source, files.traces))
         pipeline = _Pipeline(files, extractor, settings, used)
         await _through_all(pipeline, ids, concurrency, on_progress)
-        return write_results(folder, _tally(files, ids), ids, files.traces, files.packed, files.samples)
+        report = write_results(folder, _tally(files, ids), ids, files.traces, files.packed, files.samples)
+        if pipeline.errors:
+            raise pipeline.errors[0]
+        return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +114,19 @@ class _Files:
     samples: StageFile[Sample]
 
 
+class _Stopped(Exception):
+    """Another trace has ended the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pipeline:
-    """All stages after reading the source, for one trace at a time."""
+    """All stages after reading the source, for one trace at a time. Once there are ``errors``, nothing is extracted."""
 
     files: _Files
     extractor: Extractor
     settings: CurationSettings
     verifier: Verifier
+    errors: list[Exception] = field(default_factory=list[Exception])
 
     async def run(self, trace: Trace) -> Sample | Rejection:
         """Take a trace through the stages until one rejects it. Finished stages are read from their files."""
@@ -137,6 +148,7 @@ class _Pipeline:
         return await _once(self.files.samples, trace, lambda: self._reformat(trace, verdict, packed, shape))
 
     async def _extract(self, trace: Trace) -> Extraction | Rejection:
+        self._check_running()
         extraction = await self.extractor.steps(trace)
         if isinstance(extraction, Rejection):
             return extraction
@@ -144,11 +156,16 @@ class _Pipeline:
         return _rejected(trace, "steps", fault) if fault else extraction
 
     async def _find_parents(self, trace: Trace, extraction: Extraction) -> Dag | Rejection:
+        self._check_running()
         dag = await self.extractor.dag(trace, extraction)
         if isinstance(dag, Rejection):
             return dag
         fault = dag_fault(dict(enumerate(dag.parents, 1)), steps=len(extraction.steps))
         return _rejected(trace, "dag", fault) if fault else dag
+
+    def _check_running(self) -> None:
+        if self.errors:
+            raise _Stopped
 
     async def _pack(self, extraction: Extraction, dag: Dag) -> Packed | Rejection:
         return pack(extraction, dag, shortest=self.settings.shortest_execution)
@@ -194,13 +211,18 @@ async def _through_all(
             if on_progress:
                 on_progress(Progress(counts.total(), len(ids), counts[True]))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(ids))):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        cause = errors.exceptions[0]
-        raise cause from cause.__cause__
+    async def work_until_an_error() -> None:
+        try:
+            await work()
+        except _Stopped:
+            pass
+        except Exception as error:
+            # Not raised here: the group would cancel what the other traces have asked, and it would be paid for twice.
+            pipeline.errors.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(concurrency, len(ids))):
+            group.create_task(work_until_an_error())
 
 
 def _read_source(source: Iterable[Trace | Rejection], file: StageFile[Trace]) -> Iterator[str]:
@@ -262,7 +284,7 @@ def _open_folder(folder: Path, extractor: Extractor, settings: CurationSettings)
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror or error}") from error
     with ExitStack() as opened:
         opened.enter_context(lock)
-        if not _locked(lock):
+        if not locked(lock):
             raise ConfigurationError(f"another process is working in {folder}: wait for it, or use another folder")
         _claim(folder / "settings.json", extractor, settings)
 
@@ -298,16 +320,3 @@ def _claim(path: Path, extractor: Extractor, settings: CurationSettings) -> None
             f"{path.parent} was made with another {', '.join(differing) or 'format'}: use another folder, "
             "or the settings in its settings.json"
         )
-
-
-def _locked(lock: IO[bytes]) -> bool:
-    """Take the lock, which is released when the process ends. Always True on systems without file locks."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -29,6 +29,7 @@ Reason = Literal[
     "undecided_answer",
     # steps
     "not_json",
+    "several_answers",
     "wrong_shape",
     "out_of_range",
     "overlap",
@@ -40,6 +41,7 @@ Reason = Literal[
     "unknown_step",
     "cycle",
     "later_parent",
+    "unlinked",
     # filter
     "low_ratio",
     "too_many_stages",

@@ -6,6 +6,7 @@ Invariants:
 - Each id has one line.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -124,10 +125,25 @@ class StageFile(Generic[RecordT]):
             raise ConfigurationError(f"{self._path} cannot be written: {error.strerror or error}") from error
         self._places[trace_id] = (start, len(line))
 
+    def sync(self) -> None:
+        """Wait until the lines are on the disk, where they survive a power failure.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} cannot be written: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()

@@ -1,6 +1,7 @@
 """`sprint-finetune curate` and `dag`."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from typer.testing import CliRunner, Result
 
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.cli.commands import app
+
+from .counting_server import CountingModel, counting
+
+OPENAI = ("SOURCE", "--by", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "m")
 
 
 @pytest.fixture
@@ -60,6 +65,9 @@ def test_columns_and_limit(call, tmp_path: Path, make_trace) -> None:
         (("SOURCE", "--by", "openai", "--url", "http://127.0.0.1:9/v1"), "needs the model's name"),
         (("SOURCE", "--by", "sglang", "--url", "http://127.0.0.1:9", "--model", "m"), "leave out --model"),
         (("SOURCE", "--model", "m"), "rules need no model"),
+        (("SOURCE", "--dry-run"), "rules need no model"),
+        ((*OPENAI, "--dollar-budget", "$2"), "pass --price IN/OUT"),
+        ((*OPENAI, "--dag-model", "n", "--price", "1/2", "--dollar-budget", "2"), "pass --dag-price IN/OUT"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(
@@ -103,6 +111,43 @@ def test_a_model_on_a_server_finds_steps(call, source: Path, tmp_path: Path, mon
     assert result.exit_code == 0
     assert "not_json" in result.stdout
     assert [(one["model"], one["api_key"]) for one in opened] == [("large", "secret"), ("small", "secret")]
+
+
+def test_a_dry_run_says_what_a_model_would_cost_and_sends_nothing(call, source: Path, tmp_path: Path) -> None:
+    model = ("--by", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "large")
+    result = call("curate", source, "--out", tmp_path / "out", *model, "--dry-run", "--price", "100/1000")
+    assert (result.exit_code, result.stderr, (tmp_path / "out").exists()) == (0, "", False)
+    first, steps, dags, most = result.stdout.splitlines()
+    assert first == "4 traces, of which 2 would be sent: nothing was sent"
+    assert steps.startswith("steps (openai:large): about 2 requests, ")
+    assert dags.startswith("dependencies (openai:large): about 2 requests, ")
+    assert most.startswith("at most, with repairs and answers of 8,000 tokens: 8 requests, ")
+    assert all(re.search(r", \$\d+\.\d\d$", line) for line in (steps, dags, most))
+    without = call("curate", source, "--out", tmp_path / "out", *model, "--dry-run").stdout
+    assert "$" not in without
+    assert "a price is unknown: pass --price" in without
+
+
+def test_a_budget_ends_the_command_and_a_larger_one_continues(call, source: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", CountingModel()
+    with counting(model) as server:
+        options = ("--by", "openai", "--url", server.base, "--model", "m", "--max-share", 9, "--max-tokens", 500)
+        options += ("--requests-per-minute", 100, "--tokens-per-minute", 100_000)
+        stopped = call("curate", source, "--out", out, *options, "--token-budget", 3_000)
+        assert stopped.exit_code == 1
+        assert "BudgetExceeded: the budget of 3,000 tokens" in stopped.stderr
+        assert 0 < len(model.asked) < 6
+        asked = len(model.asked)
+        assert call("curate", source, "--out", out, *options, "--dollar-budget", 9, "--price", "1/1").exit_code == 0
+    assert len(model.asked) == len({*model.asked}) == 6 > asked  # two for t0, four for t1, none for the others
+
+
+@pytest.mark.parametrize("wrong", [("--price", "3"), ("--price", "a/b"), ("--dollar-budget", "much")])
+def test_an_amount_that_is_no_number_is_refused(call, source: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
+    given = [str(source) if argument == "SOURCE" else argument for argument in OPENAI]
+    result = call("curate", *given, "--out", tmp_path / "out", *wrong)
+    assert result.exit_code == 2
+    assert wrong[1] in result.stderr
 
 
 def test_no_problem_is_written_twice(call, tmp_path: Path) -> None:

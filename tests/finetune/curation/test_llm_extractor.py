@@ -10,6 +10,7 @@ import pytest
 from sprint_agents import Capabilities
 from sprint_agents.engine import ChatTurns
 from sprint_agents.errors import EngineRejected
+from sprint_agents.markup import parts_of
 from sprint_agents.testing import FakeEngine, Fault
 from sprint_finetune.curation import LLMExtractor, Rejection, Trace
 from sprint_finetune.curation.records import Dag, Extraction
@@ -87,6 +88,8 @@ def test_steps_are_numbered_by_their_first_lines() -> None:
         '<think>Is {{it}} {{"steps": []}}?</think>\nHere: {} Good luck!',
         "{}<|im_end|>",
         '{{"a": 1}}\n{}',
+        '{}\nFor example, {{"steps": [{{"plan": [[1, 2]], "execution": [[3, 6]], "comments": [], "description": "…", '
+        '"prompt": "…"}}]}} would be two steps in one.',
     ],
 )
 def test_json_is_found_in_other_words(wrapping: str) -> None:
@@ -115,6 +118,8 @@ BAD_DAGS = [
     (dag_json([[], [3], [], []]), "later_parent", "step 2 names step 3"),
     (dag_json([[], [9], [], []]), "unknown_step", "no step 9"),
     (dag_json([[], [1], [1]]), "unknown_step", "step 4 is not listed"),
+    (dag_json([[], [], [], []]), "unlinked", "no step has a parent"),
+    (f"{dag_json([[], [1], [1], [2, 3]])} or {dag_json([[], [1], [2], [3]])}", "several_answers", "write only one"),
     ('{"parents": [{"step": 1, "parents": []}, {"step": 1, "parents": []}]}', "wrong_shape", "listed twice"),
 ]
 
@@ -171,6 +176,11 @@ class ChatEngine(FakeEngine):
         schemas=True,
     )
     schemas: list[str | None]
+    texts: list[str]
+
+    async def encode(self, text):
+        self.texts.append(text)
+        return await super().encode(text)
 
     def complete(self, request):
         self.schemas.append(request.schema)
@@ -185,11 +195,13 @@ def test_a_chat_model_is_asked_in_turns_and_held_to_the_schema() -> None:
         return "none</a" if len(seen) == 1 else steps_json(STEPS)
 
     engine = ChatEngine(answer)
-    engine.schemas = []
+    engine.schemas, engine.texts = [], []
     assert isinstance(asyncio.run(ask_steps(engine)), Extraction)
     first, second = seen
     assert first.startswith("<u>You analyse")
     assert first.endswith("</u><a>")
+    # The turns are the template's control tokens, and the same characters in a trace are not.
+    assert [part.text for part in parts_of(engine.texts[0]) if part.is_markup] == ["<u>", "</u><a>"]
     # The model had started to close its turn; only the rest of the mark is added, then the next turn.
     assert second.startswith(f"{first}none</a><u>That cannot be used")
     assert second.endswith("</u><a>")
@@ -206,4 +218,4 @@ def test_two_engines_share_the_work() -> None:
         return await extractor.dag(TRACE, extraction)
 
     assert isinstance(asyncio.run(both()), Dag)
-    assert extractor.name == "llm-1:fake:fake"
+    assert extractor.name == "llm-2:fake:fake"
