@@ -24,7 +24,7 @@ from sprint_agents.nano import nano_path
 from sprint_agents.plan import Answer, Execution, Stage, Step
 from sprint_agents.policies import Planning, confidence_of, sequential
 from sprint_agents.policies.self_consistency import heaviest
-from sprint_finetune.evaluation.summary import wilson
+from sprint_finetune.evaluation.intervals import wilson
 from sprint_finetune.nano import arithmetic, multiplication
 
 ALTERNATIVES = 5

@@ -15,12 +15,11 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sprint_agents import Engine, Sampling
+from sprint_agents import Engine, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
 from sprint_agents.policies import BUILT_IN, as_needed, fork_join_async, self_consistency, spawn_join
-from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, summarise
-from sprint_finetune.evaluation.summary import markdown
+from sprint_finetune.evaluation import Case, OutcomeFile, compare, held_out, markdown, summarise
 from sprint_finetune.nano.countdown import problems
 
 TWIN = "sequential"
@@ -34,23 +33,23 @@ DRAWN = dict.fromkeys(("confidence_vote", "self_consistency"), Sampling(temperat
 TIMED_ONLY = {"tree_search"}
 
 
-def methods(engine: Engine) -> list[Method]:
+def methods(engine: Engine) -> dict[str, Sprint]:
     """Make one method a policy, the sequential one first."""
     policies = BUILT_IN | FITTED
-    return [
-        Method(name=name, engine=engine, policy=policies[name], sampling=DRAWN.get(name, Sampling(temperature=0)))
+    return {
+        name: Sprint(engine, policy=policies[name], sampling=DRAWN.get(name, Sampling(temperature=0)))
         for name in sorted(policies, key=lambda name: name != TWIN)
-    ]
+    }
 
 
 async def measure(engine: Engine, cases: list[Case], out: Path, *, timed: int, concurrency: int) -> str:
     """Solve every case with every policy, and return the table of all cases as Markdown."""
     compared = methods(engine)
-    untimed = [method for method in compared if method.name not in TIMED_ONLY]
+    untimed = {name: sprint for name, sprint in compared.items() if name not in TIMED_ONLY}
     with OutcomeFile(out) as outcomes:
-        await compare(compared, cases[:timed], seeds=[0], out=outcomes)
-        await compare(untimed, cases[timed:], seeds=[0], out=outcomes, concurrency=concurrency)
-        return markdown([row for row in summarise(outcomes, twin=TWIN) if row.part == "all"])
+        await compare(compared, cases[:timed], out=outcomes)
+        await compare(untimed, cases[timed:], out=outcomes, concurrency=concurrency)
+        return markdown([row for row in summarise(outcomes, twin=TWIN) if row.part == "all"], twin=TWIN)
 
 
 async def main(arguments: argparse.Namespace) -> None:

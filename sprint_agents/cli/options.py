@@ -1,4 +1,4 @@
-"""The options of all commands that solve tasks."""
+"""The options of all commands that call a model."""
 
 import dataclasses
 import inspect
@@ -14,8 +14,9 @@ from pydantic import ConfigDict
 from rich.console import Console
 
 from sprint_agents import Budget, Engine, Limits, Sampling, Sprint
+from sprint_agents.dialects import DialectName
 from sprint_agents.plan import FailureMode
-from sprint_agents.policies import BUILT_IN, find_policy
+from sprint_agents.policies import BUILT_IN, Policy, find_policy
 
 from .engines import EngineName, open_engine
 
@@ -25,11 +26,8 @@ def _limit(meaning: str, *, least: float = 1) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SolveOptions:
-    """How to solve a task: ``with_options`` makes each field an option of a command.
-
-    In a file for ``sprint serve`` the fields are the keys of a table.
-    """
+class ModelOptions:
+    """Which model to call, and what a run may use: ``with_options`` makes each field an option of a command."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -58,32 +56,29 @@ class SolveOptions:
     api_key_env: Annotated[str, typer.Option(help="The environment variable that holds an openai server's key.")] = (
         "OPENAI_API_KEY"
     )
-    policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
-    failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
+    dialect: Annotated[
+        DialectName | None,
+        typer.Option(
+            help="tags: the paper's format, for models trained on it; json: for any instruct model "
+            "(default: the checkpoint's, else json if the engine has a chat template)."
+        ),
+    ] = None
     temperature: Annotated[float | None, typer.Option(min=0, help="0 is greedy (default: the model's).")] = None
-    seed: Annotated[int | None, typer.Option(help="Sample the same tokens in every call.")] = None
     max_stages: Annotated[int | None, _limit("Stages of a run; in the last one the planner must answer.")] = None
     plan_tokens: Annotated[int | None, _limit("Generated tokens of one plan.")] = None
     execution_tokens: Annotated[int | None, _limit("Generated tokens of one execution.")] = None
+    chain_tokens: Annotated[int | None, _limit("Generated tokens of one sequential chain.")] = None
+    answer_tokens: Annotated[int | None, _limit("Generated tokens of an answer that a policy asks for.")] = None
     max_tokens: Annotated[int | None, _limit("Generated tokens of a whole run.")] = None
     timeout: Annotated[float | None, _limit("Seconds of a whole run.", least=0.001)] = None
 
     @asynccontextmanager
-    async def sprint(
-        self,
-        *,
-        concurrency: int | None = None,
-        console: Console | None = None,
-        recorder: Callable[[Engine], Engine] | None = None,
-    ) -> AsyncGenerator[Sprint]:
-        """Open the engine and make a ``Sprint`` that runs on it; a fake one is slowed down for a terminal.
-
-        A ``recorder`` is put around the engine.
+    async def open(self, *, console: Console | None = None) -> AsyncGenerator[Engine]:
+        """Open the engine; on a terminal it says so, and a fake engine is slowed down.
 
         Raises:
-            ConfigurationError: there is no such policy or checkpoint, or an extra is missing.
+            ConfigurationError: there is no such checkpoint or server, or an extra is missing.
         """
-        find_policy(self.policy)  # before a model is loaded
         watched = console if console and console.is_terminal else None
         async with AsyncExitStack() as opened:
             with watched.status("opening the engine") if watched else nullcontext():
@@ -96,43 +91,88 @@ class SolveOptions:
                         paced=watched is not None,
                     )
                 )
-            yield Sprint(
-                recorder(engine) if recorder else engine,
-                policy=self.policy,
-                limits=self._limits(engine, concurrency),
-                budget=Budget(tokens=self.max_tokens, seconds=self.timeout),
-                failure=self.failure,
-                sampling=self._sampling(engine),
-            )
+            yield engine
 
-    def _limits(self, engine: Engine, concurrency: int | None) -> Limits:
+    def sprint_on(
+        self,
+        engine: Engine,
+        *,
+        policy: Policy | str,
+        failure: FailureMode = "collect",
+        seed: int | None = None,
+        concurrency: int | None = None,
+    ) -> Sprint:
+        """Make a ``Sprint`` on an open engine.
+
+        Raises:
+            UnknownPolicy: there is no such policy.
+        """
         limits = {
             "stages": self.max_stages,
             "plan_tokens": self.plan_tokens,
             "execution_tokens": self.execution_tokens,
+            "chain_tokens": self.chain_tokens,
+            "answer_tokens": self.answer_tokens,
             "concurrency": concurrency,
         }
-        return Limits.of(engine.manifest).model_copy(update=_set(limits))
-
-    def _sampling(self, engine: Engine) -> Sampling:
-        return Sampling.of(engine.manifest).model_copy(
-            update=_set({"temperature": self.temperature, "seed": self.seed})
+        sampling = {"temperature": self.temperature, "seed": seed}
+        return Sprint(
+            engine,
+            policy=policy,
+            limits=Limits.of(engine.manifest).model_copy(update=_set(limits)),
+            budget=Budget(tokens=self.max_tokens, seconds=self.timeout),
+            failure=failure,
+            sampling=Sampling.of(engine.manifest).model_copy(update=_set(sampling)),
+            dialect=self.dialect,
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveOptions(ModelOptions):
+    """How to solve a task. In a file for ``sprint serve`` the fields are the keys of a table."""
+
+    policy: Annotated[str, typer.Option(help=f"Who decides the next stage: {', '.join(BUILT_IN)}.")] = "interleaved"
+    failure: Annotated[FailureMode, typer.Option(help="What a failed execution does to the run.")] = "collect"
+    seed: Annotated[int | None, typer.Option(help="Sample the same tokens in every call.")] = None
+
+    @asynccontextmanager
+    async def sprint(
+        self,
+        *,
+        concurrency: int | None = None,
+        console: Console | None = None,
+        recorder: Callable[[Engine], Engine] | None = None,
+    ) -> AsyncGenerator[Sprint]:
+        """Open the engine and make a ``Sprint`` that runs on it. A ``recorder`` is put around the engine.
+
+        Raises:
+            ConfigurationError: there is no such policy or checkpoint, or an extra is missing.
+        """
+        find_policy(self.policy)  # before a model is loaded
+        async with self.open(console=console) as engine:
+            yield self.sprint_on(
+                recorder(engine) if recorder else engine,
+                policy=self.policy,
+                failure=self.failure,
+                seed=self.seed,
+                concurrency=concurrency,
+            )
+
+
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option for each field of ``SolveOptions``; it gets them as its argument ``options``."""
-    hints = get_type_hints(SolveOptions, include_extras=True)
+    """Give ``command`` an option for each field of the class that annotates its argument ``options``."""
+    kind = get_type_hints(command)["options"]
+    hints = get_type_hints(kind, include_extras=True)
     added = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in dataclasses.fields(SolveOptions)
+        for field in dataclasses.fields(kind)
     ]
 
     @wraps(command)
     def wrapper(**values: Any) -> None:
-        options = SolveOptions(**{parameter.name: values.pop(parameter.name) for parameter in added})
+        options = kind(**{parameter.name: values.pop(parameter.name) for parameter in added})
         command(options=options, **values)
 
     signature = inspect.signature(command)

@@ -1,11 +1,8 @@
 """``sprint serve``: an endpoint with OpenAI's API, over HTTP, until it is interrupted."""
 
-import os
-import sys
 import tomllib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +13,7 @@ from sprint_agents import Sprint
 from sprint_agents.errors import ConfigurationError, MissingExtra
 from sprint_agents.tools import explain
 
+from .loading import load_object
 from .options import SolveOptions
 
 Models = Mapping[str, Sprint[Any, Any]]
@@ -60,16 +58,8 @@ def _read(path: Path) -> dict[str, SolveOptions]:
 
 
 def _load(target: str) -> dict[str, Sprint[Any, Any]]:
-    module, _, name = target.partition(":")
-    sys.path.insert(0, os.getcwd())  # as ``python -m`` does
-    try:
-        found: object = getattr(import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{target} cannot be loaded ({error}): give a .toml file, or MODULE:NAME as in app:sprint"
-        ) from error
-    finally:
-        sys.path.pop(0)
+    found = load_object(target, wanted="a .toml file, or MODULE:NAME as in app:sprint")
+    name = target.rpartition(":")[2]
     models = cast("dict[str, object]", found) if isinstance(found, Mapping) else {name: found}
     for key, sprint in models.items():
         if not isinstance(sprint, Sprint):

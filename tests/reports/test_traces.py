@@ -13,7 +13,7 @@ from sprint_finetune.curation import CurationSettings, RuleExtractor, Trace, cur
 from sprint_finetune.curation.conversation import read_json
 from sprint_finetune.curation.records import Rejection
 from sprint_finetune.curation.sources import from_jsonl, from_rows
-from sprint_finetune.evaluation.cases import load_cases
+from sprint_finetune.evaluation import load_cases
 
 SURROGATES = pytest.mark.reported("daaain/claude-code-log#139", "rllm-org/rllm#879")
 MARKS = pytest.mark.reported("daaain/claude-code-log#139")
@@ -117,9 +117,9 @@ def test_half_of_a_surrogate_pair_in_a_sample_names_its_line(column: str, tmp_pa
 @pytest.mark.parametrize("name", ["cases.jsonl", "cases.csv"])
 def test_a_byte_order_mark_in_cases(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
-    row = '{"id": "a", "task": "go"}\n' if name.endswith("jsonl") else "id,task\na,go\n"
+    row = '{"id": "a", "task": "go", "answer": "1"}\n' if name.endswith("jsonl") else "id,task,answer\na,go,1\n"
     file.write_text(f"\ufeff{row}", encoding="utf-8")
-    assert [(case.id, case.task) for case in load_cases(file)] == [("a", "go")]
+    assert [(case.id, case.task) for case in load_cases(file).cases] == [("a", "go")]
 
 
 @SURROGATES

@@ -8,11 +8,12 @@ import typer
 from sprint_agents.cli.commands import Commands, VersionFlag
 from sprint_agents.cli.engines import EngineName
 from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
+from sprint_agents.cli.options import with_options
 from sprint_finetune.nano.splits import Family, Split
 
 from .curate import draw_graph, run_curation
 from .curate_options import CurateOptions
-from .evaluate import EvaluateOptions, grade_answer, run_evaluation
+from .evaluate import EvaluatedModel, EvaluateOptions, grade_answer, run_evaluation
 from .export import Format, export_rollouts
 from .options import command_of
 from .plan import plan_memory
@@ -75,41 +76,55 @@ def dag(
 
 
 @app.command()
+@with_options
 def evaluate(
+    *,
+    options: EvaluatedModel,
     cases: Annotated[
         str,
         typer.Argument(
             metavar="CASES",
-            help="countdown, arithmetic, multiplication; gym:NAME,… of reasoning-gym; or a file: MATH-500, GPQA, …",
+            help="A file: MATH-500, AIME, GSM8K, GPQA, Countdown or your own; countdown, arithmetic, multiplication; "
+            "or gym:NAME,… of reasoning-gym.",
         ),
     ],
-    *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for outcomes, table and plot.")],
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The checkpoint to evaluate; sprint-nano by default.")
-    ] = None,
-    twin: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its sequential twin; the model itself by default.")
-    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for outcomes, tables and plot.")],
     policy: Annotated[
-        list[str] | None, typer.Option(help="The policy to compare with the twin; may be repeated.")
+        list[str] | None,
+        typer.Option(help="The policy to compare with the sequential twin (default: interleaved); may be repeated."),
     ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Attempts of self_consistency.")] = 8,
+    twin: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|NAME", help="The model of the sequential twin; the model itself by default."),
+    ] = None,
+    twin_url: Annotated[str | None, typer.Option(help="The address of the twin's server, if it is another.")] = None,
+    checker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION|FILE.py:FUNCTION",
+            help="Your function that decides whether an answer is right: f(case, answer), async or not.",
+        ),
+    ] = None,
+    check_seconds: Annotated[float, typer.Option(min=0.001, help="Seconds that a check may take.")] = 60.0,
     seeds: Annotated[int, typer.Option(min=1, help="Number of repetitions of each case.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")] = 0.0,
     count: Annotated[int, typer.Option(min=1, help="Maximum number of cases; of reasoning-gym, for each name.")] = 100,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Number of runs at once; wall times are kept only with 1.")
     ] = 1,
 ) -> None:
-    """Compare several ways to solve the same cases. Run the same command again to resume it."""
+    """Compare several ways to solve the same cases, on any engine. Run the same command again to resume it."""
     run_evaluation(
         EvaluateOptions(
             cases=cases,
-            model=model,
+            model=options,
             twin=twin,
+            twin_url=twin_url,
             policies=policy or ["interleaved"],
+            samples=samples,
+            checker=checker,
+            check_seconds=check_seconds,
             seeds=seeds,
-            temperature=temperature,
             count=count,
             concurrency=concurrency,
             out=out,

@@ -1,18 +1,21 @@
-"""Compare ways to solve the same problems: cases, methods, outcomes, summary, plots."""
+"""Compare ways to solve the same problems: cases, methods, outcomes, summary, tables, plots."""
 
-from .cases import Case, held_out, held_out_problems, load_cases
-from .comparison import Check, by_program, compare, grader
-from .methods import Method
+from .case_files import BadCase, CaseFile, load_cases
+from .cases import Case, held_out
+from .checks import Check, by_program, grader
+from .comparison import Methods, compare
 from .outcomes import Outcome, OutcomeFile
 from .plots import draw
-from .summary import Row, markdown, summarise
+from .summary import Row, summarise
+from .tables import as_csv, as_json, markdown
 
 __all__ = [
     "Case",
     "held_out",
-    "held_out_problems",
     "load_cases",
-    "Method",
+    "CaseFile",
+    "BadCase",
+    "Methods",
     "compare",
     "Check",
     "by_program",
@@ -22,5 +25,7 @@ __all__ = [
     "summarise",
     "Row",
     "markdown",
+    "as_csv",
+    "as_json",
     "draw",
 ]

@@ -1,94 +1,137 @@
-"""Solve every case with every method, in turns, so that a disturbance affects all methods.
+"""Solve every case with every method, alternating between methods so that a disturbance affects all of them.
 
-Every other case is solved in the opposite order, so no method always begins.
+A method is a ``Sprint`` with a name: whatever a ``Sprint`` can do can be compared.
 """
 
-import asyncio
-import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio import TaskGroup
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from sprint_agents import Run
-from sprint_finetune.grading import MathVerifier, grade, stated_in
-from sprint_finetune.grading.letters import is_letter
+from pydantic_core import to_json
 
-from .cases import Case
-from .methods import Method
+from sprint_agents import Run, Sprint
+from sprint_agents.arguments import at_least
+
+from .cases import Case, digest_of
+from .checks import Check, Checker, grader
 from .outcomes import Outcome, OutcomeFile
 
-Check = Callable[[Case, str], Awaitable[bool | None]]
-"""Decides whether an answer is correct; None if that cannot be decided."""
-
-
-async def by_program(case: Case, answer: str) -> bool | None:
-    """Check an answer with ``Case.check``."""
-    return case.check(answer)
-
-
-@asynccontextmanager
-async def grader() -> AsyncGenerator[Check]:
-    """Open the check that curation and the command line use too (``sprint_finetune.grading``).
-
-    It finds the answer in what the model wrote, and compares it with the reference of the case by value.
-    """
-    async with MathVerifier() as verifier:
-
-        async def check(case: Case, answer: str) -> bool | None:
-            reference = case.answer
-            stated = stated_in(answer, letters=reference is not None and is_letter(reference)) or answer
-            return (await grade(case.task, reference=reference, stated=stated, verifier=verifier)).right
-
-        yield check
+Methods = Mapping[str, Sprint[Any, Any]]
+"""Ways to solve a case, by name."""
 
 
 async def compare(
-    methods: Sequence[Method],
+    methods: Methods,
     cases: Sequence[Case],
     *,
-    seeds: Sequence[int],
     out: OutcomeFile,
+    seeds: Sequence[int] = (0,),
     check: Check | None = None,
+    check_seconds: float = 60.0,
     on_outcome: Callable[[Outcome], object] = lambda _: None,
     concurrency: int = 1,
 ) -> None:
     """Run each case with each seed and each method, unless ``out`` already has the outcome, and add the outcomes to it.
 
-    With ``concurrency=1``, each run has an idle engine, so wall times are latencies and comparable within a case.
-    Greater concurrency yields the same answers and token counts sooner, but no wall times. A failed run is an outcome
-    with an ``error``. ``check`` decides which answers are right, by default ``grader``.
+    A run that a killed process left unfinished resumes from its journal, which ``out`` keeps until there is an outcome.
+    A failed run is an outcome with an ``error``. If it failed because the engine was unavailable, it is resumed as well
+    when the comparison is started again.
+
+    Args:
+        methods: the ways to solve a case, by name. The seed of a repetition replaces that of their sampling.
+        cases: the problems.
+        out: an open file of outcomes.
+        seeds: one repetition of each case for each of them; they differ only where the model samples.
+        check: decides which answers are right, async or not; by default ``grader``. What it raises is in the outcome.
+        check_seconds: how long a check may take.
+        on_outcome: called with each new outcome.
+        concurrency: the number of runs at once. With 1, each run has an idle engine, so wall times are latencies and
+            comparable within a case. More yield the same answers and token counts sooner, but no wall times.
+
+    Raises:
+        ConfigurationError: ``out`` has an outcome of another case or of other settings under the same name.
     """
-    todo = iter(
-        [
-            (case, seed, method)
-            for turn, (case, seed) in enumerate(itertools.product(cases, seeds))
-            for method in (reversed(methods) if turn % 2 else methods)
-            if (method.name, case.id, seed) not in out.outcomes
-        ]
-    )
+    at_least(1, concurrency=concurrency)
+    tried = [_Trial(name, sprint, case, seed) for case in cases for seed in seeds for name, sprint in methods.items()]
+    todo = iter([trial for trial in tried if not _is_done(trial, out)])
     async with AsyncExitStack() as opened:
         used = check or await opened.enter_async_context(grader())
-        async with asyncio.TaskGroup() as workers:
+        checker = opened.enter_context(Checker(used, seconds=check_seconds))
+        work = _Work(todo, out, checker, on_outcome, alone=concurrency == 1)
+        async with TaskGroup() as workers:
             for _ in range(concurrency):
-                workers.create_task(_work(todo, out, used, on_outcome, alone=concurrency == 1))
+                workers.create_task(work.run())
 
 
-async def _work(
-    todo: Iterator[tuple[Case, int, Method]],
-    out: OutcomeFile,
-    check: Check,
-    on_outcome: Callable[[Outcome], object],
-    *,
-    alone: bool,
-) -> None:
-    for case, seed, method in todo:
-        outcome = await _solve(method, case, seed, check, alone=alone)
-        out.add(outcome)
-        on_outcome(outcome)
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One case, once, with one method."""
+
+    method: str
+    sprint: Sprint[Any, Any]
+    case: Case
+    seed: int
+
+    @property
+    def setup(self) -> str:
+        """A digest of what the outcome depends on, as far as it has a name."""
+        sprint = self.sprint
+        parts = [sprint.sampling, sprint.limits, sprint.budget]
+        settings = [part and part.model_dump(mode="json") for part in parts]
+        return digest_of([self.case.digest, sprint.engine.name, sprint.policy_name, *settings])
 
 
-async def _solve(method: Method, case: Case, seed: int, check: Check, *, alone: bool) -> Outcome:
-    run: Run[str]
-    async with method.sprint(seed=seed).map([case.task], concurrency=1) as runs:
-        (run,) = [run async for run in runs]
-    correct = False if run.error else await check(case, run.answer)
-    return Outcome.of(run, method=method.name, case=case.id, seed=seed, correct=correct, alone=alone)
+def _is_done(trial: _Trial, out: OutcomeFile) -> bool:
+    outcome = out.outcomes.get((trial.method, trial.case.id, trial.seed))
+    if outcome is None:
+        return False
+    out.check_same(outcome, setup=trial.setup)
+    return not outcome.is_no_fault
+
+
+@dataclass(slots=True)
+class _Work:
+    """The trials that are left, which several workers share."""
+
+    todo: Iterator[_Trial]
+    out: OutcomeFile
+    checker: Checker
+    on_outcome: Callable[[Outcome], object]
+    alone: bool = field(kw_only=True)
+
+    async def run(self) -> None:
+        """Solve one trial after the other."""
+        for trial in self.todo:
+            journal = self.out.journal(digest_of([trial.method, trial.case.id, trial.seed, trial.setup]))
+            outcome = await self._solve(trial, journal, timed=self.alone and not journal.exists())
+            self.out.add(outcome)
+            if not outcome.is_no_fault:
+                journal.unlink(missing_ok=True)
+            self.on_outcome(outcome)
+
+    async def _solve(self, trial: _Trial, journal: Path, *, timed: bool) -> Outcome:
+        async with trial.sprint.map([trial.case.task], concurrency=1, journals=[journal], seed=trial.seed) as runs:
+            (run,) = [run async for run in runs]
+        answer = _text_of(run)
+        correct, error = (False, None) if answer is None else await self.checker.verdict(trial.case, answer)
+        return Outcome.of(
+            run,
+            answer=answer,
+            method=trial.method,
+            case=trial.case.id,
+            seed=trial.seed,
+            setup=trial.setup,
+            correct=correct,
+            check_error=error,
+            timed=timed,
+        )
+
+
+def _text_of(run: Run[Any]) -> str | None:
+    """Return the answer as text, JSON if it has another type; None if the run failed."""
+    if run.error is not None:
+        return None
+    return run.answer if isinstance(run.answer, str) else to_json(run.answer).decode()

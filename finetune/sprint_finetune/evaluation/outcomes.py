@@ -1,6 +1,7 @@
 """The outcome of a run, as one line of a file from which an interrupted evaluation resumes."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -8,10 +9,12 @@ from typing import Any, Self, TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sprint_agents import Run, Stage
-from sprint_agents.errors import ConfigurationError
+from sprint_agents.errors import ConfigurationError, EngineOverloaded, EngineTimeout, EngineUnavailable
 
 SPURIOUS_SHARE = 0.9
 """A parallel stage is spurious if its critical path has at least this share of its tokens: it saved almost nothing."""
+
+_NO_FAULT = frozenset(kind.__name__ for kind in (EngineOverloaded, EngineTimeout, EngineUnavailable))
 
 Key = tuple[str, str, int]
 """Identifies an outcome: method, case and seed."""
@@ -25,8 +28,11 @@ class Outcome(BaseModel):
         parallel_stages: number of those stages.
         spurious_stages: number of those stages that gained nothing: two prompts are the same, or the critical path has
             ``SPURIOUS_SHARE`` of all tokens (spurious parallelism, arXiv 2602.02276).
+        setup: digest of the case and the method's settings, which a resumed evaluation must share.
         correct: None if correctness could not be decided.
-        seconds: wall time; None if other runs shared the engine.
+        error: type of the error of a failed run.
+        check_error: error of the check, by which ``correct`` is None.
+        seconds: wall time; None if other runs shared the engine, or if the run was resumed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +40,11 @@ class Outcome(BaseModel):
     method: str
     case: str
     seed: int
+    setup: str
     answer: str | None
     correct: bool | None
     error: str | None
+    check_error: str | None
     sequential_tokens: int
     sequential_tokens_strict: int
     total_tokens: int
@@ -53,17 +61,36 @@ class Outcome(BaseModel):
         """Identifies the outcome within a comparison."""
         return self.method, self.case, self.seed
 
+    @property
+    def is_no_fault(self) -> bool:
+        """Whether the run failed because of the engine alone, so that it is repeated when the evaluation resumes."""
+        return self.error in _NO_FAULT
+
     @classmethod
-    def of(cls, run: Run[str], *, method: str, case: str, seed: int, correct: bool | None, alone: bool) -> Self:
-        """Make the outcome of a finished or failed run. ``alone`` says that the run had the engine to itself."""
+    def of(
+        cls,
+        run: Run[Any],
+        *,
+        answer: str | None,
+        method: str,
+        case: str,
+        seed: int,
+        setup: str,
+        correct: bool | None,
+        check_error: str | None,
+        timed: bool,
+    ) -> Self:
+        """Make the outcome of a finished or failed run. ``timed`` says that the run had the engine to itself."""
         wide = [stage for stage in run.stages if len(stage.executions) > 1]
         return cls(
             method=method,
             case=case,
             seed=seed,
-            answer=run.answer,
+            setup=setup,
+            answer=answer,
             correct=correct,
             error=run.error.type if run.error else None,
+            check_error=check_error,
             sequential_tokens=run.usage.sequential_tokens,
             sequential_tokens_strict=run.usage.sequential_tokens_strict,
             total_tokens=run.usage.total_tokens,
@@ -73,7 +100,7 @@ class Outcome(BaseModel):
             width=run.usage.width,
             parallel_stages=len(wide),
             spurious_stages=sum(_spurious(stage) for stage in wide),
-            seconds=run.usage.seconds if alone else None,
+            seconds=run.usage.seconds if timed else None,
         )
 
 
@@ -84,9 +111,10 @@ def _spurious(stage: Stage[Any]) -> bool:
 
 
 class OutcomeFile:
-    """Outcomes on disk, one per line, each written immediately.
+    """Outcomes on disk, one per line, each written immediately; journals of unfinished runs are in a folder beside it.
 
-    An existing file is continued. An incomplete last line is dropped.
+    An existing file is continued. An incomplete last line is dropped. Of several lines with the same key the last one
+    counts.
 
     Raises:
         ConfigurationError: any other line of the file is not an outcome.
@@ -95,10 +123,11 @@ class OutcomeFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.outcomes: dict[Key, Outcome] = {}
+        self._journals = path.with_name("unfinished")
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._journals.mkdir(parents=True, exist_ok=True)
         whole = 0
         if self.path.exists():
             for outcome, end in self._read():
@@ -113,6 +142,8 @@ class OutcomeFile:
     ) -> None:
         if self._file:
             self._file.close()
+        with suppress(OSError):  # it is not empty
+            self._journals.rmdir()
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome, in memory and on disk."""
@@ -121,6 +152,22 @@ class OutcomeFile:
         self.outcomes[outcome.key] = outcome
         self._file.write(outcome.model_dump_json() + "\n")
         self._file.flush()
+
+    def journal(self, name: str) -> Path:
+        """Return the file for the journal of a run."""
+        return self._journals / f"{name}.jsonl"
+
+    def check_same(self, outcome: Outcome, *, setup: str) -> None:
+        """Refuse to continue a file that has ``outcome`` with another setup.
+
+        Raises:
+            ConfigurationError: it has.
+        """
+        if outcome.setup != setup:
+            raise ConfigurationError(
+                f"{self.path} has an outcome of {outcome.method} on case {outcome.case!r} with other settings, or of "
+                "another case with this id: give another --out, or the same cases, model, sampling and limits"
+            )
 
     def of(self, method: str) -> Mapping[tuple[str, int], Outcome]:
         """Return the outcomes of a method by case and seed."""

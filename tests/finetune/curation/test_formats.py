@@ -149,7 +149,7 @@ def test_benchmarks_in_their_published_forms(tmp_path: Path) -> None:
     path = tmp_path / "cases.json"
     rows = [ROWS["gsm8k"], ROWS["solution, MATH"], {"ID": "I-1", "Problem": "6*7?", "Answer": 42}]
     path.write_text(json.dumps(rows))
-    assert [(case.id, case.task, case.answer) for case in load_cases(path)] == [
+    assert [(case.id, case.task, case.answer) for case in load_cases(path).cases] == [
         ("cases-1", "6*7?", "42"),
         ("cases-2", "6*7?", "42"),
         ("I-1", "6*7?", "42"),

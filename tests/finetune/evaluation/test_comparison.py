@@ -5,11 +5,10 @@ import itertools
 
 import pytest
 
-from sprint_agents.errors import ConfigurationError
+from sprint_agents import Budget, Planner, Sprint
+from sprint_agents.errors import ConfigurationError, EngineUnavailable
 from sprint_agents.testing import FakeEngine
-from sprint_finetune.evaluation import Case, Method, OutcomeFile, compare, held_out, load_cases, summarise
-from sprint_finetune.evaluation.plots import draw
-from sprint_finetune.evaluation.summary import markdown, wilson
+from sprint_finetune.evaluation import Case, OutcomeFile, compare, draw, held_out, markdown, summarise
 from sprint_finetune.nano.countdown import problems
 
 PLAN = "<Plan_1>\n<prompt_1.1>left</prompt_1.1>\n<prompt_1.2>right</prompt_1.2>\n</Plan_"
@@ -26,10 +25,7 @@ def respond(prompt):
 
 
 def methods(engine):
-    return [
-        Method(name="twin", engine=engine, policy="sequential"),
-        Method(name="sprint", engine=engine, policy="interleaved"),
-    ]
+    return {"twin": Sprint(engine, policy="sequential"), "sprint": Sprint(engine)}
 
 
 def evaluate(path, *, cases=CASES, seeds=(0, 1), stop_after=None, concurrency=1):
@@ -69,7 +65,7 @@ def test_runs_at_once_come_to_the_same_but_are_not_timed(tmp_path):
     with OutcomeFile(tmp_path / "together.jsonl") as out:
         rows = summarise(out, twin="twin")
     assert all(row.seconds is None and row.speed_up is None for row in rows)
-    assert markdown(rows).splitlines()[2].endswith("| - | - |")
+    assert markdown(rows, twin="twin").splitlines()[2].endswith("| - |")
 
 
 @pytest.mark.parametrize("cut", [0, 25])
@@ -105,7 +101,10 @@ def test_the_summary_compares_with_the_twin(tmp_path):
     assert sprint.width == 2
     assert 0 < sprint.parallel_share < 1
     assert sum(row.runs for row in rows if row.method == "sprint" and row.part != "all") == 6
-    assert len(markdown(rows).splitlines()) == 2 + len(rows)
+    assert (twin.difference, twin.p_value) == (0, 1)
+    assert sprint.strict_ratio_low <= sprint.strict_ratio <= sprint.strict_ratio_high
+    assert sprint.speed_up_low <= sprint.speed_up <= sprint.speed_up_high
+    assert len(markdown(rows, twin="twin").splitlines()) == 2 + len(rows) + 1 + 2 + len(rows) // 2
 
 
 def test_seeds_of_a_case_do_not_narrow_the_interval(tmp_path):
@@ -115,13 +114,6 @@ def test_seeds_of_a_case_do_not_narrow_the_interval(tmp_path):
         with OutcomeFile(tmp_path / f"{len(seeds)}.jsonl") as out:
             bounds.append([(row.low, row.high) for row in summarise(out, twin="twin")])
     assert bounds[0] == bounds[1]
-
-
-def test_an_interval_holds_its_share_at_both_ends():
-    """The share is inside the interval to the last bit, because a plot cannot draw a negative error bar."""
-    for total in range(1, 501):
-        assert wilson(0, total)[0] == 0
-        assert wilson(total, total)[1] == 1
 
 
 def test_the_plots_are_a_file(tmp_path):
@@ -138,7 +130,7 @@ def test_stages_that_gain_nothing_are_spurious(tmp_path):
 
     async def main():
         async with FakeEngine(same) as engine:
-            await compare(methods(engine)[1:], CASES[:1], seeds=(0,), out=out)
+            await compare({"sprint": Sprint(engine)}, CASES[:1], out=out)
 
     with OutcomeFile(tmp_path / "out.jsonl") as out:
         asyncio.run(main())
@@ -146,51 +138,104 @@ def test_stages_that_gain_nothing_are_spurious(tmp_path):
     assert outcome.spurious_stages == outcome.parallel_stages == 1
 
 
-def test_a_run_that_fails_is_an_outcome(tmp_path):
+def outcomes_of(path, engine, *, cases=CASES[:1], check=None, check_seconds=60, **settings):
+    """Compare one method, and return the outcomes in order."""
+
     async def main():
-        async with FakeEngine(lambda prompt: "<Final_answer></Final_answer>") as engine:
-            await compare(methods(engine)[:1], CASES[:1], seeds=(0,), out=out)
+        async with engine:
+            sprint = Sprint(engine, **settings)
+            await compare({"sprint": sprint}, cases, out=out, check=check, check_seconds=check_seconds)
 
-    with OutcomeFile(tmp_path / "out.jsonl") as out:
+    with OutcomeFile(path) as out:
         asyncio.run(main())
-    (outcome,) = out.outcomes.values()
-    assert (outcome.error, outcome.correct) == ("NoAnswer", False)
+        return [*out.outcomes.values()]
 
 
-def test_public_formats_are_told_by_their_fields(tmp_path):
-    math = tmp_path / "math.jsonl"
-    math.write_text('{"problem": "What is 1+1?", "answer": "2", "unique_id": "test/1"}\n')
-    countdown = tmp_path / "countdown.jsonl"
-    countdown.write_text('{"nums": [3, 50, 7, 25], "target": 79}\n\n{"nums": [1, 2, 3], "target": 6}\n')
-    gpqa = tmp_path / "gpqa.csv"
-    gpqa.write_text(
-        "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n"
-        'rec1,"Which, then?",the right one,w1,w2,w3\n'
-    )
-    assert load_cases(math) == [Case(id="test/1", task="What is 1+1?", answer="2")]
-    first, second = load_cases(countdown)
-    assert first.check("50+25+(7-3)") is True
-    assert (second.id, second.task) == ("countdown-2", "Use 3, 2, 1 to make 6.")
-    (choice,) = load_cases(gpqa)
-    assert f"{choice.answer}) the right one" in choice.task
-    assert load_cases(gpqa) == [choice]
-    assert len(load_cases(countdown, limit=1)) == 1
+def test_a_run_that_fails_is_an_outcome(tmp_path):
+    (outcome,) = outcomes_of(tmp_path / "out.jsonl", FakeEngine(lambda prompt: "<Final_answer></Final_answer>"))
+    assert (outcome.error, outcome.answer, outcome.correct) == ("NoAnswer", None, False)
+
+
+def test_a_limit_of_tokens_per_run_is_held(tmp_path):
+    (outcome,) = outcomes_of(tmp_path / "out.jsonl", FakeEngine(respond), budget=Budget(tokens=20))
+    assert outcome.error == "BudgetExceeded"
+    assert outcome.total_tokens <= 20
+
+
+def test_an_unavailable_engine_is_asked_again_by_the_next_start(tmp_path):
+    def fails(prompt):
+        raise EngineUnavailable("gone")
+
+    path = tmp_path / "out.jsonl"
+    (outcome,) = outcomes_of(path, FakeEngine(fails))
+    assert (outcome.error, outcome.is_no_fault) == ("EngineUnavailable", True)
+    (outcome,) = outcomes_of(path, FakeEngine(respond))
+    assert outcome.correct
+    assert len(path.read_text().splitlines()) == 2
+    engine = FakeEngine(respond)
+    assert outcomes_of(path, engine) == [outcome]
+    assert engine.statistics().requests == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "changed",
+    [{"budget": Budget(tokens=500)}, {"cases": [Case(id="a", task="Use 4, 3, 2 to make 10.")]}, {"policy": "skeleton"}],
+)
+def test_outcomes_under_other_settings_are_not_mixed(tmp_path, changed):
+    path = tmp_path / "out.jsonl"
+    outcomes_of(path, FakeEngine(respond))
+    with pytest.raises(ConfigurationError, match="has an outcome of sprint on case 'a' with other settings"):
+        outcomes_of(path, FakeEngine(respond), **changed)
+
+
+def right(case, answer):
+    return answer == case.row["expected"]
+
+
+async def right_later(case, answer):
+    await asyncio.sleep(0)
+    return right(case, answer)
+
+
+@pytest.mark.parametrize("check", [right, right_later])
+def test_a_check_reads_the_row_of_the_case(tmp_path, check):
+    cases = [Case(id=name, task="go", row={"expected": name}) for name in ("42", "43")]
+    engine = FakeEngine(lambda prompt: "<Final_answer>42</Final_answer>")
+    outcomes = outcomes_of(tmp_path / "out.jsonl", engine, cases=cases, check=check)
+    assert [(outcome.correct, outcome.check_error) for outcome in outcomes] == [(True, None), (False, None)]
+
+
+def raises(case, answer):
+    raise LookupError("no such row")
+
+
+async def hangs(case, answer):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("check", "error"),
     [
-        ('{"prompt": "?"}\n', "needs the fields of a known format"),
-        ("nonsense\n", "line-1: this is not valid JSON"),
-        ("[1]\n", "not a JSON object"),
-        ("", "has no cases"),
+        (raises, "LookupError: no such row"),
+        (hangs, "FunctionError: it took longer than 0.05 s"),
+        (lambda case, answer: 0.5, "FunctionError: it returned 0.5, which is not True, False or None"),
+        (lambda: True, "TypeError"),
     ],
 )
-def test_a_file_of_no_known_format_is_refused(tmp_path, text, message):
-    path = tmp_path / "cases.jsonl"
-    path.write_text(text)
-    with pytest.raises(ConfigurationError, match=message):
-        load_cases(path)
+def test_what_a_check_does_wrong_is_data(tmp_path, check, error):
+    seconds = 0.05 if check is hangs else 60
+    (outcome,) = outcomes_of(tmp_path / "out.jsonl", FakeEngine(respond), check=check, check_seconds=seconds)
+    assert outcome.correct is None
+    assert outcome.check_error.startswith(error)
+    assert outcome.answer == "2*(3+4)"
+
+
+def test_answers_of_other_types_are_checked_as_json(tmp_path):
+    engine = FakeEngine(lambda prompt: "<Final_answer>[4, 2]</Final_answer>")
+    seen = []
+    check = lambda case, answer: seen.append(answer)  # noqa: E731
+    outcomes_of(tmp_path / "out.jsonl", engine, check=check, planner=Planner(list[int]))
+    assert seen == ["[4,2]"]
 
 
 def test_held_out_cases_are_the_generators_first_ones():
