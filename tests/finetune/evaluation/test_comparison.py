@@ -174,7 +174,7 @@ def test_an_unavailable_engine_is_asked_again_by_the_next_start(tmp_path):
     assert len(path.read_text().splitlines()) == 2
     engine = FakeEngine(respond)
     assert outcomes_of(path, engine) == [outcome]
-    assert engine.statistics().requests == 0
+    assert engine.requests == ()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ def test_exact_test(one, other, p):
 
 
 def test_bootstrap_of_a_mean_is_near_the_known_interval():
-    drawn = [random.Random(7).gauss(10, 2) for _ in range(1)]
     source = random.Random(7)
     drawn = [source.gauss(10, 2) for _ in range(200)]
     reach = 1.96 * statistics.pstdev(drawn) / 200**0.5
