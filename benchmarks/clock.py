@@ -22,12 +22,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from sprint_agents import Policy
+from sprint_agents import Policy, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
 from sprint_finetune.evaluation import (
     Case,
-    Method,
+    Methods,
     OutcomeFile,
     Row,
     compare,
@@ -35,7 +35,7 @@ from sprint_finetune.evaluation import (
     held_out_problems,
     summarise,
 )
-from sprint_finetune.evaluation.summary import speed_up_text
+from sprint_finetune.evaluation.tables import speed_up_text
 from sprint_finetune.nano.splits import Family
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def cases_of(family: Family, options: argparse.Namespace) -> list[Case]:
     return held_out(held_out_problems(family, seed=options.seed), name=family, count=count)
 
 
-async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> list[Method]:
+async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> Methods:
     """Load the models, and solve an easy problem with each method, which is not timed."""
 
     async def engine(model: Path, *, stock: bool) -> LocalEngine:
@@ -82,16 +82,19 @@ async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> list[M
             )
         )
 
-    made: dict[str, Method] = {}
+    made: dict[str, Sprint] = {}
+    greedy = Sampling(temperature=0)
     for name in options.settings:
         setting = SETTINGS[name]
         twin = twin_of(setting)
         if twin not in made:
-            made[twin] = Method(name=twin, engine=await engine(options.twin, stock=setting.stock), policy="sequential")
-        made[name] = Method(name=name, engine=await engine(options.model, stock=setting.stock), policy=setting.policy)
-    for method in made.values():
-        await method.sprint(seed=0).run("Use 9, 5, 3 to make 42.")
-    return [*made.values()]
+            planless = await engine(options.twin, stock=setting.stock)
+            made[twin] = Sprint(planless, policy="sequential", sampling=greedy)
+        planner = await engine(options.model, stock=setting.stock)
+        made[name] = Sprint(planner, policy=setting.policy, sampling=greedy)
+    for sprint in made.values():
+        await sprint.run("Use 9, 5, 3 to make 42.")
+    return made
 
 
 async def measure(options: argparse.Namespace, out: OutcomeFile) -> None:
@@ -99,7 +102,7 @@ async def measure(options: argparse.Namespace, out: OutcomeFile) -> None:
     async with AsyncExitStack() as opened:
         compared = await methods(options, opened)
         for family in FAMILIES:
-            await compare(compared, cases_of(family, options), seeds=[0], out=out)
+            await compare(compared, cases_of(family, options), out=out)
 
 
 def table(options: argparse.Namespace, out: OutcomeFile) -> str:

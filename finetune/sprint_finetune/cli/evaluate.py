@@ -1,11 +1,11 @@
 """``sprint-finetune evaluate``."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -17,7 +17,6 @@ from sprint_agents.cli.options import ModelOptions
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.functions import check_function
 from sprint_agents.gym import Gym
-from sprint_agents.nano.tasks import Task
 from sprint_agents.policies import find_policy, self_consistency
 from sprint_finetune.evaluation import (
     Case,
@@ -31,13 +30,12 @@ from sprint_finetune.evaluation import (
     draw,
     grader,
     held_out,
+    held_out_problems,
     load_cases,
     markdown,
     summarise,
 )
 from sprint_finetune.evaluation.intervals import RESAMPLES
-from sprint_finetune.nano import arithmetic, countdown, multiplication
-from sprint_finetune.nano.splits import Family
 
 TWIN = "sequential"
 """The method that all others are compared with: a single chain, by the twin model if there is one."""
@@ -147,20 +145,12 @@ async def _cases(options: EvaluateOptions, gym: Gym | None) -> CaseFile:
         tasks = await gym.tasks(names, count=options.count)
         cases = [Case(id=task.id, task=task.task, gym=task) for task in tasks]
         return CaseFile(path=Path(name), cases=tuple(cases), formats={"gym": len(cases)})
-    if name in get_args(Family):
-        cases = held_out(_held_out(name), name=name, count=options.count)
+    if name in ("countdown", "arithmetic", "multiplication"):
+        cases = held_out(held_out_problems(name), name=name, count=options.count)
         return CaseFile(path=Path(name), cases=tuple(cases), formats={name: len(cases)})
     source = load_cases(Path(name), limit=options.count, checker=options.checker is not None)
     Console(stderr=True, soft_wrap=True, highlight=False).print(str(source), markup=False)
     return source
-
-
-def _held_out(family: str) -> Iterator[Task]:
-    """Yield the held-out problems of a built-in task, always in the same order."""
-    if family == "countdown":
-        return (task for task, _ in countdown.problems(seed=0, split="held_out", counts=(4,)))
-    drawn = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}[family]
-    return (solved.task for solved in drawn(seed=0, split="held_out"))
 
 
 @asynccontextmanager

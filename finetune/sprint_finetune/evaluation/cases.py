@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from sprint_agents.gym import GymTask
 from sprint_agents.nano.tasks import Task, recognise
+from sprint_finetune.nano import arithmetic, countdown, multiplication
+from sprint_finetune.nano.splits import Family
 
 
 class Case(BaseModel):
@@ -53,3 +55,11 @@ def held_out(tasks: Iterator[Task], *, name: str, count: int) -> list[Case]:
     return [
         Case(id=f"{name}-{number}", task=task.prompt) for number, task in enumerate(itertools.islice(tasks, count), 1)
     ]
+
+
+def held_out_problems(family: Family, *, seed: int = 0) -> Iterator[Task]:
+    """Draw the held-out problems of a built-in task; Countdown has four numbers. One order for each ``seed``."""
+    if family == "countdown":
+        return (task for task, _ in countdown.problems(seed=seed, split="held_out", counts=(4,)))
+    drawn = {"arithmetic": arithmetic.problems, "multiplication": multiplication.problems}[family]
+    return (solved.task for solved in drawn(seed=seed, split="held_out"))

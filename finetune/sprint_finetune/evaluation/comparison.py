@@ -1,8 +1,10 @@
-"""Solve every case with every method, alternating between methods so that a disturbance affects all of them.
+"""Solve every case with every method, in turns, so that a disturbance affects all methods.
 
-A method is a ``Sprint`` with a name: whatever a ``Sprint`` can do can be compared.
+Every other case is solved in the opposite order, so no method always begins. A method is a ``Sprint`` with a name:
+whatever a ``Sprint`` can do can be compared.
 """
 
+import itertools
 from asyncio import TaskGroup
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -36,9 +38,8 @@ async def compare(
 ) -> None:
     """Run each case with each seed and each method, unless ``out`` already has the outcome, and add the outcomes to it.
 
-    A run that a killed process left unfinished resumes from its journal, which ``out`` keeps until there is an outcome.
-    A failed run is an outcome with an ``error``. If it failed because the engine was unavailable, it is resumed as well
-    when the comparison is started again.
+    A failed run is an outcome with an ``error``. One that failed because the engine was unavailable is repeated when
+    the comparison is started again, as is a run that a killed process left unfinished.
 
     Args:
         methods: the ways to solve a case, by name. The seed of a repetition replaces that of their sampling.
@@ -49,18 +50,24 @@ async def compare(
         check_seconds: how long a check may take.
         on_outcome: called with each new outcome.
         concurrency: the number of runs at once. With 1, each run has an idle engine, so wall times are latencies and
-            comparable within a case. More yield the same answers and token counts sooner, but no wall times.
+            comparable within a case. More yield the same answers and token counts sooner, but no wall times. These
+            runs have journals, from which they resume; in a timed run, writing one would cost time.
 
     Raises:
         ConfigurationError: ``out`` has an outcome of another case or of other settings under the same name.
     """
     at_least(1, concurrency=concurrency)
-    tried = [_Trial(name, sprint, case, seed) for case in cases for seed in seeds for name, sprint in methods.items()]
+    named = [*methods.items()]
+    tried = [
+        _Trial(name, sprint, case, seed)
+        for turn, (case, seed) in enumerate(itertools.product(cases, seeds))
+        for name, sprint in (reversed(named) if turn % 2 else named)
+    ]
     todo = iter([trial for trial in tried if not _is_done(trial, out)])
     async with AsyncExitStack() as opened:
         used = check or await opened.enter_async_context(grader())
         checker = opened.enter_context(Checker(used, seconds=check_seconds))
-        work = _Work(todo, out, checker, on_outcome, alone=concurrency == 1)
+        work = _Work(todo, out, checker, on_outcome, timed=concurrency == 1)
         async with TaskGroup() as workers:
             for _ in range(concurrency):
                 workers.create_task(work.run())
@@ -74,6 +81,11 @@ class _Trial:
     sprint: Sprint[Any, Any]
     case: Case
     seed: int
+
+    @property
+    def name(self) -> str:
+        """A name that no other trial has."""
+        return digest_of([self.method, self.case.id, self.seed, self.setup])
 
     @property
     def setup(self) -> str:
@@ -100,20 +112,21 @@ class _Work:
     out: OutcomeFile
     checker: Checker
     on_outcome: Callable[[Outcome], object]
-    alone: bool = field(kw_only=True)
+    timed: bool = field(kw_only=True)
 
     async def run(self) -> None:
         """Solve one trial after the other."""
         for trial in self.todo:
-            journal = self.out.journal(digest_of([trial.method, trial.case.id, trial.seed, trial.setup]))
-            outcome = await self._solve(trial, journal, timed=self.alone and not journal.exists())
+            journal = None if self.timed else self.out.journal(trial.name)
+            outcome = await self._solve(trial, journal)
             self.out.add(outcome)
-            if not outcome.is_no_fault:
+            if journal is not None and not outcome.is_no_fault:
                 journal.unlink(missing_ok=True)
             self.on_outcome(outcome)
 
-    async def _solve(self, trial: _Trial, journal: Path, *, timed: bool) -> Outcome:
-        async with trial.sprint.map([trial.case.task], concurrency=1, journals=[journal], seed=trial.seed) as runs:
+    async def _solve(self, trial: _Trial, journal: Path | None) -> Outcome:
+        journals = None if journal is None else [journal]
+        async with trial.sprint.map([trial.case.task], concurrency=1, journals=journals, seed=trial.seed) as runs:
             (run,) = [run async for run in runs]
         answer = _text_of(run)
         correct, error = (False, None) if answer is None else await self.checker.verdict(trial.case, answer)
@@ -126,7 +139,7 @@ class _Work:
             setup=trial.setup,
             correct=correct,
             check_error=error,
-            timed=timed,
+            timed=self.timed,
         )
 
 

@@ -73,7 +73,7 @@ def bootstrap(
     """Return the percentile interval of a statistic of independent values; None for fewer than two.
 
     >>> bootstrap([1.0, 2.0, 3.0, 4.0], lambda drawn: sum(drawn) / len(drawn))
-    Interval(low=1.75, high=3.25)
+    Interval(low=1.5, high=3.5)
     """
     if len(values) < 2:
         return None

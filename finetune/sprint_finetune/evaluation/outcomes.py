@@ -32,7 +32,7 @@ class Outcome(BaseModel):
         correct: None if correctness could not be decided.
         error: type of the error of a failed run.
         check_error: error of the check, by which ``correct`` is None.
-        seconds: wall time; None if other runs shared the engine, or if the run was resumed.
+        seconds: wall time; None if other runs shared the engine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,7 +127,7 @@ class OutcomeFile:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self._journals.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         if self.path.exists():
             for outcome, end in self._read():
@@ -142,7 +142,7 @@ class OutcomeFile:
     ) -> None:
         if self._file:
             self._file.close()
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # there is none, or it is not empty
             self._journals.rmdir()
 
     def add(self, outcome: Outcome) -> None:
@@ -154,7 +154,8 @@ class OutcomeFile:
         self._file.flush()
 
     def journal(self, name: str) -> Path:
-        """Return the file for the journal of a run."""
+        """Return the file for the journal of a run, in a folder that exists."""
+        self._journals.mkdir(exist_ok=True)
         return self._journals / f"{name}.jsonl"
 
     def check_same(self, outcome: Outcome, *, setup: str) -> None:

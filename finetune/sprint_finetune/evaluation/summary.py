@@ -1,7 +1,7 @@
 """From outcomes to a table: each method on all cases, and on thirds of them by the length of the twin's runs."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,10 +65,13 @@ class Row(BaseModel):
     speed_up_high: float | None
 
 
-def summarise(out: OutcomeFile, *, twin: str, resamples: int = RESAMPLES, seed: int = 0) -> list[Row]:
+def summarise(
+    out: OutcomeFile, *, twin: str, cases: Container[str] | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Row]:
     """Summarise every method against ``twin`` on the runs that both have: on all cases, then on thirds of them.
 
-    Intervals of ratios come from a bootstrap of ``resamples`` draws with ``seed``.
+    ``cases`` are the ids of the cases that count, by default all. Intervals of ratios come from a bootstrap of
+    ``resamples`` draws with ``seed``.
 
     The thirds are ordered by the twin's strict sequential tokens, averaged over the seeds of a case, so a case is in
     the same third for every seed.
@@ -76,18 +79,20 @@ def summarise(out: OutcomeFile, *, twin: str, resamples: int = RESAMPLES, seed: 
     against = out.of(twin)
     by_case: dict[str, list[int]] = {}
     for (case, _), outcome in against.items():
-        by_case.setdefault(case, []).append(outcome.sequential_tokens_strict)
+        if cases is None or case in cases:
+            by_case.setdefault(case, []).append(outcome.sequential_tokens_strict)
     ordered = sorted(by_case, key=lambda case: statistics.mean(by_case[case]))
     cuts = [round(index * len(ordered) / 3) for index in range(4)]
     parts = {"all": set(ordered)}
-    parts |= {name: set(ordered[cuts[index] : cuts[index + 1]]) for index, name in enumerate(THIRDS)}
+    if len(ordered) >= len(THIRDS):
+        parts |= {name: set(ordered[cuts[index] : cuts[index + 1]]) for index, name in enumerate(THIRDS)}
     methods = dict.fromkeys(method for method, _, _ in out.outcomes)
     interval = partial(_interval, resamples=resamples, seed=seed)
     return [
         row
-        for part, cases in parts.items()
+        for part, members in parts.items()
         for method in methods
-        if (row := _row(out.of(method), against, method=method, part=part, cases=cases, interval=interval))
+        if (row := _row(out.of(method), against, method=method, part=part, cases=members, interval=interval))
     ]
 
 

@@ -31,13 +31,18 @@ def as_json(rows: Sequence[Row], **about: object) -> str:
     return json.dumps({**about, "rows": [row.model_dump() for row in rows]}, indent=2, default=str) + "\n"
 
 
+def speed_up_text(row: Row) -> str:
+    """Write the speed-up with its interval; a hyphen if no pair of the row was timed."""
+    return _ratio(row.speed_up, row.speed_up_low, row.speed_up_high)
+
+
 def _methods(rows: Sequence[Row]) -> list[str]:
     return [
-        "| part | method | runs | failed | accuracy (95 %) | sequential tokens | strict | total "
+        "| part | method | runs | failed | undecided | accuracy (95 %) | sequential tokens | strict | total "
         "| stages | width | parallel | collapse | spurious | wall ms |",
-        "|---|---|---:|---:" + "|---:" * 10 + "|",
+        "|---|---" + "|---:" * 13 + "|",
         *(
-            f"| {row.part} | {row.method} | {row.runs} | {row.failed} "
+            f"| {row.part} | {row.method} | {row.runs} | {row.failed} | {row.unknown} "
             f"| {_percent(row.accuracy, row.low, row.high)} "
             f"| {row.sequential_tokens:.0f} | {row.sequential_tokens_strict:.0f} | {row.total_tokens:.0f} "
             f"| {row.stages:.1f} | {row.width:.1f} | {100 * row.parallel_share:.0f} "
@@ -56,7 +61,7 @@ def _paired(rows: Sequence[Row], *, twin: str) -> list[str]:
             f"| {row.part} | {row.method} "
             f"| {_percent(row.difference, row.difference_low, row.difference_high, sign='+')} | {row.p_value:.2g} "
             f"| {_ratio(row.strict_ratio, row.strict_ratio_low, row.strict_ratio_high)} "
-            f"| {_ratio(row.speed_up, row.speed_up_low, row.speed_up_high)} |"
+            f"| {speed_up_text(row)} |"
             for row in rows
         ),
     ]

@@ -1,8 +1,9 @@
-"""Evaluate in processes that kill themselves, one after the other: ``python killed.py FOLDER POINT…``.
+"""Evaluate in processes that kill themselves, one after the other: ``python killed.py FOLDER CONCURRENCY POINT…``.
 
 A point is the number of the request at which a process dies, or ``+`` and the number of the outcome after which it
 does. The last process has none and finishes. Each request is written to ``FOLDER/requests`` as its process, method and
-case. One program forks all processes, so that the library is imported once.
+case. One program forks all processes, so that the library is imported once. With a concurrency above 1 there is one run
+only, so that the order of requests is known.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def evaluate(folder: Path, process: int, point: str) -> None:
+def evaluate(folder: Path, concurrency: int, process: int, point: str) -> None:
     asked, done = count(1), count(1)
 
     def scripted(prompt):
@@ -52,17 +53,20 @@ def evaluate(folder: Path, process: int, point: str) -> None:
     async def main():
         async with FakeEngine(scripted) as engine:
             methods = {"sequential": Sprint(engine, policy="sequential"), "sprint": Sprint(engine)}
-            await compare(methods, CASES, out=out, on_outcome=hear)
+            if concurrency > 1:
+                del methods["sequential"]
+            cases = CASES[:1] if concurrency > 1 else CASES
+            await compare(methods, cases, out=out, on_outcome=hear, concurrency=concurrency)
 
     with OutcomeFile(folder / "outcomes.jsonl") as out:
         asyncio.run(main())
 
 
-def run(folder: Path, points: list[str]) -> None:
+def run(folder: Path, concurrency: int, points: list[str]) -> None:
     for process, point in enumerate(points):
         child = os.fork()
         if child == 0:
-            evaluate(folder, process, point)
+            evaluate(folder, concurrency, process, point)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) == (point != "never"), (process, point, status)
@@ -71,4 +75,4 @@ def run(folder: Path, points: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2:])
+    run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -55,6 +55,11 @@ def test_every_case_is_solved_by_every_method_with_every_seed(tmp_path):
     assert {outcome.case: outcome.correct for outcome in outcomes} == {"a": True, "b": False}
 
 
+def test_methods_take_turns_in_beginning(tmp_path):
+    outcomes = evaluate(tmp_path / "out.jsonl", seeds=(0,))
+    assert [outcome.method for outcome in outcomes] == ["twin", "sprint", "sprint", "twin"]
+
+
 def test_runs_at_once_come_to_the_same_but_are_not_timed(tmp_path):
     evaluate(tmp_path / "alone.jsonl")
     outcomes = evaluate(tmp_path / "together.jsonl", concurrency=3)
