@@ -84,7 +84,7 @@ def summarise(
     ordered = sorted(by_case, key=lambda case: statistics.mean(by_case[case]))
     cuts = [round(index * len(ordered) / 3) for index in range(4)]
     parts = {"all": set(ordered)}
-    if len(ordered) >= len(THIRDS):
+    if len(ordered) > 1:
         parts |= {name: set(ordered[cuts[index] : cuts[index + 1]]) for index, name in enumerate(THIRDS)}
     methods = dict.fromkeys(method for method, _, _ in out.outcomes)
     interval = partial(_interval, resamples=resamples, seed=seed)
