@@ -7,7 +7,8 @@ a typed answer, as JSON. "Bare" sends exactly the same requests by httpx2, reads
 validates the text. Both take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
 
 The second table is an executor's request of 86 tokens alone, ``AT_ONCE`` of them at the same time: streamed token by
-token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``). With
+token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``). Whole completions
+of one run that are requested together are one request to SGLang; "one by one" are those of different runs. With
 ``--sglang .venv-sglang/bin/python`` it is also measured on a real SGLang server with sprint-nano, ``AT_ONCE_SERVED`` at
 the same time.
 """
@@ -30,6 +31,7 @@ from instant.engines import LONG_RESULT, Answered, Finding, Parts, Report, Resul
 from pydantic import JsonValue
 
 from sprint_agents import Context, Engine, Executor, Limits, Planner, Request, Sampling, Sprint
+from sprint_agents.engine import Hints
 from sprint_agents.engines import OpenAIEngine, SGLangEngine, SGLangServer
 from sprint_agents.markup import markup
 from sprint_agents.nano import nano_path
@@ -125,42 +127,48 @@ async def in_turns(ways: Sequence[Callable[[], Awaitable[object]]], rounds: int,
     return [statistics.median(column) * 1e3 / requests for column in zip(*measured, strict=True)]
 
 
+def completions(engine: Engine, context: Context, tokens: int) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Return the ways to request a completion by ``engine``, each of which reads it and checks its length."""
+    numbers, sampling = iter(range(10**9)), Sampling(temperature=0)
+
+    async def complete(*, whole: bool, together: bool = False) -> None:
+        name = f"{next(numbers):09d}"
+        hints = Hints(run="the same" if together else name)
+        request = Request(id=name, context=context, max_tokens=tokens, sampling=sampling, whole=whole, hints=hints)
+        assert sum([len(chunk.ids) async for chunk in engine.complete(request)]) >= tokens
+
+    return {
+        "streamed": partial(complete, whole=False),
+        "whole, one by one": partial(complete, whole=True),
+        "whole, together": partial(complete, whole=True, together=True),
+    }
+
+
 async def measure_requests(engine: Engine, path: str, url: str, rounds: int) -> list[float]:
-    """Return the CPU milliseconds of a request, by bare httpx2, streamed by the engine, and whole."""
+    """Return the CPU milliseconds of a request: by bare httpx2 streamed and whole, and in each way of the engine."""
     context = Context().extend(await engine.encode(markup("long")), markup("long"))
-    numbers = iter(range(10**9))
-
-    async def complete(*, whole: bool) -> None:
-        request = Request(id=f"{next(numbers):09d}", context=context, max_tokens=512, sampling=Sampling(), whole=whole)
-        assert "".join([chunk.text async for chunk in engine.complete(request)]) == LONG_RESULT
-
+    found = completions(engine, context, len(LONG_RESULT.split()))
     async with httpx2.AsyncClient(base_url=url, limits=httpx2.Limits(max_connections=1024)) as client:
-        await complete(whole=False)
-        sent: list[str] = (await client.get("/recorded")).json()
-        ways = [
-            at_once(lambda: streamed(client, path, sent[-1])),
-            at_once(lambda: complete(whole=False)),
-            at_once(lambda: complete(whole=True)),
-        ]
-        return await in_turns(ways, rounds, requests=AT_ONCE)
+        await client.get("/recorded")
+        await found["streamed"]()
+        await found["whole, one by one"]()
+        bodies: list[str] = (await client.get("/recorded")).json()
+        ways = [partial(streamed, client, path, body) for body in bodies] + [*found.values()]
+        return await in_turns([at_once(way) for way in ways], rounds, requests=AT_ONCE)
 
 
-async def measure_served(python: Path, rounds: int) -> list[float]:
-    """Return the CPU milliseconds of a request on a real server, streamed and whole."""
-    checkpoint, task, tokens = nano_path(), "Use 50, 25, 7, 3 to make 81.\n", len(LONG_RESULT.split())
-    numbers = iter(range(10**9))
+async def measure_served(python: Path, rounds: int) -> dict[str, float]:
+    """Return the CPU milliseconds of a request on a real server, in each way of the engine."""
+    checkpoint, task = nano_path(), "Use 50, 25, 7, 3 to make 81.\n"
     async with SGLangServer(checkpoint, python=python) as server:
         extra: dict[str, JsonValue] = {"sampling_params": {"ignore_eos": True}}
         async with SGLangEngine(server.url, tokenizer=checkpoint, extra=extra) as engine:
-            context, sampling = Context().extend(await engine.encode(task), task), Sampling(temperature=0)
-
-            async def complete(*, whole: bool) -> None:
-                name = f"{next(numbers):09d}"
-                request = Request(id=name, context=context, max_tokens=tokens, sampling=sampling, whole=whole)
-                assert sum([len(chunk.ids) async for chunk in engine.complete(request)]) == tokens
-
-            ways = [at_once(partial(complete, whole=whole), AT_ONCE_SERVED) for whole in (False, True)]
-            return await in_turns(ways, rounds, requests=AT_ONCE_SERVED)
+            context = Context().extend(await engine.encode(task), task)
+            ways = completions(engine, context, len(LONG_RESULT.split()))
+            costs = await in_turns(
+                [at_once(way, AT_ONCE_SERVED) for way in ways.values()], rounds, requests=AT_ONCE_SERVED
+            )
+            return dict(zip(ways, costs, strict=True))
 
 
 def sides(url: str) -> list[tuple[str, Engine, str]]:
@@ -187,9 +195,8 @@ async def main() -> None:
                 per_request = 1e3 / (width + 2)
                 print(f"| {name} | {width} | {least * per_request:.2f} | {ours * per_request:.2f} | {ratio:.2f} |")
     tokens = len(LONG_RESULT.split())
-    print(
-        "\n| engine | bare httpx2, streamed | streamed | whole | tokens/s of a client core |\n|---|---:|---:|---:|---:|"
-    )
+    columns = ["bare httpx2, streamed", "bare httpx2, whole", "streamed", "whole, one by one", "whole, together"]
+    print(f"\n| engine | {' | '.join(columns)} | tokens/s of a client core |\n|---|{'---:|' * 6}")
     with server(8) as url:
         for name, engine, path in sides(url):
             async with engine:  # type: ignore[attr-defined]
@@ -197,8 +204,8 @@ async def main() -> None:
             print(f"| {name} | {' | '.join(f'{cost:.2f} ms' for cost in row)} | {tokens * 1e3 / row[-1]:,.0f} |")
 
     if options.sglang:
-        streamed_cost, whole = await measure_served(options.sglang, rounds)
-        print(f"\nA real SGLang server: {streamed_cost:.2f} ms streamed, {whole:.2f} ms whole")
+        costs = await measure_served(options.sglang, rounds)
+        print("\nA real SGLang server:", ", ".join(f"{cost:.2f} ms {way}" for way, cost in costs.items()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure the savings of a real SGLang server's radix cache, with prompts written in several ways.
 
-    make sglang && python benchmarks/radix.py
+    make sglang && python benchmarks/radix.py        # --quick for one round
 
 The first table is a fan-out from an empty cache: ``--width`` executors write up to ``--tokens`` tokens each over a
 context of about ``--context`` tokens. The second is whole runs of the shipped model on held-out problems, all at once.
@@ -9,7 +9,8 @@ figures are medians. "Computed" is the server's count of prompt tokens that were
 commits.
 
 - shared: the library; one executor computes a prefix, then the others start on it
-- not shared: the library without that; each executor computes text that is still being written or was never read
+- always: the library as it once was; a request for no tokens reads whenever an executor starts
+- never: the library without either; each executor computes text that is still being written or was never read
 - own prompts: agents as many frameworks write them; each has its own system prompt, then plan and subtask, sent when
   the plan is finished
 - s.fork: the fork of SGLang's frontend, after a sync, without which it commits nothing
@@ -24,8 +25,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,6 +111,26 @@ class Unshared(SGLangEngine):
     def capabilities(self) -> Capabilities:
         """Say that what still runs is in the cache."""
         return replace(super().capabilities, caches_running=True, caches_contexts=False)
+
+
+class Committed(SGLangEngine):
+    """An engine that hides that a request's context is in the cache with its first token, so the runtime commits."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Say that only what has ended is in the cache."""
+        return replace(super().capabilities, caches_contexts=False)
+
+
+WAYS: dict[str, type[SGLangEngine]] = {"shared": SGLangEngine, "always": Committed, "never": Unshared}
+"""Who computes what executors share: one of them, a request whenever one starts, or each."""
+
+
+@asynccontextmanager
+async def in_each_way(url: str, tokenizer: Path) -> AsyncGenerator[dict[str, SGLangEngine]]:
+    """Open an engine for each of ``WAYS``."""
+    async with AsyncExitStack() as stack:
+        yield {name: await stack.enter_async_context(way(url, tokenizer=tokenizer)) for name, way in WAYS.items()}
 
 
 @dataclass(frozen=True)
@@ -269,8 +291,7 @@ async def with_cache(options: argparse.Namespace, tasks: Sequence[str]) -> tuple
     """Measure all ways but the last, in turns, on one server."""
     async with (
         served(options) as server,
-        SGLangEngine(server.url, tokenizer=options.model) as engine,
-        Unshared(server.url, tokenizer=options.model) as unshared,
+        in_each_way(server.url, options.model) as engines,
         Noting(server.url, tokenizer=options.model) as noting,
     ):
         await fan_out(noting, options)
@@ -278,17 +299,15 @@ async def with_cache(options: argparse.Namespace, tasks: Sequence[str]) -> tuple
         noting.runs.clear()
         await solve(noting, tasks)
         runs = list(noting.runs.values())
-        stage_agents, run_agents = await as_agents(engine, [branches]), await as_agents(engine, runs)
+        stage_agents, run_agents = await as_agents(noting, [branches]), await as_agents(noting, runs)
         with Frontend(options.python, server.url, branches) as frontend:
             stage: dict[str, Callable[[], Awaitable[float | None]]] = {
-                "shared": lambda: fan_out(engine, options),
-                "not shared": lambda: fan_out(unshared, options),
+                **{name: partial(fan_out, engine, options) for name, engine in engines.items()},
                 "own prompts": lambda: server.replay(stage_agents),
                 "s.fork": frontend.fan_out,
             }
             whole: dict[str, Callable[[], Awaitable[float | None]]] = {
-                "shared": lambda: solve(engine, tasks),
-                "not shared": lambda: solve(unshared, tasks),
+                **{name: partial(solve, engine, tasks) for name, engine in engines.items()},
                 "own prompts": lambda: server.replay(run_agents),
             }
             await frontend.fan_out()
@@ -327,6 +346,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--model", type=Path, default=nano_path())
     made.add_argument("--python", type=Path, default=Path(".venv-sglang/bin/python"), help="of the server")
     made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--quick", dest="rounds", action="store_const", const=1, help="one round")
     return made
 
 

@@ -1,20 +1,20 @@
 """Many runs at once on a real SGLang server, against a bare loop of ``/generate`` calls with the same tokens.
 
-    make sglang && python benchmarks/throughput.py
+    make sglang && python benchmarks/throughput.py        # --quick for one round
 
 ``--runs`` runs of the shipped model on held-out problems go at the same time, greedily, and every request is noted. The
 bare loop then sends the same requests by a plain HTTP client: of each run the planner's one by one and the executors of
 a stage together, as many tokens each, neither streamed nor parsed; and it need not wait for a plan to be parsed, or
-commit a prefix. Both start from an empty cache, ``--rounds`` times in turns; medians.
+share a prefix. All start from an empty cache, ``--rounds`` times in turns; medians. "Always" and "never" are other ways
+of the library to share a prefix: see ``radix.py``.
 """
 
 import argparse
 import asyncio
+from functools import partial
 from statistics import median
 
-from radix import Noting, held_out, parser, served, solve
-
-from sprint_agents.engines import SGLangEngine
+from radix import Noting, held_out, in_each_way, in_turns, parser, served, solve
 
 
 async def compare(options: argparse.Namespace) -> None:
@@ -23,26 +23,21 @@ async def compare(options: argparse.Namespace) -> None:
     async with (
         served(options) as server,
         Noting(server.url, tokenizer=options.model) as noting,
-        SGLangEngine(server.url, tokenizer=options.model) as engine,
+        in_each_way(server.url, options.model) as engines,
     ):
         await solve(noting, tasks)
         runs = list(noting.runs.values())
-        pairs = [
-            (
-                await server.measure(lambda: solve(engine, tasks)),
-                await server.measure(lambda: server.replay(runs)),
-            )
-            for _ in range(options.rounds)
-        ]
+        ways = {name: partial(solve, engine, tasks) for name, engine in engines.items()}
+        costs = await in_turns(server, {**ways, "bare": partial(server.replay, runs)}, options.rounds)
     tokens = sum(call.tokens for calls in runs for call in calls)
     print(f"{len(tasks)} runs at once, {tokens} generated tokens\n")
     print("| way | requests | prompt tokens computed | seconds | generated tokens per second |")
     print("|---|---:|---:|---:|---:|")
-    for name, costs in zip(("sprint-agents", "bare /generate"), zip(*pairs, strict=True), strict=True):
-        requests, computed = median(cost.requests for cost in costs), median(cost.computed for cost in costs)
-        seconds = median(cost.seconds for cost in costs)
+    for name, found in costs.items():
+        requests, computed = median(cost.requests for cost in found), median(cost.computed for cost in found)
+        seconds = median(cost.seconds for cost in found)
         print(f"| {name} | {requests:.0f} | {computed:.0f} | {seconds:.1f} | {tokens / seconds:.0f} |")
-    ratio = median(bare.seconds / ours.seconds for ours, bare in pairs)
+    ratio = median(bare.seconds / ours.seconds for ours, bare in zip(costs["shared"], costs["bare"], strict=True))
     print(f"\nsprint-agents reaches {ratio:.2f} of the bare loop's throughput")
 
 

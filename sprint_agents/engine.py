@@ -14,7 +14,7 @@ Every engine promises the following; ``sprint_agents.testing.contract`` has a te
 - An engine is not tied to an event loop: it works on the loop that calls it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -140,8 +140,9 @@ class Request:
     ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
     request's context were generated before. The engine needs ``Capabilities.continues``.
 
-    With ``whole``, only the finished completion matters, so an engine may deliver it in few chunks, or in one. What an
-    interrupted one had generated need not be known.
+    With ``whole``, only the finished completion matters, so an engine may deliver it in few chunks, or in one; the
+    first token still comes at once with ``Capabilities.caches_contexts``. If it is interrupted, an engine that learns
+    how many tokens had been generated beyond those that it delivered calls ``missed`` with their number.
 
     ``hints`` say which part of a run it is.
     """
@@ -158,6 +159,7 @@ class Request:
     thoughts: Thoughts = "none"
     continues: "Request | None" = None
     whole: bool = False
+    missed: Callable[[int], object] | None = None
     hints: Hints = field(default_factory=Hints)
 
     @property

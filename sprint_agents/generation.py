@@ -32,6 +32,7 @@ class Generation:
         "_engine",
         "_finished",
         "_id_marks",
+        "_missed",
         "_read",
         "_reasoning",
         "_request_ids",
@@ -69,6 +70,7 @@ class Generation:
         self.finish: Finish | None = None
         # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
+        self._missed = 0
         self._reasoning = 0
         self._read: list[Chunk] = []
         self.length = 0
@@ -94,7 +96,11 @@ class Generation:
     @property
     def tokens(self) -> int:
         """The number of generated tokens so far; where ids are not tokens, an estimate until the end."""
-        return len(self.ids) if self._tokens is None else self._tokens
+        return len(self.ids) + self._missed if self._tokens is None else self._tokens
+
+    def missed(self, count: int) -> None:
+        """Count tokens of an interrupted completion that did not arrive."""
+        self._missed += count
 
     def reasoning_tokens(self, thoughts: Thoughts = "none") -> int:
         """Count the tokens of reasoning so far: as the server does, or else those up to the end of the thoughts.

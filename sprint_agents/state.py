@@ -145,13 +145,15 @@ class State:
             hints=hints or Hints(run=self.run),
         )
         if extend is None:
-            return Generation(
+            generation = Generation(
                 self.engine,
                 self.context,
                 self.engine.complete(request),
                 finished=self._extended,
                 request_ids=(request.id,),
             )
+            request.missed = generation.missed
+            return generation
         continuation = Continuation(self.engine, request, request_ids=self._request_ids, extend=extend)
         return Generation(
             self.engine,

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from .engines import ANSWER_TURN, LONG_RESULT, RESULT_TURN, plan_turn
 
@@ -66,7 +66,10 @@ class InstantServer(asyncio.Protocol):
     def answer(self, path: str, body: str) -> None:
         """Answer one request."""
         sent = json.loads(body) if body else {}
-        if path == "/generate" and "logit_bias" not in sent["sampling_params"]:
+        if path == "/generate" and isinstance(sent.get("rid"), list):
+            self.recorded.append(body)
+            self.stream(_together([*map(self.completion, sent["input_ids"], sent["sampling_params"])]))
+        elif path == "/generate" and "logit_bias" not in sent["sampling_params"]:
             self.recorded.append(body)
             text = self.texts[_asked(self.vocabulary.decode(sent["input_ids"][-200:]))]
             self.stream(_sglang(text, self.vocabulary, sent["sampling_params"].get("stream_interval", 1)))
@@ -80,6 +83,11 @@ class InstantServer(asyncio.Protocol):
         else:
             content, status = self.other(path, sent)
             self.send(json.dumps(content), status=status)
+
+    def completion(self, ids: list[int], sampling: dict[str, int]) -> Sequence[str]:
+        """Return the events of one of several completions."""
+        text = self.texts[_asked(self.vocabulary.decode(ids[-200:]))]
+        return _sglang_events(text, self.vocabulary, sampling.get("stream_interval", 1))
 
     def send(self, content: str, *, status: int = 200) -> None:
         """Send JSON."""
@@ -110,6 +118,8 @@ class InstantServer(asyncio.Protocol):
                 return recorded, 200
             case "/model_info", _:
                 return {"model_path": "/nowhere", "served_model_name": "instant", "is_generation": True}, 200
+            case "/server_info", _:
+                return {}, 200
             case "/v1/models", _:
                 return {"data": [{"id": "instant", "max_model_len": 10**7}]}, 200
             case "/tokenize", str(prompt):
@@ -138,8 +148,19 @@ def _asked(text: str) -> str:
     return "plan" if "planner, stage 1" in text else "answer"
 
 
-@cache
+def _together(answers: Sequence[Sequence[str]]) -> Sequence[bytes]:
+    """Stream several texts in one answer, an event of each in turn."""
+    rounds = zip_longest(*answers)
+    events = [(index, event) for each in rounds for index, event in enumerate(each) if event is not None]
+    return _events([f'{event[:-1]}, "index": {index}}}' for index, event in events])
+
+
 def _sglang(text: str, vocabulary: Vocabulary, interval: int) -> Sequence[bytes]:
+    return _events(_sglang_events(text, vocabulary, interval))
+
+
+@cache
+def _sglang_events(text: str, vocabulary: Vocabulary, interval: int) -> list[str]:
     """Stream a text as SGLang does with ``--incremental-streaming-output``: a token, then ``interval`` at once."""
     events: list[str] = []
     ids = vocabulary.encode(text)
@@ -156,7 +177,7 @@ def _sglang(text: str, vocabulary: Vocabulary, interval: int) -> Sequence[bytes]
             "e2e_latency": 0.01,
         }
         events.append(json.dumps({"text": vocabulary.decode(new), "output_ids": new, "meta_info": meta}))
-    return _events(events)
+    return events
 
 
 @cache

@@ -47,6 +47,11 @@ class Exchange:
         """Record that the answer has begun, for transports that have no ``trace``."""
         self._sent = True
 
+    @property
+    def sent(self) -> bool:
+        """Whether the server may have the request."""
+        return self._sent
+
     async def leave(self) -> None:
         """Say farewell, unless that was done or the request was not sent."""
         if self._sent and self._farewell:
@@ -102,6 +107,19 @@ class Exchange:
             if timer:
                 timer.cancel()
         return None
+
+
+async def despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` to its end, however often the calling task is cancelled meanwhile; then pass that on."""
+    task, cancelled = asyncio.create_task(work), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+    return task.result()
 
 
 class EventStream:

@@ -257,7 +257,7 @@ class MeteredCall(TimedCall):
             may_call=self._role == "execution",
             thoughts=session.thoughts if self._role else "none",
             extend=self._extend if limit < self._max_tokens and self._state.engine.capabilities.continues else None,
-            whole=session.whole and self._role == "execution" and self._begun is None,
+            whole=session.whole and self._role == "execution",
             hints=Hints(
                 run=self._state.run,
                 stage=self._stage,

@@ -48,7 +48,7 @@ def started(checkpoint: Path, *arguments: str, environment: Mapping[str, str] | 
 
 @pytest.fixture(scope="session")
 def server(checkpoint: Path) -> Iterator[SGLangServer]:
-    with started(checkpoint) as server:
+    with started(checkpoint, "--enable-metrics") as server:
         yield server
 
 

@@ -63,6 +63,12 @@ class Counters:
             while load.requests or load.used_tokens:
                 load = await self.load()
 
+    async def generated(self) -> int:
+        """Return how many tokens the requests that have ended generated, those that were aborted too."""
+        text = (await self._client.get("/metrics")).raise_for_status().text
+        lines = [line for line in text.splitlines() if line.startswith("sglang:generation_tokens_total")]
+        return round(sum(float(line.split()[-1]) for line in lines))
+
     async def forget(self) -> None:
         """Empty the radix cache."""
         (await self._client.post("/flush_cache")).raise_for_status()

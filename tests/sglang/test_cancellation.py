@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,11 @@ MOST_SEEN = 20
 _numbers = count()
 
 
-async def request(engine: SGLangEngine) -> Request:
+async def request(engine: SGLangEngine, *, whole: bool = False, **changes: Any) -> Request:
     text = "Use 50, 25, 7, 3 to make 81.\n"
     context = Context().extend(await engine.encode(text), text)
-    return Request(
-        id=f"cancel-{next(_numbers):06}", context=context, max_tokens=LONG, sampling=Sampling(temperature=1.0)
-    )
+    name, sampling = f"cancel-{next(_numbers):06}", Sampling(temperature=1.0)
+    return Request(id=name, context=context, max_tokens=LONG, sampling=sampling, whole=whole, **changes)
 
 
 async def exhaust(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
@@ -47,7 +47,8 @@ async def cancel_some(engine: SGLangEngine, dice: random.Random, *, most: int) -
             for _ in range(MOST_SEEN):  # no caller waits for the tokens of a text that ended early
                 seen.put_nowait(None)
 
-    requests = [await request(engine) for _ in range(width)]
+    whole = dice.random() < 0.5
+    requests = [await request(engine, whole=whole) for _ in range(width)]
     readers = [asyncio.create_task(read(asked)) for asked in requests]
     for _ in range(dice.choice([0, 1, 3, 10, 30, 100])):
         await asyncio.sleep(0)  # a step of the event loop, no time
@@ -82,6 +83,26 @@ def test_closing_the_stream(connect: Connect) -> None:
             assert (await counters.load()).requests == 1
             await chunks.aclose()
             await counters.idle(within=SECONDS_TO_SETTLE)
+
+    asyncio.run(main())
+
+
+def test_whole_completions_that_are_left_count_all_that_was_generated(connect: Connect) -> None:
+    async def main() -> None:
+        extra = {"sampling_params": {"ignore_eos": True}}
+        async with connect(extra=extra, abort_timeout=120) as (engine, counters):
+            before = await counters.generated()
+            counts: list[int] = []
+
+            async def leave(asked: Request, *, chunks: int) -> None:
+                stream = engine.complete(asked)
+                counts.extend([len((await anext(stream)).ids) for _ in range(chunks)])
+                await stream.aclose()
+
+            requests = [await request(engine, whole=True, missed=counts.append) for _ in range(4)]
+            await asyncio.gather(*(leave(asked, chunks=number + 1) for number, asked in enumerate(requests)))
+            await counters.idle()
+            assert await counters.generated() == before + sum(counts)
 
     asyncio.run(main())
 

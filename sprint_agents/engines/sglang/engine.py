@@ -34,20 +34,19 @@ from sprint_agents.engines.checkpoint import (
     turns_of_checkpoint,
     with_chat,
 )
-from sprint_agents.engines.exchange import Exchange
+from sprint_agents.engines.exchange import Exchange, despite_cancellation
 from sprint_agents.engines.http import HttpClient, is_keepalive
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
+from .batches import Batches, Body, Member
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
 from .placement import Placement, check_extra, fields_of, headers_of
 from .server_tokenizer import Renderings, ServerTokenizer
 from .thoughts import complete_after_thoughts, thinks_first
-
-Body = dict[str, object]
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts=True, continues=True, logprobs=True)
 
@@ -56,13 +55,18 @@ _CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts
 class _Attempt(RunningRequest):
     """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word.
 
-    ``rank`` is the data-parallel rank that it goes to, if the engine chose one.
+    ``rank`` is the data-parallel rank that it goes to, if the engine chose one. ``exchange`` is what it is read from.
     """
 
     rid: str = ""
     broke: bool = False
     rank: int | None = None
-    exchange: Exchange | None = None
+    exchange: Exchange | Member | None = None
+
+    def begin(self, request: Request, body: Body) -> Body:
+        """Give the next attempt an id, and return its body with that."""
+        self.rid, self.broke = server_id(request.id), False
+        return {"rid": self.rid, **body}
 
 
 @checked
@@ -127,6 +131,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         self._extra = dict(extra or {})
         check_extra(self._extra)
         self._placement = Placement()
+        self._batches = Batches(http, silence=read_timeout, abort=self._abort_quietly)
         self._directory = Path(tokenizer) if tokenizer is not None else None
         self._tokenizer: CheckpointTokenizer | ServerTokenizer
         self._tokenizer = CheckpointTokenizer(self._directory) if self._directory else ServerTokenizer(http)
@@ -248,8 +253,14 @@ class SGLangEngine(RemoteEngine[_Attempt]):
 
     async def _begin(self, request: Request, running: _Attempt, body: Body) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
-        running.rid = server_id(request.id)
-        return await first_chunk(self._attempt(running, {"rid": running.rid, **body}, headers_of(request.hints)))
+        attempt = self._whole if request.whole else self._attempt
+        try:
+            return await first_chunk(attempt(request, running, body))
+        except EngineRejected:
+            if not (isinstance(running.exchange, Member) and running.exchange.company):
+                raise
+        self._batches.refuse()
+        return await first_chunk(attempt(request, running, body))
 
     async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> Body:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
@@ -266,17 +277,18 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             body["sampling_params"] = {**cast("Body", body["sampling_params"]), **cast("Body", own)}
         return Body(**body, **fields_of(request.hints, model, rank=rank, extra=self._extra))
 
-    async def _attempt(self, running: _Attempt, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Chunk]:
-        reader = GenerateReader(len(cast("list[int]", body["input_ids"])), logprobs="return_logprob" in body)
-        last: Chunk | None = None
-        running.broke = False
+    async def _attempt(self, request: Request, running: _Attempt, body: Body) -> AsyncGenerator[Chunk]:
+        """Stream a completion token by token."""
+        reader, last = _reader_of(body), None
+        body = running.begin(request, body)
 
         async def farewell() -> None:
             if not reader.ended:
-                await self._abort_surely(running.rid)
+                await despite_cancellation(self._abort_quietly(running.rid))
 
         running.exchange = exchange = Exchange(farewell)
         try:
+            headers = headers_of(request.hints)
             async with self._http.events("/generate", body, exchange, headers=headers) as events:
                 async for event in events:
                     if running.aborted:
@@ -304,24 +316,50 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             )
         yield last
 
+    async def _whole(self, request: Request, running: _Attempt, body: Body) -> AsyncGenerator[Chunk]:
+        """Stream a completion that is read at its end, in one request with others that are sent now."""
+        reader = _reader_of(body)
+        body = running.begin(request, body)
+        alone = running.retries > 0 or not (await self.model()).direct
+        member = running.exchange = self._batches.add(body, headers_of(request.hints), alone=alone)
+        missed = 0
+        try:
+            while not reader.ended:
+                event = await member.event()
+                missed = reader.unread(event)
+                if running.aborted:
+                    raise EngineUnavailable(f"request {running.rid} was aborted")
+                chunk, missed = reader.add(event), 0
+                if chunk is not None:
+                    yield chunk
+        except (EngineRejected, EngineOverloaded) as error:
+            raise refine(error) from error
+        finally:
+            running.broke = not member.over
+            if member.running:
+                missed = await despite_cancellation(self._abandon(running.rid, member, reader))
+            if missed and request.missed:
+                request.missed(missed)
+            await member.leave()
+
+    async def _abandon(self, rid: str, member: Member, reader: GenerateReader) -> int:
+        """Abort a request that has no reader any more; return how many tokens it had generated that were not read."""
+        member.left, missed = True, 0
+        try:
+            async with asyncio.timeout(self._abort_timeout):
+                aborted = await self._abort_quietly(rid)
+                while (aborted and member.awaits_more) or not member.arrived.empty():
+                    missed = reader.unread(await member.event())
+        except (EngineError, TimeoutError):
+            pass
+        return missed
+
     async def _end(self, running: _Attempt) -> None:
         if not await self._abort(running.rid) and running.exchange:
             running.exchange.interrupt(EngineUnavailable(f"request {running.rid} was aborted"))
 
     async def _end_at_close(self, running: _Attempt) -> None:
         await self._abort_quietly(running.rid)
-
-    async def _abort_surely(self, rid: str) -> None:
-        """End a request that has no reader any more, however often the reading task is cancelled meanwhile."""
-        abort = asyncio.create_task(self._abort_quietly(rid))
-        cancelled: asyncio.CancelledError | None = None
-        while not abort.done():
-            try:
-                await asyncio.wait([abort])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled:
-            raise cancelled
 
     async def _abort(self, rid: str) -> bool:
         """End a request at the server; return False if the server refuses.
@@ -336,14 +374,20 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             return False
         return True
 
-    async def _abort_quietly(self, rid: str) -> None:
+    async def _abort_quietly(self, rid: str) -> bool:
+        """End a request at the server; return False if that failed."""
         if self._http.closed:
-            return
+            return False
         try:
             async with asyncio.timeout(self._abort_timeout):
-                await self._abort(rid)
+                return await self._abort(rid)
         except (EngineError, TimeoutError) as error:
             log("warning", "engine.abort_failed", logger=__name__, error=error, url=self._http.url, rid=rid)
+            return False
+
+
+def _reader_of(body: Body) -> GenerateReader:
+    return GenerateReader(len(cast("list[int]", body["input_ids"])), logprobs="return_logprob" in body)
 
 
 def server_id(request_id: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from sprint_agents.engines.checkpoint import vocabulary_size
 from sprint_agents.engines.http import HttpClient
-from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected
+from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 from sprint_agents.logs import log
 
 _BEYOND = 2**31 - 1
@@ -30,7 +30,7 @@ class ServedModel:
 
     ``directory`` is its checkpoint, if that is on this machine. A size is None if the server does not say it. ``ranks``
     are its data-parallel copies, each with a cache of its own, which holds whole pages of ``page_tokens``.
-    ``priorities`` says which requests it serves first.
+    ``priorities`` says which requests it serves first. ``direct`` says whether the server itself answers, not a router.
     """
 
     name: str
@@ -40,6 +40,7 @@ class ServedModel:
     ranks: int = 1
     page_tokens: int = 1
     priorities: Priorities = "none"
+    direct: bool = False
 
 
 class _ServerInfo(BaseModel):
@@ -68,20 +69,14 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
     Raises:
         EngineError: the server is not ready, or is not an SGLang server.
     """
-    try:
-        answer = await http.get("/model_info")
-    except EngineRejected:  # SGLang's router knows only the older name
-        answer = await http.get("/get_model_info")
-    try:
-        info = _ModelInfo.model_validate(answer)
-    except ValidationError as error:
-        raise EngineProtocolError(f"{http.url}/model_info is not what an SGLang server answers") from error
+    info = await _ask_info(http, directory)
     directory = directory or (_existing(info.model_path) if http.local else None)
     size = vocabulary_size(directory) if directory else None
     if size is None and (size := await _ask_vocabulary_size(http)) is None:
         log("warning", "engine.vocabulary_unknown", logger=__name__, url=http.url, model=info.model_path)
     name = Path(info.served_model_name or info.model_path).name
-    server = await _ask_server(http)
+    info_of_server = await _ask_server(http)
+    server = info_of_server or _ServerInfo()
     priorities: Priorities = "low first" if server.schedule_low_priority_values_first else "high first"
     return ServedModel(
         name,
@@ -91,7 +86,26 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
         ranks=server.dp_size,
         page_tokens=server.page_size or 1,
         priorities=priorities if server.enable_priority_scheduling else "none",
+        direct=info_of_server is not None,
     )
+
+
+async def _ask_info(http: HttpClient, directory: Path | None) -> _ModelInfo:
+    try:
+        answer = await http.get("/model_info")
+    except EngineRejected:  # SGLang's router knows only the older name, and with --dp-aware, it fails at that
+        try:
+            answer = await http.get("/get_model_info")
+        except EngineUnavailable as error:
+            if directory is None:
+                raise EngineUnavailable(
+                    f"{error}. If this is a router with --dp-aware, give tokenizer=, the directory of the checkpoint"
+                ) from error
+            return _ModelInfo(model_path=str(directory))
+    try:
+        return _ModelInfo.model_validate(answer)
+    except ValidationError as error:
+        raise EngineProtocolError(f"{http.url}/model_info is not what an SGLang server answers") from error
 
 
 def _existing(path: str) -> Path | None:
@@ -99,18 +113,18 @@ def _existing(path: str) -> Path | None:
     return directory if directory.is_dir() else None
 
 
-async def _ask_server(http: HttpClient) -> _ServerInfo:
+async def _ask_server(http: HttpClient) -> _ServerInfo | None:
     """Ask how the server schedules; a router does not say it, nor may a server whose administrator has a key."""
     try:
         return _ServerInfo.model_validate(await http.get("/server_info"))
     except (EngineProtocolError, EngineRejected, ValidationError):
-        return _ServerInfo()
+        return None
 
 
 async def _ask_context_limit(http: HttpClient) -> int | None:
     try:
         limit = _ModelCards.model_validate(await http.get("/v1/models")).data[0].max_model_len
-    except (EngineRejected, ValidationError):
+    except (EngineRejected, EngineUnavailable, ValidationError):
         return None
     return limit if limit and limit > 0 else None
 
