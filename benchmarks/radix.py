@@ -24,7 +24,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -315,7 +315,7 @@ async def with_cache(options: argparse.Namespace, tasks: Sequence[str]) -> tuple
 
 
 async def in_turns(
-    server: Server, ways: dict[str, Callable[[], Awaitable[float | None]]], rounds: int
+    server: Server, ways: Mapping[str, Callable[[], Awaitable[float | None]]], rounds: int
 ) -> dict[str, list[Cost]]:
     """Measure each way once a round."""
     costs: dict[str, list[Cost]] = {name: [] for name in ways}

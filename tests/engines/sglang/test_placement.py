@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from sprint_agents import Sampling, State
 from sprint_agents.engine import Chunk, Hints
 from sprint_agents.engines.sglang import SGLangEngine
-from sprint_agents.errors import ConfigurationError
+from sprint_agents.errors import ConfigurationError, EngineUnavailable
+from sprint_agents.nano import nano_path
 
 from .scripted import Exchange, ScriptedServer, answers, begins, completes
 from .test_engine import breaks, complete, request
@@ -131,3 +134,29 @@ class TestExtra:
                 assert {exchange.headers["x-tenant"] for exchange in server.exchanges} == {"me"}
 
         asyncio.run(main())
+
+
+class RankedRouter(ScriptedServer):
+    """Answers as sglang-router 0.3.2 does with ``--dp-aware``."""
+
+    async def _act(self, exchange: Exchange) -> None:
+        if exchange.path == "/get_model_info":
+            await exchange.answer({"error": {"message": "error sending request for url (http://0.0.0.0)"}}, 500)
+        elif exchange.path == "/model_info":
+            await exchange.answer("", 404)
+        else:
+            await super()._act(exchange)
+
+
+def test_a_router_that_does_not_know_its_model(tmp_path: Path) -> None:
+    copytree(nano_path(), tmp_path / "mine")
+
+    async def main() -> None:
+        async with RankedRouter(acts=[completes()]) as server:
+            async with SGLangEngine(server.url, tokenizer=tmp_path / "mine") as engine:
+                assert engine.name == "sglang:mine"
+                assert [chunk.ids for chunk in await complete(engine)] == [[7], [8], [9]]
+            with pytest.raises(EngineUnavailable, match="--dp-aware, give tokenizer="):
+                await SGLangEngine(server.url, patience=0).model()
+
+    asyncio.run(main())
