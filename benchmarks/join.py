@@ -67,7 +67,7 @@ class Wait:
 
 async def wait(engine: SGLangEngine) -> Wait:
     """Run once."""
-    sprint = Sprint(engine, dialect="tags", sampling=GREEDY, limits=Limits(stages=2))
+    sprint = Sprint(engine, dialect="tags", sampling=GREEDY, limits=Limits(stages=2, plan_tokens=16, answer_tokens=16))
     last = first = 0.0
     async with sprint.stream("48+24=72\n" * 20) as events:
         async for event in events:

@@ -140,11 +140,9 @@ class Request:
     ``continues`` is the first request of the completion that this one continues after its limit. All ids since that
     request's context were generated before. The engine needs ``Capabilities.continues``.
 
-    With ``whole``, only the finished completion matters, so an engine may deliver it in few chunks, or in one; the
-    first token still comes at once with ``Capabilities.caches_contexts``. If it is interrupted, an engine that learns
-    how many tokens had been generated beyond those that it delivered calls ``missed`` with their number.
-
-    ``hints`` say which part of a run it is.
+    With ``whole``, only the finished completion matters, so an engine may deliver it in few chunks, or in one; with
+    ``Capabilities.caches_contexts``, the first token still comes at once. An engine calls ``missed`` with the number of
+    tokens that an interrupted completion had beyond those delivered, if it learns that. ``hints`` are for placing it.
     """
 
     id: str
@@ -384,6 +382,9 @@ class Engine(Protocol):
     async def abort(self, request_id: str) -> None:
         """End a request of this engine at the server; unknown and finished ids are ignored."""
         ...
+
+    async def end_run(self, run: str) -> None:
+        """Release what is kept for a run that has ended, however it did (``Hints.run``); by default nothing is."""
 
     async def aclose(self) -> None:
         """Abort everything and release the engine's resources; safe to call twice."""

@@ -34,7 +34,7 @@ from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
 from .runtime.batch import check_many, pair_with_journals, run_each
 from .runtime.clock import AnswerTime, RunClock
-from .runtime.ending import begin_context, keep_ending
+from .runtime.ending import begin_context, end_run, keep_ending
 from .runtime.gate import Gate
 from .runtime.hook_calls import HookCalls
 from .runtime.journal import Journal, StageJournal
@@ -330,6 +330,8 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                 session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
                 vars(error)["run"] = failed
                 raise
+            finally:
+                await end_run(planner.run, (self.engine, self._executor_engine))
             session.emit(RunFinished(run_id=run_id, at=clock.now(), run=run))
             return run
 

@@ -191,6 +191,10 @@ class State:
             self.engine, at if at is not None else self.context, sampling=self.sampling, request_ids=self._request_ids
         )
 
+    def on(self, engine: Engine, context: Context, *, sampling: Sampling) -> "State":
+        """Return a state on another engine, whose requests belong to the same ``run``."""
+        return State(engine, context, sampling=sampling, request_ids=self._request_ids)
+
     async def join(self, branches: Sequence["State"], *, separator: str = "\n") -> None:
         """Append the text that each branch added since the fork, in this order, each followed by ``separator``."""
         start = self.context

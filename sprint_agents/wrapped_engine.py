@@ -52,6 +52,10 @@ class WrappedEngine(Engine):
         """End a request."""
         await self._engine.abort(request_id)
 
+    async def end_run(self, run: str) -> None:
+        """Release what the engine keeps for a run."""
+        await self._engine.end_run(run)
+
     async def aclose(self) -> None:
         """Close the engine."""
         await self._engine.aclose()

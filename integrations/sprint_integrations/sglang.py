@@ -26,7 +26,7 @@ from sprint_agents.engines.checkpoint import (
     vocabulary_size,
     with_chat,
 )
-from sprint_agents.engines.sglang.engine import server_id
+from sprint_agents.engines.sglang.attempt import server_id
 from sprint_agents.engines.sglang.generate import GenerateReader, body_of
 from sprint_agents.engines.sglang.model import ServedModel
 from sprint_agents.engines.sglang.thoughts import complete_after_thoughts, thinks_first

@@ -1,4 +1,4 @@
-"""Where the context of a finished run ends, so that a conversation continues on its tokens.
+"""The end of a run: engines hear of it, and its context is kept, so that a conversation continues on its tokens.
 
 Invariants:
 
@@ -6,6 +6,7 @@ Invariants:
 - A record that was copied still has its ending; one that was pickled, or read from JSON, has none.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from sprint_agents.dialects.base import Dialect
 from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.logs import log
 from sprint_agents.run import Run
 from sprint_agents.state import State
 
@@ -51,6 +53,15 @@ def keep_ending(run: Run[Any, Any], planner: State, dialect: Dialect, plans: int
     answered = bool(run.stages) and run.stages[-1].answer is not None
     plans = max((stage.plan_number for stage in run.stages), default=plans)
     vars(run)[_KEY] = RunEnding(planner, dialect, plans, answered)
+
+
+async def end_run(run: str, engines: Iterable[Engine | None]) -> None:
+    """Tell each engine that a run has ended; what one raises is logged, since the run has its result, or its error."""
+    for engine in {each for each in engines if each is not None}:
+        try:
+            await engine.end_run(run)
+        except Exception as error:
+            log("warning", "run.end_failed", logger=__name__, error=error, engine=engine.name)
 
 
 def begin_context(engine: Engine, dialect: Dialect, task: str, after: Run[Any, Any] | None) -> tuple[State, str, int]:

@@ -22,7 +22,7 @@ from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskSta
 from sprint_agents.logs import log
 from sprint_agents.plan import Execution, Failure, ToolUse
 from sprint_agents.retries import retry
-from sprint_agents.state import RequestIds, State
+from sprint_agents.state import State
 from sprint_agents.usage import CallUsage
 
 from .assignment import Assignment
@@ -149,7 +149,7 @@ class ModelRunner(Runner):
         """Converse with the model until it gives a valid result."""
         subtask, branch = assignment.subtask, assignment.branch
         if self.remote is not None:
-            assignment.branch = branch = await self.remote.branch(branch.context, session.dialect)
+            assignment.branch = branch = await self.remote.branch(branch, session.dialect)
         else:
             asked = session.attempts.logprobs if session.attempts else None
             branch.sampling = (self.executor.sampling or session.sampling).with_logprobs(asked)
@@ -232,20 +232,19 @@ class RemoteContexts:
     branches that share it, piece by piece as it grew.
     """
 
-    __slots__ = ("_encoded", "_engine", "_lock", "_request_ids", "_sampling")
+    __slots__ = ("_encoded", "_engine", "_lock", "_sampling")
 
     def __init__(self, engine: Engine, *, sampling: Sampling) -> None:
         self._engine = engine
         self._sampling = sampling
         self._encoded: dict[Context, Context] = {}
         self._lock = asyncio.Lock()
-        self._request_ids = RequestIds()
 
-    async def branch(self, context: Context, dialect: Dialect) -> State:
-        """Return a state on the executors' engine that continues ``context`` of the planner."""
+    async def branch(self, branch: State, dialect: Dialect) -> State:
+        """Return a state on the executors' engine that continues the context of a ``branch`` of the planner."""
         async with self._lock:
-            encoded = await self._encode(context, dialect)
-        return State(self._engine, encoded, sampling=self._sampling, request_ids=self._request_ids)
+            encoded = await self._encode(branch.context, dialect)
+        return branch.on(self._engine, encoded, sampling=self._sampling)
 
     async def _encode(self, context: Context, dialect: Dialect) -> Context:
         known: Context | None = context

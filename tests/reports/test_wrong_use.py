@@ -241,7 +241,7 @@ class Unchecking:
     """Has all members of an engine but one."""
 
     name, manifest, capabilities = "unchecking", None, Capabilities()
-    encode = decode = complete = abort = aclose = lambda self: None
+    encode = decode = complete = abort = end_run = aclose = lambda self: None
 
 
 class TestMessages:

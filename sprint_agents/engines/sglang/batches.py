@@ -121,7 +121,11 @@ class _Batch:
         running = [member for member in self.members if not (member.over or member.left)]
         for member in running:
             member.aborted = True
-        await asyncio.gather(*(self.abort(str(member.body["rid"])) for member in running))
+        if running:
+            await despite_cancellation(self._abort_all(running))
+
+    async def _abort_all(self, members: "list[Member]") -> None:
+        await asyncio.gather(*(self.abort(str(member.body["rid"])) for member in members))
 
     async def end(self) -> None:
         """Close the connection; if all members are over, it is read to its end, and can be used again."""

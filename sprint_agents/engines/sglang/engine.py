@@ -12,10 +12,9 @@ Invariants:
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -36,11 +35,12 @@ from sprint_agents.engines.checkpoint import (
 )
 from sprint_agents.engines.exchange import Exchange, despite_cancellation
 from sprint_agents.engines.http import HttpClient, is_keepalive
-from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
+from sprint_agents.engines.remote import RemoteEngine, counted, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 
+from .attempt import Attempt, reader_of
 from .batches import Batches, Body, Member
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
@@ -51,26 +51,8 @@ from .thoughts import complete_after_thoughts, thinks_first
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts=True, continues=True, logprobs=True)
 
 
-@dataclass(slots=True)
-class _Attempt(RunningRequest):
-    """``rid`` is the latest attempt's id at the server; ``broke`` if its stream ended without the server's word.
-
-    ``rank`` is the data-parallel rank that it goes to, if the engine chose one. ``exchange`` is what it is read from.
-    """
-
-    rid: str = ""
-    broke: bool = False
-    rank: int | None = None
-    exchange: Exchange | Member | None = None
-
-    def begin(self, request: Request, body: Body) -> Body:
-        """Give the next attempt an id, and return its body with that."""
-        self.rid, self.broke = server_id(request.id), False
-        return {"rid": self.rid, **body}
-
-
 @checked
-class SGLangEngine(RemoteEngine[_Attempt]):
+class SGLangEngine(RemoteEngine[Attempt]):
     """An ``Engine`` on an SGLang server, or on SGLang's router in front of many servers.
 
     Inside ``async with``, connections are kept between requests, and the server is asked for its model on entry.
@@ -203,12 +185,17 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             async for chunk in chunks:
                 yield chunk
 
+    async def end_run(self, run: str) -> None:
+        """Let a server with ``--enable-session-radix-cache`` forget the run's tokens before those of running runs."""
+        if self._model and self._model.sessions and run and not self._http.closed:
+            await despite_cancellation(self._close_session(run))
+
     async def _complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream a completion that the server computes as a whole."""
         model = await self.model()
         busy = (each.rank for each in self._running.values())
         rank = self._placement.rank(request.hints.run, ranks=model.ranks, busy=busy)
-        running, partial_completion = _Attempt(rank=rank), PartialCompletion(request)
+        running, partial_completion = Attempt(rank=rank), PartialCompletion(request)
         body = self._body(request, model, rank)
         with self._registered(request, running):
             broke: EngineUnavailable | None = None
@@ -251,7 +238,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         directory = self._directory or (self._model.directory if self._model else None)
         return turns_of_checkpoint(directory, self._chat, extra="sglang")
 
-    async def _begin(self, request: Request, running: _Attempt, body: Body) -> tuple[AsyncGenerator[Chunk], Chunk]:
+    async def _begin(self, request: Request, running: Attempt, body: Body) -> tuple[AsyncGenerator[Chunk], Chunk]:
         """Send a request and wait for its first chunk."""
         attempt = self._whole if request.whole else self._attempt
         try:
@@ -262,7 +249,7 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         self._batches.refuse()
         return await first_chunk(attempt(request, running, body))
 
-    async def _resume(self, done: PartialCompletion, running: _Attempt, error: EngineUnavailable) -> Body:
+    async def _resume(self, done: PartialCompletion, running: Attempt, error: EngineUnavailable) -> Body:
         """Return the body of the request that resumes a broken stream, or raise ``error`` if it cannot be resumed."""
         may_resume = running.broke and not (running.aborted or self._closing)
         if not (may_resume and (remainder := await done.remainder(self.decode))):
@@ -277,9 +264,9 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             body["sampling_params"] = {**cast("Body", body["sampling_params"]), **cast("Body", own)}
         return Body(**body, **fields_of(request.hints, model, rank=rank, extra=self._extra))
 
-    async def _attempt(self, request: Request, running: _Attempt, body: Body) -> AsyncGenerator[Chunk]:
+    async def _attempt(self, request: Request, running: Attempt, body: Body) -> AsyncGenerator[Chunk]:
         """Stream a completion token by token."""
-        reader, last = _reader_of(body), None
+        reader, last = reader_of(body), None
         body = running.begin(request, body)
 
         async def farewell() -> None:
@@ -316,9 +303,9 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             )
         yield last
 
-    async def _whole(self, request: Request, running: _Attempt, body: Body) -> AsyncGenerator[Chunk]:
+    async def _whole(self, request: Request, running: Attempt, body: Body) -> AsyncGenerator[Chunk]:
         """Stream a completion that is read at its end, in one request with others that are sent now."""
-        reader = _reader_of(body)
+        reader = reader_of(body)
         body = running.begin(request, body)
         alone = running.retries > 0 or not (await self.model()).direct
         member = running.exchange = self._batches.add(body, headers_of(request.hints), alone=alone)
@@ -354,11 +341,11 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             pass
         return missed
 
-    async def _end(self, running: _Attempt) -> None:
+    async def _end(self, running: Attempt) -> None:
         if not await self._abort(running.rid) and running.exchange:
             running.exchange.interrupt(EngineUnavailable(f"request {running.rid} was aborted"))
 
-    async def _end_at_close(self, running: _Attempt) -> None:
+    async def _end_at_close(self, running: Attempt) -> None:
         await self._abort_quietly(running.rid)
 
     async def _abort(self, rid: str) -> bool:
@@ -374,6 +361,10 @@ class SGLangEngine(RemoteEngine[_Attempt]):
             return False
         return True
 
+    async def _close_session(self, run: str) -> None:
+        async with asyncio.timeout(self._abort_timeout):
+            await self._http.post("/close_session", {"session_id": run}, urgent=True)
+
     async def _abort_quietly(self, rid: str) -> bool:
         """End a request at the server; return False if that failed."""
         if self._http.closed:
@@ -384,12 +375,3 @@ class SGLangEngine(RemoteEngine[_Attempt]):
         except (EngineError, TimeoutError) as error:
             log("warning", "engine.abort_failed", logger=__name__, error=error, url=self._http.url, rid=rid)
             return False
-
-
-def _reader_of(body: Body) -> GenerateReader:
-    return GenerateReader(len(cast("list[int]", body["input_ids"])), logprobs="return_logprob" in body)
-
-
-def server_id(request_id: str) -> str:
-    """Return an id for a request at the server: never the same twice, and never a prefix of another."""
-    return f"{len(request_id)}:{request_id}:{secrets.token_hex(4)}"

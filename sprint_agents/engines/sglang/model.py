@@ -31,6 +31,7 @@ class ServedModel:
     ``directory`` is its checkpoint, if that is on this machine. A size is None if the server does not say it. ``ranks``
     are its data-parallel copies, each with a cache of its own, which holds whole pages of ``page_tokens``.
     ``priorities`` says which requests it serves first. ``direct`` says whether the server itself answers, not a router.
+    With ``sessions``, it keeps the tokens of running runs longer than others.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ServedModel:
     page_tokens: int = 1
     priorities: Priorities = "none"
     direct: bool = False
+    sessions: bool = False
 
 
 class _ServerInfo(BaseModel):
@@ -48,6 +50,7 @@ class _ServerInfo(BaseModel):
     page_size: int | None = Field(default=None, ge=1)
     enable_priority_scheduling: bool = False
     schedule_low_priority_values_first: bool = False
+    enable_session_radix_cache: bool = False
 
 
 class _ModelInfo(BaseModel):
@@ -87,6 +90,7 @@ async def ask_model(http: HttpClient, directory: Path | None) -> ServedModel:
         page_tokens=server.page_size or 1,
         priorities=priorities if server.enable_priority_scheduling else "none",
         direct=info_of_server is not None,
+        sessions=server.enable_session_radix_cache,
     )
 
 

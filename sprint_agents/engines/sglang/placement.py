@@ -52,6 +52,8 @@ def fields_of(
     fields: dict[str, object] = {name: value for name, value in extra.items() if name != "sampling_params"}
     if rank is not None:
         fields.setdefault("routed_dp_rank", rank)
+    if model.sessions and hints.run:
+        fields.setdefault("session_id", hints.run)
     if model.priorities != "none":
         fields.setdefault("priority", int(hints.critical is (model.priorities == "high first")))
     return fields

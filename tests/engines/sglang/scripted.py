@@ -130,6 +130,8 @@ class ScriptedServer:
             case "/abort_request":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 self.aborted.set()
+            case "/close_session":
+                exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             case "/tokenize" if "messages" in exchange.body and self.render is not None:
                 try:
                     text = self.render(
