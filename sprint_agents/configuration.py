@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, Literal, Self, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .budget import Budget, Limits
@@ -22,6 +22,7 @@ from .runtime.nested import NestedSprint, SprintRunner
 from .runtime.options import RunInputs, WantedDeps, check_options, find_wanted
 from .runtime.settings import describe_settings
 from .runtime.values import executor_of
+from .settles import Settles
 
 
 class Configuration(Generic[AnswerT, ResultT, DepsT]):
@@ -36,6 +37,7 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
     budget: Budget
     sampling: Sampling | None
     checker: Any
+    settles: Settles | Literal[False] | None
     dialect: Dialect | DialectName | None
     hooks: Hooks | None
     deps_type: type[DepsT] | None
@@ -92,7 +94,9 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
 
     def _settings(self) -> dict[str, str]:
         """Describe what a resumed run must share with the run that began the journal."""
-        settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect())
+        known = self.engine.manifest.settles if self.engine.manifest else None
+        settles = known if self.settles is None else self.settles
+        settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect(), settles=settles)
         settings["model"], executor = self.engine.name, self.executor
         if self._inputs.after is not None:
             settings["run before"] = ending_of(self._inputs.after, self.engine, self._bind_dialect()).digest
@@ -102,6 +106,12 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         if self._executor_engine is None:
             return settings | {"executor function": name_of(executor)}
         return settings | {"executor's model": self._executor_engine.name}
+
+    def _settling(self, known: Settles | None) -> Settles | None:
+        """Return what settles the stages of a run; what the checkpoint says is about its own executions alone."""
+        if self.settles is not None:
+            return self.settles or None
+        return known if self._executor_engine is self.engine else None
 
     def _agents(self) -> list[Executor[Any] | Planner[Any]]:
         """Return the agents that declare the types of results, those of inner sprints included."""

@@ -24,6 +24,7 @@ from .context import Context
 from .errors import ConfigurationError, SprintError
 from .manifest import Manifest
 from .markup import PromptText, compose, markup
+from .step_costs import StepCosts
 
 THOUGHTS = ("<think>", "</think>")
 """The marks around the thoughts of reasoning models."""
@@ -304,10 +305,11 @@ class Capabilities:
             under a budget reserves all the tokens that it may need, so fewer requests run at the same time.
         logprobs: whether the engine returns log-probabilities (``Sampling.logprobs``).
         asks_to_encode: whether ``encode`` asks a server, so that texts are best encoded at the same time.
+        step_costs: how long decode steps take, by how many sequences share one; None if that is not known (yet).
 
     >>> Capabilities(schemas=True)
     Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, caches_contexts=False, page_tokens=1,
-                 continues=False, logprobs=False, asks_to_encode=False)
+                 continues=False, logprobs=False, asks_to_encode=False, step_costs=None)
     """
 
     chat: ChatTurns | None = None
@@ -319,6 +321,7 @@ class Capabilities:
     continues: bool = False
     logprobs: bool = False
     asks_to_encode: bool = False
+    step_costs: StepCosts | None = None
 
     @property
     def native_tools(self) -> bool:

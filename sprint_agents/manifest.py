@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from .errors import InvalidCheckpoint
+from .settles import Settles
 
 FILE_NAME = "sprint.json"
 """The name of a checkpoint's manifest, in the folder of its weights."""
@@ -21,6 +22,8 @@ class Manifest(BaseModel):
     A general model has no ``tasks`` and gets every task exactly as the user wrote it. A small model lists there the
     only problems it was trained on, as ``sprint_agents.nano.ranges.TaskRanges`` describes them. The library then
     rewrites each task in the words of the training, refuses any other task, and checks the answers.
+
+    ``settles`` says which executions settle a stage: those of all tasks, or of each kind of ``tasks`` that it names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -37,6 +40,20 @@ class Manifest(BaseModel):
     plan_tokens: int = Field(default=8000, ge=1)
     execution_tokens: int = Field(default=8000, ge=1)
     tasks: Mapping[str, JsonValue] = {}
+    settles: Settles | Mapping[str, Settles] | None = None
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> Self:
+        kinds = self.settles if isinstance(self.settles, Mapping) else ()
+        if unknown := [kind for kind in kinds if kind not in self.tasks]:
+            raise ValueError(f"settles names the kind {unknown[0]!r}, and tasks does not")
+        return self
+
+    def settles_stages(self, kind: str | None) -> Settles | None:
+        """Return what settles the stages of a task; ``kind`` is its name in ``tasks``."""
+        if isinstance(self.settles, Mapping):
+            return None if kind is None else self.settles.get(kind)
+        return self.settles
 
     @classmethod
     def load(cls, directory: Path) -> Self | None:

@@ -1,10 +1,12 @@
 """The parts of a run: the steps that a policy yields, and the stages that come back (arXiv 2506.05745, section 3.1)."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -18,6 +20,7 @@ from .dialects.completions import Diagnostic
 from .engine import MOST_ALTERNATIVES, TokenLogprob
 from .errors import PolicyError, escape_surrogates, message_of
 from .json_values import ReadFromText, dump_value
+from .settles import Settles
 from .usage import CallUsage, EngineCall, StageUsage
 
 ResultT = TypeVar("ResultT", default=str)
@@ -130,8 +133,16 @@ class Subtask(BaseModel):
     inputs: tuple[Execution[Any], ...] = Field(default=(), exclude=True, repr=False)
 
 
-Accept = Callable[[Execution[Any]], bool | Awaitable[bool]]
-"""Says of a successful execution whether the stage can end with it; may be async."""
+Accept = Settles | str | re.Pattern[str] | Callable[[Execution[Any]], bool | Awaitable[bool]]
+"""Says of a successful execution whether the stage can end with it: see ``Settles``. A function may be async."""
+
+
+def _to_settles(accept: Any) -> Any:
+    return None if accept is None else Settles.of(accept)
+
+
+AcceptField = Annotated[Accept | None, BeforeValidator(_to_settles), Field(exclude=True, repr=False)]
+"""The field of a step for its ``Accept``, which becomes a ``Settles``."""
 
 Keep = Callable[[Sequence[Execution[Any]]], Iterable[int] | Awaitable[Iterable[int]]]
 """Returns the numbers of the executions that join the planner's context; may be async."""
@@ -157,7 +168,8 @@ class _Branching(BaseModel):
     Attributes:
         width: the most subtasks to start; further ones are recorded as failed. None for all.
         wait: False ends the stage as soon as its plan is written; a later ``Join`` brings the executions.
-        accept: the first execution that it accepts ends the stage, and its siblings are cancelled.
+        accept: the first execution that it accepts ends the stage, and its siblings are cancelled. By default what the
+            run or the checkpoint says settles the stages of a model's plans; None for no execution.
         keep: the executions that join the planner's context, besides an accepted one. None for all.
         nested: a policy that carries out each subtask, instead of the executor.
         share: the most that a nested policy may use of the budget that is left when it starts, from 0 to 1.
@@ -167,7 +179,7 @@ class _Branching(BaseModel):
 
     width: int | None = Field(default=None, ge=1)
     wait: bool = True
-    accept: Accept | None = Field(default=None, exclude=True, repr=False)
+    accept: AcceptField = None
     keep: Keep | None = Field(default=None, exclude=True, repr=False)
     nested: Nested | None = Field(default=None, exclude=True, repr=False)
     share: float = Field(default=1.0, gt=0, le=1)
@@ -241,7 +253,7 @@ class Attempts(BaseModel):
     model_config = _FROZEN
 
     policies: tuple[Nested, ...] = Field(min_length=1, exclude=True, repr=False)
-    accept: Accept | None = Field(default=None, exclude=True, repr=False)
+    accept: AcceptField = None
     share: float = Field(default=1.0, gt=0, le=1)
     logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
     bound: ConfidenceBound | None = None
@@ -280,9 +292,11 @@ class Stage(GenericRecord, Generic[ResultT]):
 
     ``plan_number`` is the number of the plan in the context, which later prompts may cite ("based on execution 2.1").
     It is less than ``number`` after chains and attempts, which have no plan. ``accepted`` is the number of the
-    execution that ended the stage, if its step had an ``accept``. ``pending`` lists the subtasks of a stage that did
-    not wait; once it is joined, they are its ``executions``. A stage is ``interrupted`` if its run ended before the
-    stage did. Its executions are then those that had started, and the unfinished ones have failed as ``Superseded``.
+    execution that settled the stage: see ``Settles``. At most ``concurrency`` executions ran at once; None for any.
+
+    ``pending`` lists the subtasks of a stage that did not wait; once it is joined, they are its ``executions``. A stage
+    is ``interrupted`` if its run ended before the stage did. Its executions are then those that had started, and the
+    unfinished ones have failed as ``Superseded``.
     ``logprobs`` are those of the planner's completion, tags included, if ``Sampling(logprobs=…)`` asks for them.
     ``proposed`` is the plan before a reviewer changed it; None if none did.
 
@@ -296,6 +310,7 @@ class Stage(GenericRecord, Generic[ResultT]):
     executions: tuple[Execution[ResultT], ...] = ()
     answer: str | None = None
     accepted: int | None = None
+    concurrency: int | None = None
     pending: tuple[int, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     interrupted: bool = False

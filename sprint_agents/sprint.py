@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Literal, Unpack, cast
 
 from .agents import Executor, ExecutorFunction, Planner
 from .arguments import at_least, check_argument, checked
@@ -16,19 +16,12 @@ from .configuration import Configuration
 from .dialects import DialectName
 from .dialects.base import Dialect
 from .engine import Engine, Sampling
-from .errors import (
-    ConfigurationError,
-    FunctionError,
-    SprintError,
-    describe,
-    escape_surrogates,
-    run_of,
-)
+from .errors import ConfigurationError, FunctionError, SprintError, describe, escape_surrogates, run_of
 from .events import Event, RunFinished, RunStarted
 from .functions import Threads, as_exception
 from .hooks import Hooks
 from .logs import run_in_logs
-from .plan import Failure, FailureMode, FailurePolicy, ResultT, Subtask
+from .plan import Accept, Failure, FailureMode, FailurePolicy, ResultT, Subtask
 from .policies import Planning, Policy, find_policy
 from .run import AnswerT, Run
 from .run_context import DepsT, RunContext
@@ -48,6 +41,7 @@ from .runtime.run_stream import RunStream
 from .runtime.session import Session
 from .runtime.stops import resolve_stops
 from .runtime.timer import deadline
+from .settles import Settles
 from .steering import Steering
 from .stream import AsyncStream
 from .tasks import read_task
@@ -73,6 +67,8 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         sampling: how tokens are drawn; the checkpoint's settings by default.
         checker: decides whether an answer is right, for ``run.verified``; a function, async or not. Only sprint-nano's
             own tasks need none.
+        settles: what settles a stage of a model's plan: a text that an execution holds, a pattern, a function, or a
+            ``Settles``. By default what the checkpoint says of the task; False for nothing.
         dialect: ``"tags"``, ``"json"``, or your own. By default the one that the checkpoint was trained on; without
             such a checkpoint, json for engines that hold conversations and tags for others.
         listeners: functions that are called with each event of each run, on the event loop. One that raises is logged,
@@ -98,6 +94,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         failure: FailurePolicy | FailureMode = "collect",
         sampling: Sampling | None = None,
         checker: Callable[[AnswerT], _Verdict] | Callable[[RunContext[DepsT], AnswerT], _Verdict] | None = None,
+        settles: Accept | Literal[False] | None = None,
         dialect: Dialect | DialectName | None = None,
         listeners: Sequence[Callable[[Event], object]] = (),
         hooks: Hooks | None = None,
@@ -117,6 +114,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         self.failure = failure if isinstance(failure, FailurePolicy) else FailurePolicy(mode=failure)
         self.sampling = sampling
         self.checker = checker
+        self.settles = settles if settles is None or settles is False else Settles.of(settles)
         self.dialect: Dialect | DialectName | None = dialect
         self.listeners = tuple(check_listener(listener) for listener in listeners)
         self.hooks = hooks
@@ -292,15 +290,16 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         ledger: Ledger,
         journal: StageJournal | None = None,
     ) -> Run[AnswerT, ResultT]:
-        prompt, check = read_task(task, self.engine.manifest)
+        read = read_task(task, self.engine.manifest)
         check_deps(self._inputs.deps, self._wanted_deps)
         with ExitStack() as resources:
             heard = [*(guarded(listener) for listener in self.listeners), *listeners]
             session = await self._session(run_id, task, clock, heard, ledger)
+            session.settles = self._settling(read.settles)
             resources.callback(session.threads.shutdown)
             inputs = self._inputs
-            planning = Planning(task=prompt, limits=session.limits, ledger=session.ledger, deps=inputs.deps)
-            planner, opening, plans = begin_context(self.engine, session.dialect, prompt, inputs.after)
+            planning = Planning(task=read.prompt, limits=session.limits, ledger=session.ledger, deps=inputs.deps)
+            planner, opening, plans = begin_context(self.engine, session.dialect, read.prompt, inputs.after)
             planner.sampling = self.planner.sampling or session.sampling
             record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started, inputs.metadata)
             session.emit(
@@ -322,7 +321,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                         session, self.policy, planning, planner, self._runner(), plans=plans, journal=journal
                     )
                     answer = found.value
-                    verified = await self._verify(session, answer, check)
+                    verified = await self._verify(session, answer, read.check)
                 run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
                 keep_ending(run, planner, session.dialect, plans)
             except BaseException as error:

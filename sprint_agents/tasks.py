@@ -1,13 +1,23 @@
 """The text of a task: what the model reads, and how its answer is checked if it was trained on such tasks."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .errors import UnsupportedTask, escape_surrogates
 from .manifest import Manifest
+from .settles import Settles
 
 
-def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str], bool] | None]:
-    """Return the text to put to the model, and a check of its answers if the model's tasks have one.
+class ReadTask(NamedTuple):
+    """The text to put to the model; a check of its answers and what settles its stages, where the model's tasks say."""
+
+    prompt: str
+    check: Callable[[str], bool] | None = None
+    settles: Settles | None = None
+
+
+def read_task(text: str, manifest: Manifest | None) -> ReadTask:
+    """Return what the model is to read of a task, and what is known about it.
 
     Only a manifest with ``tasks`` changes the text or brings a check. Any other model gets ``text`` byte for byte.
 
@@ -22,8 +32,8 @@ def read_task(text: str, manifest: Manifest | None) -> tuple[str, Callable[[str]
     if not text.strip():
         raise UnsupportedTask("the task is empty: say what to solve")
     if manifest is None or not manifest.tasks:
-        return text, None
+        return ReadTask(text, settles=manifest.settles_stages(None) if manifest else None)
     from .nano.tasks import understand  # the core's only import of nano, for the checkpoints that ask for it
 
     prompt, task = understand(text, manifest)
-    return prompt, task.check
+    return ReadTask(prompt, task.check, manifest.settles_stages(task.name))

@@ -7,6 +7,7 @@ from sprint_agents.arguments import at_least
 from sprint_agents.errors import NoAnswer, show
 from sprint_agents.functions import is_async
 from sprint_agents.plan import Accept, Answer, Ask, Execution, Plan, Stage, Step
+from sprint_agents.settles import Settles
 
 from .policy import Planning, Policy, factory, steps_of
 
@@ -36,11 +37,14 @@ def limit_width(policy: Policy, width: int) -> Policy:
 def first_success(policy: Policy, check: Accept) -> Policy:
     """End each stage of ``policy`` with the first execution that passes ``check``, and cancel its siblings.
 
-    ``check`` receives each ``Execution`` that succeeded. It replaces the policy's own ``accept``.
+    ``check`` is a text that an execution holds, a regular expression that is found in it, a function that receives each
+    ``Execution`` that succeeded, or a ``Settles``. It replaces the policy's own ``accept``, and what the checkpoint
+    says.
     """
+    settles = Settles.of(check)
 
     def accepting(step: Plan | Ask) -> Plan | Ask:
-        return step.model_copy(update={"accept": check})
+        return step.model_copy(update={"accept": settles})
 
     return relayed(policy, accepting)
 

@@ -5,6 +5,7 @@ Invariants:
 - An execution waits only for those that its subtask names, and no two wait for each other.
 - A subtask that was not started or was given up has an execution with a failure, so none is lost.
 - An execution that is kept from when the stage was begun before has no task, and is not started again.
+- In order, an execution settles the stage only if none before it does, however fast it is.
 """
 
 import asyncio
@@ -20,23 +21,23 @@ from sprint_agents.errors import (
     DeadlineExceeded,
     ExecutionFailed,
     FunctionError,
-    PolicyError,
     RunError,
     Superseded,
     WidthExceeded,
-    describe,
 )
 from sprint_agents.events import ExecutionFinished
-from sprint_agents.functions import check_function
 from sprint_agents.logs import branch_in_logs
 from sprint_agents.plan import Accept, Execution, Subtask
+from sprint_agents.settles import Settles
 from sprint_agents.state import Fork
 from sprint_agents.usage import CallUsage, EngineCall
 
 from .assignment import Assignment
 from .critical_path import BranchWork
+from .early_ends import meets
 from .executor import Runner, SubtaskOutcome, execute
-from .join import append_executions
+from .gate import Gate
+from .join import Settled, append_executions
 from .open_stage import OpenStage
 from .prefill import JoinPrefill
 from .prefix import SharedPrefix
@@ -70,8 +71,8 @@ class _Branch(Assignment):
 class Branches:
     """The executions of ``stage``, which ``runner`` carries out in tasks of ``fork``.
 
-    At most ``width`` are started. ``accepted`` is the number of the first for which ``accept`` is true. ``kept`` has
-    those that had finished when the stage was begun before; None if it is never begun again.
+    At most ``width`` are started. ``accepted`` is the number of the one that settles the stage so far, by ``accept``.
+    ``kept`` has those that had finished when the stage was begun before; None if it is never begun again.
     """
 
     session: Session
@@ -83,13 +84,27 @@ class Branches:
     accept: Accept | None = None
     kept: OpenStage | None = None
     accepted: int | None = None
+    _settles: Settles | None = field(init=False)
     _branches: dict[int, _Branch] = field(default_factory=dict[int, _Branch])
     _verdict: asyncio.Event | None = None
+
+    def __post_init__(self) -> None:
+        self._settles = None if self.accept is None else Settles.of(self.accept)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The subtasks so far, in prompt order."""
         return tuple(self._branches)
+
+    @property
+    def concurrency(self) -> int | None:
+        """The most executions that are active at once; None for no bound."""
+        return self.session.gate.places if isinstance(self.session.gate, Gate) else None
+
+    @property
+    def settled(self) -> Settled | None:
+        """The execution that settles the stage; None if none has so far."""
+        return None if self.accepted is None else Settled(self.accepted, self._in_order)
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
@@ -109,7 +124,7 @@ class Branches:
         clock = self.session.clock
         branch = _Branch(clock, self.stage, subtask, state, prompt_closed=clock.now(), plan_tokens=plan_tokens)
         outcome = self.kept.take_outcome(subtask, state.context) if self.kept else None
-        refusal = self._refusal()
+        refusal = self._refusal(subtask.number)
         self._branches[subtask.number] = branch
         if outcome is not None and self.kept is not None:
             self._take(branch, outcome, self.kept)
@@ -123,7 +138,7 @@ class Branches:
             work = partial(execute, self.session, self.runner, branch)
         if self.kept is not None:
             work = partial(self._keep, branch, work, self.kept)
-        if self.accept is not None:
+        if self._settles is not None:
             work = partial(self._judge, branch, work)
         with branch_in_logs(subtask.number):  # the task keeps it
             branch.task = self.fork.start(work())
@@ -136,11 +151,11 @@ class Branches:
         number, execution = branch.subtask.number, outcome.execution
         if self.session.listening:
             self._emit_finished(execution, replayed=True)
-        if self.accept is None or not execution.succeeded:
+        if self._settles is None or not execution.succeeded:
             return
         if number not in kept.verdicts:
             branch.task = self.fork.start(self._judge(branch, partial(_done, outcome)))
-        elif kept.verdicts[number] and self.accepted is None:
+        elif kept.verdicts[number] and self._may_settle(number):
             self._accept_only(branch)
 
     async def _keep(self, branch: _Branch, work: _Work, kept: OpenStage) -> SubtaskOutcome:
@@ -174,11 +189,11 @@ class Branches:
             content = usage.generated_tokens - usage.tag_tokens
             self.set_prompt_tokens(number, content=content, strict=usage.generated_tokens)
 
-    def _refusal(self) -> RunError | None:
-        """Return why no more subtasks may start."""
+    def _refusal(self, number: int) -> RunError | None:
+        """Return why subtask ``number`` may not start."""
         if self.accepted is None and self.kept is not None:
             self.accepted = self.kept.accepted
-        if self.accepted is not None:
+        if self.accepted is not None and not self._may_settle(number):
             return Superseded(f"not started: {self._label(self.accepted)} was accepted before")
         if self.width is not None and len(self._branches) >= self.width:
             return WidthExceeded(f"not started: the policy limits a stage to {self.width} subtasks")
@@ -208,42 +223,39 @@ class Branches:
         return branch.subtask.model_copy(update={"inputs": inputs})
 
     async def _judge(self, branch: _Branch, work: _Work) -> SubtaskOutcome:
-        """Cancel the other executions if this one is the first that is accepted."""
+        """Cancel the executions that this one makes unnecessary if it settles the stage."""
         branch.outcome = outcome = await work()  # kept, even if another one is accepted meanwhile
-        if self.accepted is None and outcome.execution.succeeded:
+        number = branch.subtask.number
+        if self._may_settle(number) and outcome.execution.succeeded:
             # Of executions that finish at the same time, the first counts, however long their verdicts take.
             earlier, self._verdict = self._verdict, asyncio.Event()
             verdict = self._verdict
             try:
-                accepted = await self._accepts(outcome.execution)
+                assert self._settles is not None
+                accepted = await meets(self._settles, outcome.execution, self.session, stage=self.stage)
                 if earlier is not None:
                     await earlier.wait()
             finally:
                 verdict.set()
-            if first := accepted and self.accepted is None:
+            if settled := accepted and self._may_settle(number):
                 self._accept_only(branch)
             if self.kept is not None:
-                self.kept.keep_verdict(branch.subtask.number, accepted=first)
+                self.kept.keep_verdict(number, accepted=settled)
         return outcome
+
+    @property
+    def _in_order(self) -> bool:
+        return self._settles is not None and self._settles.in_order
+
+    def _may_settle(self, number: int) -> bool:
+        """Say whether execution ``number`` may settle the stage: none has or, in order, one that comes after it has."""
+        return self.accepted is None or (self._in_order and number < self.accepted)
 
     def _accept_only(self, branch: _Branch) -> None:
         self.accepted = branch.subtask.number
-        for other in self._branches.values():
-            if other is not branch and other.task is not None:
+        for number, other in self._branches.items():
+            if other is not branch and other.task is not None and not self._may_settle(number):
                 other.task.cancel()
-
-    async def _accepts(self, execution: Execution[Any]) -> bool:
-        assert self.accept is not None
-        try:
-            check_function(self.accept, what="accept=")
-            return bool(
-                await self.session.call_function(self.accept, execution, stage=self.stage, number=execution.number)
-            )
-        except Exception as error:
-            raise PolicyError(
-                f"accept= failed on execution {self._label(execution.number)}, {describe(error)}: "
-                "it is given each Execution that succeeded and says whether the stage needs no other"
-            ) from error
 
     async def finish(self, prefill: JoinPrefill | None = None) -> list[SubtaskOutcome]:
         """Wait for all executions, or for the first that is accepted, and return them in prompt order.
@@ -272,7 +284,7 @@ class Branches:
                 branch.task.cancel()
 
     async def _wait(self, tasks: Sequence[asyncio.Task[SubtaskOutcome]], prefill: JoinPrefill | None) -> None:
-        if self.accept is None:
+        if self._settles is None or self._in_order:
             for task in tasks:
                 if prefill is not None and not task.done():
                     prefill.offer(self._before(task), task)

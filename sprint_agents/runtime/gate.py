@@ -15,6 +15,7 @@ class Gate(asyncio.Semaphore):
 
     def __init__(self, places: int) -> None:
         super().__init__(places)
+        self.places = places
         self._lent: set[asyncio.Task[Any] | None] = set()
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sprint_agents.dialects.base import Dialect, JoinedExecution
 from sprint_agents.errors import PolicyError, Superseded, describe
@@ -59,6 +59,13 @@ async def append_executions(
         await state.append(texts[-1])
 
 
+class Settled(NamedTuple):
+    """The execution ``number`` settled its stage: as the first that ended, or ``in_order`` as the first of the plan."""
+
+    number: int
+    in_order: bool
+
+
 CallFunction = Callable[[Callable[..., Any], object], Awaitable[Any]]
 """Calls a function with a value, as ``Session.call_function`` does."""
 
@@ -68,19 +75,25 @@ async def select_executions(
     outcomes: Sequence[SubtaskOutcome],
     *,
     stage: int,
-    accepted: int | None,
+    settled: Settled | None,
     call: CallFunction,
 ) -> Sequence[SubtaskOutcome]:
-    """Return the executions that join: those that ``keep`` names, and the accepted one, but none given up for it.
+    """Return the executions that join: those that ``keep`` names, and the one that ``settled`` the stage.
+
+    None that was given up for that one joins and, if it settled the stage in order, none after it.
 
     Raises:
         PolicyError: ``keep`` fails, or names an execution that does not exist.
     """
     if keep is not None:
         numbers = await _call_keep(keep, outcomes, stage=stage, call=call)
-        outcomes = [item for item in outcomes if item.execution.number in numbers or item.execution.number == accepted]
-    if accepted is None:
+        if settled is not None:
+            numbers.add(settled.number)
+        outcomes = [item for item in outcomes if item.execution.number in numbers]
+    if settled is None:
         return outcomes
+    if settled.in_order:
+        return [item for item in outcomes if item.execution.number <= settled.number]
     return [item for item in outcomes if not _was_superseded(item)]
 
 

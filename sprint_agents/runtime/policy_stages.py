@@ -24,9 +24,11 @@ from sprint_agents.markup import PromptText
 from sprint_agents.plan import Ask, Attempts, Join, Plan, Stage
 from sprint_agents.policies import Planning
 from sprint_agents.retries import may_be_corrected, retry
+from sprint_agents.settles import Settles
 from sprint_agents.state import State
 from sprint_agents.usage import EngineCall
 
+from .early_ends import gate_until, with_settles
 from .executor import Runner
 from .journal import StageJournal, check_vocabulary, open_stage
 from .journal_records import count_subtasks
@@ -205,6 +207,7 @@ class PolicyStages:
 
     async def _run(self, step: Plan | Ask | Attempts, number: int, *, correction: bool = False) -> Stage[Any]:
         session, plan_number, runner = self.session, self.plans + 1, self.runner
+        step = with_settles(step, session)
         retries, started, calls = int(correction), session.clock.now(), list[EngineCall]()
         if isinstance(step, Ask) and step.form == "answer" and not self.planning.depth:
             session.ledger.begin_answer()
@@ -218,7 +221,7 @@ class PolicyStages:
             listeners = [renumber(session, shift)] if session.listening else ()
             session = replace(session, listeners=listeners, shift=shift)
         if step.accept is not None:
-            session = replace(session, interrupts=True)
+            session = replace(session, interrupts=True, gate=gate_until(Settles.of(step.accept), session, runner))
         if session.hooks is not None:
             await session.hooks.before("before_stage", step, partial(self._call_hook, number))
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 from sprint_agents.context import Context
 from sprint_agents.errors import SprintError
 from sprint_agents.plan import Ask, Attempts, Plan
+from sprint_agents.settles import Settles
 from sprint_agents.state import Fork, State
 from sprint_agents.usage import EngineCall
 
@@ -72,7 +73,7 @@ class JoinPrefill:
 
         What functions return has no token ids yet. A bound on requests is for those that the run needs.
         """
-        if plan is None or not isinstance(step, Ask) or step.keep is not None or step.accept is not None:
+        if plan is None or not isinstance(step, Ask) or step.keep is not None or _ends_anyhow(step):
             return None
         if session.executor_engine is None or not session.engine.capabilities.caches_contexts:
             return None
@@ -118,6 +119,11 @@ class JoinPrefill:
             self._evicted = generation.cached_tokens < self.cached - self.session.engine.capabilities.page_tokens
             self._computed = self.cached = len(context)
         self._since = self.session.clock.now() if self._offered else None
+
+
+def _ends_anyhow(step: Ask) -> bool:
+    """Say whether any execution may end the stage, so that the planner may not read the first ones of the plan."""
+    return step.accept is not None and not Settles.of(step.accept).in_order
 
 
 def _whole_pages(context: Context, page: int) -> Context:

@@ -27,6 +27,7 @@ from sprint_agents.hooks import PendingRequest
 from sprint_agents.logs import log
 from sprint_agents.plan import Attempts, FailurePolicy
 from sprint_agents.run_context import RunContext, takes_context
+from sprint_agents.settles import Settles
 from sprint_agents.state import State, Stops
 from sprint_agents.steering import Steering
 from sprint_agents.usage import CallUsage, EngineCall
@@ -64,6 +65,7 @@ class Session:
         stops: where the completions of each role end, in its engine's vocabulary.
         gate: limits how many executions run at the same time; of planners, only nested ones pass it (``planner_gate``).
         enclosing: the execution that a nested policy writes; None for the run itself.
+        settles: what settles the stages of the model's plans, where a policy says nothing else.
         attempts: the step whose attempt a nested policy makes, if it makes one.
         listening: whether there are listeners; if not, hot paths build no events. ``reading``: for texts.
         interrupts: whether executions may be interrupted while the run continues, so that their cost so far counts.
@@ -94,6 +96,7 @@ class Session:
     steering: Steering | None = None
     shift: int = 0
     enclosing: EnclosingExecution | None = None
+    settles: Settles | None = None
     attempts: Attempts | None = None
     interrupts: bool = False
     known_ends: dict[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])

@@ -5,6 +5,7 @@ processes describe it alike.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
@@ -28,9 +29,16 @@ _digests: WeakKeyDictionary[Policy, str] = WeakKeyDictionary()
 
 
 def describe_settings(
-    policy: Policy, planner: Planner[Any], executor: Executor[Any] | None, dialect: Dialect
+    policy: Policy,
+    planner: Planner[Any],
+    executor: Executor[Any] | None,
+    dialect: Dialect,
+    *,
+    settles: object = None,
 ) -> dict[str, str]:
     """Describe a run's policy, agents and dialect: the name of each setting and a digest of it.
+
+    What ``settles`` a stage is a setting if anything does.
 
     >>> async def policy(planning):
     ...     yield planning.ask()
@@ -57,6 +65,8 @@ def describe_settings(
             "executor's instructions": _digest(executor.instructions),
             "executor's tools": _digest(sorted(map(str, executor.brief.tools))),
         }
+    if settles:
+        settings["what settles a stage"] = _digest(_Description(settles).of(settles))
     return settings | {"dialect": _digest(_describe_dialect(dialect))}
 
 
@@ -131,6 +141,9 @@ class _Description:
             yield sorted(str(self.of(item)) for item in cast("Set[Any]", value))
         elif isinstance(value, list | tuple):
             yield from map(self.of, cast("Sequence[Any]", value))
+        elif isinstance(value, re.Pattern):
+            pattern = cast("re.Pattern[Any]", value)
+            yield from (pattern.pattern, pattern.flags)
         elif isinstance(value, type | Enum | ModuleType):
             yield getattr(value, "__name__", value)
         elif isinstance(value, BaseModel) or is_dataclass(value):

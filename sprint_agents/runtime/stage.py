@@ -165,8 +165,8 @@ class StageRun:
     async def _select(self, outcomes: Sequence[SubtaskOutcome]) -> Sequence[SubtaskOutcome]:
         assert self.branches is not None
         keep = None if isinstance(self.step, Attempts) else self.step.keep
-        accepted, call = self.branches.accepted, self.session.call_function
-        return await select_executions(keep, outcomes, stage=self.number, accepted=accepted, call=call)
+        settled, call = self.branches.settled, self.session.call_function
+        return await select_executions(keep, outcomes, stage=self.number, settled=settled, call=call)
 
     async def _request_plan(self, step: Ask, tasks: AsyncExitStack) -> None:
         """Let the model write a plan, or its answer; executions start while it writes."""
@@ -381,6 +381,7 @@ class StageRun:
             executions=tuple([item.execution for item in outcomes]),
             answer=self.answer,
             accepted=branches.accepted if branches else None,
+            concurrency=branches.concurrency if branches else None,
             pending=self.branches.numbers if self.branches and not branches else (),
             diagnostics=(*self.diagnostics, *(branches.diagnostics if branches else ())),
             logprobs=tuple(self.completion.logprobs) if self.completion else (),

@@ -43,8 +43,8 @@ def test_a_family_is_named_as_its_range_is():
 def test_what_lies_in_the_range_is_put_in_the_words_of_training(text, task):
     assert understand(text, MANIFEST) == (task.prompt, task)
     assert recognise(text) == task
-    prompt, check = read_task(text, MANIFEST)
-    assert (prompt, check.__self__) == (task.prompt, task)
+    read = read_task(text, MANIFEST)
+    assert (read.prompt, read.check.__self__) == (task.prompt, task)
 
 
 PRODUCT, GROUPS = "Multiply 12 by 345.", "Compute (12 + 7) * (9 - 4) - 18."
@@ -173,7 +173,7 @@ def test_any_text_is_understood_or_refused(text):
 )
 @pytest.mark.parametrize("manifest", [None, Manifest(model="general")])
 def test_a_model_without_tasks_gets_the_text_as_it_was_written(text, manifest):
-    assert read_task(text, manifest) == (text, None)
+    assert read_task(text, manifest) == (text, None, None)
 
 
 @pytest.mark.parametrize("manifest", [None, Manifest(model="general"), MANIFEST])

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import FILE_NAME, Manifest
 from sprint_agents.nano.ranges import ArithmeticRange, CountdownRange, MultiplicationRange, TaskRanges
+from sprint_agents.settles import Settles
 
 from . import arithmetic, multiplication
 from .countdown import LARGEST_NUMBERS, TARGETS
@@ -55,6 +56,7 @@ NANO = Manifest(
     stages=4,
     plan_tokens=512,
     execution_tokens=320,
+    settles={"countdown": Settles(holds="answer=", chance=0.2, in_order=True)},
     tasks=TASKS.model_dump(mode="json"),
 )
 """The manifest of sprint-nano: the problems it was trained on, and how to run it."""

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from sprint_agents.engines.checkpoint import (
 )
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
 from sprint_agents.manifest import Manifest
+from sprint_agents.step_costs import StepCosts
 
 from .files import find_model
 from .grammar import check_schema
@@ -61,6 +63,7 @@ class LocalEngine(Engine):
         prefill_chunk: how many prompt tokens one step computes.
         max_running: how many requests are computed at the same time; others wait.
         chat: how the turns of a conversation are marked, if the checkpoint's chat template does not tell.
+        step_costs: how long decode steps take; by default they are measured while the engine works.
         stock: whether to run transformers' model code even where the engine has a faster forward pass of its own, for
             Llama, Mistral, Qwen2 and Qwen3. It starts slower, and computes the same up to rounding.
 
@@ -90,6 +93,7 @@ class LocalEngine(Engine):
         prefill_chunk: int = 256,
         max_running: int = 128,
         chat: ChatTemplate | None = None,
+        step_costs: StepCosts | None = None,
         stock: bool = False,
     ) -> None:
         at_least(1, cache_tokens=cache_tokens, prefill_chunk=prefill_chunk, max_running=max_running, threads=threads)
@@ -108,6 +112,7 @@ class LocalEngine(Engine):
         self._capabilities: Capabilities | None = None
         self._device, self._dtype, self._threads, self._stock = device, dtype, threads, stock
         self._cache_tokens, self._prefill_chunk, self._max_running = cache_tokens, prefill_chunk, max_running
+        self._step_costs = step_costs
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._closed = False
@@ -125,11 +130,19 @@ class LocalEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Conversations as the checkpoint's chat template marks them, and schemas if llguidance is installed."""
+        """What the engine can do: conversations as the checkpoint's chat template marks them, schemas with llguidance.
+
+        The costs of steps are measured, if they were not given, and known after a few dozen of them.
+        """
         if self._capabilities is None:
-            known = Capabilities(schemas=find_spec("llguidance") is not None, continues=True, logprobs=True)
+            schemas = find_spec("llguidance") is not None
+            known = Capabilities(schemas=schemas, continues=True, logprobs=True, step_costs=self._step_costs)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
+        if self._worker is not None and self._step_costs is None:
+            measured = self._worker.step_times.costs
+            if measured is not self._capabilities.step_costs:
+                self._capabilities = replace(self._capabilities, step_costs=measured)
         return self._capabilities
 
     def statistics(self) -> LocalStatistics:
