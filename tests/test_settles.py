@@ -31,8 +31,9 @@ def test_a_step_keeps_any_condition_as_a_rule(condition):
 
 
 def test_a_text_and_a_pattern_are_looked_for_in_the_text():
-    assert Settles(holds="a.c").found_in("1 a.c 2") and not Settles(holds="a.c").found_in("abc")
-    assert Settles(holds=re.compile("a.c")).found_in("abc") and not Settles(holds=re.compile("^b")).found_in("abc")
+    text, pattern, start = (Settles(holds=condition) for condition in ("a.c", re.compile("a.c"), re.compile("^b")))
+    assert [text.found_in("1 a.c 2"), text.found_in("abc")] == [True, False]
+    assert [pattern.found_in("abc"), start.found_in("abc")] == [True, False]
 
 
 def test_an_empty_text_is_refused():
