@@ -35,8 +35,8 @@ class Limits(BaseModel):
         execution_tokens: the most new tokens of one execution.
         chain_tokens: the most new tokens of one sequential chain of thought.
         answer_tokens: the most new tokens of an answer that the runtime asks for.
-        concurrency: how many executions of a run may be active at once, and threads for its functions; None for no
-            bound.
+        concurrency: how many executions of a run may be active at once, and threads for its functions; None for all, or
+            as many as pay by the engine's ``StepCosts`` where one of them may settle the stage.
         call_seconds: the most seconds that one request may take, from sending it to its last token, or that one call
             of a function may take: an executor, a checker, or a policy's check.
         review_seconds: the most seconds that a person may take to review a plan, or to approve a tool call.

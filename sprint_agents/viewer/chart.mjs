@@ -3,8 +3,14 @@
 import { element, shape } from "./elements.mjs";
 import { align, chain, layout, most, quantity, seconds, ticks, visible } from "./layout.mjs";
 
-const MEANINGS = { retry: "a repeated request", wait: "waits for tokens of the budget", failure: "failed" };
-export const LEGEND = ["cached", "computed", "generated", "critical path", "tool", "waits", "retry", "failure"];
+const MEANINGS = {
+  retry: "a repeated request",
+  wait: "waits for tokens of the budget",
+  failure: "failed",
+  stopped: "stopped: its stage or its run had ended",
+};
+const SIGNS = { failure: "✕", stopped: "■" };
+export const LEGEND = ["cached", "computed", "generated", "critical path", "tool", "waits", "retry", "failure", "stopped"];
 const AXIS = 26;
 
 /** A chart of one run, or of two side by side. */
@@ -138,9 +144,8 @@ export class Chart {
     for (const mark of row.marks) {
       const x = this.x(mark.at ?? row.end, left);
       const name = `mark ${mark.kind}`;
-      const failed = mark.kind === "failure";
-      const sign = failed
-        ? shape("text", { class: name, x: x + 2, y: lane + 12 }, "✕")
+      const sign = SIGNS[mark.kind]
+        ? shape("text", { class: name, x: x + 2, y: lane + 12 }, SIGNS[mark.kind])
         : shape("circle", { class: name, cx: x, cy: lane + 7, r: 4.5 });
       sign.append(shape("title", {}, MEANINGS[mark.kind]));
       group.append(sign);

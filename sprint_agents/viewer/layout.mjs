@@ -76,13 +76,16 @@ function bar(start, end, usage, call) {
   };
 }
 
+/** Say whether an execution was cut off because its stage, or its run, had ended without it. */
+export const stopped = (execution) => execution.failure?.type === "Superseded";
+
 function marks(bars, execution) {
   const found = [];
   for (const each of bars) {
     if (each.call?.usage.retries) found.push({ kind: "retry", at: each.start });
     if (each.call?.waited > 0) found.push({ kind: "wait", at: each.start });
   }
-  if (execution?.failure) found.push({ kind: "failure", at: null });
+  if (execution?.failure) found.push({ kind: stopped(execution) ? "stopped" : "failure", at: null });
   return found;
 }
 

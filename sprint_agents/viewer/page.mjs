@@ -2,7 +2,7 @@
 
 import { Chart, LEGEND } from "./chart.mjs";
 import { element } from "./elements.mjs";
-import { COLUMNS, answerOf, number, pieces, seconds, selection, summary, timed } from "./layout.mjs";
+import { COLUMNS, answerOf, number, pieces, seconds, selection, stopped, summary, timed } from "./layout.mjs";
 
 const SHOWN = 300;
 
@@ -196,7 +196,10 @@ class Page {
       "✕",
     );
     const parts = [element("header", {}, element("h2", {}, title), close), facts(record, row)];
-    if (record.failure) parts.push(block("Failed", `${record.failure.type}: ${record.failure.message}`, true));
+    if (record.failure) {
+      const [title, failed] = stopped(record) ? ["Stopped", false] : ["Failed", true];
+      parts.push(block(title, `${record.failure.type}: ${record.failure.message}`, failed));
+    }
     for (const item of record.diagnostics ?? []) parts.push(block(item.kind.replaceAll("_", " "), item.message));
     if (row.kind === "plan") {
       parts.push(block("Plan", record.plan), block("Answer", record.answer ?? ""));

