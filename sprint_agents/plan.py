@@ -18,7 +18,7 @@ from typing_extensions import TypedDict, TypeVar, Unpack
 from .confidence import ConfidenceBound
 from .dialects.completions import Diagnostic
 from .engine import MOST_ALTERNATIVES, TokenLogprob
-from .errors import PolicyError, escape_surrogates, message_of
+from .errors import PolicyError, Superseded, escape_surrogates, message_of
 from .json_values import ReadFromText, dump_value
 from .settles import Settles
 from .usage import CallUsage, EngineCall, StageUsage
@@ -117,6 +117,11 @@ class Execution(GenericRecord, Generic[ResultT]):
     def succeeded(self) -> bool:
         """Say whether there is a value."""
         return self.failure is None
+
+    @property
+    def stopped(self) -> bool:
+        """Say whether it was cut off, or not started, because its stage or its run had ended without it."""
+        return self.failure is not None and self.failure.type == Superseded.__name__
 
 
 class Subtask(BaseModel):

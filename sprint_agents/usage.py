@@ -110,7 +110,7 @@ class Usage(BaseModel):
         width: the most executions of one stage.
         retries: attempts beyond the first, of the planner and the executors, for any reason.
         tool_calls: tool calls, failed ones included.
-        failures: executions without a value.
+        failures: executions that failed; those that were stopped because their stage had ended are not counted.
         seconds: wall time; in a resumed run that of all processes that worked on it.
     """
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sprint_agents.errors import Superseded
 from sprint_agents.events import (
     BudgetAwaited,
     Event,
@@ -53,7 +52,7 @@ class BranchProgress:
         if execution.failure is None:
             self.outcome, self.text = "finished", execution.text or str(execution.value)
         else:
-            self.outcome = "stopped" if execution.failure.type == Superseded.__name__ else "failed"
+            self.outcome = "stopped" if execution.stopped else "failed"
             self.text = f"{execution.failure.type}: {execution.failure.message}"
 
 

@@ -91,7 +91,7 @@ def run_of_journal(file: Path) -> Run[Any, Any]:
         width=max((len(stage.executions) for stage in stages), default=0),
         retries=recorded.spent.retries,
         tool_calls=totals.tool_calls,
-        failures=sum(len(stage.failures) for stage in stages),
+        failures=sum(not execution.stopped for stage in stages for execution in stage.failures),
         seconds=recorded.spent.seconds,
     )
     return Run[Any, Any](

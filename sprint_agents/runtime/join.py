@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from sprint_agents.dialects.base import Dialect, JoinedExecution
-from sprint_agents.errors import PolicyError, Superseded, describe
+from sprint_agents.errors import PolicyError, describe
 from sprint_agents.markup import compose
 from sprint_agents.plan import Keep
 from sprint_agents.state import State
@@ -94,7 +94,7 @@ async def select_executions(
         return outcomes
     if settled.in_order:
         return [item for item in outcomes if item.execution.number <= settled.number]
-    return [item for item in outcomes if not _was_superseded(item)]
+    return [item for item in outcomes if not item.execution.stopped]
 
 
 async def _call_keep(keep: Keep, outcomes: Sequence[SubtaskOutcome], *, stage: int, call: CallFunction) -> set[int]:
@@ -111,8 +111,3 @@ async def _call_keep(keep: Keep, outcomes: Sequence[SubtaskOutcome], *, stage: i
             "return the numbers of those to keep, as in [execution.number for execution in executions]"
         )
     return numbers
-
-
-def _was_superseded(outcome: SubtaskOutcome) -> bool:
-    failure = outcome.execution.failure
-    return failure is not None and failure.type == Superseded.__name__

@@ -17,7 +17,7 @@ from typing import Literal
 
 from sprint_agents.context import Context
 from sprint_agents.engine import Chunk
-from sprint_agents.errors import BudgetExceeded, DeadlineExceeded, JournalError, Superseded
+from sprint_agents.errors import BudgetExceeded, DeadlineExceeded, JournalError
 from sprint_agents.plan import Ask, Attempts, Execution, Plan, Subtask
 from sprint_agents.usage import EngineCall
 
@@ -41,8 +41,7 @@ def is_final(execution: Execution[object]) -> bool:
 
     Where a budget, a deadline or the end of the run stopped it, it has yet to run.
     """
-    failure = execution.failure
-    return failure is None or not (failure.type == Superseded.__name__ or ended_with_budget(execution))
+    return not (execution.stopped or ended_with_budget(execution))
 
 
 def ended_with_budget(execution: Execution[object]) -> bool:

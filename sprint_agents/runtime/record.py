@@ -64,6 +64,6 @@ class RunRecord:
             width=max((len(stage.executions) for stage in stages), default=0),
             retries=ledger.retries,
             tool_calls=sum(cost.tool_calls for cost in totals),
-            failures=sum(len(stage.failures) for stage in stages),
+            failures=sum(not execution.stopped for stage in stages for execution in stage.failures),
             seconds=self.clock.now() - min([self.started, *(stage.started for stage in stages[:1])]),
         )
