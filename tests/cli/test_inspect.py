@@ -19,7 +19,7 @@ TASK = "countdown 3 7 25 46"
 @pytest.fixture
 def transcript(tmp_path: Path) -> Path:
     path = tmp_path / "run.txt"
-    path.write_text(Sprint(recorded_engine()).run_sync(TASK).transcript)
+    path.write_text(Sprint(recorded_engine(), settles=False).run_sync(TASK).transcript)
     return path
 
 
