@@ -114,7 +114,7 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         self.failure = failure if isinstance(failure, FailurePolicy) else FailurePolicy(mode=failure)
         self.sampling = sampling
         self.checker = checker
-        self.settles = settles if settles is None or settles is False else Settles.of(settles)
+        self.settles = None if settles is None else False if isinstance(settles, int) else Settles.of(settles)
         self.dialect: Dialect | DialectName | None = dialect
         self.listeners = tuple(check_listener(listener) for listener in listeners)
         self.hooks = hooks
