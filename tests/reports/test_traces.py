@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sprint_agents.errors import ConfigurationError
 from sprint_finetune.curation import CurationSettings, RuleExtractor, Trace, curate
-from sprint_finetune.curation.conversation import read_json
+from sprint_finetune.curation.json_answers import read_answer
 from sprint_finetune.curation.records import Rejection
 from sprint_finetune.curation.sources import from_jsonl, from_rows
 from sprint_finetune.evaluation import load_cases
@@ -75,8 +75,11 @@ def test_half_of_a_surrogate_pair_in_a_models_json_is_a_fault_that_it_may_repair
     class Words(BaseModel):
         words: str
 
-    assert read_json('{"words": "a \\ud83d"}', Words).reason == "wrong_shape"  # type: ignore[union-attr]
-    assert read_json('{"words": "a \\ud83d\\ude00"}', Words) == Words(words="a \U0001f600")
+    def words_in(text: str) -> object:
+        return read_answer(text, Words, lambda answer: answer.words)
+
+    assert words_in('{"words": "a \\ud83d"}').reason == "wrong_shape"  # type: ignore[attr-defined]
+    assert words_in('{"words": "a \\ud83d\\ude00"}') == "a \U0001f600"
 
 
 @MARKS
