@@ -70,6 +70,14 @@ class Receipt:
         """Whether the problem is never trained on."""
         return hashlib.sha256(self.problem.encode()).digest()[0] % HELD_OUT == 0
 
+    def case(self) -> dict[str, str]:
+        """Return the problem to evaluate."""
+        return {"task": self.problem, "answer": str(self.answer)}
+
+    def chain(self) -> dict[str, str]:
+        """Return the problem to curate, with its trace."""
+        return {"problem": self.problem, "trace": self.trace(), "answer": str(self.answer)}
+
     def trace(self) -> str:
         """Work the items out one after the other, and add them up at the end."""
         parts = [
@@ -107,8 +115,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", encoding="utf-8") as file:
         for receipt in itertools.islice(receipts(seed=options.seed, held_out=options.held_out), options.count):
-            row = {"task": receipt.problem} if options.held_out else {"problem": receipt.problem, "trace": receipt.trace()}
-            file.write(json.dumps({**row, "answer": str(receipt.answer)}) + "\n")
+            file.write(json.dumps(receipt.case() if options.held_out else receipt.chain()) + "\n")
 
 
 if __name__ == "__main__":
