@@ -3,8 +3,8 @@
     python benchmarks/clients.py
 
 A server in another process answers at once, event by event. The model writes a plan, typed results at the same time and
-a typed answer, as JSON. "Bare" sends exactly the same requests by httpx2, reads the events of each answer, and
-validates the text. Both take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
+a typed answer, as JSON. "Bare" requests the same completions one by one, by httpx2, reads the events of each answer,
+and validates the text. Both take turns, ``--rounds`` times. Figures are medians of the CPU time of this process.
 
 The second table is an executor's request of 86 tokens alone, ``AT_ONCE`` of them at the same time: streamed token by
 token, as it is for listeners, and whole, as a run without listeners requests it (``Request.whole``). Whole completions

@@ -1,7 +1,8 @@
 """A server on the loopback interface that answers at once, with SGLang's and with OpenAI's API; run as its own process.
 
 It streams an event for each token, one after the other, or as few events as a request asks for. ``/recorded`` returns
-the requests for completions since the last call, in order, so that another client can send the same ones.
+the requests for completions since the last call, in order, so that another client can send the same ones; what was sent
+in one request is there one by one.
 """
 
 import asyncio
@@ -67,7 +68,9 @@ class InstantServer(asyncio.Protocol):
         """Answer one request."""
         sent = json.loads(body) if body else {}
         if path == "/generate" and isinstance(sent.get("rid"), list):
-            self.recorded.append(body)
+            several = zip(sent["rid"], sent["input_ids"], sent["sampling_params"], strict=True)
+            names = ("rid", "input_ids", "sampling_params")
+            self.recorded += [json.dumps({**sent, **dict(zip(names, each, strict=True))}) for each in several]
             self.stream(_together([*map(self.completion, sent["input_ids"], sent["sampling_params"])]))
         elif path == "/generate" and "logit_bias" not in sent["sampling_params"]:
             self.recorded.append(body)

@@ -32,7 +32,8 @@ LEAST_TOKENS = 64
 GRACE = 0.1
 """How long results wait for others, as a share of what the longest one took, before they are computed.
 
-Executions of about the same length end at about the same time, and then all of them are joined at once.
+Executions of about the same length end at about the same time, and then all of them are joined at once. What arrives
+during a request has waited when that ends.
 """
 
 
@@ -103,14 +104,17 @@ class JoinPrefill:
             begin = self._since + GRACE * longest
             await asyncio.wait([until], timeout=max(0.0, begin - self.session.clock.now()))
             if not until.done():
-                await self._compute(leading)
+                since, self._since = self._since, None  # what arrives meanwhile waits from its own arrival on
+                if not await self._compute(leading):
+                    self._since = since
 
-    async def _compute(self, leading: Sequence[SubtaskOutcome]) -> None:
+    async def _compute(self, leading: Sequence[SubtaskOutcome]) -> bool:
+        """Compute the join up to the end of ``leading``; return False if that is too little for a request."""
         state = self.planner.branch()
         await append_executions(self.session.dialect, state, self.stage, leading, plan=self.plan, more=True)
         context = _whole_pages(state.context, self.session.engine.capabilities.page_tokens)
         if len(context) - (self._computed or len(self.planner.context)) < LEAST_TOKENS:
-            return
+            return False
         with suppress(SprintError):  # the next plan's request then computes the join
             call = self.session.call(state.branch(context), None, max_tokens=0, stage=self.stage)
             async with call as generation:
@@ -118,7 +122,7 @@ class JoinPrefill:
             self.calls.append(call.record())
             self._evicted = generation.cached_tokens < self.cached - self.session.engine.capabilities.page_tokens
             self._computed = self.cached = len(context)
-        self._since = self.session.clock.now() if self._offered else None
+        return True
 
 
 def _ends_anyhow(step: Ask) -> bool:

@@ -89,6 +89,15 @@ def test_each_prefill_continues_the_last_one_and_counts(model):
     assert all(record.request.context.flatten() == ids[: record.prompt_tokens] for record in found)
 
 
+def test_what_arrives_during_a_prefill_is_computed_when_that_ends(model):
+    slow = Latency(token=TOKEN, request=50 * TOKEN)
+    closely = [f"part {number}" for number in range(WIDTH)]
+    engine = Prefilling(model(closely, execute=lambda _, number: Reply("7 " * WORDS, delay=0.1 * number)), latency=slow)
+    run(engine)
+    first, second, *_ = prefills(engine)
+    assert second.started == first.ended
+
+
 @pytest.mark.parametrize("execute", [at_once, last_first])
 def test_results_that_come_together_are_joined_together(model, execute):
     engine = engines(model, execute, chunk_tokens=1000)
