@@ -1,7 +1,7 @@
 """Where planning is faster by the clock: sprint-nano against its sequential twin on the same held-out problems.
 
     python benchmarks/clock.py --out runs/clock.jsonl
-    python benchmarks/clock.py --settings shipped "stock model code" --out runs/ablation.jsonl
+    python benchmarks/clock.py --settings shipped "no early ends" "stock model code" --out runs/ablation.jsonl
 
 Both models solve each problem greedily, one at a time, on embedded engines with the same options. Which of them begins
 alternates from problem to problem. "Times as fast" is the twin's time divided by the planner's, the median over the
@@ -25,6 +25,8 @@ from typing import get_args
 from sprint_agents import Policy, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
+from sprint_agents.policies import interleaved
+from sprint_agents.policies.combinators import relayed
 from sprint_finetune.evaluation import (
     Case,
     Methods,
@@ -50,8 +52,14 @@ class Setting:
     stock: bool = False
 
 
+def whole_stages(policy: Policy) -> Policy:
+    """Let every execution of a stage finish, whatever the checkpoint says settles it."""
+    return relayed(policy, lambda step: step.model_copy(update={"accept": None}))
+
+
 SETTINGS = {
     "shipped": Setting(),
+    "no early ends": Setting(policy=whole_stages(interleaved)),
     "stock model code": Setting(stock=True),
 }
 """The rows that ``--settings`` may name."""
