@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +62,7 @@ class LocalEngine(Engine):
         prefill_chunk: how many prompt tokens one step computes.
         max_running: how many requests are computed at the same time; others wait.
         chat: how the turns of a conversation are marked, if the checkpoint's chat template does not tell.
-        step_costs: how long decode steps take; by default they are measured while the engine works.
+        step_costs: how long decode steps take, if stages that may end early are to run as many executions as pays.
         stock: whether to run transformers' model code even where the engine has a faster forward pass of its own, for
             Llama, Mistral, Qwen2 and Qwen3. It starts slower, and computes the same up to rounding.
 
@@ -130,19 +129,12 @@ class LocalEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the engine can do: conversations as the checkpoint's chat template marks them, schemas with llguidance.
-
-        The costs of steps are measured, if they were not given, and known after a few dozen of them.
-        """
+        """Conversations as the chat template marks them, schemas if llguidance is installed, and costs if given."""
         if self._capabilities is None:
             schemas = find_spec("llguidance") is not None
             known = Capabilities(schemas=schemas, continues=True, logprobs=True, step_costs=self._step_costs)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
-        if self._worker is not None and self._step_costs is None:
-            measured = self._worker.step_times.costs
-            if measured is not self._capabilities.step_costs:
-                self._capabilities = replace(self._capabilities, step_costs=measured)
         return self._capabilities
 
     def statistics(self) -> LocalStatistics:

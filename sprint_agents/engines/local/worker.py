@@ -9,7 +9,6 @@ Invariants:
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from sprint_agents.engine import Request
 from sprint_agents.errors import EngineError, EngineUnavailable, InvalidRequest
 
 from .output import Mailbox, OutputOrError, OutputStream
-from .step_times import StepTimes
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -98,7 +96,6 @@ class Worker:
         for future in (self.ready, self.ended):
             _protect(future)
         self.statistics = LocalStatistics()
-        self.step_times = StepTimes()
         self._load = load
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
@@ -196,12 +193,8 @@ class Worker:
 
     def _step(self, scheduler: "Scheduler") -> None:
         items: list[tuple[Submission, OutputOrError]] = []
-        width = 0 if scheduler.waiting or scheduler.prefilling else len(scheduler.decoding)
-        began = time.perf_counter()
         try:
             outputs = scheduler.step()
-            if width:
-                self.step_times.add(width, time.perf_counter() - began)
         except Exception as error:  # the readers must receive any error
             for submission in self._discard(scheduler):
                 self._forget(submission)
