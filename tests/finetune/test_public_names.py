@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-PACKAGES = ("training", "nano", "curation", "evaluation")
+PACKAGES = ("training", "nano", "curation", "evaluation", "rl")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -19,7 +19,7 @@ def test_every_public_name_can_be_imported(package):
 
 
 def test_importing_the_packages_loads_no_torch():
-    code = "import sys, sprint_finetune.training, sprint_finetune.nano, sprint_finetune.curation\n"
+    code = "import sys, sprint_finetune.training, sprint_finetune.nano, sprint_finetune.curation, sprint_finetune.rl\n"
     code += "from sprint_finetune.training import calls_of\nfrom sprint_finetune.nano import planner, split_of\n"
     code += "print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -10,6 +10,7 @@ from sprint_agents.cli.engines import EngineName
 from sprint_agents.cli.logs import LOG_LEVEL, configure_logs
 from sprint_agents.cli.options import with_options
 from sprint_finetune.nano.splits import Family, Split
+from sprint_finetune.rl.settings import Method
 
 from .curate import draw_graph, run_curation
 from .curate_options import CurateOptions
@@ -18,6 +19,7 @@ from .export import Format, export_rollouts
 from .options import command_of
 from .plan import plan_memory
 from .push import push_checkpoint
+from .rl import run_rl
 from .speedup import SpeedupOptions, measure_speedup
 from .traces import write_traces
 
@@ -181,6 +183,21 @@ def train(
     from sprint_finetune.training.settings import Settings
 
     typer.echo(fine_tune(Settings.load(recipe)))
+
+
+@app.command()
+def rl(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The model, problems and settings of a run.")],
+    *,
+    method: Annotated[
+        Method | None, typer.Option(help="Policy gradients, or fine-tuning on the quickest right runs.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder of the run.")] = None,
+    server: Annotated[str | None, typer.Option(help="The address of an SGLang server (default: this process).")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Number of iterations.")] = None,
+) -> None:
+    """Train a model on its own runs: right answers count, and of those the quick ones. Run it again to resume."""
+    run_rl(recipe, method=method, output=output, server=server, iterations=iterations)
 
 
 @app.command()

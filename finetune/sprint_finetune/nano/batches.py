@@ -143,9 +143,10 @@ def _guesses(rng: random.Random, *, seed: str) -> Iterator[Call]:
         while True:
             numbers = draw.choices(range(1, draw.choice(LARGEST_NUMBERS) + 1), k=draw.choice(_COUNTS))
             task = Countdown(numbers=tuple(numbers), target=draw.choice(TARGETS))
-            if split_of(task) == "train" and solve(sorted(numbers, reverse=True), task.target, draw):
+            right = solve(sorted(numbers, reverse=True), task.target, draw) if split_of(task) == "train" else None
+            if right is not None:
                 break
-        yield planner(guessed(Solution(task, (), ""), rng, misses=rng.randrange(GUESSES), found=True))
+        yield planner(guessed(Solution(task, (), ""), rng, misses=rng.randrange(GUESSES), found=True, right=right))
 
 
 def _verdicts(rng: random.Random, *, seed: str) -> list[Call]:

@@ -18,7 +18,7 @@ from sprint_finetune.training.calls import Piece
 
 from .countdown_search import OPS, Term, table
 
-_DRAWS = 6
+_DRAWS = 3
 """How many random expressions a wrong guess is the best of."""
 
 

@@ -17,6 +17,7 @@ from sprint_agents.nano.tasks import Countdown
 from sprint_finetune.costs import NANO_ON_CPU, BranchShape, CostModel, RunShape, StageShape
 
 from .countdown_guesses import guess, solve, wrong
+from .countdown_search import Term
 from .traces import Solution, chain, completions, in_chain, planner
 
 GUESSES = 4
@@ -29,8 +30,12 @@ Count = Callable[[str], int]
 """Counts the tokens of a text."""
 
 
-def guessed(solution: Solution, rng: random.Random, *, misses: int, found: bool) -> Solution:
+def guessed(
+    solution: Solution, rng: random.Random, *, misses: int, found: bool, right: Term | None = None
+) -> Solution:
     """Put guesses at a Countdown problem before its plan: ``misses`` wrong ones and, if it is ``found``, the right one.
+
+    The right guess is ``right``, or else drawn from all solutions.
 
     Raises:
         ValueError: the guess cannot be right, because the problem has no solution.
@@ -40,7 +45,7 @@ def guessed(solution: Solution, rng: random.Random, *, misses: int, found: bool)
     thought = [piece for _ in range(misses) for piece in guess(wrong(numbers, target, rng), target)]
     if not found:
         return replace(solution, thought=tuple(thought))
-    term = solve(numbers, target, rng)
+    term = right or solve(numbers, target, rng)
     if term is None:
         raise ValueError(f"{solution.task.prompt!r} has no solution, so no guess is right")
     thought += guess(term, target)

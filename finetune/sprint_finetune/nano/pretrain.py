@@ -153,7 +153,8 @@ def train(
         tokens += seen
         if step % 25 == 0:
             seconds = round(time.monotonic() - started, 1)
-            _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds)
+            left = round(seconds / (step - first + 1) * (steps - step - 1) / 60, 1)
+            _log(folder, step=step, loss=round(loss, 5), tokens=tokens, seconds=seconds, minutes_left=left)
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == steps - 1:
             _save(folder, model, optimisers, settings, step=step + 1, tokens=tokens)
             _write_checkpoint(folder, model, tokenizer)
@@ -275,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--mix", choices=get_args(Mix), required=True, help="read sequential chains, or the calls of both modes"
+        "--mix", choices=get_args(Mix), required=True, help="read sequential chains, planned runs, or quicker modes"
     )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")
