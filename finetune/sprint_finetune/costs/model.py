@@ -8,11 +8,12 @@ Wall time would be different in each process, with every other program on the ma
 modes must not depend on that, so both are computed from this model.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sprint_agents.step_costs import StepCosts
 
 from .shapes import RunShape, StageShape
 
@@ -43,13 +44,7 @@ class CostModel(BaseModel):
 
     def step_seconds(self, width: int) -> float:
         """Return the seconds of a step in which ``width`` sequences get a token."""
-        widths = sorted(self.step)
-        if width in self.step or len(widths) == 1:
-            return self.step.get(width, self.step[widths[0]])
-        place = min(max(bisect_left(widths, width), 1), len(widths) - 1)
-        low, high = widths[place - 1], widths[place]
-        slope = (self.step[high] - self.step[low]) / (high - low)
-        return self.step[low] + slope * (width - low)
+        return StepCosts(seconds=self.step).at(width)
 
     def chain_seconds(self, tokens: int) -> float:
         """Return the seconds of ``tokens`` written one after the other, by one sequence."""

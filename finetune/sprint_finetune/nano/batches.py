@@ -51,7 +51,6 @@ _MOST_STAGES = 3
 _LONG = 2
 _FOUR = 4
 _GUESS_DRILLS = 24
-_AT_ONCE = (None, 4, 6, 8)
 
 _PAIR_OF_PAIRS = re.compile(r"\).\(")
 
@@ -76,7 +75,7 @@ def calls_of_problem(
     if mix == "chains":
         return [[chain(work)]]
     if mix == "modes":
-        work = in_quicker_mode(work, rng, count, at_once=rng.choice(_AT_ONCE))
+        work = in_quicker_mode(work, rng, count)
         if not work.stages:
             return [[planner(work)]]
     every = list(executors(work))

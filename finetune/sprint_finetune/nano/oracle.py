@@ -17,9 +17,12 @@ from functools import lru_cache
 from sprint_finetune.costs import NANO_ON_CPU, CostModel
 
 from .countdown import problems, solution_of
-from .modes import GUESSES, Count, chain_shape, guessed, in_quicker_mode, shape_of
+from .modes import GUESSES, Count, Ends, chain_shape, guessed, in_quicker_mode, shape_of
 from .splits import Family
 from .traces import Solution, in_chain
+
+AT_ONCE = 6
+"""How many executions run at the same time, on an engine with these costs (``StepCosts.width``)."""
 
 THIRDS = ("all", "shortest", "middle", "longest")
 
@@ -62,21 +65,19 @@ def countdown_seconds(
         guessed(work, rng, misses=misses, found=found)
         for work, (misses, found) in zip(works, drawn_guesses(works, hits, seed=0), strict=True)
     ]
-    width = 6
 
-    def run(work: Solution, *, early: bool = True, at_once: int | None = None) -> float:
-        return costs.seconds(shape_of(work, count, early=early, at_once=at_once))
+    def run(work: Solution, *, ends: Ends = "in order") -> float:
+        return costs.seconds(shape_of(work, count, ends=ends, at_once=None if ends == "all" else AT_ONCE))
 
-    twin = [costs.seconds(chain_shape(work, count)) for work in works]
-    planned = [run(work, at_once=width) for work in works]
+    planned = [run(work) for work in works]
     chained = [run(in_chain(work)) for work in works]
     return {
-        "twin: the chain": twin,
-        "plan, all executions to their end": [run(work, early=False) for work in works],
-        "plan, settled by the first find": [run(work) for work in works],
-        f"plan, settled, at most {width} at once": planned,
+        "twin: the chain": [costs.seconds(chain_shape(work, count)) for work in works],
+        "plan, all executions to their end": [run(work, ends="all") for work in works],
+        "plan, settled by the first find": [run(work, ends="first") for work in works],
+        "plan, settled in order": planned,
         "the quicker of chain and plan, known in advance": [*map(min, chained, planned)],
-        "guesses, then a settled plan": [run(work, at_once=width) for work in guesses],
+        "guesses, then a settled plan": [run(work) for work in guesses],
         "guesses, then the chain": [run(in_chain(work)) for work in guesses],
     }
 

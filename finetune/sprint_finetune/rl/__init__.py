@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .rewards import Scored, advantages, rewards
+    from .scoring import Scored, advantages, rewards
     from .settings import RlProblem, RlSettings
     from .training import train
 
 _HOMES = {
     "RlSettings": ".settings",
     "RlProblem": ".settings",
-    "Scored": ".rewards",
-    "rewards": ".rewards",
-    "advantages": ".rewards",
+    "Scored": ".scoring",
+    "rewards": ".scoring",
+    "advantages": ".scoring",
     "train": ".training",
 }
 

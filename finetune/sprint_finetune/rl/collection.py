@@ -13,7 +13,7 @@ from sprint_agents.rollouts import RolloutRecorder
 from sprint_finetune.costs import RunShape
 from sprint_finetune.grading import MathVerifier, grade, stated_in
 
-from .rewards import Scored
+from .scoring import Scored
 from .settings import RlProblem, RlSettings
 
 

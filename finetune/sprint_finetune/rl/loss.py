@@ -21,7 +21,7 @@ from sprint_finetune.training.collation import Batch, Collator
 from sprint_finetune.training.loss import attention_arguments
 from sprint_finetune.training.trie import Flattened, TokenPath, flatten
 
-from .rewards import Learned
+from .scoring import Learned
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from sprint_finetune.training.checkpoints import load_model, load_tokenizer
 
 from .collection import collect
 from .loss import Row, batches_of, edge_logprobs, policy_loss, rows_of
-from .rewards import Scored, rewards, to_learn
+from .scoring import Scored, rewards, to_learn
 from .serving import serving
 from .settings import RlProblem, RlSettings
 

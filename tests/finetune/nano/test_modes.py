@@ -10,7 +10,6 @@ import pytest
 
 from sprint_agents import Sprint, Trajectory
 from sprint_agents.dialects.tags.dialect import TagDialect
-from sprint_agents.plan import Answer
 from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.testing.engine import Latency
 from sprint_finetune.costs import CostModel, RunShape
@@ -38,16 +37,7 @@ def count(text: str) -> int:
     return len(asyncio.run(FakeEngine("").encode(TagDialect.of(None).mark(text))))
 
 
-async def settling(planning):
-    """Plan as ``interleaved`` does, and settle a stage by the first execution that holds an answer."""
-    while True:
-        stage = yield planning.ask(accept=lambda execution: "answer=" in execution.text)
-        if stage.answer is not None:
-            yield Answer(value=stage.answer)
-            return
-
-
-def run_of(work, policy="interleaved"):
+def run_of(work, **options):
     """Run a solution on an engine that writes what its calls say, one token each millisecond."""
     texts = ["".join(piece.text for piece in call.pieces) for call in (planner(work), *executors(work))]
 
@@ -56,18 +46,18 @@ def run_of(work, policy="interleaved"):
         return rest[: STOP.search(rest).end()]
 
     engine = FakeEngine(respond, manifest=LARGE, latency=Latency(token=0.001))
-    return run_virtual(Sprint(engine, policy=policy).run(work.task.prompt))
+    return run_virtual(Sprint(engine, **options).run(work.task.prompt))
 
 
 def modes_of(work):
     rng = random.Random(0)
     yield in_chain(work)
     yield work
-    yield settled(work, count)
+    yield settled(work)
     if work.solved:
         yield guessed(work, rng, misses=0, found=True)
         yield guessed(work, rng, misses=2, found=True)
-    yield settled(guessed(work, rng, misses=3, found=False), count)
+    yield settled(guessed(work, rng, misses=3, found=False))
 
 
 def test_a_guess_is_right_or_a_slip_that_only_its_verdict_teaches():
@@ -97,28 +87,27 @@ def test_every_mode_is_a_clean_trajectory_that_a_run_writes_token_for_token(work
         cut = any(stage.joined is not None for stage in mode.stages)
         faults = {fault.kind for fault in Trajectory.from_text(text).diagnostics}
         assert faults <= ({"missing_execution"} if cut else set())
-        run = run_of(mode, settling if cut else "interleaved")
+        run = run_of(mode) if cut else run_of(mode, settles=False)
         assert run.transcript == text
         assert run.verified is work.solved
 
 
 def test_the_lengths_of_a_solution_are_those_of_its_run():
     for work in searches(4):
-        for mode, early in ((work, False), (settled(work, count), True)):
-            run = run_of(mode, settling if early else "interleaved")
-            mine, its = shape_of(mode, count, early=early), RunShape.of(run)
+        for run, ends in ((run_of(work, settles=False), "all"), (run_of(settled(work)), "in order")):
+            mine, its = shape_of(work, count, ends=ends), RunShape.of(run)
             assert its is not None
             assert [stage.tokens for stage in mine.stages] == [stage.tokens for stage in its.stages]
             for ours, theirs in zip(mine.stages, its.stages, strict=True):
-                assert [(one.plan_tokens, one.joins) for one in ours.branches] == [
-                    (one.plan_tokens, one.joins) for one in theirs.branches
-                ]
+                for one, other in zip(ours.branches, theirs.branches, strict=True):
+                    assert one.plan_tokens == other.plan_tokens
+                    assert other.joins or not one.joins  # a later one may have ended before the find
             assert run.usage.seconds == pytest.approx(0.001 * CostModel(step={1: 1.0}).seconds(mine), rel=0.02)
 
 
 def test_a_bound_on_executions_at_once_delays_those_that_wait():
     (work,) = searches(1)
-    free, bound = (shape_of(work, count, at_once=at_once, early=False) for at_once in (None, 2))
+    free, bound = (shape_of(work, count, at_once=at_once, ends="all") for at_once in (None, 2))
     costs = CostModel(step={1: 1.0})
     assert costs.seconds(bound) > costs.seconds(free)
     assert bound.total_tokens == free.total_tokens

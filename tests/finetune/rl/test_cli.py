@@ -32,5 +32,5 @@ def test_a_recipe_with_a_fault_ends_with_a_message(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("group = 4\n")
     done = CliRunner().invoke(app, ["rl", str(recipe)])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "model: Field required" in done.output

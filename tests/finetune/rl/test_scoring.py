@@ -8,7 +8,7 @@ from sprint_agents import Sprint
 from sprint_agents.rollouts import RolloutRecorder
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.rl import Scored, advantages, rewards
-from sprint_finetune.rl.rewards import to_learn
+from sprint_finetune.rl.scoring import to_learn
 
 
 def rollout():
