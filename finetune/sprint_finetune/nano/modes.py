@@ -74,9 +74,7 @@ def settled(solution: Solution) -> Solution:
     return replace(solution, stages=tuple(stages))
 
 
-def shape_of(
-    solution: Solution, count: Count, *, ends: Ends = "in order", at_once: int | None = None
-) -> RunShape:
+def shape_of(solution: Solution, count: Count, *, ends: Ends = "in order", at_once: int | None = None) -> RunShape:
     """Return the lengths of a run that writes a solution.
 
     ``ends`` says when a find ends its stage, and at most ``at_once`` executions run at the same time, in the order of
