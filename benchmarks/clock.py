@@ -1,7 +1,7 @@
 """Where planning is faster by the clock: sprint-nano against its sequential twin on the same held-out problems.
 
     python benchmarks/clock.py --out runs/clock.jsonl
-    python benchmarks/clock.py --settings shipped "no early ends" "stock model code" --out runs/ablation.jsonl
+    python benchmarks/clock.py --settings all --out runs/ablation.jsonl
 
 Both models solve each problem greedily, one at a time, on embedded engines with the same options. Which of them begins
 alternates from problem to problem. "Times as fast" is the twin's time divided by the planner's, the median over the
@@ -22,11 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from sprint_agents import Policy, Sampling, Sprint
+from sprint_agents import Limits, Policy, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
-from sprint_agents.policies import interleaved
-from sprint_agents.policies.combinators import relayed
 from sprint_finetune.evaluation import (
     Case,
     Methods,
@@ -46,21 +44,26 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How the planner runs: its policy, and whether both models run transformers' model code."""
+    """How the planner runs, by the options of ``Sprint``.
+
+    Attributes:
+        settles: whether an execution may settle its stage, as the checkpoint says.
+        at_once: executions at once; None for all.
+        stock: whether both models run transformers' model code.
+    """
 
     policy: Policy | str = "interleaved"
+    settles: bool = True
+    at_once: int | None = None
     stock: bool = False
-
-
-def whole_stages(policy: Policy) -> Policy:
-    """Let every execution of a stage finish, whatever the checkpoint says settles it."""
-    return relayed(policy, lambda step: step.model_copy(update={"accept": None}))
 
 
 SETTINGS = {
     "shipped": Setting(),
-    "no early ends": Setting(policy=whole_stages(interleaved)),
+    "4 executions at once": Setting(at_once=4),
+    "no early ends": Setting(settles=False),
     "stock model code": Setting(stock=True),
+    "stock model code, no early ends": Setting(stock=True, settles=False),
 }
 """The rows that ``--settings`` may name."""
 
@@ -99,7 +102,13 @@ async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> Method
             planless = await engine(options.twin, stock=setting.stock)
             made[twin] = Sprint(planless, policy="sequential", sampling=greedy)
         planner = await engine(options.model, stock=setting.stock)
-        made[name] = Sprint(planner, policy=setting.policy, sampling=greedy)
+        made[name] = Sprint(
+            planner,
+            policy=setting.policy,
+            settles=None if setting.settles else False,
+            limits=Limits(concurrency=setting.at_once),
+            sampling=greedy,
+        )
     for sprint in made.values():
         await sprint.run("Use 9, 5, 3 to make 42.")
     return made
@@ -147,13 +156,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--problems", type=int, nargs=3, default=[150, 100, 100], metavar="N", help=f"of {', '.join(FAMILIES)}"
     )
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["shipped"])
+    parser.add_argument("--settings", nargs="+", choices=[*SETTINGS, "all"], default=["shipped"])
     parser.add_argument("--seed", type=int, default=0, help="which problems are drawn")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache-tokens", type=int, default=32_768, help="of each engine")
     parser.add_argument("--out", type=Path, help="the JSONL file of all runs, which is continued if it exists")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.settings = [*SETTINGS] if "all" in options.settings else options.settings
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

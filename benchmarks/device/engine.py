@@ -22,8 +22,9 @@ from sprint_agents.engine import Request
 from sprint_agents.engines import LocalEngine
 from sprint_agents.engines.local.loading import load_model
 from sprint_agents.nano import nano_path
+from sprint_finetune.costs import RunShape
 from sprint_finetune.evaluation import OutcomeFile, held_out_problems
-from sprint_finetune.evaluation.speedup import Replay, RunShape
+from sprint_finetune.evaluation.speedup import Replay
 from sprint_finetune.nano.splits import Family
 
 from .options import Figures, Options
@@ -56,9 +57,9 @@ async def completions(model: Path, tasks: Sequence[str], *, tokens: int, **chose
 
 
 async def plans(tasks: Sequence[str], **chosen: Any) -> list[Run[str]]:
-    """Have sprint-nano solve all tasks, one at a time."""
+    """Have sprint-nano solve all tasks, one at a time, without early ends, which depend on what is fast."""
     async with LocalEngine(nano_path(), **chosen) as engine:
-        sprint = Sprint(engine, sampling=GREEDY)
+        sprint = Sprint(engine, sampling=GREEDY, settles=False)
         return [await sprint.run(task) for task in tasks]
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .arithmetic import Expression
 from .ranges import TaskRanges
 from .scanner import after_keyword, is_number, scan, whole_numbers
+from .wordings import countdown_in_words
 
 
 class Countdown(BaseModel):
@@ -30,7 +31,10 @@ class Countdown(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read one of ``Countdown.forms``; None if ``text`` is something else."""
+        """Read one of ``Countdown.forms``, or reasoning-gym's words; None if ``text`` is something else."""
+        if (worded := countdown_in_words(text)) is not None:
+            numbers, target = worded
+            return cls(numbers=numbers, target=target) if len(numbers) > 1 else None
         tokens = scan(text)
         if (short := after_keyword(tokens, "countdown")) is not None:
             *numbers, target = whole_numbers(short, without=(",",)) or [0]

@@ -16,7 +16,12 @@ _DIGITS = 18
 _TOKEN = re.compile(r"[0-9]+|[a-z]+|\S")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "−": "-", "–": "-", "÷": "/"})  # noqa: RUF001
 _WORDS = {"x": "*", "times": "*"}
-_OPENINGS = (("what", "is"), ("what", "'", "s"), ("what", "’", "s"), ("calculate",), ("evaluate",))  # noqa: RUF001
+_OPENINGS = (
+    *(("what", "is"), ("what", "'", "s"), ("what", "’", "s"), ("calculate",), ("evaluate",)),  # noqa: RUF001
+    *(("solve", "the", "following", "multiplication"), ("solve",)),
+)
+_RESULT_ONLY = ["give", "only", "the", "result", "as", "your", "final", "answer", "."]
+"""How reasoning-gym ends a multiplication."""
 _ENDINGS = ("=", "?", ".")
 
 
@@ -64,6 +69,8 @@ def without_question(tokens: list[str]) -> list[str]:
     >>> without_question(scan("What is 3 + 4 = ?"))
     ['3', '+', '4']
     """
+    if tokens[-len(_RESULT_ONLY) :] == _RESULT_ONLY:
+        tokens = tokens[: -len(_RESULT_ONLY)]
     opening = next((words for words in _OPENINGS if tuple(tokens[: len(words)]) == words), ())
     return _inside(tokens, len(opening), endings=_ENDINGS)
 

@@ -66,6 +66,8 @@ PRODUCT, GROUPS = "Multiply 12 by 345.", "Compute (12 + 7) * (9 - 4) - 18."
         ("What's 12*345", PRODUCT),
         ("compute 12 * 345", PRODUCT),
         ("Calculate 12 * 345.", PRODUCT),
+        ("Solve 12 * 345.", PRODUCT),
+        ("Solve the following multiplication: 12 * 345. Give only the result as your final answer.", PRODUCT),
         ("(12+7)*(9-4)-18", GROUPS),
         ("  (12 + 7)×(9 − 4) − 18 = ? ", GROUPS),
         ("[12+7]x{9-4}-18", GROUPS),
@@ -76,6 +78,48 @@ PRODUCT, GROUPS = "Multiply 12 by 345.", "Compute (12 + 7) * (9 - 4) - 18."
 def test_a_bare_expression_is_understood(text, prompt):
     assert understand(text, MANIFEST)[0] == prompt
     assert read_task(text, MANIFEST)[0] == prompt
+
+
+MAKE = "Use 25, 7, 3 to make 46."
+FORMAT = """
+
+Final answer format instructions:
+1. Provide your solution as a arithmetic expression (no '=' sign).
+2. Do not include the target number in the expression.
+3. Use '*' for multiplication.
+4. Use '/' for division.
+5. Do not include any other text or formatting.
+"""
+
+
+@pytest.mark.parametrize("ending", ["", FORMAT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Using all the numbers 7, 25, 3, create an expression that equals 46.\nYou can only use each number once.",
+        "Find a way to make 46 using all of these numbers: 7, 25, 3.\nEach number can only be used once.",
+        "Calculate 46 using all of these numbers: 7, 25, 3.\nEach number may be used at most once.",
+    ],
+)
+def test_countdown_is_understood_in_the_words_of_reasoning_gym(text, ending):
+    assert understand(text + ending, MANIFEST)[0] == MAKE
+    assert recognise(text + ending) is None  # other people's words, so perhaps other people's rules
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Calculate 46 using all of these numbers: 7, 25, 3. Use no division.",
+        "Calculate 46 using some of these numbers: 7, 25, 3.",
+        "Calculate 46 using all of these numbers: 7, 25, x.",
+        "Find a way to make 46 using all of these numbers: 46.",
+        "Calculate 46 using all of these numbers: " + "7, " * 10**6,
+        "Solve the following multiplication: 12 * 345. Give only the digits.",
+    ],
+)
+def test_what_is_added_to_a_problem_is_not_left_out(text):
+    with pytest.raises(UnsupportedTask):
+        understand(text, MANIFEST)
 
 
 def test_an_expression_of_one_group_is_understood_by_a_model_that_was_trained_on_it():
