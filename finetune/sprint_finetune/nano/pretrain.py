@@ -29,6 +29,7 @@ from sprint_finetune.training.loss import edge_loss
 from .batches import Mix, batches
 from .countdown_search import LARGEST
 from .splits import Family
+from .team import Team, gathered
 from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
@@ -115,16 +116,20 @@ def train(
     families: Mapping[Family, float] = FAMILIES,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
+    processes: int = 1,
 ) -> None:
     """Train into ``folder``: ``state.pt`` to resume from, ``log.jsonl``, and ``checkpoint/`` in Hugging Face format.
 
     ``start`` is a checkpoint with this tokenizer to start from; None starts from scratch. Every ``mix`` sees the same
     problems at the same step. ``compiled`` fuses elementwise operations, which doubles the tokens per second on a
-    CPU at best, but needs a C compiler and a minute to start.
+    CPU at best, but needs a C compiler and a minute to start. ``processes`` share each step, see ``team``.
 
     Raises:
-        ConfigurationError: ``folder`` holds a run with other settings. A different number of ``steps`` is allowed.
+        ConfigurationError: ``folder`` holds a run with other settings, or several processes would share a GPU. A
+            different number of ``steps`` or ``processes`` is allowed.
     """
+    if processes > 1 and torch.cuda.is_available():
+        raise ConfigurationError(f"{processes} processes would share the GPU: use one process")
     data: dict[str, Any] = {
         "mix": mix,
         "seed": seed,
@@ -132,25 +137,45 @@ def train(
         "tokens_per_batch": tokens_per_batch,
         "families": dict(families),
     }
-    settings = data | {"peak": peak}
     folder.mkdir(parents=True, exist_ok=True)
+    arguments = (folder, data, start, steps, peak, minutes_between_checkpoints, compiled)
+    with gathered(processes, _train, *arguments) as team:
+        _train(team, *arguments)
+
+
+def _train(
+    team: Team,
+    folder: Path,
+    data: Mapping[str, Any],
+    start: Path | None,
+    steps: int,
+    peak: float,
+    minutes_between_checkpoints: float,
+    compiled: bool,
+) -> None:
+    """Train as one member of a team. Only member 0 writes."""
+    settings = {**data, "peak": peak}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
+    torch.manual_seed(data["seed"])
     tokenizer = build_tokenizer()
     model = LlamaForCausalLM.from_pretrained(start) if start else new_model(tokenizer)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimisers = make_optimisers(model, peak=peak)
     weights = token_weights(tokenizer).to(device)
     first, tokens = _resume(folder, model, optimisers, settings)
+    if team.member == 0:
+        _cut_log(folder, step=first)
     forward = torch.compile(model, dynamic=True) if compiled else model
     started = saved = time.monotonic()
-    for step in range(first, steps):
+    made = team.each(lambda step: [*batches(tokenizer, step=step, **data)], range(first, steps))
+    for step, parts in enumerate(made, first):
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps=steps, peak=peak)
-        parts = [*batches(tokenizer, step=step, **data)]
-        loss, seen = _update(model, forward, optimisers, parts, weights)
+        loss, seen = _update(model, forward, optimisers, parts, weights, team=team)
         tokens += seen
+        if team.member > 0:
+            continue
         if step % 25 == 0:
             seconds = round(time.monotonic() - started, 1)
             left = round(seconds / (step - first + 1) * (steps - step - 1) / 60, 1)
@@ -159,7 +184,7 @@ def train(
             _save(folder, model, optimisers, settings, step=step + 1, tokens=tokens)
             _write_checkpoint(folder, model, tokenizer)
             saved = time.monotonic()
-    if first >= steps:  # the process may have been killed between writing the last state and its checkpoint
+    if first >= steps and team.member == 0:  # it may have been killed between writing the last state and its checkpoint
         _write_checkpoint(folder, model, tokenizer)
 
 
@@ -192,17 +217,20 @@ def _update(
     optimisers: Sequence[torch.optim.Optimizer],
     parts: Sequence[Batch],
     weights: torch.Tensor,
+    *,
+    team: Team = Team(),  # noqa: B008 - frozen
 ) -> tuple[float, int]:
     """Take one optimiser step on micro-batches. Return the loss per learned token, and the number of tokens read."""
     whole = sum(float(part["weights"].sum()) for part in parts)
     total = 0.0
-    for part in parts:
+    for part in team.share(parts):
         batch = {name: values.to(model.device) for name, values in part.items()}
         batch["weights"] = batch["weights"] * weights[batch["targets"]]
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
             loss = edge_loss(forward, batch, config=model.config) / whole
         loss.backward()
         total += float(loss.detach())
+    total = team.add_up(model, total)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
@@ -218,7 +246,6 @@ def _resume(
 ) -> tuple[int, int]:
     path = folder / "state.pt"
     if not path.exists():
-        _cut_log(folder, step=0)
         return 0, 0
     state = torch.load(path, map_location="cpu", weights_only=True)
     before = state["settings"]
@@ -229,7 +256,6 @@ def _resume(
     model.load_state_dict(state["model"])
     for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(kept)
-    _cut_log(folder, step=state["step"])
     return state["step"], state["tokens"]
 
 
@@ -239,7 +265,9 @@ def _cut_log(folder: Path, *, step: int) -> None:
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        partial.replace(path)
 
 
 def _save(
@@ -283,7 +311,8 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--problems", type=int, default=8, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1, help="processes that share each step, on a CPU")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each process")
     parser.add_argument(
         "--families", nargs="+", choices=get_args(Family), default=list(FAMILIES), help="the kinds of problems"
     )
@@ -300,6 +329,7 @@ def main() -> None:
         problems_per_step=arguments.problems,
         families={family: FAMILIES[family] for family in arguments.families},
         compiled=not arguments.eager,
+        processes=arguments.processes,
     )
 
 

@@ -1,12 +1,14 @@
-"""Rows of flattened tries, and batches of rows."""
+"""Rows of flattened tries, and batches of rows of similar length."""
 
+import random
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from .trie import Flattened, pack
 
@@ -44,16 +46,22 @@ class Collator:
 class PackedRows(Dataset[Flattened]):
     """Rows for a data loader: tries packed to at most ``capacity`` tokens a row, or one trie a row.
 
-    ``capacity=None`` means one trie a row. Every trie is in exactly one row. Empty rows fill up the number of rows to a
-    multiple of ``multiple``, so that several processes get equally many batches and no batch is repeated.
+    ``capacity=None`` means one trie a row. Every trie is in exactly one row. The number of rows is a multiple of
+    ``multiple``, so that several processes get equally many batches and no batch is repeated. Some rows may be empty.
+    ``lengths`` has the number of tokens of each row.
     """
 
     def __init__(self, tries: Sequence[Flattened], *, capacity: int | None = None, multiple: int = 1) -> None:
         self._tries = tries
         lengths = [len(trie) for trie in tries]
-        self.members = [[index] for index in range(len(tries))] if capacity is None else bins(lengths, capacity)
+        if capacity is None:
+            self.members = [[index] for index in range(len(tries))]
+        else:
+            self.members = balanced_bins(lengths, capacity, multiple=multiple)
         """The tries in each row, by index."""
         self._length = -(-len(self.members) // multiple) * multiple
+        filled = [sum(lengths[member] for member in members) for members in self.members]
+        self.lengths = filled + [len(_EMPTY)] * (self._length - len(filled))
 
     def __len__(self) -> int:
         return self._length
@@ -90,6 +98,65 @@ def bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         filled[index].append(item)
         insort(room, (left - lengths[item], index))
     return filled
+
+
+def balanced_bins(lengths: Sequence[int], capacity: int, *, multiple: int = 1) -> list[list[int]]:
+    """Distribute items over as few bins as ``bins`` needs, rounded up to ``multiple``, about equally full.
+
+    Longest first, each item goes into the emptiest bin. If the bins are too full for that, the result is that of
+    ``bins``, and some bins are fuller than others.
+
+    >>> bins([5, 3, 3, 2, 1], 8), balanced_bins([5, 3, 3, 2, 1], 8)
+    ([[0, 1], [2, 3, 4]], [[0, 3], [1, 2, 4]])
+    """
+    fullest = bins(lengths, capacity)
+    count = min(len(lengths), -(-len(fullest) // multiple) * multiple)
+    filled: list[list[int]] = [[] for _ in range(count)]
+    emptiest = [(0, index) for index in range(count)]  # a heap of (tokens, bin)
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        tokens, index = emptiest[0]
+        if tokens + lengths[item] > capacity:
+            return fullest
+        filled[index].append(item)
+        heapreplace(emptiest, (tokens + lengths[item], index))
+    return filled
+
+
+class BalancedOrder(Sampler[int]):
+    """A random order of rows in which the ``together`` rows of an optimiser step have similar lengths.
+
+    Rows are sorted by length and cut into groups of ``together``; the groups are shuffled, and a smaller group comes
+    last. Lengths count as up to 2 % longer at random, so that a row is not in the same company in each epoch. The order
+    depends only on ``seed`` and the epoch.
+
+    >>> first, second, *_ = BalancedOrder([10, 90, 11, 91], together=2, seed=0)
+    >>> {first, second} in ({0, 2}, {1, 3})
+    True
+    """
+
+    def __init__(self, lengths: Sequence[int], *, together: int, seed: int) -> None:
+        self._lengths, self._together, self._seed = lengths, together, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; transformers' ``Trainer`` calls this."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the index of each row once."""
+        drawn = random.Random(f"{self._seed}:{self._epoch}")
+        order = sorted(range(len(self)), key=lambda row: -self._lengths[row] * drawn.uniform(1, 1.02))
+        rest = len(order) % self._together
+        cut = self._together * drawn.randrange(len(order) // self._together + 1)
+        last = order[cut : cut + rest]
+        del order[cut : cut + rest]
+        groups = [order[start : start + self._together] for start in range(0, len(order), self._together)]
+        drawn.shuffle(groups)
+        for group in (*groups, last):
+            yield from group
 
 
 _EMPTY = Flattened(

@@ -78,7 +78,9 @@ def build_tries(
         try:
             calls = calls_of(sample.text, problem=sample.problem, dialect=dialect)
         except ConfigurationError as error:
-            raise ConfigurationError(f"sample {sample.id!r}: {error}") from error
+            raise ConfigurationError(
+                f"sample {sample.id!r}: {error}. Remove it, or write the file again with `sprint-finetune curate`"
+            ) from error
         parts = flatten_calls(calls, tokenizer, way=settings.way, shared=settings.shared)
         depth, longest = max(part.depth for part in parts), max(len(part) for part in parts)
         if depth > limits.context:
@@ -132,8 +134,8 @@ def _sample(place: str, line: str) -> TrainingSample:
         raise ConfigurationError(
             f"{place} has half of a surrogate pair, which no tokenizer reads: remove it"
         ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{place} is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond Python's limits
+        raise ConfigurationError(f"{place} is not valid JSON: {error}. Remove the line, or write it again") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{place} is not a JSON object with id, problem and text")
     try:

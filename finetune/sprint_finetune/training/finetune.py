@@ -18,13 +18,11 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
-from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from sprint_agents.dialects.tags.format import Tags, load_tags
 from sprint_agents.errors import ConfigurationError, MissingExtra
@@ -32,6 +30,7 @@ from sprint_agents.errors import ConfigurationError, MissingExtra
 from .checkpoints import load_model, load_tokenizer, newest_checkpoint, write_checkpoint
 from .collation import Collator, PackedRows
 from .corpus import LengthLimits, build_tries, read_samples
+from .devices import check_devices, check_packages
 from .masks import BLOCK
 from .settings import Lora, Settings
 from .solving import SolvingCallback
@@ -49,36 +48,27 @@ def train(settings: Settings) -> Path:
         ConfigurationError: the settings do not fit the model, the data or an earlier run.
         MissingExtra: accelerate, or for adapters peft, is not installed.
     """
+    check_packages(settings)
     arguments = _arguments(settings)
-    if arguments.n_gpu > 1:
-        raise ConfigurationError(
-            f"there are {arguments.n_gpu} GPUs but only one process: start one process per GPU with "
-            f"`accelerate launch --num_processes {arguments.n_gpu} -m sprint_finetune.training.finetune …`, "
-            "or make only one GPU visible"
-        )
+    check_devices(settings, arguments)
     processes = cast(int, arguments.world_size)
-    on_cpu = not torch.accelerator.is_available()
-    if settings.fsdp and (processes == 1 or on_cpu):  # on CPUs accelerate would silently not shard
-        raise ConfigurationError(
-            f"fsdp shards a model over several GPUs, one process each, but here {processes} process(es) "
-            f"run on {'the CPU' if on_cpu else 'a GPU'}: "
-            "use `accelerate launch` on a machine with several GPUs, or leave out fsdp"
-        )
     base = _base(settings)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             _begin(settings, base, processes=processes)
     tokenizer, model = _load(settings, base)
     rows = _rows(settings, tokenizer, model, together=processes * settings.rows_per_device)
+    log = TrainingLog(settings.output / "log.jsonl")
     trainer = EdgeTrainer(
         logit_tokens=settings.logit_tokens,
+        liger=settings.loss == "liger",
         model=model,
         args=arguments,
         data_collator=_collator(settings, tokenizer),
         train_dataset=rows(settings.data),
         eval_dataset=rows(settings.held_out) if settings.held_out else None,
         processing_class=tokenizer,
-        callbacks=[TrainingLog(settings.output / "log.jsonl")],
+        callbacks=[log],
     )
     export = partial(
         write_checkpoint,
@@ -87,26 +77,19 @@ def train(settings: Settings) -> Path:
         base=base if settings.lora else None,
     )
     if settings.solve:
-        trainer.add_callback(SolvingCallback(read_samples(settings.solve), export=export, log=trainer.log))
+        solving = SolvingCallback(
+            read_samples(settings.solve),
+            export=export,
+            log=trainer.log,
+            is_logged=lambda step: log.has("solved", step=step),
+        )
+        trainer.add_callback(solving)
     newest = newest_checkpoint(settings.output)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     return _finish(settings, trainer, export)
 
 
 def _arguments(settings: Settings) -> TrainingArguments:
-    if find_spec("accelerate") is None:
-        raise MissingExtra("finetune", "accelerate")
-    if settings.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigurationError("deepspeed is not installed: run `pip install deepspeed`, or shard with fsdp")
-    for path in (settings.deepspeed, settings.fsdp):
-        if path is not None and not path.is_file():
-            raise ConfigurationError(f"there is no file {path}: name a configuration such as those in finetune/recipes")
-    installed = cast(list[str], get_available_reporting_integrations())
-    if missing := [name for name in settings.report_to if name not in installed]:
-        raise ConfigurationError(
-            f"report_to names {missing[0]!r}, which is not installed or not one of transformers' integrations: "
-            f"run `pip install {missing[0]}`, or leave it out; log.jsonl is written in any case"
-        )
     on_cpu = not torch.accelerator.is_available()
     return TrainingArguments(
         output_dir=str(settings.output),

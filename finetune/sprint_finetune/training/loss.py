@@ -13,12 +13,14 @@ wrappers that gather its weights (DDP, FSDP, ZeRO-3) work as usual.
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from sprint_agents.errors import ConfigurationError
 
 from .collation import Batch
 from .masks import attention_masks
@@ -36,16 +38,25 @@ def edge_loss(
     config: PreTrainedConfig,
     head: nn.Linear | None = None,
     chunk: int = CHUNK,
+    kind: Literal["chunks", "liger"] = "chunks",
 ) -> Tensor:
     """Sum ``-weight * log p(target)`` over all edges of the batch.
 
     Logits are computed only at tokens where an edge starts, and with ``head`` (see ``plain_head``) only ``chunk`` of
     them at a time. ``model`` may be wrapped (for several devices, or with adapters). ``config`` is that of the wrapped
-    model.
+    model. ``kind="liger"`` computes the loss with liger-kernel, which needs a ``head`` and weights of 1.
+
+    Raises:
+        ConfigurationError: liger-kernel cannot compute this model's logits.
     """
+    if kind == "liger" and head is None:
+        raise ConfigurationError(
+            f'the logits of {config.model_type} are not the output of its last layer, so loss = "liger" cannot compute '
+            'them: use loss = "chunks"'
+        )
     arguments = {"input_ids": batch["input_ids"], "use_cache": False, **attention_arguments(batch, config)}
     if head is not None:
-        with _computing_loss(head, _Edges.of(batch, chunk=chunk)):
+        with _computing_loss(head, _Edges.of(batch, chunk=chunk), kind):
             return model(**arguments).logits
     # A model accepts one list of positions for all rows, so take the union of the rows' parents.
     kept, places = _unique(batch["parents"])
@@ -135,11 +146,13 @@ class _Edges:
 
 
 @contextmanager
-def _computing_loss(head: nn.Linear, edges: _Edges) -> Generator[None]:
+def _computing_loss(head: nn.Linear, edges: _Edges, kind: Literal["chunks", "liger"]) -> Generator[None]:
     """Let ``head`` return the loss of ``edges`` instead of logits, inside this block."""
 
     def loss_of(hidden: Tensor) -> Tensor:
         states = hidden.flatten(0, 1)[edges.parents]
+        if kind == "liger":
+            return _liger_loss(states[edges.origins], head, edges.targets)
         return cast(Any, _ChunkedLoss).apply(states, head.weight, head.bias, edges)
 
     module: Any = head
@@ -148,6 +161,20 @@ def _computing_loss(head: nn.Linear, edges: _Edges) -> Generator[None]:
         yield
     finally:
         del module.forward  # the method of the class is visible again
+
+
+def _liger_loss(states: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+    """Sum the loss of edges with liger-kernel, from the hidden state at the start of each: of shape (edges, width).
+
+    Source: ``LigerFusedLinearCrossEntropyLoss`` of liger-kernel 0.6. It was never run on a GPU here.
+    """
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss  # pyright: ignore
+
+    device = states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
+    bias = cast("Tensor | None", head.bias)
+    fused: Any = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+    return fused(head.weight.to(dtype), states.to(dtype), targets, None if bias is None else bias.to(dtype))
 
 
 class _ChunkedLoss(torch.autograd.Function):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
@@ -78,6 +78,10 @@ class Settings(BaseModel):
     """Longest row in tokens, which memory limits. Default: ``context``, or the largest trie if that is longer."""
     logit_tokens: int = Field(default=512, ge=1)
     """Number of tokens whose logits are in memory at the same time. It does not change the loss."""
+    loss: Literal["chunks", "liger"] = "chunks"
+    """``chunks`` is this package's loss. ``liger`` is the fused kernel of liger-kernel, for NVIDIA GPUs; it needs
+    ``shared = "once"`` and ignores ``logit_tokens``.
+    """
     pack: bool = True
     """Put several tries into one row."""
     overlong: Literal["error", "skip"] = "error"
@@ -110,6 +114,12 @@ class Settings(BaseModel):
     fsdp: Path | None = None
     """FSDP configuration, such as ``fsdp.json``. In a recipe file, relative to that file."""
 
+    @model_validator(mode="after")
+    def _liger_has_no_weights(self) -> Self:
+        if self.loss == "liger" and self.shared != "once":
+            raise ValueError(f'loss = "liger" weighs all edges alike, so it cannot train with shared = "{self.shared}"')
+        return self
+
     @classmethod
     def load(
         cls,
@@ -134,6 +144,7 @@ class Settings(BaseModel):
             return cls.model_validate({**(defaults or {}), **content, **(changes or {})})
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
+                ": ".join(filter(None, (".".join(str(part) for part in fault["loc"]), fault["msg"])))
+                for fault in error.errors()
             )
             raise ConfigurationError(f"the settings {path} are not valid: {faults}") from error

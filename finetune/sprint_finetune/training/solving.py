@@ -29,7 +29,8 @@ class SolvingCallback(TrainerCallback):
 
     ``export(source, target)`` writes a checkpoint of the trainer in the form that engines open. The logged numbers are
     ``solved`` (share of right answers), ``parallel`` (share of runs in which at least two subtasks ran side by side),
-    ``failed`` (share of runs that ended in an error) and ``sequential_tokens`` (mean).
+    ``failed`` (share of runs that ended in an error) and ``sequential_tokens`` (mean). ``is_logged(step)`` says whether
+    they are in the log already: a run that was killed while it solved does so again when it resumes.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SolvingCallback(TrainerCallback):
         *,
         export: Callable[[Path, Path], object],
         log: Callable[[dict[str, float]], object],
+        is_logged: Callable[[int], bool],
     ) -> None:
         if unanswered := [problem.id for problem in problems if problem.answer is None]:
             raise ConfigurationError(
@@ -47,6 +49,12 @@ class SolvingCallback(TrainerCallback):
         self._problems = problems
         self._export = export
         self._log = log
+        self._is_logged = is_logged
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Solve the problems with the checkpoint that the run resumes from, unless that is done."""
+        if state.global_step and state.is_world_process_zero and not self._is_logged(state.global_step):
+            self.on_save(args, state, control)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Solve the problems with the checkpoint that was just written."""
@@ -54,6 +62,7 @@ class SolvingCallback(TrainerCallback):
             return
         checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         exported = checkpoint / "exported"
+        shutil.rmtree(exported, ignore_errors=True)
         with torch.random.fork_rng():  # a resumed run must draw the same numbers
             self._export(checkpoint, exported)
             shares = asyncio.run(_solve(exported, self._problems))

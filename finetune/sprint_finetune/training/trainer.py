@@ -13,22 +13,30 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .collation import Batch
+from .collation import BalancedOrder, Batch, PackedRows
 from .loss import edge_loss, plain_head
 
 
 class EdgeTrainer(Trainer):
     """transformers' ``Trainer`` with the loss over edges: the mean over all learned edges of an optimiser step.
 
-    ``logit_tokens`` is the number of tokens whose logits are in memory at the same time.
+    ``logit_tokens`` is the number of tokens whose logits are in memory at the same time. With ``liger``, liger-kernel
+    decides.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, logit_tokens: int, **options: Any) -> None:
+    def __init__(self, *, logit_tokens: int, liger: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self._logit_tokens = logit_tokens
+        self._logit_tokens, self._liger = logit_tokens, liger
         self._heads: list[nn.Linear | None] = []
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> BalancedOrder:
+        """Order the rows so that all processes read equally long batches in a step."""
+        rows = cast(PackedRows, train_dataset or self.train_dataset)
+        processes = cast(int, self.args.world_size)
+        together = self.args.train_batch_size * processes * self.args.gradient_accumulation_steps
+        return BalancedOrder(rows.lengths, together=together, seed=self.args.seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -53,7 +61,10 @@ class EdgeTrainer(Trainer):
         unwrapped = accelerator.unwrap_model(self.model)
         if not self._heads:  # once, with the first batch: only now is the model where it will be trained
             self._heads.append(plain_head(model, unwrapped))
-        loss = edge_loss(model, inputs, config=unwrapped.config, head=self._heads[0], chunk=self._logit_tokens)
+        kind = "liger" if self._liger else "chunks"
+        loss = edge_loss(
+            model, inputs, config=unwrapped.config, head=self._heads[0], chunk=self._logit_tokens, kind=kind
+        )
         if num_items_in_batch is None:
             loss = loss / inputs["weights"].sum().clamp(min=1)
         else:
@@ -64,18 +75,28 @@ class EdgeTrainer(Trainer):
 class TrainingLog(TrainerCallback):
     """Appends what the trainer logs to a file, one line per entry.
 
-    A resumed run overwrites the steps that it repeats.
+    A resumed run overwrites the steps that it repeats, and the summary of the run that transformers logs at its end.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def has(self, name: str, *, step: int) -> bool:
+        """Return whether the value ``name`` was logged at ``step``."""
+        return any(name in line and line["step"] == step for line in self._lines())
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drop the lines of steps that will be repeated."""
         if state.is_world_process_zero and self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
-            self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            kept = [line for line in self._lines() if line["step"] <= state.global_step and "train_runtime" not in line]
+            partial = self._path.with_suffix(".partial")
+            partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+            partial.replace(self._path)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Read the complete lines."""
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
 
     def on_log(
         self,

@@ -57,6 +57,10 @@ def test_samples_come_in_order_and_other_columns_are_left_to_others(tmp_path):
         ([LINE, {"id": "b", "question": "?"}], "data.jsonl:2 .*problem: .*text: .*its columns are id, question"),
         ([LINE, LINE], "data.jsonl:2: the id 'a' is not unique"),
         ([{**LINE, "text": ""}], "text: .*at least 1"),
+        (['{"id": ' + 5000 * "7" + "}"], "data.jsonl:1 is not valid JSON: .*4300 digits.* Remove the line"),
+        ([100_000 * "["], "data.jsonl:1 is not valid JSON: .*recursion.* Remove the line"),
+        (['{"id": "a", "problem": "\\ud800", "text": "a"}'], "half of a surrogate pair, .*: remove it"),
+        ([{**LINE, "id": 7}], "data.jsonl:1 is not a sample: id: Input should be a valid string"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, lines, message):
@@ -74,10 +78,30 @@ def test_a_long_line_is_read(tmp_path):
     assert len(read_samples([write(tmp_path / "long.jsonl", long)])[0].text) > 2**20
 
 
-def test_a_text_that_is_no_trajectory_is_named(tokenizer):
-    broken = TrainingSample(id="broken", problem="1+1?", text="1+1? 2.")
-    with pytest.raises(ConfigurationError, match="sample 'broken': this is not a well-formed trajectory"):
+PLAN = "<Plan_1>\n<prompt_1.1>\n1+1\n</prompt_1.1>\n</Plan_1>\n"
+END = "<Final_answer>\n2\n</Final_answer>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1+1? 2.",
+        f"1+1?\n{PLAN}{END}",  # a prompt without an execution
+        f"1+1?\n{PLAN}<Execution_1>\n<execution_1.1>\n</Plan_1>\n</execution_1.1>\n</Execution_1>\n{END}",  # a tag
+    ],
+)
+def test_a_text_that_is_no_trajectory_is_named(tokenizer, text):
+    broken = TrainingSample(id="broken", problem="1+1?", text=text)
+    with pytest.raises(
+        ConfigurationError, match=r"sample 'broken': this is not a well-formed trajectory.*`sprint-finetune curate`"
+    ):
         build_tries([broken], tokenizer, settings(), limits=LengthLimits(context=100))
+
+
+def test_an_empty_execution_is_read(tokenizer):
+    text = f"1+1?\n{PLAN}<Execution_1>\n<execution_1.1>\n\n</execution_1.1>\n</Execution_1>\n{END}"
+    sample = TrainingSample(id="a", problem="1+1?", text=text)
+    assert build_tries([sample], tokenizer, settings(), limits=LengthLimits(context=1000))
 
 
 def test_the_three_ways(tokenizer, samples):

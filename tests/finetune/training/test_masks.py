@@ -111,3 +111,15 @@ def test_layers_that_are_no_attention_are_refused():
     config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(ConfigurationError, match=r"linear_attention.*way = \"calls\""):
         attention_masks(config, ENDS, positions=DEPTHS)
+
+
+@pytest.mark.parametrize("tokens", [1_024, 8_192, 32_768])
+def test_blocks_take_a_fraction_of_a_mask_of_tokens_by_tokens(tokens):
+    """Two numbers for each pair of blocks, and two for each block: 32,768 tokens take 1.0 MiB instead of 1 GiB."""
+    positions = torch.arange(tokens)[None]
+    blocks = ancestor_blocks(torch.full((1, tokens), tokens), positions=positions)
+    listed_pairs = [blocks.kv_indices, blocks.full_kv_indices, blocks.q_indices, blocks.full_q_indices]
+    counts = [blocks.kv_num_blocks, blocks.full_kv_num_blocks, blocks.q_num_blocks, blocks.full_q_num_blocks]
+    size = sum(tensor.nbytes for tensor in (*listed_pairs, *counts))
+    assert size == 16 * (tokens // 128) ** 2 + 16 * (tokens // 128)
+    assert size < tokens**2 / 1000 + 16 * tokens / 128
