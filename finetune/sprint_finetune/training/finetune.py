@@ -18,6 +18,7 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
