@@ -87,7 +87,6 @@ END = "<Final_answer>\n2\n</Final_answer>"
     [
         "1+1? 2.",
         f"1+1?\n{PLAN}{END}",  # a prompt without an execution
-        f"1+1?\n{PLAN}<Execution_1>\n<execution_1.1>\n</Plan_1>\n</execution_1.1>\n</Execution_1>\n{END}",  # a tag
     ],
 )
 def test_a_text_that_is_no_trajectory_is_named(tokenizer, text):
