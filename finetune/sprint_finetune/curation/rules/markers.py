@@ -93,6 +93,16 @@ NEW_THOUGHT = _at_start(
 )
 """Starts a new thought within plain reasoning."""
 
+ASKS = _at_start(r"(?:(?:and|but|so|ok|okay|hmm),?\s+)?(?:(?:how|what) about|what if)")
+"""Starts a question that opens another search, such as "How about a difference of 2?"."""
+
+COLLECTS = re.compile(
+    r"(?:so|therefore|thus|hence|now),?\s+(?:(?:we|i)\s+(?:now\s+)?(?:have|know|get)|(?:the|our)\s+\w+\s+are)"
+    r"(?:\s[^.:\n]{1,40})?:\s*(?:\n|$)",
+    re.IGNORECASE,
+)
+"""Starts a list of what several parts came to, such as "So, we have:" and equations."""
+
 CONCLUSION = _at_start("so", "thus", "therefore", "hence", "then", "the answer")
 """Starts a line that summarises everything if the boxed answer follows."""
 

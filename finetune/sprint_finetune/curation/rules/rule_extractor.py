@@ -207,8 +207,9 @@ class _Reading:
                 # Among named parts, a capital such as "A" refers to a part. Elsewhere it may be the English word.
                 named = {places[name] for line in text for name in _CAPITAL.findall(line) if name in places}
                 found.append(sorted({*leading, *named, *makers.lenders(Uses.of(text), knows=knows)}))
-            if any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
-                leading.append(place)
+            states = not block.named and len(text) == 1 and not COMPUTES.search(text[0])
+            if states or any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
+                leading.append(place)  # a premise of all later members, such as "Row 1: [4, -1, 2]"
             makers.add(place, text)
             siblings.add(text)
             if heading:

@@ -18,7 +18,9 @@ from .facts import Facts, distinctive
 from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
 from .markers import (
     ALTERNATIVE,
+    ASKS,
     BACK_REFERENCE,
+    COLLECTS,
     COMPARES,
     COMPUTES,
     CONCLUSION,
@@ -172,7 +174,8 @@ class _Segmenter:
     def _ends_series(self, index: int, *, strong: bool) -> bool:
         """Tell whether a series must end here. Between the members of a strong series the author may look back."""
         looks_back = self._turns[index] and not strong
-        return looks_back or self._alternatives[index] or self._joins[index] or self._leads[index]
+        asks = ASKS.match(self._lines[index].strip()) is not None
+        return asks or looks_back or self._alternatives[index] or self._joins[index] or self._leads[index]
 
     def _is_named(self, index: int) -> bool:
         heading = self._headings[index]
@@ -252,7 +255,10 @@ class _Segmenter:
     def _moves_on(self, index: int) -> bool:
         """Tell whether a line cannot belong to a part that started before it."""
         line = self._lines[index].strip()
-        new = NEW_THOUGHT.match(line) is not None or BACK_REFERENCE.search(line) is not None
+        new = (
+            any(pattern.match(line) for pattern in (NEW_THOUGHT, ASKS, COLLECTS))
+            or BACK_REFERENCE.search(line) is not None
+        )
         return new or self._leads[index] or self._ends_part(index)
 
     def _ends_part(self, index: int) -> bool:
