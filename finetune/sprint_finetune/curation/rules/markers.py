@@ -16,7 +16,7 @@ def _anywhere(*words: str) -> re.Pattern[str]:
 
 _OTHER_WAY = (
     r"(?:an?|the|in an?|with an?|by an?|use an?)?\s*(?:another|other|different|alternative|second|independent)\s+"
-    r"(?:way|method|approach|argument|route|strategy|technique)"
+    r"(?:way|method|approach|argument|route|strategy|technique)\b"
 )
 
 OPENER = re.compile(
@@ -159,6 +159,9 @@ FEEDBACK = _anywhere(
 )
 """Says where to try next, so the next trial depends on it."""
 
+TRANSITION = _at_start("similarly", "likewise", "next", "now")
+"""Starts a line inside of a part that prepares the next one."""
+
 INSIGHT = _anywhere(
     "notice",
     "(?:a|the|this) pattern",
@@ -224,6 +227,9 @@ COMPARES = _anywhere(
     "previous(?:ly)?",
     "confirm(?:s|ed|ing)?",
     "as before",
+    "(?:that's|that is|is|it's) (?:indeed )?(?:correct|right)",
+    "checks out",
+    "as expected",
     "the (?:first|other|initial) (?:method|approach|way)",
     "either way",
     "all (?:three|these|the) (?:methods|approaches|ways|checks)",

@@ -32,6 +32,9 @@ _DEFINED = re.compile(
 )
 _NAMED = re.compile(r"\b(?:the|its|our|this|that|these|those)\s+(?:\w+\s+)?(?P<noun>[a-z]{4,})\b", re.IGNORECASE)
 _LOCATED = re.compile(r"\b(?P<symbol>[A-Z][a-z]?'?)\s*(?:is at|is the point|is located|has coordinates|is|=|:|\(|lies)")
+_SUPPOSED = re.compile(
+    r"\b(?:consider|note|notice|recall|remember|know|since|because|as)\s+(?:that\s+)?\$?[A-Za-z]\s*=", re.I
+)
 _COMMON = frozenset(
     [
         "problem",
@@ -189,6 +192,7 @@ class Mentions:
     """The tokens of a trace by line, counted from 0."""
 
     def __init__(self, problem: str, lines: Sequence[str]) -> None:
+        self._lines = lines
         known = tokens_in(problem)
         squeezed = "".join(plain_powers(problem).split())
         self._known = known[0] | {f"noun {word}" for word in re.findall(r"[a-z]{4,}", problem.casefold())}
@@ -217,11 +221,25 @@ class Mentions:
                 late = number - start >= opening
                 if formula and ((late and not _COORDINATES.fullmatch(token)) or token.strip("()") in self._problem):
                     continue
-                if token in made and (late or not token.startswith("noun ")):
+                if (
+                    token in made
+                    and (late or not token.startswith("noun "))
+                    and not self._restates(token, number, start)
+                ):
                     continue
                 last = max(last, self._source(token, start))
             own |= made
         return last
+
+    def _restates(self, symbol: str, number: int, start: int) -> bool:
+        """Tell whether a line repeats the equation of a symbol that the text before line ``start`` introduced.
+
+        "Perhaps consider that Q = (a^2 - 81)/2" needs the line that says what Q is; "Let Q = …" does not.
+        """
+        introduced = symbol.isalpha() and len(symbol) == 1 and symbol not in self._known
+        return (
+            introduced and self._first.get(symbol, start) < start and _SUPPOSED.search(self._lines[number]) is not None
+        )
 
     def _source(self, token: str, before: int) -> int:
         if token in self._known:

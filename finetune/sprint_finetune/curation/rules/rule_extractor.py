@@ -18,7 +18,17 @@ from sprint_finetune.curation.records import Dag, Extraction, Step, Trace
 from .dependencies import History, Makers, Uses
 from .facts import Facts, symbols_of
 from .headings import Heading, heading_of, heading_task, inputs_of
-from .markers import BACK_REFERENCE, COMPARES, COMPUTES, FEEDBACK, INSIGHT, LOOKS_BACK, POINTS_BACK, TRANSFORMS
+from .markers import (
+    BACK_REFERENCE,
+    COMPARES,
+    COMPUTES,
+    FEEDBACK,
+    INSIGHT,
+    LOOKS_BACK,
+    POINTS_BACK,
+    TRANSFORMS,
+    TRANSITION,
+)
 from .mentions import Mentions, subjects_of
 from .segments import Block, blocks_of
 from .siblings import Siblings
@@ -208,7 +218,8 @@ class _Reading:
                 named = {places[name] for line in text for name in _CAPITAL.findall(line) if name in places}
                 found.append(sorted({*leading, *named, *makers.lenders(Uses.of(text), knows=knows)}))
             states = not block.named and len(text) == 1 and not COMPUTES.search(text[0])
-            if states or any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
+            prepares = not block.named and any(TRANSITION.match(line.strip()) for line in text[1:])
+            if states or prepares or any(FEEDBACK.search(line) or INSIGHT.search(line) for line in text):
                 leading.append(place)  # a premise of all later members, such as "Row 1: [4, -1, 2]"
             makers.add(place, text)
             siblings.add(text)
