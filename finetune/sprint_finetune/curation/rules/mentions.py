@@ -33,8 +33,9 @@ _DEFINED = re.compile(
 _NAMED = re.compile(r"\b(?:the|its|our|this|that|these|those)\s+(?:\w+\s+)?(?P<noun>[a-z]{4,})\b", re.IGNORECASE)
 _LOCATED = re.compile(r"\b(?P<symbol>[A-Z][a-z]?'?)\s*(?:is at|is the point|is located|has coordinates|is|=|:|\(|lies)")
 _SUPPOSED = re.compile(
-    r"\b(?:consider|note|notice|recall|remember|know|since|because|as)\s+(?:that\s+)?\$?[A-Za-z]\s*=", re.I
+    r"\b(?:consider|note|notice|recall|remember|know|since|because|as)\s+(?:that\s+)?\$?[A-Za-z]\s*=", re.IGNORECASE
 )
+"""States an equation of a symbol as known."""
 _COMMON = frozenset(
     [
         "problem",
