@@ -10,12 +10,15 @@ because of it; on what was new, the precision was then 70/112 (batch 2), 5/11 (3
 ``--chains`` measures chains that a 7B model wrote, which are not part of the repository: how many become samples, what
 they gain, and the precision on the pairs in curation_pairs.csv. These pairs were drawn at random, one of each chain,
 from those that the extractor called independent, and labelled by hand. A line number counts units (``curation.units``).
-Pairs of the batch "tuning" were read while the rules were written; those of the freezes came afterwards.
+Pairs of the batch "tuning" were read while the rules were written; those of the freezes came afterwards. The third and
+the fourth freeze are from the pairs that were left, so most of them are from a few chains. The batch "recall" has the
+pairs of passages, of two lines or more, that a reader of the 20 shortest chains called independent.
 """
 
 import argparse
 import asyncio
 import csv
+import math
 import statistics
 import tempfile
 import time
@@ -87,9 +90,28 @@ def measure_pairs(traces: Sequence[Trace]) -> None:
             drawn[row["batch"]].append(right)
             if side_by_side(*dags[row["id"]], int(row["first_from"]), int(row["second_from"])):
                 claimed[row["batch"]].append(right)
-    print("\n| pairs | independent, as drawn | independent, of those still claimed |\n|---|---:|---:|")
     for batch, found in drawn.items():
-        print(f"| {batch} | {sum(found)}/{len(found)} | {sum(claimed[batch])}/{len(claimed[batch])} |")
+        if batch == "recall":
+            print(f"\nrecall, by hand: {len(claimed[batch])} of {len(found)} independent pairs are claimed")
+    print("\n| pairs | independent, as drawn | 95 % interval | independent, of those still claimed |")
+    print("|---|---:|---:|---:|")
+    after = [batch for batch in drawn if "freeze" in batch]
+    for name, batches in [*((batch, [batch]) for batch in ("tuning", *after)), ("after a freeze, together", after)]:
+        found = [right for batch in batches for right in drawn[batch]]
+        still = [right for batch in batches for right in claimed[batch]]
+        low, high = wilson(sum(found), len(found))
+        share = f"{sum(found)}/{len(found)} | {low:.2f} to {high:.2f}"
+        print(f"| {name} | {share} | {sum(still)}/{len(still)} |")
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson's score interval)."""
+    z = 1.96
+    middle, spread = (
+        right / count + z * z / (2 * count),
+        z * math.sqrt(right * (count - right) / count + z * z / 4) / count,
+    )
+    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
 
 def side_by_side(extraction: Extraction, dag: Dag, first: int, second: int) -> bool:

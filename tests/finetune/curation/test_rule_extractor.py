@@ -203,3 +203,27 @@ def test_a_sentence_that_announces_a_formula_does_not_end_a_case() -> None:
     )
     trace = Trace(id="t", problem="Solve |x - 4| = 12.", trace=text, answer="16, -8")
     assert ("Case 1: x - 4 = 12.", "Case 2: x - 4 = -12.") in parallel(trace)
+
+
+def test_a_question_that_opens_another_search_ends_a_part() -> None:
+    text = (
+        "Try a difference of 1.\nIf m = n + 1: 7n = 97.\nNot an integer.\nIf m = n - 1: 7n = 103.\nNot an integer.\n"
+        "So no solutions for 1.\nHow about a difference of 2?\nSubstitute that.\nIf m = n + 2: 7n = 94.\nNo integer.\n"
+        "If m = n - 2: 7n = 106.\nNo integer."
+    )
+    found = parallel(Trace(id="t", problem="Find m - n if 3m + 4n = 100.", trace=text, answer="3"))
+    assert not any("m = n + 2" in late and "m = n - 1" in early for early, late in found)
+
+
+def test_a_part_that_prepares_the_next_one_comes_before_it() -> None:
+    rows = (
+        "Column 2: [1, 0, -1].\n= i - 2i\nSo it is -i.\nSimilarly, the next entry needs row 1.\nRow 1: [i, -1, 2i].\n"
+    )
+    text = f"We multiply.\n{rows}Column 3: [-2i, -1, i].\n= 2 + 1 - 2\nSo it is 1."
+    assert parallel(Trace(id="t", problem="Multiply the matrices.", trace=text, answer="1")) == set()
+
+
+def test_several_ways_to_do_something_are_no_second_way() -> None:
+    text = "We look at 1 + 2 - 3.\nIts value is 0.\nLet me consider different ways to place parentheses in 1 + 2 - 3.\n"
+    text += "1 + (2 - 3) = 0.\n(1 + 2) - 3 = 0.\nSo 0 = 0.\nBoth are 0 = 0."
+    assert parallel(Trace(id="t", problem="Place parentheses in 1 + 2 - 3.", trace=text, answer="0")) == set()

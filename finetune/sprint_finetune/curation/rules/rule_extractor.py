@@ -56,7 +56,7 @@ _CAPITAL = re.compile(r"\b[A-Z]\b")
 class RuleExtractor:
     """An ``Extractor`` with rules for English. A step's prompt is its first line, or its heading if it has a name."""
 
-    name: str = "rules-4"
+    name: str = "rules-5"
 
     async def steps(self, trace: Trace) -> Extraction:
         """Find the steps of a trace with at least one line."""
