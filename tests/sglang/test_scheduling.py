@@ -1,4 +1,4 @@
-"""A server with pages of 16 tokens that serves what others wait for first, and evicts what finished runs used first."""
+"""A server with pages of 16 tokens, which serves what others wait for first."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_agents import Run, Sprint, State
+from sprint_agents import Run, Sprint
 from sprint_agents.context import Context
 from sprint_agents.engine import Chunk, Hints, Request, Sampling
 from sprint_agents.engines.sglang import SGLangEngine, SGLangServer
@@ -18,14 +18,12 @@ from .runs import GREEDY, assert_written_is_read_once, held_out, most_of_its_own
 
 PAGE = 16
 AT_ONCE = 8
-CACHE = 65536
 RUNS = 4
 
 
 @pytest.fixture(scope="module")
 def paged(checkpoint: Path) -> Iterator[SGLangServer]:
     settings = ("--page-size", str(PAGE), "--max-running-requests", str(AT_ONCE), "--enable-priority-scheduling")
-    settings += ("--enable-session-radix-cache",)
     with started(checkpoint, *settings) as server:
         yield server
 
@@ -79,31 +77,6 @@ def test_what_others_wait_for_is_served_first(paged: SGLangServer, checkpoint: P
                 await (await last).aclose()
         async with Counters(paged.url) as counters:
             await counters.idle()
-
-    asyncio.run(main())
-
-
-def test_a_run_that_waits_keeps_its_prefix(paged: SGLangServer, checkpoint: Path) -> None:
-    """Runs come and go that need the whole cache. What each used is evicted before what the waiting one used."""
-
-    async def main() -> None:
-        async with Counters(paged.url) as counters, SGLangEngine(paged.url, tokenizer=checkpoint) as engine:
-            await counters.forget()
-
-            async def run(text: str) -> State:
-                state = State(engine)
-                await state.append(text * 400)
-                await state.generate(max_tokens=1)
-                return state
-
-            waiting = await run("48+24=72\n")
-            used = 0
-            while used <= CACHE:
-                other = await run(f"{used}+24=72\n")
-                used += len(other.context)
-                await engine.end_run(other.run)
-            again = await waiting.branch().generate(max_tokens=1)
-            assert again.cached_tokens >= len(waiting.context) - PAGE
 
     asyncio.run(main())
 
