@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from sprint_finetune.training.collation import Batch
 
@@ -90,7 +91,7 @@ def gathered(size: int, work: Callable[..., None], *arguments: Any) -> Generator
     if size == 1:
         yield Team()
         return
-    store = dist.TCPStore(_HOST, 0, size, is_master=True, wait_for_workers=False)
+    store = TCPStore(_HOST, 0, size, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     others = [
         context.Process(
@@ -114,7 +115,7 @@ def _join(
     member: int, size: int, port: int, threads: int, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(threads)
-    store = dist.TCPStore(_HOST, port, size, is_master=False)
+    store = TCPStore(_HOST, port, size, is_master=False)
     dist.init_process_group("gloo", store=store, rank=member, world_size=size)
     work(Team(member, size), *arguments)
     dist.barrier()

@@ -2,7 +2,7 @@
 
 import os
 from importlib.util import find_spec
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import TrainingArguments
@@ -52,7 +52,7 @@ def check_devices(settings: Settings, arguments: TrainingArguments) -> None:
             f"`accelerate launch --num_processes {arguments.n_gpu} -m sprint_finetune.training.finetune …`, "
             "or make only one GPU visible"
         )
-    processes = cast(int, arguments.world_size)
+    processes: int = cast(Any, arguments).world_size
     on_cpu = not torch.accelerator.is_available()
     if settings.fsdp and (processes == 1 or on_cpu):  # on CPUs accelerate would silently not shard
         raise ConfigurationError(

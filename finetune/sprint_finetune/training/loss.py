@@ -168,12 +168,12 @@ def _liger_loss(states: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
     Source: ``LigerFusedLinearCrossEntropyLoss`` of liger-kernel 0.6. It was never run on a GPU here.
     """
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss  # pyright: ignore
+    from liger_kernel import transformers as liger  # pyright: ignore
 
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
     bias = cast("Tensor | None", head.bias)
-    fused: Any = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+    fused = cast(Any, liger).LigerFusedLinearCrossEntropyLoss(reduction="sum")
     return fused(head.weight.to(dtype), states.to(dtype), targets, None if bias is None else bias.to(dtype))
 
 
