@@ -304,7 +304,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--mix", choices=get_args(Mix), required=True, help="read sequential chains, planned runs, or quicker modes"
+        "--mix",
+        choices=get_args(Mix),
+        required=True,
+        help="read sequential chains, planned runs, those with early ends, or quicker modes",
     )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")

@@ -2,11 +2,12 @@
 
 import random
 import re
+from typing import get_args
 
 import pytest
 
 from sprint_finetune.nano import multiplication
-from sprint_finetune.nano.batches import batches, calls_of_problem, drills, encode
+from sprint_finetune.nano.batches import Mix, batches, calls_of_problem, drills, encode
 from sprint_finetune.nano.pretrain import FAMILIES
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import executors, planner
@@ -18,9 +19,20 @@ STEP = {"seed": 0, "step": 7, "problems_per_step": 4, "tokens_per_batch": 6_144,
 def test_every_mix_reads_the_same_problem(family):
     questions = {
         calls_of_problem(random.Random(1), seed="1", mix=mix, family=family)[0][0].pieces[0].text
-        for mix in ("chains", "roles")
+        for mix in get_args(Mix)
     }
     assert len(questions) == 1
+
+
+def test_the_planner_of_a_settled_search_reads_nothing_after_the_first_find():
+    planned = [calls_of_problem(random.Random(n), seed=str(n), mix="settled")[0][0] for n in range(12)]
+    texts = ["".join(piece.text for piece in call.pieces) for call in planned]
+    found = [text for text in texts if "answer=" in text]
+    assert found
+    for text in found:
+        read = text.partition("answer=")[2]
+        assert "<execution_" not in read
+        assert "<Final_answer>" in read
 
 
 def test_more_answers_than_there_would_be_are_pairs_of_pairs():
