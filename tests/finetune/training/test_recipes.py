@@ -24,9 +24,9 @@ def smollm2():
     return module
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", ["smollm2", "sprint_7b"])
 def test_settings_of_a_recipe_are_valid(recipe):
-    settings = Settings.load(recipe, changes={"data": ["train.jsonl"], "output": "runs/test"})
+    settings = Settings.load(RECIPES / f"{recipe}.toml", changes={"data": ["train.jsonl"], "output": "runs/test"})
     assert settings.way == "trie"
     assert settings.deepspeed is None or settings.deepspeed.is_file()
 
