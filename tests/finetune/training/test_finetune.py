@@ -176,7 +176,7 @@ def test_each_saved_checkpoint_solves_problems(tmp_path):
             sample = {"id": str(number), "problem": work.task.prompt, "text": text, "answer": work.answer}
             file.write(json.dumps(sample) + "\n")
     changes = {"model": str(nano_path()), "from_scratch": False, "learning_rate": 1e-12, "steps": 1}
-    manifest = Manifest.load(nano_path()).model_copy(update={"tasks": {}})
+    manifest = Manifest.load(nano_path()).model_copy(update={"tasks": {}, "settles": None})
     run = settings(tmp_path, tmp_path / "run", solve=(tmp_path / "data.jsonl",), manifest=manifest, **changes)
     train(run)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
