@@ -144,7 +144,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
             )
         dialect = choose_dialect(self.dialect, self.engine, executors=self._executor_engine)
         limits = self.limits or Limits.of(manifest)
-        planner = replace(self.planner.brief, max_tokens=self.planner.max_tokens or limits.plan_tokens)
+        plan_tokens = self.planner.max_tokens or limits.plan_tokens
+        planner = replace(self.planner.brief, max_tokens=plan_tokens, answer_tokens=limits.answer_tokens)
         executor = replace(model.brief, max_tokens=model.max_tokens or limits.execution_tokens) if model else None
         dialect = dialect.bind(planner, executor)
         check_schemas(dialect, self.engine, self._executor_engine or self.engine)

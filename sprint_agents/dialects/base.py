@@ -46,13 +46,14 @@ class AgentBrief:
     """An agent as a model is told of it.
 
     ``schema`` is the JSON schema of its answer or result, as JSON text; None for free text (``str``). ``max_tokens``
-    bounds its turns; None if that is not known.
+    bounds its turns, and ``answer_tokens`` those in which it may only answer; None if that is not known.
     """
 
     instructions: str = ""
     schema: str | None = None
     tools: tuple[ToolBrief, ...] = ()
     max_tokens: int | None = None
+    answer_tokens: int | None = None
 
 
 class ToolOutcome(NamedTuple):

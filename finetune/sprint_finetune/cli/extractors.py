@@ -11,13 +11,13 @@ from sprint_agents.engines.remote import RemoteEngine
 from sprint_agents.errors import ConfigurationError, MissingExtra
 from sprint_finetune.curation import (
     AnswerRecord,
+    CallTokens,
     Extractor,
     LLMExtractor,
     Pace,
     Price,
     RuleExtractor,
     Spending,
-    TokenCounts,
 )
 
 from .curate_options import CurateOptions
@@ -107,7 +107,7 @@ def _listed(model: str, url: str) -> Price | None:
     except MissingExtra:
         return None
 
-    def price(counts: TokenCounts) -> Decimal:
+    def price(counts: CallTokens) -> Decimal:
         return price_of(
             model,
             url=url,
@@ -117,7 +117,7 @@ def _listed(model: str, url: str) -> Price | None:
         )
 
     try:
-        price(TokenCounts(1, 1))
+        price(CallTokens(1, 1))
     except ConfigurationError:
         return None
     return price

@@ -19,7 +19,7 @@ from .reformatting import Style
 from .report import Bin, RejectionCount, Report
 from .rules.rule_extractor import RuleExtractor
 from .sources import Columns, Reading, RowSource, from_dataset, from_file, from_jsonl, from_rows
-from .spending import Price, PricePerMillion, Spending, TokenCounts
+from .spending import CallTokens, Price, PricePerMillion, Spending
 
 __all__ = [
     "curate",
@@ -44,7 +44,7 @@ __all__ = [
     "Spending",
     "Price",
     "PricePerMillion",
-    "TokenCounts",
+    "CallTokens",
     "estimate",
     "Estimate",
     "Questions",

@@ -18,11 +18,11 @@ from sprint_agents.engine import Sampling
 from sprint_agents.errors import ConfigurationError
 
 from .file_lock import locked
-from .spending import Spending, TokenCounts
+from .spending import CallTokens, Spending
 from .stage_file import StageFile
 
 
-class Answer(BaseModel):
+class KeptAnswer(BaseModel):
     """What a model answered, and the cost. ``id`` identifies the question (``question_id``).
 
     ``ids`` are the ids of the text. None means its code points, which are the ids of chat servers.
@@ -33,7 +33,7 @@ class Answer(BaseModel):
     id: str
     model: str
     text: str
-    counts: TokenCounts
+    counts: CallTokens
     ids: tuple[int, ...] | None = None
 
 
@@ -59,17 +59,17 @@ class AnswerRecord:
         try:
             if not locked(self._lock):
                 raise ConfigurationError(f"another process is working with {path}: wait for it, or use another folder")
-            self._file = StageFile(path, Answer)
+            self._file = StageFile(path, KeptAnswer)
         except BaseException:
             self._lock.close()
             raise
 
-    def get(self, question: str) -> Answer | None:
+    def get(self, question: str) -> KeptAnswer | None:
         """Return the answer to a question, or None if there is none yet."""
         found = self._file.get(question)
-        return found if isinstance(found, Answer) else None
+        return found if isinstance(found, KeptAnswer) else None
 
-    async def keep(self, answer: Answer) -> None:
+    async def keep(self, answer: KeptAnswer) -> None:
         """Write an answer to the disk. Return once it is safe there."""
         if answer.id not in self._file:  # two traces may have the same text
             self._file.append(answer.id, answer)

@@ -14,7 +14,7 @@ from .lines import lines_of
 from .llm_extractor import LLMExtractor, dag_question, steps_question
 from .pipeline import CurationSettings, curate
 from .records import Dag, Extraction, Rejection, Trace
-from .spending import Spending, TokenCounts
+from .spending import CallTokens, Spending
 
 CHARACTERS_PER_TOKEN = 2.5
 """Of prompts, which are full of line numbers and formulas: the median of 170 chains with SmolLM2's tokenizer."""
@@ -44,7 +44,7 @@ class Questions:
     def price(self, spending: Spending) -> Decimal:
         """Return the price in US dollars, as if all questions had the same length."""
         count = max(self.requests, 1)
-        return count * spending.price(self.model, TokenCounts(self.prompt // count, self.completion // count))
+        return count * spending.price(self.model, CallTokens(self.prompt // count, self.completion // count))
 
     def most(self, max_tokens: int) -> "Questions":
         """Return the questions if every answer is as long as it may be, and is repaired once."""

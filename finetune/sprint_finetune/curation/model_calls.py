@@ -17,9 +17,9 @@ from sprint_agents.generation import Generation
 from sprint_agents.retries import may_succeed_later, retry
 from sprint_agents.state import State
 
-from .answer_record import Answer, AnswerRecord, question_id
+from .answer_record import AnswerRecord, KeptAnswer, question_id
 from .pace import Pace
-from .spending import Spending, TokenCounts
+from .spending import CallTokens, Spending
 
 SHORTEST_TOKEN = 1.5
 """Characters per token that a reservation assumes. 170 numbered chains of a 7B model had 1.8 to 4.3 (SmolLM2's)."""
@@ -61,24 +61,24 @@ class ModelCalls:
         )
         if self.record and (known := self.record.get(question)):
             return await _replay(state, known)
-        most = TokenCounts(ceil(len(state.context.text) / SHORTEST_TOKEN), max_tokens)
+        most = CallTokens(ceil(len(state.context.text) / SHORTEST_TOKEN), max_tokens)
         async with self.spending.reserved(engine.name, most):
             generation, counts = await self._send(state, most, schema, thoughts)
             self.spending.spend(engine.name, counts)
             if self.record:
                 ids = None if generation.ids == [*map(ord, generation.text)] else tuple(generation.ids)
-                answer = Answer(id=question, model=engine.name, text=generation.text, counts=counts, ids=ids)
+                answer = KeptAnswer(id=question, model=engine.name, text=generation.text, counts=counts, ids=ids)
                 await self.record.keep(answer)
         return generation.text
 
     async def _send(
-        self, state: State, most: TokenCounts, schema: str | None, thoughts: Thoughts
-    ) -> tuple[Generation, TokenCounts]:
-        async def once() -> tuple[Generation, TokenCounts]:
+        self, state: State, most: CallTokens, schema: str | None, thoughts: Thoughts
+    ) -> tuple[Generation, CallTokens]:
+        async def once() -> tuple[Generation, CallTokens]:
             passage = await self.pace.enter(tokens=most.total)
             async with state.stream(max_tokens=most.completion, schema=schema, thoughts=thoughts) as generation:
                 await generation.drain()
-            counts = TokenCounts(generation.prompt_tokens, generation.tokens, generation.cached_tokens)
+            counts = CallTokens(generation.prompt_tokens, generation.tokens, generation.cached_tokens)
             self.pace.correct(passage, tokens=counts.total)
             return generation, counts
 
@@ -86,7 +86,7 @@ class ModelCalls:
             if isinstance(error, EngineOverloaded) and error.retry_after is not None:
                 self.pace.pause(error.retry_after)
 
-        async def sent() -> tuple[Generation, TokenCounts]:
+        async def sent() -> tuple[Generation, CallTokens]:
             return await retry(once, patience=self.patience, when=_refused_for_now, before_retry=pause)
 
         return await retry(sent, attempts=_ATTEMPTS, when=lambda error: not _refused_for_now(error) and _broken(error))
@@ -100,7 +100,7 @@ def _broken(error: BaseException) -> bool:
     return isinstance(error, EngineError) and may_succeed_later(error)
 
 
-async def _replay(state: State, known: Answer) -> str:
+async def _replay(state: State, known: KeptAnswer) -> str:
     """Append a recorded answer to the context, as the ids that the model wrote."""
     ids = known.ids if known.ids is not None else [*map(ord, known.text)]
     finish = Finish("stop", None, known.counts.prompt, known.counts.cached)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from sprint_agents.errors import BudgetExceeded
 
 
-class TokenCounts(NamedTuple):
+class CallTokens(NamedTuple):
     """The tokens of one request: ``cached`` is the part of the ``prompt`` that the server read from its cache."""
 
     prompt: int
@@ -26,7 +26,7 @@ class TokenCounts(NamedTuple):
 class Price(Protocol):
     """What the requests to one model cost."""
 
-    def __call__(self, counts: TokenCounts) -> Decimal:
+    def __call__(self, counts: CallTokens) -> Decimal:
         """Return the price of one request in US dollars."""
         ...
 
@@ -35,14 +35,14 @@ class Price(Protocol):
 class PricePerMillion:
     """A price in US dollars for a million tokens of prompts, and for a million of completions.
 
-    >>> PricePerMillion(Decimal("0.25"), Decimal(2))(TokenCounts(prompt=4_000, completion=1_000))
+    >>> PricePerMillion(Decimal("0.25"), Decimal(2))(CallTokens(prompt=4_000, completion=1_000))
     Decimal('0.003')
     """
 
     prompt: Decimal
     completion: Decimal
 
-    def __call__(self, counts: TokenCounts) -> Decimal:
+    def __call__(self, counts: CallTokens) -> Decimal:
         """Return the price of one request."""
         return (counts.prompt * self.prompt + counts.completion * self.completion) / 1_000_000
 
@@ -72,17 +72,17 @@ class Spending:
     _reserved: _Amount = field(default_factory=_Amount)
     _settled: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def price(self, model: str, counts: TokenCounts) -> Decimal:
+    def price(self, model: str, counts: CallTokens) -> Decimal:
         """Return what a request costs, 0 if its model has no price."""
         found = self.prices.get(model)
         return Decimal(0) if found is None else found(counts)
 
-    def spend(self, model: str, counts: TokenCounts) -> None:
+    def spend(self, model: str, counts: CallTokens) -> None:
         """Add what a request has cost."""
         self.spent.add(counts.total, self.price(model, counts))
 
     @asynccontextmanager
-    async def reserved(self, model: str, most: TokenCounts) -> AsyncGenerator[None]:
+    async def reserved(self, model: str, most: CallTokens) -> AsyncGenerator[None]:
         """Reserve the most that a request may cost while the block runs. Wait for others if they hold the rest.
 
         Raises:

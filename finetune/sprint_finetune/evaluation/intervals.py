@@ -13,14 +13,14 @@ RESAMPLES = 2_000
 _Z = 1.96
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """A range with both ends."""
 
     low: float
     high: float
 
 
-def wilson(right: float, total: int) -> Interval:
+def wilson(right: float, total: int) -> ConfidenceInterval:
     """Return the interval of a share (Wilson, 1927). It contains the share despite rounding at 0 and 1.
 
     >>> [round(bound, 3) for bound in wilson(9, 10)]
@@ -29,10 +29,10 @@ def wilson(right: float, total: int) -> Interval:
     share = right / total
     middle = (share + _Z * _Z / (2 * total)) / (1 + _Z * _Z / total)
     reach = _Z * sqrt(share * (1 - share) / total + _Z * _Z / (4 * total * total)) / (1 + _Z * _Z / total)
-    return Interval(max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach)))
+    return ConfidenceInterval(max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach)))
 
 
-def paired_difference(both: float, only_one: float, only_other: float, neither: float) -> Interval:
+def paired_difference(both: float, only_one: float, only_other: float, neither: float) -> ConfidenceInterval:
     """Return the interval of a difference of two shares of the same cases (Newcombe, 1998, method 10).
 
     Unlike a bootstrap it is not empty if the two agree on all cases. The arguments count cases that both have right,
@@ -51,7 +51,7 @@ def paired_difference(both: float, only_one: float, only_other: float, neither: 
     below, above = one / total - low_one, high_other - other / total
     under, over = other / total - low_other, high_one - one / total
     difference = (only_one - only_other) / total
-    return Interval(
+    return ConfidenceInterval(
         difference - sqrt(max(0.0, below**2 - 2 * correlation * below * above + above**2)),
         difference + sqrt(max(0.0, under**2 - 2 * correlation * under * over + over**2)),
     )
@@ -69,15 +69,15 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
 def bootstrap(
     values: Sequence[T], statistic: Callable[[Sequence[T]], float], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval | None:
+) -> ConfidenceInterval | None:
     """Return the percentile interval of a statistic of independent values; None for fewer than two.
 
     >>> bootstrap([1.0, 2.0, 3.0, 4.0], lambda drawn: sum(drawn) / len(drawn))
-    Interval(low=1.5, high=3.5)
+    ConfidenceInterval(low=1.5, high=3.5)
     """
     if len(values) < 2:
         return None
     draw = random.Random(seed)
     found = sorted(statistic(draw.choices(values, k=len(values))) for _ in range(resamples))
     outside = int(0.025 * resamples)
-    return Interval(found[outside], found[-outside - 1])
+    return ConfidenceInterval(found[outside], found[-outside - 1])

@@ -25,14 +25,14 @@ from .scoring import Learned
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PolicyRow:
     """A rollout as a trie, and the factor of its gradients. The weight of an edge is 1 - log p when it was sampled."""
 
     trie: Flattened
     gain: float
 
 
-def row_of(rollout: Rollout, gain: float) -> Row | None:
+def row_of(rollout: Rollout, gain: float) -> PolicyRow | None:
     """Return the trie of a rollout's branches; None if nothing was sampled after a first token.
 
     An edge carries its log-probability in its weight, so that it stays with its token wherever the trie puts it. An
@@ -46,16 +46,16 @@ def row_of(rollout: Rollout, gain: float) -> Row | None:
     if not any(path.ids for path in paths):
         return None
     trie = flatten(paths, shared="calls")
-    return Row(trie, gain) if len(trie.weights) else None
+    return PolicyRow(trie, gain) if len(trie.weights) else None
 
 
-def rows_of(learned: Iterable[Learned], *, needs_logprobs: bool) -> list[Row]:
+def rows_of(learned: Iterable[Learned], *, needs_logprobs: bool) -> list[PolicyRow]:
     """Return the tries of rollouts.
 
     Raises:
         ConfigurationError: a rollout has no log-probabilities, and ``needs_logprobs``.
     """
-    rows: list[Row] = []
+    rows: list[PolicyRow] = []
     for scored, gain in learned:
         assert scored.rollout is not None
         if needs_logprobs and any(branch.logprobs is None for branch in scored.rollout.branches):
@@ -68,7 +68,7 @@ def rows_of(learned: Iterable[Learned], *, needs_logprobs: bool) -> list[Row]:
     return rows
 
 
-def batches_of(rows: Sequence[Row], *, padding: int, row_tokens: int) -> Iterator[tuple[Batch, Tensor]]:
+def batches_of(rows: Sequence[PolicyRow], *, padding: int, row_tokens: int) -> Iterator[tuple[Batch, Tensor]]:
     """Yield batches of similar lengths, of at most ``row_tokens`` tokens or one row, with the gain of each row."""
     collate, waiting = Collator(padding), sorted(rows, key=lambda row: len(row.trie))
     while waiting:

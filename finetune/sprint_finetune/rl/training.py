@@ -31,7 +31,7 @@ from sprint_agents.manifest import FILE_NAME
 from sprint_finetune.training.checkpoints import load_model, load_tokenizer
 
 from .collection import collect
-from .loss import Row, batches_of, edge_logprobs, policy_loss, rows_of
+from .loss import PolicyRow, batches_of, edge_logprobs, policy_loss, rows_of
 from .scoring import Scored, rewards, to_learn
 from .serving import serving
 from .settings import RlProblem, RlSettings
@@ -113,7 +113,7 @@ class _Learner:
         self._kept = settings.model_dump(mode="json", exclude=_MAY_CHANGE)
         self.iteration = self._resume()
 
-    def update(self, rows: Sequence[Row], *, seed: int) -> dict[str, float]:
+    def update(self, rows: Sequence[PolicyRow], *, seed: int) -> dict[str, float]:
         """Learn from the rows, ``runs_per_step`` in each step of the optimiser. Return the mean loss of a token."""
         settings, losses = self._settings, list[float]()
         order = random.Random(seed)
@@ -123,7 +123,7 @@ class _Learner:
                 losses.append(self._step(shuffled[start : start + settings.runs_per_step]))
         return {"loss": round(statistics.fmean(losses), 6)} if losses else {}
 
-    def _step(self, rows: Sequence[Row]) -> float:
+    def _step(self, rows: Sequence[PolicyRow]) -> float:
         settings, total = self._settings, sum(len(row.trie.weights) for row in rows)
         padding: Any = self._tokenizer.pad_token_id
         clip = settings.clip if settings.method == "p-grpo" else None

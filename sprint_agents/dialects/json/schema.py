@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from pydantic import JsonValue
@@ -60,8 +61,14 @@ def plan_schema(words: JsonWords, planner: AgentBrief, executor: AgentBrief | No
 
 @lru_cache(maxsize=256)
 def answer_schema(words: JsonWords, planner: AgentBrief) -> str:
-    """Return the schema of an answer."""
+    """Return the schema of an answer.
+
+    Its thoughts are bounded as those of a plan, or more if it may have fewer tokens.
+    """
     parts = _Definitions(words)
+    limit = planner.answer_tokens
+    if limit and limit < min(planner.max_tokens or _SHORT_TURN, _SHORT_TURN):
+        planner = replace(planner, max_tokens=limit)
     return parts.written([_turn(words, planner, words.keys.answer[0], parts.embed(planner.schema, "answer"))])
 
 

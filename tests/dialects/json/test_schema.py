@@ -135,6 +135,15 @@ def test_thoughts_leave_room_in_a_short_turn() -> None:
             assert "maxLength" not in str(JsonDialect(words=load_words(1), planner=brief).constraints(role).schema)
 
 
+@pytest.mark.parametrize(
+    ("plan", "answer", "most"), [(8000, 60, 15), (None, 60, 15), (40, 60, 10), (400, 2000, 100), (8000, 2000, None)]
+)
+def test_thoughts_leave_room_in_a_short_answer(plan: int | None, answer: int, most: int | None) -> None:
+    brief = AgentBrief(max_tokens=plan, answer_tokens=answer)
+    schema = json.loads(JsonDialect(planner=brief).constraints("answer").schema or "")
+    assert schema["properties"]["thoughts"].get("maxLength") == most
+
+
 @pytest.mark.parametrize(("tokens", "most"), [(100, 2), (400, 3), (2000, 8), (8000, 32)])
 def test_a_short_turn_has_room_for_few_subtasks(tokens: int, most: int) -> None:
     schema = JsonDialect(planner=AgentBrief(max_tokens=tokens), executor=AgentBrief()).constraints("plan").schema

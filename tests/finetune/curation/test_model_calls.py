@@ -21,7 +21,7 @@ from sprint_finetune.curation import (
     estimate,
 )
 from sprint_finetune.curation.records import Extraction
-from sprint_finetune.curation.spending import TokenCounts
+from sprint_finetune.curation.spending import CallTokens
 
 from .test_llm_extractor import STEPS, TRACE, dag_json, steps_json
 
@@ -209,5 +209,5 @@ class Other(FakeEngine):
 
 def test_prices() -> None:
     price = PricePerMillion(Decimal("0.25"), Decimal(2))
-    assert Spending(prices={"a": price}).price("a", TokenCounts(1_000_000, 500_000)) == Decimal("1.25")
-    assert Spending().price("b", TokenCounts(1, 1)) == 0
+    assert Spending(prices={"a": price}).price("a", CallTokens(1_000_000, 500_000)) == Decimal("1.25")
+    assert Spending().price("b", CallTokens(1, 1)) == 0
