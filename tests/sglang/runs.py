@@ -1,4 +1,8 @@
-"""Tasks for whole runs, and the tokens that their executors computed."""
+"""Tasks for whole runs, and the tokens that their executors computed.
+
+Where tests compare a run's counts with the server's, no stage ends early (``settles=False``): what the server
+computed for an execution that was cut off is known only if it had a first token.
+"""
 
 import itertools
 from collections.abc import Iterable

@@ -16,7 +16,7 @@ from .runs import GREEDY, held_out
 
 async def rollout_of(engine: Engine, task: str) -> Rollout:
     recorder = RolloutRecorder(engine)
-    run = await Sprint(recorder, sampling=GREEDY).run(task)
+    run = await Sprint(recorder, sampling=GREEDY, settles=False).run(task)
     rollout = recorder.rollout(run)
     assert sum(sum(branch.mask) for branch in rollout.branches) == run.usage.total_tokens
     return rollout

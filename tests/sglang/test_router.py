@@ -72,7 +72,9 @@ def test_forks_land_where_their_prefix_is(
             await one.forget()
             await two.forget()
             before = [await one.load(), await two.load()]
-            async with Sprint(engine, sampling=GREEDY).map(held_out(RUNS, seed=6), concurrency=RUNS) as finished:
+            async with Sprint(engine, sampling=GREEDY, settles=False).map(
+                held_out(RUNS, seed=6), concurrency=RUNS
+            ) as finished:
                 runs: list[Run] = [run async for run in finished]
             await one.idle()
             await two.idle()
