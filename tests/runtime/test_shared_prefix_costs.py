@@ -46,7 +46,7 @@ def computed(shares: str, *, at_once: int, page: int, pool: int | None) -> int:
 
 
 @pytest.mark.parametrize("page", [1, 16])
-@pytest.mark.parametrize("at_once", [1, 8])
+@pytest.mark.parametrize("at_once", [1, 8, 32])
 def test_one_reader_costs_no_more_than_the_better_of_both(at_once: int, page: int) -> None:
     ways = ("one reads", "always", "never")
     ours, always, never = (computed(way, at_once=at_once, page=page, pool=None) for way in ways)

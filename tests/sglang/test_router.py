@@ -123,6 +123,19 @@ def test_leaving_a_stream_ends_it_on_its_worker(
     asyncio.run(main())
 
 
+def test_a_router_is_not_sent_several_requests_together(router: str, checkpoint: Path) -> None:
+    """It knows no lists, and the engine notices that it is not a server."""
+
+    async def main() -> None:
+        async with SGLangEngine(router, tokenizer=checkpoint) as engine:
+            assert not (await engine.model()).direct
+
+    asyncio.run(main())
+    together = {"rid": ["one", "two"], "input_ids": [[5, 6], [7, 8]], "sampling_params": {"max_new_tokens": 1}}
+    answer = httpx2.post(f"{router}/generate", json=together, timeout=START_TIMEOUT)
+    assert answer.is_client_error, answer.text
+
+
 def test_a_router_encodes_no_text(router: str) -> None:
     async def main() -> None:
         async with SGLangEngine(router) as engine:

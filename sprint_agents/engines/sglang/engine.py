@@ -46,6 +46,7 @@ from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
 from .placement import Placement, check_extra, fields_of, headers_of
 from .server_tokenizer import Renderings, ServerTokenizer
+from .sessions import Sessions
 from .thoughts import complete_after_thoughts, thinks_first
 
 _CAPABILITIES = Capabilities(schemas=True, caches_running=False, caches_contexts=True, continues=True, logprobs=True)
@@ -71,7 +72,9 @@ class SGLangEngine(RemoteEngine[Attempt]):
     in the ``tokenizer`` directory.
 
     All requests of a run go to one data-parallel rank, and have one key for routers. ``headers`` are sent with each
-    request, and the fields of ``extra`` with each ``/generate``: ``{"lora_path": "planner"}``.
+    request, and the fields of ``extra`` with each ``/generate``: ``{"lora_path": "planner"}``. On a server with
+    ``--enable-session-radix-cache``, each run is a session, which lasts until the run ends. If the client dies before,
+    the server closes it ``session_timeout`` seconds after it was opened.
 
     A ``Sampling.seed`` is sent, but SGLang uses it only if started with ``--enable-deterministic-inference``. Its
     log-probabilities are after penalties, bias and schema, and after temperature too unless it was started with
@@ -93,6 +96,7 @@ class SGLangEngine(RemoteEngine[Attempt]):
         read_timeout: float = 120.0,
         abort_timeout: float = 3.0,
         patience: float = 30.0,
+        session_timeout: float = 3600.0,
         chat: ChatTemplate | None = None,
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, JsonValue] | None = None,
@@ -108,11 +112,12 @@ class SGLangEngine(RemoteEngine[Attempt]):
         )
         super().__init__(http, patience=patience)
         self._http = http
-        more_than_zero(abort_timeout=abort_timeout)
+        more_than_zero(abort_timeout=abort_timeout, session_timeout=session_timeout)
         self._abort_timeout = abort_timeout
         self._extra = dict(extra or {})
         check_extra(self._extra)
         self._placement = Placement()
+        self._sessions = Sessions(http, seconds=session_timeout, call_seconds=abort_timeout)
         self._batches = Batches(http, silence=read_timeout, abort=self._abort_quietly)
         self._directory = Path(tokenizer) if tokenizer is not None else None
         self._tokenizer: CheckpointTokenizer | ServerTokenizer
@@ -187,12 +192,14 @@ class SGLangEngine(RemoteEngine[Attempt]):
 
     async def end_run(self, run: str) -> None:
         """Let a server with ``--enable-session-radix-cache`` forget the run's tokens before those of running runs."""
-        if self._model and self._model.sessions and run and not self._http.closed:
-            await despite_cancellation(self._close_session(run))
+        if self._model and self._in_session(self._model, run) and not self._http.closed:
+            await self._sessions.close(run)
 
     async def _complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Stream a completion that the server computes as a whole."""
         model = await self.model()
+        if self._in_session(model, request.hints.run):
+            await self._sessions.open(request.hints.run)
         busy = (each.rank for each in self._running.values())
         rank = self._placement.rank(request.hints.run, ranks=model.ranks, busy=busy)
         running, partial_completion = Attempt(rank=rank), PartialCompletion(request)
@@ -211,6 +218,9 @@ class SGLangEngine(RemoteEngine[Attempt]):
                 except EngineUnavailable as error:
                     broke = error
                     body = await self._resume(partial_completion, running, error)
+
+    def _in_session(self, model: ServedModel, run: str) -> bool:
+        return bool(model.sessions and run and "session_id" not in self._extra)
 
     async def model(self) -> ServedModel:
         """Return the model that the server runs; the server is asked once.
@@ -360,10 +370,6 @@ class SGLangEngine(RemoteEngine[Attempt]):
             self._log_once([note], url=self._http.url)
             return False
         return True
-
-    async def _close_session(self, run: str) -> None:
-        async with asyncio.timeout(self._abort_timeout):
-            await self._http.post("/close_session", {"session_id": run}, urgent=True)
 
     async def _abort_quietly(self, rid: str) -> bool:
         """End a request at the server; return False if that failed."""

@@ -63,6 +63,8 @@ class ScriptedServer:
     model_path: str = "/nowhere/tiny"
     models: object = None
     server_info: object = None
+    sessions: bool = True
+    """Whether sessions can be opened."""
     render: Callable[..., str] | None = None
     """The server's chat template, if it has one."""
     tokenizer: Any = None
@@ -130,6 +132,10 @@ class ScriptedServer:
             case "/abort_request":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 self.aborted.set()
+            case "/open_session" if not self.sessions:
+                await exchange.answer({"error": {"message": "Failed to open the session."}}, 400)
+            case "/open_session":
+                await exchange.answer(json.dumps(exchange.body["session_id"]))
             case "/close_session":
                 exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             case "/tokenize" if "messages" in exchange.body and self.render is not None:
@@ -228,11 +234,11 @@ def completes(texts: Sequence[str] = ("a", "b", "c"), ids: Sequence[int] = (7, 8
     return act
 
 
-def stream(data: bytes, *, cuts: Sequence[int] = ()) -> Act:
+def stream(data: bytes, *, cuts: Sequence[int] = (), kind: str = "text/event-stream; charset=utf-8") -> Act:
     """Send an event stream, cut into packets at arbitrary places."""
 
     async def act(exchange: Exchange) -> None:
-        exchange.head(content_type="text/event-stream; charset=utf-8")
+        exchange.head(content_type=kind)
         for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
             await exchange.send(data[start:stop])
         await exchange.end()

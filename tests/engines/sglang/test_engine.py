@@ -84,6 +84,14 @@ def test_streams_the_completion() -> None:
     play([completes()], scene)
 
 
+@pytest.mark.parametrize("kind", ["Text/Event-Stream", "TEXT/EVENT-STREAM;charset=UTF-8"])
+def test_the_content_type_is_read_in_any_case(kind: str) -> None:
+    async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
+        assert joined(await complete(engine)) == ([7, 8, 9], "abc")
+
+    play([stream(events(frames("abc", [7, 8, 9], prompt=3, type="stop", matched=9)), kind=kind)], scene)
+
+
 def test_asks_for_everything_explicitly() -> None:
     async def scene(engine: SGLangEngine, server: ScriptedServer) -> None:
         sampling = Sampling(temperature=0.5, top_p=0.9, top_k=5, seed=11)

@@ -160,24 +160,3 @@ def test_a_router_that_does_not_know_its_model(tmp_path: Path) -> None:
                 await SGLangEngine(server.url, patience=0).model()
 
     asyncio.run(main())
-
-
-def test_a_run_is_a_session_where_the_server_has_them() -> None:
-    async def main() -> None:
-        info = {"enable_session_radix_cache": True}
-        async with ScriptedServer(acts=[completes()], server_info=info) as server:
-            async with SGLangEngine(server.url) as engine:
-                await engine.end_run("unknown")
-                asked = replace(request(), hints=Hints(run="run-1"))
-                await complete(engine, asked)
-                await engine.end_run("run-1")
-            assert [body.get("session_id") for body in server.bodies("/generate")] == ["run-1"]
-            assert server.bodies("/close_session") == [{"session_id": "unknown"}, {"session_id": "run-1"}]
-        async with ScriptedServer(acts=[completes()], server_info={}) as server:
-            async with SGLangEngine(server.url) as engine:
-                await complete(engine, asked)
-                await engine.end_run("run-1")
-            assert "session_id" not in server.bodies("/generate")[0]
-            assert server.bodies("/close_session") == []
-
-    asyncio.run(main())
