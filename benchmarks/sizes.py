@@ -71,9 +71,8 @@ async def served(kind: EngineKind, checkpoint: Path, *, slots: int) -> AsyncGene
     elif kind == "llama.cpp":
         with LlamaCppServer(gguf_file(), Options(context=1024 * slots, slots=slots)) as started:
             url = f"{started.url}/v1"
-            async with OpenAIEngine(
-                url, model=started.name, server="llama.cpp", api="completions", tokenizer=checkpoint
-            ) as engine:
+            told = {"ignore_eos": True}
+            async with OpenAIEngine(url, model=started.name, server="llama.cpp", extra=told) as engine:
                 yield engine
     else:
         server = SGLangServer(checkpoint, python=ROOT / ".venv-sglang" / "bin" / "python")

@@ -149,11 +149,15 @@ def grade(
 def speedup(
     runs: Annotated[Path, typer.Argument(metavar="RUNS.jsonl", help="Recorded runs, such as `sprint batch` writes.")],
     *,
-    engine: Annotated[EngineName, typer.Option(help="The engine to replay them on: local or sglang.")] = "local",
+    engine: Annotated[EngineName, typer.Option(help="The engine to replay them on.")] = "local",
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The checkpoint (local), or the tokenizer of the server.")
+        str | None,
+        typer.Option(
+            metavar="DIR|NAME",
+            help="The checkpoint (local), its tokenizer (sglang), or the server's name of the model.",
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="The address of the SGLang server.")] = None,
+    url: Annotated[str | None, typer.Option(help="The address of the server.")] = None,
     at_once: Annotated[
         list[int] | None, typer.Option(min=1, help="Number of runs at the same time; may be repeated; default: 1.")
     ] = None,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from sprint_agents import Plan, Run, Sprint
+from sprint_agents.dialects import PLAIN_TURNS
+from sprint_agents.engine import Capabilities
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
 from sprint_agents.plan import Answer
@@ -51,6 +53,13 @@ def test_a_replay_has_the_lengths_and_the_order_of_the_run() -> None:
     assert answer.prompt_tokens == plan.prompt_tokens + 30 + 7 + 9 + 5
     assert chain.prompt_tokens == plan.prompt_tokens >= 50
     assert chain.cached_tokens < 10
+
+
+def test_a_conversation_has_the_lengths_too_and_is_asked_to_go_on() -> None:
+    engine = FakeEngine(lambda request: " w" * 10, capabilities=Capabilities(chat=PLAIN_TURNS))
+    replay(engine, SHAPE)
+    assert sum(one.generated_tokens for one in engine.requests) == 2 * SHAPE.total_tokens
+    assert max(one.generated_tokens for one in engine.requests) == 11  # ten words, and the end of a turn
 
 
 def test_chains_may_have_lengths_of_their_own() -> None:
