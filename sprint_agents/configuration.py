@@ -92,20 +92,37 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
         named += [(f"the hook {name}", hook) for name, hook in self.hooks or ()]
         return found + find_wanted(named)
 
-    def _settings(self) -> dict[str, str]:
-        """Describe what a resumed run must share with the run that began the journal."""
+    async def settings(self) -> dict[str, str]:
+        """Describe what a resumed run must share with the run that began the journal: each setting by its name.
+
+        The texts are short and the same in any process. Limits, the budget and sampling are not among them.
+
+        >>> import asyncio
+        >>> from sprint_agents import Sprint
+        >>> from sprint_agents.testing import FakeEngine
+        >>> asyncio.run(Sprint(FakeEngine("")).settings())["model"]
+        'fake'
+
+        Raises:
+            EngineError: a server could not be asked for the name of its model.
+        """
+        for engine in {self.engine, self._executor_engine or self.engine}:
+            await engine.decode([])  # with its first call, an engine may learn the name of its model
         known = self.engine.manifest.settles if self.engine.manifest else None
         settles = known if self.settles is None else self.settles
         settings = describe_settings(self.policy, self.planner, self._model, self._bind_dialect(), settles=settles)
-        settings["model"], executor = self.engine.name, self.executor
+        settings |= _describe_model(self.engine)
+        executor = self.executor
         if self._inputs.after is not None:
             settings["run before"] = ending_of(self._inputs.after, self.engine, self._bind_dialect()).digest
         if isinstance(executor, Configuration):
-            inner = cast("Configuration[Any, Any, Any]", executor)._settings()
+            inner = await cast("Configuration[Any, Any, Any]", executor).settings()
             return settings | {f"executor's {name}": value for name, value in inner.items()}
         if self._executor_engine is None:
             return settings | {"executor function": name_of(executor)}
-        return settings | {"executor's model": self._executor_engine.name}
+        return settings | {
+            f"executor's {name}": value for name, value in _describe_model(self._executor_engine).items()
+        }
 
     def _settling(self, known: Settles | None) -> Settles | None:
         """Return what settles the stages of a run; what the checkpoint says is about its own executions alone."""
@@ -165,3 +182,8 @@ class Configuration(Generic[AnswerT, ResultT, DepsT]):
             return ModelRunner(model)
         sampling = model.sampling or self.sampling or Sampling.of(engine.manifest)
         return ModelRunner(model, RemoteContexts(engine, sampling=sampling))
+
+
+def _describe_model(engine: Engine) -> dict[str, str]:
+    weights = engine.capabilities.weights
+    return {"model": engine.name} | ({} if weights is None else {"weights": weights})

@@ -306,10 +306,12 @@ class Capabilities:
         logprobs: whether the engine returns log-probabilities (``Sampling.logprobs``).
         asks_to_encode: whether ``encode`` asks a server, so that texts are best encoded at the same time.
         step_costs: how long decode steps take, by how many sequences share one; None if that is not known (yet).
+        weights: a short digest of the model's weights, if the engine has their files. Journals and evaluations tell
+            models of the same name apart by it.
 
     >>> Capabilities(schemas=True)
     Capabilities(chat=None, chat_error=None, schemas=True, caches_running=True, caches_contexts=False, page_tokens=1,
-                 continues=False, logprobs=False, asks_to_encode=False, step_costs=None)
+                 continues=False, logprobs=False, asks_to_encode=False, step_costs=None, weights=None)
     """
 
     chat: ChatTurns | None = None
@@ -322,6 +324,7 @@ class Capabilities:
     logprobs: bool = False
     asks_to_encode: bool = False
     step_costs: StepCosts | None = None
+    weights: str | None = None
 
     @property
     def native_tools(self) -> bool:

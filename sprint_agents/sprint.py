@@ -340,14 +340,12 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         Raises:
             JournalError: it cannot be used, or has other settings.
         """
-        for engine in {self.engine, self._executor_engine or self.engine}:
-            await engine.decode([])  # with its first call, an engine may learn the name of its model
         header = JournalHeader(
             run_id=run_id,
             task=task,
             policy=self.policy_name,
             origin=datetime.now(UTC),
-            settings=self._settings(),
+            settings=await self.settings(),
         )
         return Journal(path, header, self._agents())
 

@@ -66,8 +66,19 @@ def describe_settings(
             "executor's tools": _digest(sorted(map(str, executor.brief.tools))),
         }
     if settles:
-        settings["what settles a stage"] = _digest(_Description(settles).of(settles))
+        settings["what settles a stage"] = digest_of_value(settles)
     return settings | {"dialect": _digest(_describe_dialect(dialect))}
+
+
+def digest_of_value(value: object) -> str:
+    """Return a digest of a value or a function by its contents: the same in any process.
+
+    A function is its code and what that uses, as far as it is not from another installed package.
+
+    >>> digest_of_value(lambda answer: answer == 4) == digest_of_value(lambda answer: answer == 5)
+    False
+    """
+    return _digest(_Description(value).of(value))
 
 
 def _digest_policy(policy: Policy) -> str:
@@ -75,9 +86,9 @@ def _digest_policy(policy: Policy) -> str:
     try:
         digest = _digests.get(policy)
     except TypeError:  # an object that cannot be hashed or referred to weakly
-        return _digest(_Description(policy).of(policy))
+        return digest_of_value(policy)
     if digest is None:
-        digest = _digests[policy] = _digest(_Description(policy).of(policy))
+        digest = _digests[policy] = digest_of_value(policy)
     return digest
 
 

@@ -1,6 +1,7 @@
 """``sprint-finetune evaluate``."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -81,7 +82,8 @@ def run_evaluation(options: EvaluateOptions) -> None:
     console = Console(soft_wrap=True, highlight=False)
     with OutcomeFile(options.out / "outcomes.jsonl") as outcomes:
         source = asyncio.run(_evaluate(options, outcomes))
-        rows = summarise(outcomes, twin=TWIN, seed=_BOOTSTRAP_SEED)
+        _report_errors(outcomes, source.cases)
+        rows = summarise(outcomes, twin=TWIN, cases={case.id for case in source.cases}, seed=_BOOTSTRAP_SEED)
     about = f"{options.cases}: {len(source.cases)} cases, {options.seeds} seeds"
     note = (
         "Intervals: accuracies Wilson's, differences Newcombe's for paired cases, p McNemar's exact test, ratios a "
@@ -101,7 +103,6 @@ def run_evaluation(options: EvaluateOptions) -> None:
     )
     draw(rows, options.out / "plot.svg", title=about)
     console.print(f"{table}\n{note}", markup=False)
-    _report_errors(outcomes, Console(stderr=True, soft_wrap=True, highlight=False))
 
 
 def grade_answer(reference: str, answer: str, *, problem: str) -> str:
@@ -201,11 +202,15 @@ def _policy(name: str, options: EvaluateOptions) -> Policy | str:
     return self_consistency(samples=options.samples) if name == "self_consistency" else name
 
 
-def _report_errors(outcomes: OutcomeFile, console: Console) -> None:
-    """Say what went wrong besides wrong answers."""
-    found = [*outcomes.outcomes.values()]
+def _report_errors(outcomes: OutcomeFile, cases: Sequence[Case]) -> None:
+    """Say on stderr what went wrong besides wrong answers."""
+    console, asked = Console(stderr=True, soft_wrap=True, highlight=False), {case.id for case in cases}
+    found = [outcome for outcome in outcomes.outcomes.values() if outcome.case in asked]
+    if failed := [outcome for outcome in found if outcome.error is not None]:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(outcome.error for outcome in failed).items())
+        console.print(f"{len(failed)} runs failed ({kinds}), the first one: {failed[0].error_message}", markup=False)
     if again := sum(outcome.is_no_fault for outcome in found):
-        console.print(f"{again} runs failed because the engine was unavailable: the same command repeats them")
+        console.print(f"{again} of them failed because the engine was unavailable: the same command repeats them")
     if broken := [outcome for outcome in found if outcome.check_error is not None]:
         console.print(f"{len(broken)} answers were not checked, the first one: {broken[0].check_error}", markup=False)
 

@@ -42,7 +42,7 @@ class Case(BaseModel):
     @property
     def digest(self) -> str:
         """A short name for the content of the case."""
-        return digest_of([self.task, self.answer])
+        return digest_of(self.model_dump(mode="json", exclude={"id"}))
 
 
 def digest_of(value: JsonValue) -> str:

@@ -20,6 +20,7 @@ from sprint_agents.arguments import at_least
 from .cases import Case, digest_of
 from .checks import Check, Checker, grader
 from .outcomes import Outcome, OutcomeFile
+from .setups import describe_check, describe_method
 
 Methods = Mapping[str, Sprint[Any, Any]]
 """Ways to solve a case, by name."""
@@ -55,11 +56,14 @@ async def compare(
 
     Raises:
         ConfigurationError: ``out`` has an outcome of another case or of other settings under the same name.
+        EngineError: a server does not answer at the start.
     """
     at_least(1, concurrency=concurrency)
+    checked = describe_check(check, seconds=check_seconds)
+    setups = {name: await describe_method(sprint) | checked for name, sprint in methods.items()}
     named = [*methods.items()]
     tried = [
-        _Trial(name, sprint, case, seed)
+        _Trial(name, sprint, case, seed, setups[name] | {"case": case.digest})
         for turn, (case, seed) in enumerate(itertools.product(cases, seeds))
         for name, sprint in (reversed(named) if turn % 2 else named)
     ]
@@ -81,19 +85,13 @@ class _Trial:
     sprint: Sprint[Any, Any]
     case: Case
     seed: int
+    setup: Mapping[str, str]
+    """What the outcome depends on."""
 
     @property
     def name(self) -> str:
         """A name that no other trial has."""
-        return digest_of([self.method, self.case.id, self.seed, self.setup])
-
-    @property
-    def setup(self) -> str:
-        """A digest of what the outcome depends on, as far as it has a name."""
-        sprint = self.sprint
-        parts = [sprint.sampling, sprint.limits, sprint.budget]
-        settings = [part and part.model_dump(mode="json") for part in parts]
-        return digest_of([self.case.digest, sprint.engine.name, sprint.policy_name, *settings])
+        return digest_of([self.method, self.case.id, self.seed, {**self.setup}])
 
 
 def _is_done(trial: _Trial, out: OutcomeFile) -> bool:

@@ -28,9 +28,9 @@ class Outcome(BaseModel):
         parallel_stages: number of those stages.
         spurious_stages: number of those stages that gained nothing: two prompts are the same, or the critical path has
             ``SPURIOUS_SHARE`` of all tokens (spurious parallelism, arXiv 2602.02276).
-        setup: digest of the case and the method's settings, which a resumed evaluation must share.
+        setup: digests of the case, the method's settings and the check, by name; a resumed evaluation must share them.
         correct: None if correctness could not be decided.
-        error: type of the error of a failed run.
+        error: type of the error of a failed run, and its ``error_message``.
         check_error: error of the check, by which ``correct`` is None.
         seconds: wall time; None if other runs shared the engine.
     """
@@ -40,10 +40,11 @@ class Outcome(BaseModel):
     method: str
     case: str
     seed: int
-    setup: str
+    setup: Mapping[str, str]
     answer: str | None
     correct: bool | None
     error: str | None
+    error_message: str | None
     check_error: str | None
     sequential_tokens: int
     sequential_tokens_strict: int
@@ -75,7 +76,7 @@ class Outcome(BaseModel):
         method: str,
         case: str,
         seed: int,
-        setup: str,
+        setup: Mapping[str, str],
         correct: bool | None,
         check_error: str | None,
         timed: bool,
@@ -90,6 +91,7 @@ class Outcome(BaseModel):
             answer=answer,
             correct=correct,
             error=run.error.type if run.error else None,
+            error_message=run.error.message if run.error else None,
             check_error=check_error,
             sequential_tokens=run.usage.sequential_tokens,
             sequential_tokens_strict=run.usage.sequential_tokens_strict,
@@ -158,16 +160,17 @@ class OutcomeFile:
         self._journals.mkdir(exist_ok=True)
         return self._journals / f"{name}.jsonl"
 
-    def check_same(self, outcome: Outcome, *, setup: str) -> None:
+    def check_same(self, outcome: Outcome, *, setup: Mapping[str, str]) -> None:
         """Refuse to continue a file that has ``outcome`` with another setup.
 
         Raises:
-            ConfigurationError: it has.
+            ConfigurationError: it has; the message names what has changed.
         """
-        if outcome.setup != setup:
+        before = outcome.setup
+        if changed := sorted(name for name in {*before, *setup} if before.get(name) != setup.get(name)):
             raise ConfigurationError(
-                f"{self.path} has an outcome of {outcome.method} on case {outcome.case!r} with other settings, or of "
-                "another case with this id: give another --out, or the same cases, model, sampling and limits"
+                f"{self.path} has an outcome of {outcome.method} on case {outcome.case!r} that was measured otherwise. "
+                f"Changed since: {', '.join(changed)}. Repeat the command that began it, or give another --out"
             )
 
     def of(self, method: str) -> Mapping[tuple[str, int], Outcome]:

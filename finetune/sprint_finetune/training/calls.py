@@ -4,6 +4,9 @@ The planner's requests form one path, because each context continues the one bef
 planner's at the end of its prompt, continues with a header and never contains a sibling (arXiv 2506.05745, section
 3.1). The runtime's own dialect writes all text between the completions, so a path has the same pieces, and the same
 token ids, as in a run.
+
+A stage that ended early has prompts without executions. The planner's path then has the executions that joined, as in
+the run, and there is no path for the others.
 """
 
 import re
@@ -45,7 +48,8 @@ class Call:
 def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | None = None) -> list[Call]:
     r"""Cut a trajectory in tags into calls: the planner's path, then the executors' paths in order; or a single chain.
 
-    ``text`` may start with the question. Pass ``problem`` if it does not.
+    ``text`` may start with the question. Pass ``problem`` if it does not. In a stage that ended early, only some of the
+    prompts have executions.
 
     >>> text = "6*7+1?\n<Plan_1>\n<prompt_1.1>6*7</prompt_1.1>\n</Plan_1>\n<Execution_1>\n<execution_1.1>\n42\n"
     >>> text += "</execution_1.1>\n</Execution_1>\n<Final_answer>\n\\boxed{43}\n</Final_answer>"
@@ -74,7 +78,8 @@ def calls_of(text: str, *, problem: str | None = None, dialect: TagDialect | Non
         ends = {index: len(plan) + prompt.end for index, prompt in part.reader.prompts.items()}
         plan += part.text.removesuffix(dialect.tags.plan.of(part.number).close) + dialect.tags.stops.plan[0]
         before = tuple(Piece(piece.text, False) for piece in pieces)
-        for index, end in ends.items():
+        for index in _executed(part):
+            end = ends[index]
             header = dialect.write_header(part.number, index)
             written = dialect.mark(_execution(part, index, dialect))
             context = (*before, Piece(dialect.mark(plan[:end]), False), Piece(header, False))
@@ -96,7 +101,13 @@ def as_one_text(call: Call) -> Call:
 def _task(text: str, found: Outline, problem: str | None, dialect: TagDialect) -> str:
     """Return the problem of a trajectory, or raise if the trajectory is malformed."""
     notes = _notes(text, dialect)
-    faults = [fault for fault in found.diagnostics if not any(fault.position in note for note in notes)]
+    executed = {part.number for part in found.plans if part.executions}
+    faults = [
+        fault
+        for fault in found.diagnostics
+        if not any(fault.position in note for note in notes)
+        and not (fault.kind == "missing_execution" and fault.stage in executed)
+    ]
     if faults:
         raise ConfigurationError(
             "this is not a well-formed trajectory: "
@@ -135,6 +146,11 @@ def _answer(found: Outline, dialect: TagDialect) -> str:
     return compose([markup(pair.open), found.answer or "", markup(pair.close)])
 
 
+def _executed(part: PlanPart) -> list[int]:
+    """List the prompts that have executions, all of them unless the stage ended early."""
+    return [index for index in part.reader.prompts if index in part.executions]
+
+
 def _execution(part: PlanPart, index: int, dialect: TagDialect) -> str:
     return part.executions[index] + dialect.tags.stops.execution[0]
 
@@ -142,7 +158,7 @@ def _execution(part: PlanPart, index: int, dialect: TagDialect) -> str:
 def _joined(part: PlanPart, plan: str, dialect: TagDialect) -> Iterator[Piece]:
     """Return what the planner reads after its plan, in the pieces in which the runtime appends it."""
     joined: list[JoinedExecution] = []
-    for index in part.reader.prompts:
+    for index in _executed(part):
         written = dialect.write_completion(part.number, index, _execution(part, index, dialect))
         joined.append(JoinedExecution(index, written, generated=True))
     *before, end = dialect.write_join(part.number, joined, plan=plan)

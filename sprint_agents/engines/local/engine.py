@@ -14,6 +14,7 @@ from sprint_agents.engine import Capabilities, Chunk, Engine, Request
 from sprint_agents.engines.checkpoint import (
     ChatTemplate,
     check_directory,
+    digest_weights,
     load_tokenizer,
     turns_of_checkpoint,
     with_chat,
@@ -132,7 +133,13 @@ class LocalEngine(Engine):
         """Conversations as the chat template marks them, schemas if llguidance is installed, and costs if given."""
         if self._capabilities is None:
             schemas = find_spec("llguidance") is not None
-            known = Capabilities(schemas=schemas, continues=True, logprobs=True, step_costs=self._step_costs)
+            known = Capabilities(
+                schemas=schemas,
+                continues=True,
+                logprobs=True,
+                step_costs=self._step_costs,
+                weights=digest_weights(self._directory),
+            )
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
         return self._capabilities

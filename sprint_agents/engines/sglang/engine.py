@@ -30,6 +30,7 @@ from sprint_agents.engines.checkpoint import (
     ChatTemplate,
     CheckpointTokenizer,
     check_ids,
+    digest_weights,
     turns_of_checkpoint,
     with_chat,
 )
@@ -126,6 +127,7 @@ class SGLangEngine(RemoteEngine[Attempt]):
         self._chat = chat or ChatTemplate()
         self._renderings: Renderings | None = None
         self._model: ServedModel | None = None
+        self._weights: str | None = None
         self._capabilities: Capabilities | None = None
 
     @property
@@ -137,11 +139,12 @@ class SGLangEngine(RemoteEngine[Attempt]):
     def capabilities(self) -> Capabilities:
         """Turns as the chat template marks them, once the server was asked; schemas by its grammar backend.
 
-        SGLang's radix cache gets what a request reads with its first token, and what it generated when it ends.
+        SGLang's radix cache gets what a request reads with its first token, and what it generated when it ends. The
+        weights are those of a server on this machine.
         """
         if self._capabilities is None:
             page, remote = self._model.page_tokens if self._model else 1, self._directory is None
-            known = replace(_CAPABILITIES, page_tokens=page, asks_to_encode=remote)
+            known = replace(_CAPABILITIES, page_tokens=page, asks_to_encode=remote, weights=self._weights)
             self._capabilities = with_chat(known, self._turns)
         return self._capabilities
 
@@ -232,6 +235,8 @@ class SGLangEngine(RemoteEngine[Attempt]):
             self._model = model = await self._retry(lambda: ask_model(self._http, self._directory))
             if self._manifest is None and model.directory:
                 self._manifest = Manifest.load(model.directory)
+            if model.directory:  # on this machine
+                self._weights = await asyncio.to_thread(digest_weights, model.directory)
             if isinstance(self._tokenizer, ServerTokenizer) and self._chat.template is None:
                 self._renderings = await self._tokenizer.render(self._chat.variables)
             self._capabilities = None

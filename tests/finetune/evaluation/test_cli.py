@@ -88,6 +88,50 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(
     assert written(tmp_path / "out") == []
 
 
+def test_a_folder_that_was_begun_otherwise_is_refused(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checks.py").write_text(CHECKS)
+    monkeypatch.chdir(tmp_path)
+    command = [own, "--out", "out", "--engine", "openai", "--model", "one", "--checker", "checks.py:short"]
+    with served(says('{"answer": "46"}')) as server, served(says('{"answer": "46"}')) as moved:
+        assert call(*command, "--url", server.base).exit_code == 0
+        asked = len(server.sent)
+        for changed, names in (
+            (["--checker", "checks.py:broken"], "checker"),
+            (["--check-seconds", 5], "seconds of a check"),
+            (["--model", "two"], "executor's model, model"),
+            (["--plan-tokens", 7], "limits"),
+            (["--max-tokens", 700], "budget"),
+            (["--temperature", 0.5], "sampling"),
+        ):
+            done = call(*command, "--url", server.base, *changed)
+            assert done.exit_code == 2
+            assert f"Changed since: {names}. Repeat the command that began it, or give another --out" in done.stderr
+        (tmp_path / "checks.py").write_text(CHECKS.replace("<=", "<"))
+        assert "Changed since: checker." in call(*command, "--url", server.base).stderr
+        (tmp_path / "checks.py").write_text(CHECKS)
+        assert call(*command, "--url", moved.base).exit_code == 0
+        assert (len(server.sent), moved.sent) == (asked, [])
+
+
+def test_the_table_is_about_the_cases_that_were_asked_for(own: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text(own.read_text() + json.dumps({"task": TASK, "id": "again"}) + "\n")
+    for path, runs in ((more, 2), (own, 1)):
+        assert call(path, "--engine", "fake", "--out", tmp_path / "out").exit_code == 0
+        table = json.loads((tmp_path / "out" / "table.json").read_text())
+        assert [row["runs"] for row in table["rows"] if row["part"] == "all"] == [runs, runs]
+
+
+def test_the_reasons_of_failed_runs_are_told(tmp_path: Path) -> None:
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text(json.dumps({"task": "Use 9, 8, 7 to make 24."}) + "\n")
+    done = call(cases, "--engine", "fake", "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "2 runs failed (UnsupportedTask 2), the first one: --engine fake replays recorded runs" in done.stderr
+
+
 def test_a_twin_on_another_server_and_limits_of_both(own: Path, tmp_path: Path) -> None:
     with served(says('{"answer": "25 + 7 * 3"}')) as server, served(says('{"answer": "46"}')) as other:
         options = ("--engine", "openai", "--url", server.base, "--model", "one", "--dialect", "json")

@@ -2,14 +2,24 @@
 
 import asyncio
 import itertools
+import json
+import os
+import runpy
+import subprocess
+import sys
 
 import pytest
 
-from sprint_agents import Budget, Planner, Sprint
+from sprint_agents import Budget, Executor, Limits, Planner, Sampling, Sprint
+from sprint_agents.dialects.tags.dialect import TagDialect
+from sprint_agents.engine import Capabilities
 from sprint_agents.errors import ConfigurationError, EngineUnavailable
+from sprint_agents.hooks import Hooks
+from sprint_agents.policies import self_consistency
 from sprint_agents.testing import FakeEngine
 from sprint_finetune.evaluation import Case, OutcomeFile, compare, draw, held_out, markdown, summarise
 from sprint_finetune.nano.countdown import problems
+from tests.reports.hostile import CHATML
 
 PLAN = "<Plan_1>\n<prompt_1.1>left</prompt_1.1>\n<prompt_1.2>right</prompt_1.2>\n</Plan_"
 ANSWER = "<Final_answer>\n\\boxed{2*(3+4)}\n</Final_answer>"
@@ -184,19 +194,76 @@ def test_an_unavailable_engine_is_asked_again_by_the_next_start(tmp_path):
     assert engine.requests == ()
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"budget": Budget(tokens=500)}, {"cases": [Case(id="a", task="Use 4, 3, 2 to make 10.")]}, {"policy": "skeleton"}],
-)
-def test_outcomes_under_other_settings_are_not_mixed(tmp_path, changed):
-    path = tmp_path / "out.jsonl"
-    outcomes_of(path, FakeEngine(respond))
-    with pytest.raises(ConfigurationError, match="has an outcome of sprint on case 'a' with other settings"):
-        outcomes_of(path, FakeEngine(respond), **changed)
-
-
 def right(case, answer):
     return answer == case.row["expected"]
+
+
+class Named(FakeEngine):
+    name = "another"
+
+
+def engine_like(kind=FakeEngine, **capabilities):
+    return kind(respond, capabilities=Capabilities(chat=CHATML, **capabilities))
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"cases": [Case(id="a", task="Use 4, 3, 2 to make 10.")]}, "case"),
+        ({"cases": [CASES[0].model_copy(update={"row": {"level": 5}})]}, "case"),
+        ({"check": right}, "checker"),
+        ({"check_seconds": 5}, "seconds of a check"),
+        ({"dialect": "json"}, "dialect"),
+        ({"engine": engine_like(Named)}, "executor's model, model"),
+        ({"engine": engine_like(weights="trained again")}, "executor's weights, weights"),
+        ({"policy": self_consistency(samples=2)}, "code of the policy under Python .*, policy"),
+        ({"budget": Budget(tokens=500)}, "budget"),
+        ({"limits": Limits(plan_tokens=7)}, "limits"),
+        ({"sampling": Sampling(temperature=0.5)}, "sampling"),
+        ({"failure": "fail_fast"}, "failure policy"),
+        ({"settles": "the key"}, "what settles a stage"),
+        ({"planner": Planner(str, attempts=3)}, "planner's options"),
+        ({"executor": Executor(str, max_tokens=3)}, "executor's options"),
+        ({"executor": lambda subtask: "42"}, "executor function, executor's .*"),
+        ({"hooks": Hooks(before_request=print)}, "hooks"),
+    ],
+)
+def test_outcomes_that_were_measured_otherwise_are_not_mixed(tmp_path, changed, names):
+    path = tmp_path / "out.jsonl"
+    begun = {"engine": engine_like(), "dialect": TagDialect.of(None)}
+    (outcome,) = outcomes_of(path, **begun)
+    asked = engine_like()
+    assert outcomes_of(path, **{**begun, "engine": asked}) == [outcome]
+    with pytest.raises(
+        ConfigurationError, match=rf"on case 'a' that was measured otherwise. Changed since: {names}\. "
+    ):
+        outcomes_of(path, **{**begun, "engine": asked, **changed})
+    assert asked.requests == ()
+
+
+PROGRAM = """
+import asyncio, json
+from sprint_agents import Sprint
+from sprint_agents.testing import FakeEngine
+from sprint_finetune.evaluation.setups import describe_check, describe_method
+
+SMALL = {"one", "two", "three"}
+
+def work(subtask):
+    return subtask.prompt in SMALL
+
+described = asyncio.run(describe_method(Sprint(FakeEngine(""), executor=work)))
+described |= describe_check(None, seconds=60)
+print(json.dumps(described))
+"""
+
+
+def test_what_an_outcome_depends_on_is_the_same_in_another_process(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout) == runpy.run_path(str(path))["described"]
 
 
 async def right_later(case, answer):

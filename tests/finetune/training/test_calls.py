@@ -14,13 +14,18 @@ from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Capabilities, Chunk, Engine, Finish
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.manifest import Manifest
+from sprint_agents.rollouts import RolloutRecorder
+from sprint_agents.settles import Settles
+from sprint_agents.testing import FakeEngine, Reply, run_virtual
 from sprint_finetune.nano import arithmetic, multiplication
 from sprint_finetune.nano.batches import encode
 from sprint_finetune.nano.countdown import problems, solution_of
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import chain, executors, planner
 from sprint_finetune.training.calls import Piece, as_one_text, calls_of
+from sprint_finetune.training.corpus import LengthLimits, TrainingSample, build_tries
 from sprint_finetune.training.encoding import encode_calls
+from sprint_finetune.training.settings import Settings
 
 TEXT = """What is 6*7 + 100/4?
 <Plan_1>
@@ -241,3 +246,37 @@ def test_a_note_in_place_of_executions_is_left_out() -> None:
     answer = "<Final_answer>\n\\boxed{42}\n</Final_answer>"
     noted = f"{plans}<Execution_1>\nNo prompt to execute.\n</Execution_1>\n{answer}"
     assert calls_of(noted) == calls_of(plans + answer)
+
+
+PROMPTS = ("left", "middle", "right")
+PLAN = "".join(f"<prompt_1.{number}>{prompt}</prompt_1.{number}>\n" for number, prompt in enumerate(PROMPTS, 1))
+SEARCH = {
+    "": f"<Plan_1>\n{PLAN}</Plan_1>",
+    "<execution_1.1>": Reply("nothing\n</execution_1.1>", delay=2),
+    "<execution_1.2>": Reply("the key is here\n</execution_1.2>", delay=1),
+    "<execution_1.3>": Reply("nothing\n</execution_1.3>", delay=60),
+    "</Execution_1>": "<Final_answer>\nmiddle\n</Final_answer>",
+}
+
+
+@pytest.mark.parametrize(("in_order", "joined"), [(True, [1, 2]), (False, [2])])
+def test_a_stage_that_ended_early_is_learned_as_it_was(tokenizer, in_order, joined):
+    recorder = RolloutRecorder(FakeEngine(SEARCH))
+    settles = Settles(holds="the key is", in_order=in_order)
+    run = run_virtual(Sprint(recorder, settles=settles).run("Where is the key?"))
+    calls = calls_of(run.transcript)
+    rollout = recorder.rollout(run)
+    assert [branch.number for branch in rollout.branches] == [None, *joined]
+    assert [text_of(call) for call in calls] == [branch.text for branch in rollout.branches]
+    assert [learned(call) for call in calls] == [
+        [piece.text for piece in branch.pieces if piece.sampled] for branch in rollout.branches
+    ]
+    sample = TrainingSample(id="a", problem="Where is the key?", text=run.transcript)
+    made = Settings(model="m", data=("d",), output="o", manifest=Manifest(model="m"))
+    assert build_tries([sample], tokenizer, made, limits=LengthLimits(context=1000))
+
+
+def test_a_stage_without_any_execution_is_refused():
+    plan = "<Plan_1>\n<prompt_1.1>left</prompt_1.1>\n</Plan_1>\n"
+    with pytest.raises(ConfigurationError, match=r"prompt 1\.1 has no execution"):
+        calls_of(f"Where?\n{plan}<Final_answer>\nmiddle\n</Final_answer>")
