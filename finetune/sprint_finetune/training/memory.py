@@ -80,7 +80,8 @@ class MemoryModel:
             self.config: Any = cast(Any, AutoConfig).from_pretrained(settings.model)
         except (OSError, ValueError) as error:
             raise InvalidCheckpoint(
-                f"{settings.model} has no readable configuration: {str(error).splitlines()[0]}"
+                f"{settings.model} has no readable configuration: {str(error).splitlines()[0]} Give a folder that has "
+                "config.json, or a name on the Hugging Face Hub"
             ) from error
         with FakeTensorMode():
             model = self._made()

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from transformers.integrations import integration_utils
 
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 from sprint_agents.manifest import Manifest
@@ -18,6 +20,7 @@ from sprint_agents.nano import nano_path
 from sprint_finetune.nano import arithmetic
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import planner
+from sprint_finetune.training import devices
 from sprint_finetune.training.checkpoints import load_tokenizer
 from sprint_finetune.training.finetune import train
 from sprint_finetune.training.settings import Lora, Settings
@@ -168,8 +171,19 @@ def test_an_epoch_sees_every_sample_once(source, tmp_path, monkeypatch, way):
     assert Manifest.load(tmp_path / way / "checkpoint") == Manifest(model="tiny", temperature=0)
 
 
-def test_each_saved_checkpoint_solves_problems(tmp_path):
+class Service(TrainerCallback):
+    """A service that `report_to` names."""
+
+    heard: ClassVar = []
+
+    def on_log(self, arguments, state, control, logs=None, **options):
+        self.heard.append(dict(logs))
+
+
+def test_each_saved_checkpoint_solves_problems(tmp_path, monkeypatch):
     """sprint-nano, at a learning rate too low to change it: its answers are right, and it plans."""
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "clearml", Service)
+    monkeypatch.setattr(devices, "get_available_reporting_integrations", lambda: ["clearml"])
     with (tmp_path / "data.jsonl").open("w") as file:
         for number, work in enumerate(itertools.islice(arithmetic.problems(seed=1, split="train"), 2)):
             text = "".join(piece.text for piece in planner(work).pieces)
@@ -177,12 +191,14 @@ def test_each_saved_checkpoint_solves_problems(tmp_path):
             file.write(json.dumps(sample) + "\n")
     changes = {"model": str(nano_path()), "from_scratch": False, "learning_rate": 1e-12, "steps": 1}
     manifest = Manifest.load(nano_path()).model_copy(update={"tasks": {}, "settles": None})
-    run = settings(tmp_path, tmp_path / "run", solve=(tmp_path / "data.jsonl",), manifest=manifest, **changes)
+    changes |= {"solve": (tmp_path / "data.jsonl",), "report_to": ("clearml",)}
+    run = settings(tmp_path, tmp_path / "run", manifest=manifest, **changes)
     train(run)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     (line,) = [entry for entry in lines if "solved" in entry]
     assert (line["solved"], line["parallel"], line["failed"], line["step"]) == (1, 1, 0, 1)
     assert line["sequential_tokens"] > 50
+    assert [name for logs in Service.heard for name in ("loss", "solved") if name in logs] == ["loss", "solved"]
     assert not list((tmp_path / "run").rglob("exported"))
 
 
