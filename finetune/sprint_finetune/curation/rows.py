@@ -85,7 +85,11 @@ def _row(place: str, line: bytes) -> SourceRow | BadRow:
     if len(line) > LONGEST_LINE:
         return BadRow(place, "too_long", f"the line has more than {LONGEST_LINE:,} bytes")
     try:
-        value: Any = json.loads(line, parse_int=_integer)
+        value: Any = json.loads(line.decode(), parse_int=_integer)
+    except UnicodeDecodeError as error:
+        return BadRow(
+            place, "unreadable", f"this is not UTF-8 ({error.reason} at byte {error.start}): convert the file"
+        )
     except (ValueError, RecursionError) as error:
         return BadRow(place, "unreadable", f"this is not valid JSON: {error}")
     return _object(place, value)

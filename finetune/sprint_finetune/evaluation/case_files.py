@@ -102,6 +102,8 @@ def _case(row: SourceRow, *, checker: bool) -> tuple[str, Case] | BadCase:
         case = read(columns)
     except (ValueError, TypeError) as error:
         return BadCase(row.place, "missing_field", str(error))
+    if odd := [name for name in ("task", "answer") if _is_broken(getattr(case, name))]:
+        return BadCase(row.place, "unreadable", f"its {odd[0]} has half of a surrogate pair, which UTF-8 cannot hold")
     if not case.task.strip():
         return BadCase(row.place, "missing_field", f"it has no problem: its fields are {', '.join(columns) or 'none'}")
     if case.answer is None and not checker and recognise(case.task) is None:
@@ -159,6 +161,10 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"the field {name!r} has no text: it is {value!r:.80}")
     return value
+
+
+def _is_broken(text: str | None) -> bool:
+    return text is not None and escape_surrogates(text) != text
 
 
 def _id(row: Mapping[str, Any], name: str) -> str:

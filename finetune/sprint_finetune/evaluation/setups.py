@@ -4,7 +4,7 @@ Invariant: everything that can change an answer, a count or a verdict is a setti
 processes that measure the same, such as the port of a server.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from sprint_agents import Executor, Limits, Planner, Sampling, Sprint
 from sprint_agents.runtime.settings import digest_of_value
@@ -30,10 +30,11 @@ async def describe_method(sprint: Sprint[Any, Any, Any]) -> dict[str, str]:
     }
     described = await sprint.settings()
     if isinstance(executor, Sprint):
-        inner = await describe_method(executor)
+        inner = await describe_method(cast("Sprint[Any, Any, Any]", executor))
         described |= {f"executor's {name}": value for name, value in inner.items()}
     else:
-        parts["executor's options"] = _options(executor) if isinstance(executor, Executor) else executor
+        model = cast("Executor[Any]", executor) if isinstance(executor, Executor) else None
+        parts["executor's options"] = executor if model is None else _options(model)
     return described | {name: digest_of_value(value) for name, value in parts.items()}
 
 

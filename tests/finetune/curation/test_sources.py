@@ -36,7 +36,7 @@ def test_lines_are_read_in_order_and_named(path: Path) -> None:
         (b"{not json", "unreadable", "not valid JSON"),
         (b'"text"', "unreadable", "a str"),
         (b"[" * 100_000, "unreadable", "not valid JSON"),
-        (b"\xff\xfe", "unreadable", "not valid JSON"),
+        (b"\xff\xfe", "unreadable", "not UTF-8"),
         ({**GOOD, "trace": "  \n "}, "empty_trace", "'trace' is empty"),
         ({**GOOD, "trace": "<think>\n---\n</think>\nIt is \\boxed{42}."}, "empty_trace", "no line of reasoning"),
         ({**GOOD, "answer": ""}, "missing_field", "'answer' is empty"),

@@ -156,10 +156,13 @@ def test_a_limit_counts_cases(tmp_path):
         ("nonsense\n", "no cases: line-1: this is not valid JSON"),
         ("[1]\n", "not a JSON object"),
         ("", "has no cases"),
+        ('{"task": "\\ud800?", "answer": "1"}\n', "its task has half of a surrogate pair"),
+        ('{"task": "1?", "answer": "\\ud800"}\n', "its answer has half of a surrogate pair"),
+        ('{"task": "1?", "answer": "1"}\n'.encode("utf-16"), r"this is not UTF-8 \(invalid start byte at byte 0\)"),
     ],
 )
 def test_a_file_without_cases_is_refused(tmp_path, text, message):
     path = tmp_path / "cases.jsonl"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigurationError, match=message):
         load_cases(path)
