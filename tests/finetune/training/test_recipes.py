@@ -31,6 +31,13 @@ def test_settings_of_a_recipe_are_valid(recipe):
     assert settings.deepspeed is None or settings.deepspeed.is_file()
 
 
+def test_settings_of_the_tutorial_are_valid(tmp_path):
+    page = (RECIPES.parents[1] / "docs" / "tutorial.md").read_text()
+    path = tmp_path / "tutorial.toml"
+    path.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    assert Settings.load(path).manifest.model == "tutorial"
+
+
 def test_held_out_problems_are_never_trained_on(smollm2):
     trained, held_out = (
         {receipt.problem for receipt in itertools.islice(smollm2.receipts(seed=0, held_out=split), 500)}
