@@ -232,11 +232,12 @@ class SGLangEngine(RemoteEngine[Attempt]):
             EngineError: the server is not ready.
         """
         if self._model is None:
-            self._model = model = await self._retry(lambda: ask_model(self._http, self._directory))
-            if self._manifest is None and model.directory:
-                self._manifest = Manifest.load(model.directory)
+            model = await self._retry(lambda: ask_model(self._http, self._directory))
             if model.directory:  # on this machine
                 self._weights = await asyncio.to_thread(digest_weights, model.directory)
+            self._model = model
+            if self._manifest is None and model.directory:
+                self._manifest = Manifest.load(model.directory)
             if isinstance(self._tokenizer, ServerTokenizer) and self._chat.template is None:
                 self._renderings = await self._tokenizer.render(self._chat.variables)
             self._capabilities = None
