@@ -31,11 +31,11 @@ def test_settings_of_a_recipe_are_valid(recipe):
     assert settings.deepspeed is None or settings.deepspeed.is_file()
 
 
-def test_settings_of_the_tutorial_are_valid(tmp_path):
-    page = (RECIPES.parents[1] / "docs" / "tutorial.md").read_text()
-    path = tmp_path / "tutorial.toml"
-    path.write_text(page.partition("```toml\n")[2].partition("```")[0])
+def test_settings_of_the_tutorial_are_valid_and_those_of_its_page():
+    root = RECIPES.parents[1]
+    path = root / "examples" / "tutorial.toml"
     assert Settings.load(path).manifest.model == "tutorial"
+    assert f"```toml\n{path.read_text()}```" in (root / "docs" / "tutorial.md").read_text()
 
 
 def test_held_out_problems_are_never_trained_on(smollm2):
