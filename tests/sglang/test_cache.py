@@ -79,3 +79,22 @@ def test_the_same_context_again_computes_one_token(connect: Connect) -> None:
             assert (first.cached_tokens, second.cached_tokens) == (0, len(root) - 1)
 
     asyncio.run(main())
+
+
+def test_fields_of_the_users_own_reach_the_server(connect: Connect) -> None:
+    """An ``extra_key`` separates caches, and a regular expression constrains a completion."""
+
+    async def complete_for(tenant: str) -> int:
+        extra = {"extra_key": tenant, "sampling_params": {"regex": "[0-9]{30}"}}
+        async with connect(extra=extra) as (engine, _):
+            root = await context(engine, 46, tokens=200)
+            written, end = await finish(engine, root, max_tokens=3)
+            assert written.text[len(root.text) :].isdecimal()
+            return end.prompt_tokens - end.cached_tokens
+
+    async def main() -> None:
+        first, other, again = [await complete_for(tenant) for tenant in ("first", "other", "first")]
+        assert first == other > 100
+        assert again == 1
+
+    asyncio.run(main())
