@@ -20,11 +20,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Literal, get_args
 
 from sprint_agents import Limits, Policy, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.nano import nano_path
+from sprint_agents.settles import Settles
+from sprint_agents.step_costs import StepCosts
 from sprint_finetune.evaluation import (
     Case,
     Methods,
@@ -47,20 +49,27 @@ class Setting:
     """How the planner runs, by the options of ``Sprint``.
 
     Attributes:
-        settles: whether an execution may settle its stage, as the checkpoint says.
-        at_once: executions at once; None for all.
+        settles: what settles a stage; None for what the checkpoint says, False for nothing.
+        at_once: executions at once; None for as many as pay.
+        costs: of the planner's steps; None for those that the engine knows.
         stock: whether both models run transformers' model code.
     """
 
     policy: Policy | str = "interleaved"
-    settles: bool = True
+    settles: Settles | Literal[False] | None = None
     at_once: int | None = None
+    costs: StepCosts | None = None
     stock: bool = False
 
 
+FIRST = Settles(holds="answer=", chance=0.4)
+"""The first execution to find an answer settles its stage, wherever it is in the plan."""
+
 SETTINGS = {
     "shipped": Setting(),
-    "4 executions at once": Setting(at_once=4),
+    "all at once": Setting(costs=StepCosts(seconds={1: 1.0})),
+    "4 at once": Setting(at_once=4),
+    "first find": Setting(settles=FIRST),
     "no early ends": Setting(settles=False),
     "stock model code": Setting(stock=True),
     "stock model code, no early ends": Setting(stock=True, settles=False),
@@ -82,7 +91,7 @@ def cases_of(family: Family, options: argparse.Namespace) -> list[Case]:
 async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> Methods:
     """Load the models, and solve an easy problem with each method, which is not timed."""
 
-    async def engine(model: Path, *, stock: bool) -> LocalEngine:
+    async def engine(model: Path, *, stock: bool, costs: StepCosts | None = None) -> LocalEngine:
         return await opened.enter_async_context(
             LocalEngine(
                 model,
@@ -90,6 +99,7 @@ async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> Method
                 threads=options.threads,
                 stock=stock,
                 cache_tokens=options.cache_tokens,
+                step_costs=costs,
             )
         )
 
@@ -101,11 +111,11 @@ async def methods(options: argparse.Namespace, opened: AsyncExitStack) -> Method
         if twin not in made:
             planless = await engine(options.twin, stock=setting.stock)
             made[twin] = Sprint(planless, policy="sequential", sampling=greedy)
-        planner = await engine(options.model, stock=setting.stock)
+        planner = await engine(options.model, stock=setting.stock, costs=setting.costs)
         made[name] = Sprint(
             planner,
             policy=setting.policy,
-            settles=None if setting.settles else False,
+            settles=setting.settles,
             limits=Limits(concurrency=setting.at_once),
             sampling=greedy,
         )

@@ -18,8 +18,9 @@ class Settles(BaseModel):
     Attributes:
         holds: a text that is part of the execution's text, a regular expression that is found in it, or a function that
             gets each ``Execution`` that succeeded.
-        chance: the share of executions that meet it, as far as you know. It decides how many executions run at once on
-            an engine whose costs are known (``StepCosts.width``).
+        chance: how likely the first execution is to meet it, as far as you know. It decides how many executions run at
+            once on an engine whose costs are known (``StepCosts.width``), and falls with each one that does not meet it
+            (``chance_after``).
         in_order: wait for the executions that come before in the plan. If one of them meets the condition too, it
             settles the stage instead. So what the planner reads does not depend on which execution was fastest.
 
@@ -55,6 +56,18 @@ class Settles(BaseModel):
         if condition == "":
             raise ConfigurationError("every execution holds an empty text: name one that only some executions hold")
         return condition if isinstance(condition, cls) else cls(holds=condition)  # type: ignore[arg-type]
+
+    def chance_after(self, missed: int) -> float:
+        """Return how likely the next execution is to meet the condition after ``missed`` executions that did not.
+
+        Searches differ, and one whose first executions find nothing is probably hard. So the estimate falls to a half
+        after one of them and to a third after two: the mean of a beta distribution that weighs as much as one
+        execution.
+
+        >>> [round(Settles(holds="x", chance=0.6).chance_after(missed), 2) for missed in range(4)]
+        [0.6, 0.3, 0.2, 0.15]
+        """
+        return self.chance / (1 + missed)
 
     def found_in(self, text: str) -> bool:
         """Say whether ``text`` meets a condition that is a text or a pattern."""

@@ -52,7 +52,7 @@ def test_a_policy_is_named_alike_in_every_process():
 
 
 def test_a_checkpoint_says_it_of_its_kinds_of_tasks_or_of_all():
-    rule = Settles(holds="answer=", chance=0.2, in_order=True)
+    rule = Settles(holds="answer=", chance=0.4, in_order=True)
     shipped = Manifest.load(nano_path())
     assert shipped == NANO
     assert shipped.settles_stages("countdown") == rule
@@ -70,6 +70,11 @@ def test_a_wrong_rule_of_a_checkpoint_is_refused(tmp_path, settles, fault):
     (tmp_path / "sprint.json").write_text(f'{{"model": "m", "settles": {settles}}}')
     with pytest.raises(InvalidCheckpoint, match=f"is not a valid manifest: .*{fault}"):
         Manifest.load(tmp_path)
+
+
+def test_the_chance_falls_with_every_execution_that_misses():
+    rule = Settles(holds="x", chance=0.6)
+    assert [rule.chance_after(missed) for missed in range(4)] == pytest.approx([0.6, 0.3, 0.2, 0.15])
 
 
 def test_costs_lie_on_lines_between_the_known_widths():

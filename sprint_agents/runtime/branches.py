@@ -34,7 +34,7 @@ from sprint_agents.usage import CallUsage, EngineCall
 
 from .assignment import Assignment
 from .critical_path import BranchWork
-from .early_ends import meets
+from .early_ends import SearchGate, meets
 from .executor import Runner, SubtaskOutcome, execute
 from .gate import Gate
 from .join import Settled, append_executions
@@ -239,6 +239,8 @@ class Branches:
                 verdict.set()
             if settled := accepted and self._may_settle(number):
                 self._accept_only(branch)
+            elif not accepted and isinstance(self.session.gate, SearchGate):
+                self.session.gate.miss()
             if self.kept is not None:
                 self.kept.keep_verdict(number, accepted=settled)
         return outcome

@@ -7,6 +7,7 @@ from sprint_agents.errors import PolicyError, describe
 from sprint_agents.functions import check_function
 from sprint_agents.plan import Ask, Attempts, Execution, Plan
 from sprint_agents.settles import Settles
+from sprint_agents.step_costs import StepCosts
 
 from .executor import ModelRunner, Runner
 from .gate import Gate
@@ -34,7 +35,20 @@ def gate_until(settles: Settles, session: Session, runner: Runner) -> AbstractAs
     if isinstance(session.gate, Gate) or engine is None or not isinstance(runner, ModelRunner):
         return session.gate
     costs = engine.capabilities.step_costs
-    return session.gate if costs is None else Gate(costs.width(chance=settles.chance))
+    return session.gate if costs is None else SearchGate(costs, settles)
+
+
+class SearchGate(Gate):
+    """As many places as pay until an execution settles the stage: the more have not, the more places."""
+
+    def __init__(self, costs: StepCosts, settles: Settles) -> None:
+        super().__init__(costs.width(chance=settles.chance))
+        self._costs, self._settles, self._missed = costs, settles, 0
+
+    def miss(self) -> None:
+        """Count an execution that does not settle the stage."""
+        self._missed += 1
+        self.widen(self._costs.width(chance=self._settles.chance_after(self._missed)))
 
 
 async def meets(settles: Settles, execution: Execution[Any], session: Session, *, stage: int) -> bool:

@@ -1,4 +1,4 @@
-"""The places for executions under ``Limits.concurrency``.
+"""The places for executions under ``Limits.concurrency``, or in a stage that may end early.
 
 Invariant: however an execution ends, its place is free once more exactly once, also if it ends while it has lent it.
 """
@@ -16,7 +16,14 @@ class Gate(asyncio.Semaphore):
     def __init__(self, places: int) -> None:
         super().__init__(places)
         self.places = places
+        """How many there are, free or not."""
         self._lent: set[asyncio.Task[Any] | None] = set()
+
+    def widen(self, places: int) -> None:
+        """Add places until there are ``places``; there are never fewer than before."""
+        while self.places < places:
+            self.places += 1
+            self.release()
 
     @asynccontextmanager
     async def lend(self) -> AsyncGenerator[None]:

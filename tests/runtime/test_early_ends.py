@@ -117,11 +117,19 @@ def test_the_rule_is_about_plans_of_the_model_for_the_task_itself(model):
 @pytest.mark.parametrize("chance", [0.1, 0.25, 0.5, 1])
 def test_as_many_run_at_once_as_pays(model, chance):
     engine = engine_of(model, prompts=20, costs=COSTS)
-    run = solve(engine, settles=Settles(holds="never", chance=chance))
-    assert run.stages[0].concurrency == COSTS.width(chance=chance)
-    assert engine.account().peak <= run.stages[0].concurrency + 1  # the planner
+    run = solve(engine, settles=Settles(holds="found", chance=chance))
     started = [execution.started for execution in run.stages[0].executions]
     assert started == sorted(started)
+    assert started.count(0) == COSTS.width(chance=chance)
+
+
+def test_more_run_at_once_after_each_execution_that_does_not_settle_the_stage(model):
+    rule = Settles(holds="never", chance=0.5)
+    run = solve(engine_of(model, prompts=8, costs=COSTS), settles=rule)
+    widths = [COSTS.width(chance=rule.chance_after(missed)) for missed in range(2)]
+    assert widths == [2, 6]
+    # Of the first two, which take 5 and 4 seconds, the second ends first. Five others start beside the first then.
+    assert [execution.started for execution in run.stages[0].executions] == [0, 0, 4, 4, 4, 4, 4, 5]
 
 
 def test_all_run_at_once_if_nothing_settles_the_stage_or_the_user_says_how_many(model):

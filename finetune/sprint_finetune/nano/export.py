@@ -56,7 +56,7 @@ NANO = Manifest(
     stages=4,
     plan_tokens=512,
     execution_tokens=320,
-    settles={"countdown": Settles(holds="answer=", chance=0.2, in_order=True)},
+    settles={"countdown": Settles(holds="answer=", chance=0.4, in_order=True)},
     tasks=TASKS.model_dump(mode="json"),
 )
 """The manifest of sprint-nano: the problems it was trained on, and how to run it."""

@@ -22,7 +22,7 @@ from .splits import Family
 from .traces import Solution, in_chain
 
 AT_ONCE = 6
-"""How many executions run at the same time, on an engine with these costs (``StepCosts.width``)."""
+"""How many executions run at the same time. A run begins with fewer and widens, which takes about as long in all."""
 
 THIRDS = ("all", "shortest", "middle", "longest")
 

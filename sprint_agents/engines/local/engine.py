@@ -63,7 +63,8 @@ class LocalEngine(Engine):
         prefill_chunk: how many prompt tokens one step computes.
         max_running: how many requests are computed at the same time; others wait.
         chat: how the turns of a conversation are marked, if the checkpoint's chat template does not tell.
-        step_costs: how long decode steps take, if stages that may end early are to run as many executions as pays.
+        step_costs: how long decode steps take, so that stages that may end early run as many executions as pays. By
+            default they are known, from the first use, of models with at most 32 million weights on a CPU.
         stock: whether to run transformers' model code even where the engine has a faster forward pass of its own, for
             Llama, Mistral, Qwen2 and Qwen3. It starts slower, and computes the same up to rounding.
 
@@ -130,8 +131,8 @@ class LocalEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Conversations as the chat template marks them, schemas if llguidance is installed, and costs if given."""
-        if self._capabilities is None:
+        """Conversations as the chat template marks them, schemas if llguidance is installed, and costs if known."""
+        if self._capabilities is None or self._capabilities.step_costs is not self._step_costs:
             schemas = find_spec("llguidance") is not None
             known = Capabilities(
                 schemas=schemas,
@@ -254,8 +255,10 @@ class LocalEngine(Engine):
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+        model = load_model(self._directory, device=self._device, dtype=self._dtype, stock=self._stock)
+        self._step_costs = self._step_costs or model.step_costs
         return Scheduler(
-            load_model(self._directory, device=self._device, dtype=self._dtype, stock=self._stock),
+            model,
             self._tokenizer,
             cache_tokens=self._cache_tokens,
             prefill_chunk=self._prefill_chunk,

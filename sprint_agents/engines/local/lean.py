@@ -36,10 +36,8 @@ from torch.nn import functional
 from .architecture import Architecture, Rotary
 from .attention import ForwardBatch
 from .linear import Linear, make_linear
+from .model import SMALL
 from .weights import Weights
-
-_SMALL = 32_000_000
-"""A model with at most so many weights has them in two layouts (see ``linear``)."""
 
 _length = cast("Callable[..., Tensor]", torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
 
@@ -71,7 +69,7 @@ class LeanNetwork:
             LookupError: a tensor is missing or has another shape.
         """
         shape = architecture
-        make = partial(make_linear, twice=shape.parameters <= _SMALL)
+        make = partial(make_linear, twice=shape.parameters <= SMALL)
         self._epsilon = shape.rms_norm_eps
         self._epsilon_of_rows = torch.tensor(shape.rms_norm_eps)
         self._heads, self._width = shape.num_key_value_heads, shape.head_dim

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sprint_agents.step_costs import StepCosts
+
 from .attention import ForwardBatch
 from .kv_cache import Geometry
 
@@ -16,6 +18,15 @@ _MIN_CACHE_TOKENS, _MAX_CACHE_TOKENS = 1024, 65_536
 
 _THREAD_WORK = 16_000_000
 """A further thread pays if each has this many multiplications in a step. With fewer, threads wait for each other."""
+
+SMALL = 32_000_000
+"""A model with at most so many weights is small: its steps take longer the wider they are.
+
+A larger model reads its weights for each step, which takes about as long for one sequence as for several.
+"""
+
+_COSTS_ON_CPU = StepCosts(seconds={1: 0.0011, 3: 0.0017, 5: 0.0021, 8: 0.0027, 12: 0.0034})
+"""Medians of sprint-nano's steps in Countdown runs, and the time between steps, on one thread of an idle CPU."""
 
 
 class Network(Protocol):
@@ -40,6 +51,11 @@ class Model:
     context_limit: int
     """The longest context that the engine computes exactly, in tokens."""
     end_ids: frozenset[int]
+
+    @property
+    def step_costs(self) -> StepCosts | None:
+        """What decode steps cost relative to each other, by their width; None if the widest are about as quick."""
+        return _COSTS_ON_CPU if self.parameters <= SMALL and self.geometry.device.type == "cpu" else None
 
     def forward(self, ids: Tensor, positions: Tensor, wanted: Tensor | None, batch: ForwardBatch) -> Tensor:
         """Run the network, on as many of torch's threads as pay for this number of queries."""

@@ -1,4 +1,4 @@
-"""The costs of decode steps that an embedded engine is given."""
+"""The costs of an embedded engine's decode steps: its own, or those that it is given."""
 
 import asyncio
 
@@ -14,12 +14,25 @@ pytestmark = pytest.mark.local
 COSTS = StepCosts(seconds={1: 2, 4: 4, 12: 6})
 
 
-@pytest.mark.parametrize(("costs", "concurrency"), [(COSTS, COSTS.width(chance=0.2)), (None, None)])
-def test_given_costs_bound_the_executions_of_a_stage_that_may_end_early(costs, concurrency):
+def solve(*, costs=None):
     async def main():
-        async with LocalEngine(nano_path(), threads=1, step_costs=costs) as engine:
-            assert engine.capabilities.step_costs is costs
-            return await Sprint(engine).run("countdown 3 7 25 46")
+        engine = LocalEngine(nano_path(), threads=1, step_costs=costs)
+        assert engine.capabilities.step_costs is costs
+        async with engine:
+            return engine.capabilities.step_costs, await Sprint(engine).run("countdown 3 7 25 46")
 
-    run = asyncio.run(main())
-    assert run.stages[0].concurrency == concurrency
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("costs", [COSTS, StepCosts(seconds={1: 1})])
+def test_given_costs_decide_how_many_executions_run_at_once(costs):
+    known, run = solve(costs=costs)
+    assert known is costs
+    assert run.stages[0].concurrency >= costs.width(chance=0.4)
+
+
+def test_the_costs_of_a_small_model_on_a_cpu_are_known_once_it_is_loaded():
+    costs, run = solve()
+    assert costs is not None
+    assert costs.width(chance=0.4) == 3
+    assert run.stages[0].concurrency >= 3
