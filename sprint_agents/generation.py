@@ -70,12 +70,11 @@ class Generation:
         self.finish: Finish | None = None
         # The engine's own count, for engines whose ids are not tokens.
         self._tokens: int | None = None
-        self._missed = 0
+        self._missed: list[int] = []
         self._reasoning = 0
         self._read: list[Chunk] = []
         self.length = 0
-        # An index of the chunks so far, extended on use, since many completions never need it: the positions where
-        # chunks end in the text; and the known token boundaries, as positions in the text and in the ids, ascending.
+        # Where the chunks end in the text; and the known token boundaries, as positions in the text and in the ids.
         self._chunk_ends = [0]
         self._text_marks, self._id_marks = [0], [0]
         # The context of the last cut, which later cuts and the end extend: n cuts cost O(tokens), not O(n * tokens).
@@ -96,11 +95,12 @@ class Generation:
     @property
     def tokens(self) -> int:
         """The number of generated tokens so far; where ids are not tokens, an estimate until the end."""
-        return len(self.ids) + self._missed if self._tokens is None else self._tokens
+        return len(self.ids) + sum(self._missed) if self._tokens is None else self._tokens
 
-    def missed(self, count: int) -> None:
-        """Count tokens of an interrupted completion that did not arrive."""
-        self._missed += count
+    @property
+    def missed(self) -> Callable[[int], object]:
+        """Counts tokens of an interrupted completion that did not arrive; it keeps nothing else of the completion."""
+        return self._missed.append
 
     def reasoning_tokens(self, thoughts: Thoughts = "none") -> int:
         """Count the tokens of reasoning so far: as the server does, or else those up to the end of the thoughts.
@@ -180,6 +180,9 @@ class Generation:
         self._read.append(chunk)
         self.ids.extend(chunk.ids)
         self.length += len(chunk.text)
+        self._chunk_ends.append(self.length)
+        self._text_marks.append(self.length)
+        self._id_marks.append(len(self.ids))
         if chunk.tokens is not None:
             self._tokens = (self._tokens or 0) + chunk.tokens
         if chunk.reasoning:
@@ -212,6 +215,8 @@ class Generation:
         """
         if len(self._read) == 1 and self._tokens is None:
             text, ids = self._read[0].text, self.ids
+            if len(ids) == len(text):  # a token for each character
+                return end - start
             before, after = known.get(text[:start]), known.get(text[end:])
             if before and after and ids[: len(before)] == before and ids[-len(after) :] == after:
                 return len(ids) - len(before) - len(after)
@@ -227,7 +232,6 @@ class Generation:
         the engine cannot decode, or if a character has several tokens.
         """
         # Example, for the end of the result in `{"result": 42}`, at 13 of 14: "}" ends at 14 and begins at 13.
-        self._index()
         mark = bisect_left(self._text_marks, offset)
         if self._tokens is not None or self._text_marks[mark] == offset:
             return
@@ -269,7 +273,6 @@ class Generation:
         if offset == self.length and self._read and self._read[-1].text:
             before = len(self.ids)
         else:
-            self._index()
             mark = bisect_left(self._text_marks, offset)
             text_end, before = self._text_marks[mark], self._id_marks[mark]
             if text_end != offset and mark:
@@ -294,12 +297,13 @@ class Generation:
         # planner's own context keeps 43. Its cache still serves all of the cut but the one new token.
         text_end, ids_end = await self._boundary(offset)
         self._advance(ids_end, text_end)
+        if text_end == offset:
+            return self._tip
         rest = self._slice(text_end, offset)
-        return self._tip.extend(await self._engine.encode(rest), rest) if rest else self._tip
+        return self._tip.extend(await self._engine.encode(rest), rest)
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
         """Return the last token boundary at or before ``offset``, as positions in the text and in the ids."""
-        self._index()
         mark = bisect_left(self._text_marks, offset)
         text_end, ids_end = self._text_marks[mark], self._id_marks[mark]
         if text_end == offset:
@@ -336,22 +340,11 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Return characters ``start`` to ``end``, reading only the chunks that hold them."""
-        self._index()
         ends = self._chunk_ends
         first = bisect_left(ends, start + 1) - 1
         last = bisect_left(ends, end)
         base = ends[first]
         return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
-
-    def _index(self) -> None:
-        """Index the chunks that are new."""
-        ends = self._chunk_ends
-        if len(ends) > len(self._read):
-            return
-        for chunk in self._read[len(ends) - 1 :]:
-            ends.append(ends[-1] + len(chunk.text))
-            self._text_marks.append(ends[-1])
-            self._id_marks.append(self._id_marks[-1] + len(chunk.ids))
 
 
 def _beside(text: str, place: int, piece: str, *, backwards: bool) -> tuple[int, int] | None:

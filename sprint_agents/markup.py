@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from .errors import escape_surrogates
 
-__all__ = ["PromptText", "TextPart", "compose", "is_markup", "markup", "parts_of", "spans_of"]
+__all__ = ["PromptTemplate", "PromptText", "TextPart", "compose", "is_markup", "markup", "parts_of", "spans_of"]
 
 
 class TextPart(NamedTuple):
@@ -44,7 +44,7 @@ class PromptText(str):
 
     def __new__(cls, text: str = "", spans: tuple[tuple[int, int], ...] = ()) -> Self:
         """Make a text of which these offsets are markup."""
-        made = super().__new__(cls, text)
+        made = str.__new__(cls, text)
         made.spans = spans
         return made
 
@@ -73,21 +73,44 @@ def compose(texts: Iterable[str]) -> PromptText:
     """
     joined: list[str] = []
     spans: list[tuple[int, int]] = []
-    position = 0
+    position, marked = 0, -1
     for text in texts:
-        if not isinstance(text, PromptText):
-            text = escape_surrogates(text)
-        elif position == 0:
-            spans = [*text.spans]
-        else:
+        if isinstance(text, PromptText):
             for start, end in text.spans:
-                if spans and spans[-1][1] == position + start:
+                if position + start == marked:
                     spans[-1] = (spans[-1][0], position + end)
                 else:
                     spans.append((position + start, position + end))
+                marked = position + end
+        else:
+            text = escape_surrogates(text)
         joined.append(text)
         position += len(text)
     return PromptText("".join(joined), tuple(spans))
+
+
+class PromptTemplate:
+    r"""A text with gaps for one and the same outside text, so that many texts which differ only in that cost little.
+
+    >>> turn = PromptTemplate(markup("<user>") + "Carry out subtask _." + markup("</user>"), gap="_")
+    >>> str(turn.fill("12")), turn.fill("12") == turn.fill("1").replace("1", "12")
+    ('<user>Carry out subtask 12.</user>', True)
+    """
+
+    __slots__ = ("_gap", "_pieces", "_spans")
+
+    def __init__(self, text: PromptText, *, gap: str) -> None:
+        self._gap = len(gap)
+        self._pieces = text.split(gap)
+        # The gaps before each end of a span, which move it.
+        self._spans = [(start, text.count(gap, 0, start), end, text.count(gap, 0, end)) for start, end in text.spans]
+
+    def fill(self, text: str) -> PromptText:
+        """Return the text with ``text`` in its gaps, which is no markup."""
+        text = escape_surrogates(text)
+        more = len(text) - self._gap
+        spans = [(start + more * before, end + more * inside) for start, before, end, inside in self._spans]
+        return PromptText(text.join(self._pieces), tuple(spans))
 
 
 def spans_of(text: str) -> tuple[tuple[int, int], ...]:

@@ -53,8 +53,13 @@ async def append_executions(
         encoded = await asyncio.gather(*map(state.engine.encode, befores))
     else:
         encoded = [await state.engine.encode(before) for before in befores]
+    joined_ids: list[int] = []
+    joined: list[str] = []
     for before, opening, (ids, text) in zip(befores, encoded, completions, strict=True):
-        state.context = state.context.extend((*opening, *ids), compose([before, text]))
+        joined_ids += opening
+        joined_ids += ids
+        joined += (before, text)
+    state.context = state.context.extend(joined_ids, compose(joined))
     if not more:
         await state.append(texts[-1])
 

@@ -316,9 +316,10 @@ class StageRun:
         async with gate, call as generation:
             self.completion = generation
             async for chunk in generation:
-                emit_planner(session, self.number, generation, chunk)
+                if session.reading:
+                    emit_planner(session, self.number, generation, chunk)
                 prompts = reader.feed(chunk.text)
-                if start is not None:
+                if start is not None and prompts:
                     await start(generation, prompts)
         return generation
 

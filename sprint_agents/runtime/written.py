@@ -9,17 +9,16 @@ from .session import Session
 
 def emit_planner(session: Session, stage: int, generation: Generation, chunk: Chunk) -> None:
     """Report a piece of a planner's completion."""
-    if session.reading:
-        session.emit(
-            PlannerWrote(
-                **session.stamp(),
-                stage=stage,
-                text=chunk.text,
-                tokens=generation.tokens,
-                reasoning=chunk.reasoning,
-                logprobs=tuple(chunk.logprobs),
-            )
+    session.emit(
+        PlannerWrote(
+            **session.stamp(),
+            stage=stage,
+            text=chunk.text,
+            tokens=generation.tokens,
+            reasoning=chunk.reasoning,
+            logprobs=tuple(chunk.logprobs),
         )
+    )
 
 
 def emit_executor(session: Session, stage: int, number: int, generation: Generation, chunk: Chunk) -> None:

@@ -77,7 +77,7 @@ class WordTokenizer:
     True
     """
 
-    __slots__ = ("_ids", "_markup", "_special", "_split", "_word", "_words", "own_text")
+    __slots__ = ("_ids", "_markup", "_special", "_split", "_text", "_word", "_words", "own_text")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         # Longest first: of two special texts that begin alike, the longer one matches.
@@ -89,13 +89,17 @@ class WordTokenizer:
         self._words = _Words(re.compile("|".join([*map(re.escape, texts), plain])))
         self._words[END_ID] = end
         # Headers, words and the replies of a script are encoded again and again.
+        self._text = lru_cache(maxsize=4096)(self._encode_text)
         self._markup = lru_cache(maxsize=4096)(self._encode_markup)
         self._word = lru_cache(maxsize=4096)(self._encode)
         self.own_text = lru_cache(maxsize=4096)(self._own_text)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``, in time linear in its length."""
-        plain, spans, ids, position = str(text), spans_of(text), list[int](), 0
+        return [*self._text(str(text), spans_of(text))]
+
+    def _encode_text(self, plain: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+        ids, position = list[int](), 0
         for start, end in spans:
             if (start and _ONE_TOKEN(plain, start - 1)) or _ONE_TOKEN(plain, end - 1):
                 return self._encode(plain, spans)

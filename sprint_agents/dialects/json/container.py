@@ -41,4 +41,7 @@ def after_blanks(buffer: str, at: int) -> int:
 
 def growing(text: str, mark: str) -> int:
     """Return how many characters at the end of ``text`` may become ``mark``."""
-    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)
+    start = text.find(mark[0], max(0, len(text) - len(mark) + 1))
+    while start >= 0 and not mark.startswith(text[start:]):
+        start = text.find(mark[0], start + 1)
+    return len(text) - start if start >= 0 else 0

@@ -19,6 +19,7 @@ this subtask. Only this suffix depends on the role, so all requests share the pr
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pydantic_core import from_json
 
@@ -27,7 +28,7 @@ from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import NO_THOUGHTS, marks_in
 from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.errors import escape_surrogates
-from sprint_agents.markup import compose, markup
+from sprint_agents.markup import PromptTemplate, compose, markup
 
 from .example import Example
 from .plans import JsonPlanReader
@@ -39,6 +40,8 @@ from .words import JsonWords, fill, load_words
 
 _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
 _JSON_BEGINS = ("", "{", "[", '"')
+_GAP = "\0"
+"""Where the number of a subtask is filled in; no text of a dialect has this character."""
 _LONGEST_PROSE = 300
 """Characters; a conclusion comes last."""
 
@@ -87,8 +90,9 @@ class JsonDialect:
         self._any_mark = re.compile("|".join(map(re.escape, ("<|", *self._marks))))
         self._user, self._assistant = turns.open("user"), turns.open("assistant")
         self._end = turns.close("user")
-        # Written for each subtask, so they are joined once.
-        self._next, self._answering = self._close + self._user, self._end + self._assistant
+        self._answering = self._end + self._assistant
+        # The turns that ask for the executions of a stage differ only in the subtask's number.
+        self._question = lru_cache(maxsize=64)(self._make_question)
         # A turn that is not the model's own has no thoughts.
         self._thought = NO_THOUGHTS if turns.thoughts == "open" else ""
         words, keys = self.words, self.words.keys
@@ -150,8 +154,8 @@ class JsonDialect:
     def write_header(self, stage: int, number: int, *, nested: bool = False, inputs: bool = False) -> str:
         """End the planner's turn, unless ``inputs`` did, and ask for one execution."""
         words = self.words.turns
-        asked = self._filled(words.nested if nested else words.execution, stage, number)
-        return compose([self._user if inputs else self._next, asked, self._answering])
+        asks = words.nested if nested else words.execution
+        return self._question(asks, stage, after="" if inputs else self._close).fill(str(number))
 
     def write_plan(
         self, stage: int, text: str, prompts: Sequence[str], *, after: Sequence[Sequence[int]] = ()
@@ -173,10 +177,10 @@ class JsonDialect:
     def write_completion(self, stage: int, number: int, written: str) -> str:
         """Mark the end of the turn, and escape all other marks of turns."""
         content = written.removesuffix(self._stop)
-        stop = markup(written[len(content) :])
+        stop = written[len(content) :]
         if self._any_mark.search(content):
             content = without_marks(content, self._marks)
-        return compose([content, stop]) if stop else escape_surrogates(content)
+        return compose([content, markup(stop)]) if stop else escape_surrogates(content)
 
     def mark(self, written: str) -> str:
         """Mark the end of the turn."""
@@ -189,8 +193,9 @@ class JsonDialect:
         """End the planner's turn, and write each execution as a question and a turn of the model."""
         pending = [self._closing(plan) if plan is not None else self._close if inputs else ""]
         texts: list[str] = []
+        question = self._question(self.words.turns.execution, stage)
         for number, text, generated, failed in executions:
-            pending += [self._user, self._filled(self.words.turns.execution, stage, number), self._answering]
+            pending.append(question.fill(str(number)))
             if generated:
                 texts.append(compose(pending))
                 pending = [self._closing(text)]
@@ -231,7 +236,7 @@ class JsonDialect:
             closing = compose([closing, self._asked(self.words.example.again), self._thought, turn, self._close])
         if prose:
             # In JSON, since a small model goes on as its last turn was written.
-            again = self._asked(self._filled(turns.execution, stage, number)) if execution else ""
+            again = self._question(turns.execution, stage).fill(str(number)) if execution else ""
             return compose([closing, self._said(note), self._thinking(prose), again])
         if execution:
             return closing + self._asked(note)
@@ -324,6 +329,10 @@ class JsonDialect:
 
     def _filled(self, words: str, stage: int, number: int = 0, *, error: str = "", results: str = "") -> str:
         return fill(words, stage=stage, number=number, error=error, results=results, **self._shapes)
+
+    def _make_question(self, words: str, stage: int, *, after: str = "") -> PromptTemplate:
+        asked = self._asked(fill(words, stage=stage, number=_GAP, error="", results="", **self._shapes))
+        return PromptTemplate(compose([after, asked]), gap=_GAP)
 
     def _written(self, text: str) -> str:
         return write(text, marks=self._marks)

@@ -24,12 +24,12 @@ _ODD_KEYWORDS = ("pattern", "format", "multipleOf", "allOf", "oneOf", "uniqueIte
 
 
 class Example(NamedTuple):
-    """The model's turns in the example; ``copies`` are its values, as JSON, which a model may copy."""
+    """The model's turns in the example; ``copies`` are its values and its prompts, which a model may copy."""
 
     plan: str
     results: tuple[str, ...]
     answer: str
-    copies: frozenset[str]
+    copies: tuple[JsonValue, ...]
 
     @classmethod
     def of(cls, words: JsonWords, *, answer: str | None, result: str | None) -> "Example | None":
@@ -48,7 +48,8 @@ class Example(NamedTuple):
         )
         prompts: list[JsonValue] = [{prompt: text} for text in shown.prompts]
         plan = write({thoughts: shown.split, keys.subtasks[0]: prompts})
-        return cls(plan, tuple(results), answered, frozenset([*values, *map(write, shown.prompts)]))
+        copies = [json.loads(value) for value in values if value != PLACEHOLDER]
+        return cls(plan, tuple(results), answered, (*copies, *shown.prompts))
 
 
 class _NoExample(Exception):

@@ -14,7 +14,7 @@ for. Text after the plan or the answer is ignored. Whatever the token limit cuts
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -23,7 +23,7 @@ from sprint_agents.dialects.base import Form
 from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PromptClosed, answer_value, excerpt
 from sprint_agents.dialects.conversation import without_marks
 
-from .scanner import JsonScanner, Value
+from .scanner import JsonScanner, Path, Value
 from .values import is_placeholder, read_scanned, read_string, unwrap, write
 from .words import JsonKeys, normal, pick
 
@@ -49,7 +49,7 @@ class JsonPlanReader:
         marks: texts that end its turn.
         typed: its answer has a type other than ``str``.
         told: what the model was told, in small letters, of which a prompt may be a copy.
-        copies: the prompts and the answer of the example that it has read, as JSON; its own may be copies of them.
+        copies: the prompts and the answer of the example that it has read; its own may be copies of them.
         thinking: the completion begins within thoughts.
 
     >>> from sprint_agents.dialects.json.words import load_words
@@ -69,7 +69,7 @@ class JsonPlanReader:
         marks: Iterable[str] = (),
         typed: bool = False,
         told: str = "",
-        copies: Collection[str] = (),
+        copies: Sequence[JsonValue] = (),
         thinking: bool = False,
     ) -> None:
         self._keys = keys
@@ -152,7 +152,7 @@ class JsonPlanReader:
 
     def _read(self, values: Iterable[Value]) -> list[PromptClosed]:
         for value in values:
-            if value.start >= self._scanner.thoughts_end:
+            if self._over and value.start >= self._scanner.thoughts_end:
                 self._forget_thoughts()
             # A chain may name answers on its way: the last one counts.
             if not self._over or self._form == "chain":
@@ -172,20 +172,20 @@ class JsonPlanReader:
                 self._end_root(value)
             case (str(key),):
                 self._meet_key(key, value)
-            case (*outer, int()) if self._form == "plan" and self._is_plan(outer):
+            case (*_, int()) if self._form == "plan" and self._is_plan(value.path[:-1]):
                 self._subtask(value)
-            case (*outer, int(), str(key)) if normal(key) in self._keys.prompt and self._is_plan(outer):
+            case (*_, int(), str(key)) if normal(key) in self._keys.prompt and self._is_plan(value.path[:-2]):
                 self._prompt = value
                 self._content(value)
-            case (*outer, str()) as path if self._form == "plan" and self._is_plan(path):
-                self._plans = self._plans or self._first(value) == "["
+            case (*_, str()) if self._form == "plan" and self._is_plan(value.path):
+                self._plans = self._plans or value.kind == "array"
             case _:
                 pass
 
     def _meet_key(self, key: str, value: Value) -> None:
         """Interpret a value of the outermost object."""
         name = normal(key)
-        if name in self._keys.thoughts and self._first(value) in "\"'":
+        if name in self._keys.thoughts and value.kind == "string":
             self._content(value)
             self._beside = value
         elif name in self._answer_keys:
@@ -195,7 +195,7 @@ class JsonPlanReader:
             else:
                 self._answer = self._answer or value
         elif self._form == "plan" and name in self._keys.subtasks:
-            self._plans = self._plans or self._first(value) == "["
+            self._plans = self._plans or value.kind == "array"
 
     def _value(self, value: Value) -> JsonValue:
         return read_scanned(self._scanner, value)[0]
@@ -203,15 +203,13 @@ class JsonPlanReader:
     def _json(self, value: Value) -> str:
         return read_scanned(self._scanner, value)[1]
 
-    def _first(self, value: Value) -> str:
-        return self._scanner.slice(value.start, value.start + 1)
-
-    def _is_plan(self, path: Iterable[str | int]) -> bool:
+    def _is_plan(self, path: Path) -> bool:
         """Whether an array at ``path`` lists subtasks, as an array at the root does."""
-        return all(isinstance(key, str) and normal(key) in self._keys.subtasks for key in path)
+        names = self._keys.subtasks
+        return path == names[:1] or all(isinstance(key, str) and normal(key) in names for key in path)
 
     def _content(self, value: Value) -> None:
-        start, end = self._scanner.content(value)
+        start, end = value.content
         self._mark(value.root, start)
         self._marked = max(self._marked, end)
 
@@ -253,7 +251,7 @@ class JsonPlanReader:
         if is_placeholder(prompt):
             return "placeholder", f"has the placeholder {excerpt(prompt)} in place of a prompt"
         words = prompt.lower().split()
-        if self._copies and write(prompt) in self._copies:
+        if prompt in self._copies:
             return "copied_prompt", f"copies the example, {excerpt(prompt)}, and says nothing about the task"
         if len(words) >= _FEWEST_COPIED and " ".join(words) in self._told:
             return "copied_prompt", f"copies the instructions, {excerpt(prompt)}, and says nothing about the task"
@@ -304,7 +302,7 @@ class JsonPlanReader:
             if is_placeholder(self._answer_text):
                 self._report("placeholder", f"the answer is the placeholder {self._answer_text}", answer.start)
                 self._answer_text = None
-            elif self._copies and write(self._value(answer)) in self._copies:
+            elif self._value(answer) in self._copies:
                 self._report("placeholder", "the answer is a copy of the example's", answer.start)
                 self._answer_text = None
             elif not self._answer_text:

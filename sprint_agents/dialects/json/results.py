@@ -1,7 +1,7 @@
 """Read an executor's turn in JSON: its result, or tool calls; never raises on what a model wrote."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from pydantic import JsonValue
@@ -23,7 +23,7 @@ def read_turn(
     typed: bool,
     tools: bool,
     thinking: bool = False,
-    copies: Collection[str] = (),
+    copies: Sequence[JsonValue] = (),
 ) -> Turn:
     """Read a whole turn.
 
@@ -36,21 +36,25 @@ def read_turn(
         typed: a result has a type other than ``str``.
         tools: the executor has tools.
         thinking: the turn begins within thoughts.
-        copies: the values of the example that the model has read, as JSON, of which its own may be a copy.
+        copies: the values of the example that the model has read, of which its own may be a copy.
 
     >>> from sprint_agents.dialects.json.words import load_words
     >>> read_turn('{"result": [1, 2]}', load_words().keys, marks=(), typed=True, tools=False)
     Result(text='[1, 2]', start=11, end=17, is_json=True, fault='')
     """
-    simple = None if thinking else read_simple(written, keys, marks=marks, typed=typed, tools=tools)
-    turn = simple or read_any(written, keys, marks=marks, typed=typed, tools=tools, thinking=thinking)
-    if copies and isinstance(turn, Result) and not turn.fault:
-        value = read_value(turn.text)[0] if turn.is_json else turn.text
-        return turn._replace(fault=_COPIED if write(value) in copies else "")
-    return turn
+    simple = None if thinking else read_simple(written, keys, marks=marks, typed=typed, tools=tools, copies=copies)
+    return simple or read_any(written, keys, marks=marks, typed=typed, tools=tools, thinking=thinking, copies=copies)
 
 
-def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool) -> Turn | None:
+def read_simple(
+    written: str,
+    keys: JsonKeys,
+    *,
+    marks: Sequence[str],
+    typed: bool,
+    tools: bool,
+    copies: Sequence[JsonValue] = (),
+) -> Turn | None:
     """Read a turn that is one strict object with the key of a result or of calls, as most are; None for all others.
 
     Invariant: ``read_any`` reads these turns in the same way, but scans every character in Python.
@@ -65,18 +69,26 @@ def read_simple(written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bo
             return None
     body = body.rstrip()
     start, end = begin.end(), len(body[:-1].rstrip())
-    value, text = read_value(body[start:end])
-    if body[-1:] != "}" or text != body[start:end]:  # not strict JSON
+    content = body[start:end]
+    value, text = read_value(content)
+    if body[-1:] != "}" or text != content:  # not strict JSON
         return None
     if begin[1] == keys.call[0]:
         calls = _calls({begin[1]: value}, keys) if tools else ()
         return ToolCalls(calls) if calls else None
     quoted = isinstance(value, str)
-    return _result(value, text, start + quoted, end - quoted, typed=typed, keys=keys)
+    return _result(value, text, start + quoted, end - quoted, typed=typed, keys=keys, copies=copies)
 
 
 def read_any(
-    written: str, keys: JsonKeys, *, marks: Sequence[str], typed: bool, tools: bool, thinking: bool = False
+    written: str,
+    keys: JsonKeys,
+    *,
+    marks: Sequence[str],
+    typed: bool,
+    tools: bool,
+    thinking: bool = False,
+    copies: Sequence[JsonValue] = (),
 ) -> Turn:
     """Read a turn of whatever form; see ``read_turn``."""
     scanner = JsonScanner(marks, thinking=thinking)
@@ -101,34 +113,47 @@ def read_any(
             case _:
                 pass
     if result is None:
-        return _otherwise(scanner, unkeyed, keys, typed=typed)
-    found = _result(*read_scanned(scanner, result), *scanner.content(result), typed=typed, keys=keys)
-    start = min(scanner.content(value)[0] for value in [*content, result])
+        return _otherwise(scanner, unkeyed, keys, typed=typed, copies=copies)
+    found = _result(*read_scanned(scanner, result), *result.content, typed=typed, keys=keys, copies=copies)
+    start = min(value.content[0] for value in [*content, result])
     return found._replace(start=0 if scanner.thoughts is not None else start)
 
 
-def _fault(text: str) -> str:
-    return f"{text.strip()} is a placeholder, not a result" if is_placeholder(text) else ""
+def _fault(value: JsonValue, text: str, copies: Sequence[JsonValue]) -> str:
+    placeholder = f"{text.strip()} is a placeholder, not a result" if is_placeholder(text) else ""
+    return placeholder or _copied(value, copies)
 
 
-def _result(value: JsonValue, text: str, start: int, end: int, *, typed: bool, keys: JsonKeys) -> Result:
+def _copied(value: JsonValue, copies: Sequence[JsonValue]) -> str:
+    return _COPIED if value in copies else ""
+
+
+def _result(
+    value: JsonValue, text: str, start: int, end: int, *, typed: bool, keys: JsonKeys, copies: Sequence[JsonValue]
+) -> Result:
     if typed:
-        return Result(text, start, end, is_json=True, fault=_fault(text))
+        return Result(text, start, end, is_json=True, fault=_fault(value, text, copies))
     value = unwrap(value, (*keys.result, *keys.answer))
     if isinstance(value, str):
-        return Result(value, start, end, fault=_fault(value))
-    return Result("" if value is None else text, start, end, fault=_fault(text))
+        text = value
+    return Result("" if value is None else text, start, end, fault=_fault(value, text, copies))
 
 
-def _otherwise(scanner: JsonScanner, unkeyed: Value | None, keys: JsonKeys, *, typed: bool) -> Result:
+def _otherwise(
+    scanner: JsonScanner, unkeyed: Value | None, keys: JsonKeys, *, typed: bool, copies: Sequence[JsonValue]
+) -> Result:
     """Make the best of a turn in which no result ended."""
     path, cut, end = scanner.path, scanner.cut, scanner.end
     inside = bool(path) and isinstance(path[0], str) and normal(path[0]) in keys.result
     if cut is not None and inside and not typed:
-        return Result(read_string(scanner.slice(cut, end)), cut, end)
+        text = read_string(scanner.slice(cut, end))
+        return Result(text, cut, end, fault=_copied(text, copies))
     if unkeyed is not None:
-        return Result(read_scanned(scanner, unkeyed)[1], unkeyed.start, unkeyed.end, is_json=typed)
-    return Result(scanner.words() if scanner.begun is None else scanner.slice(0, end), 0, end)
+        value, text = read_scanned(scanner, unkeyed)
+        fault = _copied(value if typed else text, copies)
+        return Result(text, unkeyed.start, unkeyed.end, is_json=typed, fault=fault)
+    text = scanner.words() if scanner.begun is None else scanner.slice(0, end)
+    return Result(text, 0, end, fault=_copied(text, copies))
 
 
 def _calls(value: JsonValue, keys: JsonKeys) -> tuple[ToolCall, ...]:

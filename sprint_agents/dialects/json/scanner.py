@@ -44,6 +44,10 @@ _ONE_STRING = re.compile(r'\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
 
 
+Kind = Literal["object", "array", "string", "word"]
+"""The form of a value; a word is a number, a literal, or a text without quotes."""
+
+
 class Value(NamedTuple):
     """A complete value; ``path`` is ``()`` for the root, which begins at offset ``root``.
 
@@ -51,10 +55,17 @@ class Value(NamedTuple):
     """
 
     path: Path
+    kind: Kind
     root: int
     start: int
     end: int
     rest: str = ""
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """Where its content starts and ends, without the quotes of a string."""
+        quoted = self.kind == "string"
+        return self.start + quoted, self.end - (quoted and not self.rest)
 
 
 class JsonScanner:
@@ -133,11 +144,6 @@ class JsonScanner:
         base = self._ends[first - 1] if first else 0
         return "".join(self._chunks[first : last + 1])[start - base : end - base]
 
-    def content(self, value: Value) -> tuple[int, int]:
-        """Return where a value's content starts and ends, without the quotes of a string."""
-        quoted = self.slice(value.start, value.start + 1) in ('"', "'")
-        return value.start + quoted, value.end - (quoted and not value.rest)
-
     def words(self) -> str:
         """Return the text outside of values and thoughts, without code fences."""
         return _FENCE.sub("", "".join([self.slice(start, stop) for start, stop in self._outside])).strip()
@@ -152,7 +158,7 @@ class JsonScanner:
             return []
         buffer = self._held + text
         found = [at for mark in self._marks if (at := buffer.find(mark)) >= 0]
-        limit = min(found) if found else len(buffer) - max((growing(buffer, mark) for mark in self._marks), default=0)
+        limit = min(found) if found else len(buffer) - max([growing(buffer, mark) for mark in self._marks], default=0)
         self.ended = bool(found)
         self._held = buffer[self._scan(buffer[:limit], final=self.ended) :]
         if self.ended:
@@ -292,11 +298,12 @@ class JsonScanner:
 
     def _take_object(self, found: re.Match[str]) -> None:
         """Take an item that is an object of one string as a whole: most plans are lists of such objects."""
-        path, root, array = self.path, self._frames[0].start, self._frames[-1]
-        for place, group in (((*path, found[1]), 2), (path, 0)):
-            if len(place) <= self._told:
-                start, end = found.span(group)
-                self._values.append(Value(place, root, self._offset + start, self._offset + end))
+        path, root, offset, array = self.path, self._frames[0].start, self._offset, self._frames[-1]
+        if len(path) < self._told:
+            inner = (*path, found[1])
+            self._values.append(Value(inner, "string", root, offset + found.start(2), offset + found.end(2)))
+        if len(path) <= self._told:
+            self._values.append(Value(path, "object", root, offset + found.start(), offset + found.end()))
         array.count, array.separated = array.count + 1, False
 
     def _comment(self, buffer: str, at: int, final: bool) -> int | None:
@@ -328,7 +335,7 @@ class JsonScanner:
             if not _CLOSING_APOSTROPHE.match(buffer, at):
                 self._parts.append("'")
                 return at + 1
-        self._end_scalar(self._offset + at + 1)
+        self._end_scalar("string", self._offset + at + 1)
         return at + 1
 
     def _word(self, buffer: str, at: int) -> int:
@@ -338,26 +345,26 @@ class JsonScanner:
             return run.end()
         if not self._certain and not NAME.fullmatch("".join(self._parts)):
             return self._give_up(at)
-        self._end_scalar(self._offset + at)
+        self._end_scalar("word", self._offset + at)
         return at
 
-    def _end_scalar(self, end: int, rest: str = "") -> None:
+    def _end_scalar(self, kind: Literal["string", "word"], end: int, rest: str = "") -> None:
         text = "".join(self._parts)
-        if self._mode == "word":
+        if kind == "word":
             text = _COMMENT_AFTER.sub("", text).rstrip()
             end = self._scalar + len(text)
         self._mode = "between"
-        self._add(self._scalar, end, rest, text=text)
+        self._add(kind, self._scalar, end, rest, text=text)
 
     def _end_container(self, end: int, rest: str = "") -> None:
         frame = self._frames.pop()
         self.torn = self.torn or frame.expects == "colon"
-        self._add(frame.start, end, rest)
+        self._add("object" if frame.closer == "}" else "array", frame.start, end, rest)
 
-    def _add(self, start: int, end: int, rest: str = "", *, text: str | None = None) -> None:
+    def _add(self, kind: Kind, start: int, end: int, rest: str = "", *, text: str | None = None) -> None:
         """Put a value in its place, or take the ``text`` of a scalar as the next key."""
         if not self._frames:
-            self._values.append(Value((), start, start, end, rest))
+            self._values.append(Value((), kind, start, start, end, rest))
             self._mode = "outside"
             return
         frame = self._frames[-1]
@@ -367,7 +374,7 @@ class JsonScanner:
             frame.key, frame.expects = text, "colon"
             return
         if len(self._frames) <= self._told:
-            self._values.append(Value(self.path, self._frames[0].start, start, end, rest))
+            self._values.append(Value(self.path, kind, self._frames[0].start, start, end, rest))
         if frame.closer == "}":
             frame.expects = "key"
         else:
@@ -389,7 +396,7 @@ class JsonScanner:
         else:
             rest = self._quote if self._mode == "string" else ""
             if self._mode in ("string", "word"):
-                self._end_scalar(self.end, rest)
+                self._end_scalar(self._mode, self.end, rest)
             while self._frames:
                 rest += self._frames[-1].closer
                 self._end_container(self.end, rest)

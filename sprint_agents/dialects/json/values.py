@@ -151,14 +151,13 @@ def _read_container(text: str, strict: str) -> JsonValue:
     # Inner values come first: each waits under its container's path until the container itself comes.
     waiting: dict[tuple[str | int, ...], list[tuple[str | int, JsonValue]]] = {}
     value: JsonValue = text
-    for path, _, start, end, rest in values:
-        written = text[start:end] + rest
-        if written[0] == "{":
+    for path, kind, _, start, end, rest in values:
+        if kind == "object":
             value = {read_string(str(key)): item for key, item in waiting.pop(path, ())}
-        elif written[0] == "[":
+        elif kind == "array":
             value = [item for _, item in waiting.pop(path, ())]
         else:
-            value = read_value(written)[0]
+            value = read_value(text[start:end] + rest)[0]
         if path:
             waiting.setdefault(path[:-1], []).append((path[-1], value))
     return value
