@@ -302,17 +302,18 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
             planner, opening, plans = begin_context(self.engine, session.dialect, read.prompt, inputs.after)
             planner.sampling = self.planner.sampling or session.sampling
             record = RunRecord(run_id, task, self.policy_name, planning, planner, clock, started, inputs.metadata)
-            session.emit(
-                RunStarted(
-                    run_id=run_id,
-                    at=clock.now(),
-                    task=task,
-                    policy=self.policy_name,
-                    engine=self.engine.name,
-                    origin=clock.origin,
-                    metadata=inputs.metadata,
+            if session.listening:
+                session.emit(
+                    RunStarted(
+                        run_id=run_id,
+                        at=clock.now(),
+                        task=task,
+                        policy=self.policy_name,
+                        engine=self.engine.name,
+                        origin=clock.origin,
+                        metadata=inputs.metadata,
+                    )
                 )
-            )
             answer: Any = None
             try:
                 async with deadline(self.budget.seconds):
@@ -326,12 +327,14 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                 keep_ending(run, planner, session.dialect, plans)
             except BaseException as error:
                 failed = record.make(answer, error=Failure.of(error))
-                session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
+                if session.listening:
+                    session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
                 vars(error)["run"] = failed
                 raise
             finally:
                 await end_run(planner.run, (self.engine, self._executor_engine))
-            session.emit(RunFinished(run_id=run_id, at=clock.now(), run=run))
+            if session.listening:
+                session.emit(RunFinished(run_id=run_id, at=clock.now(), run=run))
             return run
 
     async def _open_journal(self, path: Path, run_id: str, task: str) -> Journal:

@@ -14,6 +14,9 @@ from sprint_agents.usage import Usage
 
 from .clock import RunClock
 
+AnyRun = Run[Any, Any]
+"""Named once, because pydantic looks a parametrised model up each time it is written."""
+
 
 @dataclass(slots=True)
 class RunRecord:
@@ -30,7 +33,7 @@ class RunRecord:
 
     def make(self, answer: Any = None, *, verified: bool | None = None, error: Failure | None = None) -> Run[Any, Any]:
         """Return the record of the run so far."""
-        return Run[Any, Any](
+        return AnyRun(
             id=self.run_id,
             task=self.task,
             policy=self.policy,

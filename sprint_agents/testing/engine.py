@@ -111,7 +111,7 @@ class FakeEngine(Engine):
         turns = self._capabilities.chat or PLAIN_TURNS
         marks = marks_in([*turns.opens.values(), *turns.closes.values()])
         self._tokenizer = WordTokenizer(special=(*tags.special_tokens, *marks), end=end_text)
-        self._trie = TokenTrie(self._tokenizer.check)
+        self._trie = TokenTrie(self._tokenizer.own_text)
         # The replies of completions that reached their limit, by the id of their first request.
         self._unfinished: dict[str, tuple[Reply, Sequence[int]]] = {}
         self._log = RequestLog()

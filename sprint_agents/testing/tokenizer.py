@@ -141,10 +141,10 @@ class WordTokenizer:
         return "".join(map(self._words.__getitem__, ids))
 
     def _own_text(self, context: Context) -> str:
-        """Return the text of a context's own ids. Siblings have most contexts in common."""
-        return self.decode(context.own_ids)
+        """Return the text of a context's own ids. Siblings have most contexts in common.
 
-    def check(self, ids: Sequence[int]) -> None:
-        """Raise InvalidRequest if one of ``ids`` is not that of a token."""
-        if not all(map(self._words.__contains__, ids)):
-            self.decode(ids)
+        Raises:
+            InvalidRequest: an id is not that of a token.
+
+        """
+        return self.decode(context.own_ids)

@@ -9,7 +9,7 @@ Invariants:
   keeps them alive in any case.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from sprint_agents.context import Context
 
@@ -62,7 +62,7 @@ class TokenTrie:
 
     __slots__ = ("_check", "_places", "_root")
 
-    def __init__(self, check: Callable[[Sequence[int]], None]) -> None:
+    def __init__(self, check: Callable[[Context], object]) -> None:
         """Use ``check`` to raise on ids outside the vocabulary, for each context that is not in the trie."""
         self._check = check
         self._root = TrieNode((), 0, 0)
@@ -105,7 +105,7 @@ class TokenTrie:
             found += shared
             if shared < len(step.own_ids):
                 for missing in path:
-                    self._check(missing.own_ids)
+                    self._check(missing)
                 return path, node, found, shared
             self._places[step] = node
             path.pop()

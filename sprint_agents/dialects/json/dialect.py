@@ -28,7 +28,7 @@ from sprint_agents.dialects.completions import Turn
 from sprint_agents.dialects.conversation import NO_THOUGHTS, marks_in
 from sprint_agents.engine import THOUGHTS, ChatTurns, Speaker
 from sprint_agents.errors import escape_surrogates
-from sprint_agents.markup import PromptTemplate, compose, markup
+from sprint_agents.markup import PromptTemplate, PromptText, compose, markup
 
 from .example import Example
 from .plans import JsonPlanReader
@@ -105,7 +105,7 @@ class JsonDialect:
         }
         result = executor.schema if executor is not None else None
         self._shown = Example.of(self.words, answer=self._planner.schema, result=result) if example else None
-        self._system = self._told_of_all()
+        self._before_task = self._write_system()
         schemas: Mapping[Role, str | None] = {
             "plan": plan_schema(words, self._planner, executor),
             "graph": plan_schema(words, self._planner, executor, graph=True),
@@ -135,11 +135,7 @@ class JsonDialect:
 
     def write_task(self, task: str) -> str:
         """Describe both roles in the system's turn, and write the task into the user's."""
-        turns = self.turns
-        system = [turns.open("system"), self._system, turns.close("system")]
-        example = self._example()
-        opening = self._user if example else turns.open("user", after="system")
-        return compose([*system, *example, opening, task, self._end, self._ready() if turns.alternate else ""])
+        return compose([self._before_task, task, self._end, self._ready() if self.turns.alternate else ""])
 
     def write_message(self, text: str, *, task: bool = False) -> str:
         """Write a turn of the user."""
@@ -289,6 +285,11 @@ class JsonDialect:
         """Write a result, or why there is none, as an executor would have."""
         value = self._written(text) if failed or not _is_json(text) else without_marks(text, self._marks)
         return f"{{{self._failed if failed else self._result}: {value}}}"
+
+    def _write_system(self) -> PromptText:
+        turns, example = self.turns, self._example()
+        opening = self._user if example else turns.open("user", after="system")
+        return compose([turns.open("system"), self._told_of_all(), turns.close("system"), *example, opening])
 
     def _told_of_all(self) -> str:
         words, executor = self.words.system, self._executor

@@ -40,7 +40,7 @@ _CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
 _UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
-_ONE_STRING = re.compile(r'\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\}', re.DOTALL)
+_ONE_STRING = re.compile(r'(?:\s*,\s*)?(\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\})', re.DOTALL)
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
 
 
@@ -280,8 +280,7 @@ class JsonScanner:
             return self._give_up(at)
         inside = self._certain and self._frames and self._frames[-1].closer == "]"
         if inside and (found := _ONE_STRING.match(buffer, at)):
-            self._take_object(found)
-            return found.end()
+            return self._take_objects(buffer, found)
         if self._frames and self._frames[-1].expects != "value":
             if self._frames[-1].expects == "key":
                 self._frames[-1].key = ""
@@ -296,15 +295,20 @@ class JsonScanner:
                 self._end_container(end - 1)
             self._end_container(end)
 
-    def _take_object(self, found: re.Match[str]) -> None:
-        """Take an item that is an object of one string as a whole: most plans are lists of such objects."""
-        path, root, offset, array = self.path, self._frames[0].start, self._offset, self._frames[-1]
-        if len(path) < self._told:
-            inner = (*path, found[1])
-            self._values.append(Value(inner, "string", root, offset + found.start(2), offset + found.end(2)))
-        if len(path) <= self._told:
-            self._values.append(Value(path, "object", root, offset + found.start(), offset + found.end()))
-        array.count, array.separated = array.count + 1, False
+    def _take_objects(self, buffer: str, found: re.Match[str] | None) -> int:
+        """Take items that are objects of one string as a whole: most plans are lists of such objects."""
+        array, outer, root, offset, end = self._frames[-1], self.path[:-1], self._frames[0].start, self._offset, 0
+        while found is not None:
+            path, (start, end) = (*outer, array.count), found.span(1)
+            if len(path) < self._told:
+                inner, (first, last) = (*path, found[2]), found.span(3)
+                self._values.append(Value(inner, "string", root, offset + first, offset + last))
+            if len(path) <= self._told:
+                self._values.append(Value(path, "object", root, offset + start, offset + end))
+            array.count += 1
+            found = _ONE_STRING.match(buffer, end)
+        array.separated = False
+        return end
 
     def _comment(self, buffer: str, at: int, final: bool) -> int | None:
         mark = "\n" if self._mode == "line" else "*/"
