@@ -310,8 +310,9 @@ class MeteredCall(TimedCall):
         The requests that the engine itself had to send again are added.
         """
         session, generation = self._session, self._generation
+        request_ids = tuple(generation.request_ids)
         usage = CallUsage(
-            calls=len(generation.request_ids),
+            calls=len(request_ids),
             prompt_tokens=generation.prompt_tokens,
             cached_tokens=generation.cached_tokens,
             generated_tokens=generation.tokens,
@@ -321,7 +322,7 @@ class MeteredCall(TimedCall):
         )
         return EngineCall(
             role=self._role or "prefix",
-            request_ids=tuple(generation.request_ids),
+            request_ids=request_ids,
             started=self.started,
             ended=self.ended,
             waited=self._waited,

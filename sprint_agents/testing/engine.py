@@ -27,7 +27,6 @@ from sprint_agents.errors import (
     InvalidRequest,
 )
 from sprint_agents.manifest import Manifest
-from sprint_agents.markup import markup
 
 from .account import Account, LiveRequest, Outcome, RequestLog, RequestRecord
 from .replies import Fault, Prompt, Replies, Reply, ScriptedCompletion, cut, responder
@@ -242,10 +241,6 @@ class FakeEngine(Engine):
         check_logprobs(self, request.sampling)
         return self._log.open(request, now=asyncio.get_running_loop().time())
 
-    def _encode_markup(self, text: str) -> list[int]:
-        """Encode what a model wrote, who may write any token."""
-        return self._tokenizer.encode(markup(text))
-
     async def _plan(self, live: LiveRequest) -> tuple[ScriptedCompletion, Reply, Fault | None]:
         """Choose the completion of a request, from which reply it is, and its fault."""
         request = live.request
@@ -261,9 +256,9 @@ class FakeEngine(Engine):
         else:
             reply = await self._reply(live, first) if max_tokens else Reply("")
             fault = self._faults.get(live.number, reply.fault)
-            ids = self._encode_markup(reply.text)
+            ids = self._tokenizer.encode_markup(reply.text)
             if fault is not None and fault.kind == "garbage":
-                ids = ids[: fault.after] + self._encode_markup(fault.noise())
+                ids = [*ids[: fault.after], *self._tokenizer.encode_markup(fault.noise())]
                 fault = None
         completion = cut(ids, request, max_tokens=max_tokens, tokenizer=self._tokenizer)
         if completion.reason == "length" and max_tokens:

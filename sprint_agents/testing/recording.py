@@ -168,7 +168,7 @@ class RecordedEngine(FakeEngine):
         if recorded is not None:
             self._replayed[request.id] = recorded.text
             if whole:  # the limit counts the model's tokens, and this engine counts words
-                words = len(self._encode_markup(recorded.text))
+                words = len(self._tokenizer.encode_markup(recorded.text))
                 request = replace(request, max_tokens=words + (recorded.reason == "stop"))
         async with aclosing(super().complete(request)) as chunks:
             async for chunk in chunks:

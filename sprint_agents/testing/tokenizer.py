@@ -77,7 +77,7 @@ class WordTokenizer:
     True
     """
 
-    __slots__ = ("_ids", "_markup", "_special", "_split", "_text", "_word", "_words", "own_text")
+    __slots__ = ("_ids", "_special", "_split", "_text", "_word", "_words", "encode_markup", "own_text")
 
     def __init__(self, *, special: Sequence[str], end: str) -> None:
         # Longest first: of two special texts that begin alike, the longer one matches.
@@ -90,7 +90,7 @@ class WordTokenizer:
         self._words[END_ID] = end
         # Headers, words and the replies of a script are encoded again and again.
         self._text = lru_cache(maxsize=4096)(self._encode_text)
-        self._markup = lru_cache(maxsize=4096)(self._encode_markup)
+        self.encode_markup = lru_cache(maxsize=4096)(self._encode_markup)
         self._word = lru_cache(maxsize=4096)(self._encode)
         self.own_text = lru_cache(maxsize=4096)(self._own_text)
 
@@ -105,7 +105,7 @@ class WordTokenizer:
                 return self._encode(plain, spans)
         for start, end in spans:
             ids += self._encode_outside(plain[position:start]) if start > position else ()
-            ids += self._markup(plain[start:end])
+            ids += self.encode_markup(plain[start:end])
             position = end
         return ids + self._encode_outside(plain[position:]) if position < len(plain) else ids
 
@@ -119,7 +119,8 @@ class WordTokenizer:
             ids += self._word(f" {word}")
         return ids
 
-    def _encode_markup(self, text: str) -> list[int]:
+    def _encode_markup(self, text: str) -> Sequence[int]:
+        """Return the token ids of markup, and of what a model wrote, who may write any token."""
         return self._encode(text, ((0, len(text)),))
 
     def _encode(self, plain: str, spans: Sequence[tuple[int, int]] = ()) -> list[int]:
