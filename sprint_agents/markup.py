@@ -90,11 +90,11 @@ def compose(texts: Iterable[str]) -> PromptText:
 
 
 class PromptTemplate:
-    r"""A text with gaps for one and the same outside text, so that many texts which differ only in that cost little.
+    """A text with gaps that are filled with the same outside text, for texts that differ in nothing else.
 
-    >>> turn = PromptTemplate(markup("<user>") + "Carry out subtask _." + markup("</user>"), gap="_")
-    >>> str(turn.fill("12")), turn.fill("12") == turn.fill("1").replace("1", "12")
-    ('<user>Carry out subtask 12.</user>', True)
+    >>> turn = PromptTemplate(markup("<user>") + "executor 1._: carry out subtask _" + markup("</user>"), gap="_")
+    >>> [part.text for part in parts_of(turn.fill("12"))]
+    ['<user>', 'executor 1.12: carry out subtask 12', '</user>']
     """
 
     __slots__ = ("_gap", "_pieces", "_spans")
@@ -102,14 +102,14 @@ class PromptTemplate:
     def __init__(self, text: PromptText, *, gap: str) -> None:
         self._gap = len(gap)
         self._pieces = text.split(gap)
-        # The gaps before each end of a span, which move it.
+        # Start and end of each span, with the number of gaps before, each of which moves it.
         self._spans = [(start, text.count(gap, 0, start), end, text.count(gap, 0, end)) for start, end in text.spans]
 
     def fill(self, text: str) -> PromptText:
-        """Return the text with ``text`` in its gaps, which is no markup."""
+        """Return the text with ``text``, which is not markup, in its gaps."""
         text = escape_surrogates(text)
         more = len(text) - self._gap
-        spans = [(start + more * before, end + more * inside) for start, before, end, inside in self._spans]
+        spans = [(start + more * above, end + more * before) for start, above, end, before in self._spans]
         return PromptText(text.join(self._pieces), tuple(spans))
 
 

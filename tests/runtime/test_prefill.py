@@ -168,7 +168,7 @@ class Evicting(Prefilling):
     """Its cache loses everything between two requests."""
 
     async def complete(self, request):
-        self._trie = type(self._trie)(self._tokenizer.check)
+        self._trie = type(self._trie)(self._tokenizer.own_text)
         async for chunk in super().complete(request):
             yield chunk
 

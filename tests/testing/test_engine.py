@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from sprint_agents.context import Context
 from sprint_agents.engine import Chunk, Engine, Request, Sampling
 from sprint_agents.errors import ConfigurationError, ContextOverflow, EngineUnavailable, InvalidRequest
+from sprint_agents.generation import Generation
 from sprint_agents.manifest import Manifest
+from sprint_agents.state import State
 from sprint_agents.testing import Account, FakeEngine, Fault, Latency, Reply, run_virtual
 
 
@@ -324,3 +327,20 @@ def test_the_context_limit_ends_completions_and_refuses_contexts(ask) -> None:
         assert (caught.value.tokens, caught.value.limit) == (7, 5)
 
     asyncio.run(main())
+
+
+def test_the_log_keeps_requests_without_what_was_read_of_them() -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, Generation) for each in gc.get_objects())
+
+    before, engine = kept(), FakeEngine("a reply")
+
+    async def ask() -> None:
+        state = State(engine)
+        await state.append("a task")
+        await state.generate(max_tokens=8)
+
+    asyncio.run(ask())
+    assert engine.account().finished == 1
+    assert kept() == before
