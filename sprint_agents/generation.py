@@ -23,7 +23,6 @@ class Generation:
     """
 
     __slots__ = (
-        "_chunk_ends",
         "_chunks",
         "_continuation",
         "_cut_ids",
@@ -31,12 +30,11 @@ class Generation:
         "_ended",
         "_engine",
         "_finished",
-        "_id_marks",
+        "_index",
         "_missed",
         "_read",
         "_reasoning",
         "_request_ids",
-        "_text_marks",
         "_tip",
         "_tokens",
         "begun",
@@ -74,9 +72,8 @@ class Generation:
         self._reasoning = 0
         self._read: list[Chunk] = []
         self.length = 0
-        # Where the chunks end in the text; and the known token boundaries, as positions in the text and in the ids.
-        self._chunk_ends = [0]
-        self._text_marks, self._id_marks = [0], [0]
+        # Made on use, since many completions never need it.
+        self._index: _Index | None = None
         # The context of the last cut, which later cuts and the end extend: n cuts cost O(tokens), not O(n * tokens).
         self._tip = context
         self._cut_ids = 0
@@ -180,9 +177,8 @@ class Generation:
         self._read.append(chunk)
         self.ids.extend(chunk.ids)
         self.length += len(chunk.text)
-        self._chunk_ends.append(self.length)
-        self._text_marks.append(self.length)
-        self._id_marks.append(len(self.ids))
+        if self._index is not None:
+            self._index.add(self.length, len(self.ids))
         if chunk.tokens is not None:
             self._tokens = (self._tokens or 0) + chunk.tokens
         if chunk.reasoning:
@@ -232,19 +228,20 @@ class Generation:
         the engine cannot decode, or if a character has several tokens.
         """
         # Example, for the end of the result in `{"result": 42}`, at 13 of 14: "}" ends at 14 and begins at 13.
-        mark = bisect_left(self._text_marks, offset)
-        if self._tokens is not None or self._text_marks[mark] == offset:
+        index = self._index or self._make_index()
+        mark = bisect_left(index.texts, offset)
+        if self._tokens is not None or index.texts[mark] == offset:
             return
-        text_start, ids_start = self._text_marks[mark - 1], self._id_marks[mark - 1]
-        text, ids = self._slice(text_start, self._text_marks[mark]), self.ids[ids_start : self._id_marks[mark]]
+        text_start, ids_start = index.texts[mark - 1], index.ids[mark - 1]
+        text, ids = self._slice(text_start, index.texts[mark]), self.ids[ids_start : index.ids[mark]]
         if len(ids) in (1, len(text)):
             return
         wanted = offset - text_start
         backwards = 2 * wanted > len(text)
         edge = text[wanted:] if backwards else text[:wanted]
         if (tokens := known.get(edge)) and tokens == (ids[-len(tokens) :] if backwards else ids[: len(tokens)]):
-            self._text_marks.insert(mark, offset)
-            self._id_marks.insert(mark, ids_start + (len(ids) - len(tokens) if backwards else len(tokens)))
+            index.texts.insert(mark, offset)
+            index.ids.insert(mark, ids_start + (len(ids) - len(tokens) if backwards else len(tokens)))
             return
         place = len(text) if backwards else 0
         for number in range(len(ids) - 1, -1, -1) if backwards else range(len(ids)):
@@ -258,8 +255,8 @@ class Generation:
             begin, end = found
             if begin <= wanted <= end:
                 marks = {text_start + begin: ids_start + number, text_start + end: ids_start + number + 1}
-                self._text_marks[mark:mark] = marks
-                self._id_marks[mark:mark] = marks.values()
+                index.texts[mark:mark] = marks
+                index.ids[mark:mark] = marks.values()
                 if wanted == (begin if backwards else end):
                     known[edge] = ids[number:] if backwards else ids[: number + 1]
                 return
@@ -273,10 +270,11 @@ class Generation:
         if offset == self.length and self._read and self._read[-1].text:
             before = len(self.ids)
         else:
-            mark = bisect_left(self._text_marks, offset)
-            text_end, before = self._text_marks[mark], self._id_marks[mark]
+            index = self._index or self._make_index()
+            mark = bisect_left(index.texts, offset)
+            text_end, before = index.texts[mark], index.ids[mark]
             if text_end != offset and mark:
-                text_start, start = self._text_marks[mark - 1], self._id_marks[mark - 1]
+                text_start, start = index.texts[mark - 1], index.ids[mark - 1]
                 before = start + round((before - start) * (offset - text_start) / (text_end - text_start))
         if self._tokens is None:
             return before
@@ -304,13 +302,14 @@ class Generation:
 
     async def _boundary(self, offset: int) -> tuple[int, int]:
         """Return the last token boundary at or before ``offset``, as positions in the text and in the ids."""
-        mark = bisect_left(self._text_marks, offset)
-        text_end, ids_end = self._text_marks[mark], self._id_marks[mark]
+        index = self._index or self._make_index()
+        mark = bisect_left(index.texts, offset)
+        text_end, ids_end = index.texts[mark], index.ids[mark]
         if text_end == offset:
             return text_end, ids_end
         # The offset is inside a chunk of several tokens, or inside a token. Guess pro rata how many ids reach it, and
         # decode those. Then step away from the guess, by 1, 2, 4, … ids, and bisect when the offset is enclosed.
-        text_start, ids_start = self._text_marks[mark - 1], self._id_marks[mark - 1]
+        text_start, ids_start = index.texts[mark - 1], index.ids[mark - 1]
         wanted, low, found, step = offset - text_start, 0, 0, 1
         high = ids_end - ids_start
         count = min(max(1, high * wanted // (text_end - text_start)), high - 1)
@@ -328,8 +327,8 @@ class Generation:
             if not low < count < high:
                 count = (low + high) // 2
         if low:
-            self._text_marks.insert(mark, text_start + found)
-            self._id_marks.insert(mark, ids_start + low)
+            index.texts.insert(mark, text_start + found)
+            index.ids.insert(mark, ids_start + low)
         return text_start + found, ids_start + low
 
     def _advance(self, ids_end: int, text_end: int) -> None:
@@ -340,11 +339,34 @@ class Generation:
 
     def _slice(self, start: int, end: int) -> str:
         """Return characters ``start`` to ``end``, reading only the chunks that hold them."""
-        ends = self._chunk_ends
+        ends = (self._index or self._make_index()).chunks
         first = bisect_left(ends, start + 1) - 1
         last = bisect_left(ends, end)
         base = ends[first]
         return "".join([chunk.text for chunk in self._read[first:last]])[start - base : end - base]
+
+    def _make_index(self) -> "_Index":
+        self._index = index = _Index()
+        text = ids = 0
+        for chunk in self._read:
+            text, ids = text + len(chunk.text), ids + len(chunk.ids)
+            index.add(text, ids)
+        return index
+
+
+class _Index:
+    """Where the ``chunks`` of a completion end, and its token boundaries, as positions in its ``texts`` and ``ids``."""
+
+    __slots__ = ("chunks", "ids", "texts")
+
+    def __init__(self) -> None:
+        self.chunks, self.texts, self.ids = [0], [0], [0]
+
+    def add(self, text: int, ids: int) -> None:
+        """Add a chunk up to these positions."""
+        self.chunks.append(text)
+        self.texts.append(text)
+        self.ids.append(ids)
 
 
 def _beside(text: str, place: int, piece: str, *, backwards: bool) -> tuple[int, int] | None:
