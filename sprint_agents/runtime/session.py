@@ -285,7 +285,8 @@ class MeteredCall(TimedCall):
         finally:
             self.ended = session.clock.now()
             self._settle(generation.tokens)
-            session.ledger.note_retries(generation.retries)
+            if generation.retries:
+                session.ledger.note_retries(generation.retries)
             if self._planning:
                 session.ledger.end_plan()
             if session.timer.stop(self, kind):

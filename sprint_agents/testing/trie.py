@@ -27,13 +27,13 @@ class TrieNode:
 
     def follow(self, ids: tuple[int, ...]) -> tuple["TrieNode", int]:
         """Follow ``ids`` as far as the trie has them; return the node there and the number of tokens."""
-        node, position = self, 0
-        while position < len(ids) and (child := node.children.get(ids[position])) is not None:
-            shared = _shared(child.ids, child.start, child.stop, ids, position)
-            position += shared
-            if shared < child.stop - child.start:
-                return node._split(child, shared), position
-            node = child
+        node, position, length = self, 0, len(ids)
+        while position < length and (child := node.children.get(ids[position])) is not None:
+            end = position + child.stop - child.start
+            if child.ids[child.start : child.stop] != ids[position:end]:
+                shared = _shared(child.ids, child.start, ids, position)
+                return node._split(child, shared), position + shared
+            node, position = child, end
         return node, position
 
     def grow(self, ids: tuple[int, ...], start: int) -> "TrieNode":
@@ -112,9 +112,7 @@ class TokenTrie:
         return path, node, found, 0
 
 
-def _shared(left: tuple[int, ...], start: int, stop: int, right: tuple[int, ...], position: int) -> int:
-    """Count the equal leading tokens of ``left[start:stop]`` and ``right[position:]``."""
-    length = min(stop - start, len(right) - position)
-    if left[start : start + length] == right[position : position + length]:
-        return length
-    return next(count for count in range(length) if left[start + count] != right[position + count])
+def _shared(left: tuple[int, ...], start: int, right: tuple[int, ...], position: int) -> int:
+    """Count the tokens of ``right[position:]`` before the first that is not that of ``left[start:]``."""
+    length = len(right) - position
+    return next((count for count in range(length) if left[start + count] != right[position + count]), length)
