@@ -1,7 +1,7 @@
 """A subtask that is to be carried out, and what is known of it until its execution is recorded."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sprint_agents.dialects.completions import Diagnostic
@@ -20,7 +20,7 @@ AnyExecution = Execution[Any]
 class Assignment:
     """A subtask of ``stage`` to carry out on ``branch``, the context up to the end of its prompt and its inputs.
 
-    ``costs`` gets an item for each request as it ends, interrupted ones too, so that they are known even if the task is
+    ``costs`` get an item for each request as it ends, interrupted ones too, so that they are known even if the task is
     cancelled; so are the ``stages`` of a policy or a sprint that carries out the subtask. ``diagnostics`` get one for
     each completion that was cut off. ``logprobs`` are those of the last completion.
 
@@ -36,7 +36,7 @@ class Assignment:
     prompt_closed: float
     plan_tokens: int = 0
     started: float | None = None
-    costs: list[CallUsage] = field(default_factory=list[CallUsage])
+    costs: tuple[CallUsage, ...] = ()
     calls: tuple[EngineCall, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     stages: Sequence[Stage[Any]] = ()

@@ -150,7 +150,7 @@ class ExecutorConversation:
     def _record(self, tag_tokens: int) -> None:
         call = self._call.record(tag_tokens, retries=self._repeats)
         self.assignment.calls += (call,)
-        self.assignment.costs.append(call.usage)
+        self.assignment.costs += (call.usage,)
         self.assignment.logprobs = self.completion.logprobs
         self._repeats = 0
 
@@ -194,7 +194,7 @@ class ExecutorConversation:
         async with self.session.lend_place() if asks else nullcontext():
             uses = await self._use_tools(turn.calls, first)
         self.uses += tuple(uses)
-        self.assignment.costs.append(CallUsage(tool_calls=len(uses)))
+        self.assignment.costs += (CallUsage(tool_calls=len(uses)),)
         await self._reply(outcomes=[ToolOutcome(use.tool, use.text, failed=use.failed) for use in uses])
 
     async def _use_tools(self, calls: Sequence[ToolCall], first: int) -> list[ToolUse]:

@@ -209,7 +209,7 @@ async def run_program(
 
     def announce(attempt: int, error: BaseException) -> None:
         session.ledger.note_retries()
-        assignment.costs.append(CallUsage(retries=1))
+        assignment.costs += (CallUsage(retries=1),)
         session.emit(
             ExecutionRetried(
                 **session.stamp(),

@@ -92,7 +92,7 @@ class SprintRunner(Runner):
         return await run_program(session, assignment, self._run)
 
     async def _run(self, session: Session, assignment: Assignment) -> SubtaskOutcome:
-        stage, subtask, costs = assignment.stage, assignment.subtask, assignment.costs
+        stage, subtask = assignment.stage, assignment.subtask
 
         def relay(event: Event) -> None:
             session.emit(
@@ -112,10 +112,10 @@ class SprintRunner(Runner):
             )
         except BaseException as error:
             if (failed := run_of(error)) is not None:
-                costs.append(_cost_of(failed))
+                assignment.costs += (_cost_of(failed),)
                 assignment.stages = failed.stages
             raise
-        costs.append(_cost_of(run))
+        assignment.costs += (_cost_of(run),)
         assignment.stages = run.stages
         execution = assignment.record(as_text(run.answer), run.answer, transcript=run.transcript)
         content, strict = run.usage.sequential_tokens, run.usage.sequential_tokens_strict
@@ -246,7 +246,7 @@ class NestedPolicy:
         self.assignment.stages = tuple(self.planning.stages)
         known = CallUsage.sum([stage.usage.total for stage in self.planning.stages])
         ledger = self.planning.ledger
-        self.assignment.costs[:] = [replace(known, calls=ledger.calls, generated_tokens=ledger.tokens)]
+        self.assignment.costs = (replace(known, calls=ledger.calls, generated_tokens=ledger.tokens),)
 
     def _with_tokens(self, outcome: SubtaskOutcome) -> SubtaskOutcome:
         stages = self.planning.stages
