@@ -318,8 +318,7 @@ class StageRun:
             async for chunk in generation:
                 if session.reading:
                     emit_planner(session, self.number, generation, chunk)
-                prompts = reader.feed(chunk.text)
-                if start is not None and prompts:
+                if (prompts := reader.feed(chunk.text)) and start is not None:
                     await start(generation, prompts)
         return generation
 

@@ -1,12 +1,38 @@
-"""The objects and arrays that a scanner is in, and the characters between their values."""
+"""The values that a scanner finds, the objects and arrays that it is in, and the characters between them."""
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 """A key without quotes."""
 _BLANK = re.compile(r"\s*")
+
+Path = tuple[str | int, ...]
+"""The keys and positions that lead from the root to a value."""
+
+Kind = Literal["object", "array", "string", "word"]
+"""The form of a value; a word is a number, a literal, or a text without quotes."""
+
+
+class Value(NamedTuple):
+    """A complete value; ``path`` is ``()`` for the root, which begins at offset ``root``.
+
+    Offsets count the characters of the whole text. ``rest`` closes the value where the end of the text cut it off.
+    """
+
+    path: Path
+    kind: Kind
+    root: int
+    start: int
+    end: int
+    rest: str = ""
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """Where its content starts and ends, without the quotes of a string."""
+        quoted = self.kind == "string"
+        return self.start + quoted, self.end - (quoted and not self.rest)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,6 @@ this subtask. Only this suffix depends on the role, so all requests share the pr
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from pydantic_core import from_json
 
@@ -42,6 +41,7 @@ _SPEAKERS: tuple[Speaker, ...] = ("system", "user", "assistant")
 _JSON_BEGINS = ("", "{", "[", '"')
 _GAP = "\0"
 """Where the number of a subtask is filled in; no text of a dialect has this character."""
+_MOST_QUESTIONS = 64
 _LONGEST_PROSE = 300
 """Characters; a conclusion comes last."""
 
@@ -92,7 +92,7 @@ class JsonDialect:
         self._end = turns.close("user")
         self._answering = self._end + self._assistant
         # The turns that ask for the executions of a stage differ only in the subtask's number.
-        self._question = lru_cache(maxsize=64)(self._make_question)
+        self._questions: dict[tuple[str, int, str], PromptTemplate] = {}
         # A turn that is not the model's own has no thoughts.
         self._thought = NO_THOUGHTS if turns.thoughts == "open" else ""
         words, keys = self.words, self.words.keys
@@ -331,9 +331,14 @@ class JsonDialect:
     def _filled(self, words: str, stage: int, number: int = 0, *, error: str = "", results: str = "") -> str:
         return fill(words, stage=stage, number=number, error=error, results=results, **self._shapes)
 
-    def _make_question(self, words: str, stage: int, *, after: str = "") -> PromptTemplate:
-        asked = self._asked(fill(words, stage=stage, number=_GAP, error="", results="", **self._shapes))
-        return PromptTemplate(compose([after, asked]), gap=_GAP)
+    def _question(self, words: str, stage: int, *, after: str = "") -> PromptTemplate:
+        key = words, stage, after
+        if key not in self._questions:
+            if len(self._questions) == _MOST_QUESTIONS:
+                self._questions.clear()
+            asked = self._asked(fill(words, stage=stage, number=_GAP, error="", results="", **self._shapes))
+            self._questions[key] = PromptTemplate(compose([after, asked]), gap=_GAP)
+        return self._questions[key]
 
     def _written(self, text: str) -> str:
         return write(text, marks=self._marks)

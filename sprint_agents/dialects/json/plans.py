@@ -23,7 +23,8 @@ from sprint_agents.dialects.base import Form
 from sprint_agents.dialects.completions import Diagnostic, DiagnosticKind, PromptClosed, answer_value, excerpt
 from sprint_agents.dialects.conversation import without_marks
 
-from .scanner import JsonScanner, Path, Value
+from .container import Path, Value
+from .scanner import JsonScanner
 from .values import is_placeholder, read_scanned, read_string, unwrap, write
 from .words import JsonKeys, normal, pick
 

@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
-from .scanner import JsonScanner, Value
+from .container import Value
+from .scanner import JsonScanner
 from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, write
 from .words import JsonKeys, normal, pick
 

@@ -17,17 +17,14 @@ brackets of outer values where inner ones are still open.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sprint_agents.engine import THOUGHTS
 
-from .container import NAME, Container, after_blanks, growing, promises
+from .container import NAME, Container, Kind, Path, Value, after_blanks, growing, promises
 
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
-
-Path = tuple[str | int, ...]
-"""The keys and positions that lead from the root to a value."""
 
 _BEGINNING = re.compile(r"[{\[]|</?think>")
 _FENCE = re.compile(r"```\w*")
@@ -42,30 +39,6 @@ _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _ONE_STRING = re.compile(r'(?:\s*,\s*)?(\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\})', re.DOTALL)
 _COMMENT_AFTER = re.compile(r"\s(?://|/\*|#).*", re.DOTALL)
-
-
-Kind = Literal["object", "array", "string", "word"]
-"""The form of a value; a word is a number, a literal, or a text without quotes."""
-
-
-class Value(NamedTuple):
-    """A complete value; ``path`` is ``()`` for the root, which begins at offset ``root``.
-
-    Offsets count the characters of the whole text. ``rest`` closes the value where the end of the text cut it off.
-    """
-
-    path: Path
-    kind: Kind
-    root: int
-    start: int
-    end: int
-    rest: str = ""
-
-    @property
-    def content(self) -> tuple[int, int]:
-        """Where its content starts and ends, without the quotes of a string."""
-        quoted = self.kind == "string"
-        return self.start + quoted, self.end - (quoted and not self.rest)
 
 
 class JsonScanner:

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from .scanner import DEPTH, JsonScanner, Value
+from .container import Value
+from .scanner import DEPTH, JsonScanner
 
 # json-repair takes quadratic time or worse, 25 s for 4,000 characters of "{a:{a:". Within these bounds, none of some
 # thousand random texts took 0.2 s.

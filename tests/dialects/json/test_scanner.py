@@ -5,7 +5,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sprint_agents.dialects.json.scanner import DEPTH, JsonScanner, Value
+from sprint_agents.dialects.json.container import Value
+from sprint_agents.dialects.json.scanner import DEPTH, JsonScanner
 from sprint_agents.dialects.json.values import read_scanned, write
 from tests.dialects.texts import chunked
 
