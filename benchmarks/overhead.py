@@ -8,7 +8,7 @@ time, which other programs disturb less than wall time. The engine answers at on
 other tables: a run in JSON, whose model writes the plan and a typed answer, also on ``FakeEngine``; subtasks whose
 executor calls a tool before it writes its result; runs with listeners and with OpenTelemetry, which may leave out the
 spans of requests; one run at 50 ms per request, whose critical path is known; ever
-wider plans, whose cost must be linear; and the memory of a branch.
+wider plans, whose cost must be linear but for the garbage collector's; and the memory of a branch.
 """
 
 import argparse
@@ -312,12 +312,16 @@ def critical_path(rounds: int) -> None:
 
 
 def growth(rounds: int) -> None:
-    """Print the cost of a subtask in ever wider plans."""
-    print("\nWider plans, µs per subtask (linear cost: the column does not grow)\n")
-    print("| subtasks | sprint-agents |\n|---:|---:|")
+    """Print the cost of a subtask in ever wider plans, with and without Python's garbage collector."""
+    print("\nWider plans, µs per subtask (linear cost: a column does not grow)\n")
+    print("| subtasks | sprint-agents | without garbage collection |\n|---:|---:|---:|")
     for width in (100, 1_000, 10_000):
-        seconds = statistics.median(timed(with_policy(width)) for _ in range(max(1, rounds // 3)))
-        print(f"| {width} | {seconds / width * 1e6:.1f} |")
+        seconds: list[float] = []
+        for collect in (gc.enable, gc.disable):
+            collect()
+            seconds.append(statistics.median(timed(with_policy(width)) for _ in range(max(1, rounds // 3))))
+        gc.enable()
+        print(f"| {width} | {' | '.join(f'{each / width * 1e6:.1f}' for each in seconds)} |")
 
 
 def memory() -> None:

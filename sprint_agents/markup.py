@@ -106,7 +106,7 @@ class PromptTemplate:
         self._spans = [(start, text.count(gap, 0, start), end, text.count(gap, 0, end)) for start, end in text.spans]
 
     def fill(self, text: str) -> PromptText:
-        """Return the text with ``text``, which is not markup, in its gaps."""
+        """Return the text with ``text``, which is not markup and not empty, in its gaps."""
         text = escape_surrogates(text)
         more = len(text) - self._gap
         spans = [(start + more * above, end + more * before) for start, above, end, before in self._spans]

@@ -7,7 +7,7 @@ words = st.text(alphabet="ab_é", max_size=4)
 pieces = st.lists(st.tuples(words, st.booleans()), max_size=6)
 
 
-@given(pieces, st.sampled_from(["", "1", "317", "ab", "\ud800"]))
+@given(pieces, st.sampled_from(["1", "317", "ab", "\ud800"]))
 def test_a_filled_template_is_the_text_that_has_the_word_from_the_start(pieces, word):
     whole = word if word != "\ud800" else "\\ud800"
 
