@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from sprint_agents import Answer, Plan, Planner, Sprint
+from sprint_agents import Answer, Context, Plan, Planner, Sprint
 from sprint_agents.dialects.tags.format import load_tags
 from sprint_agents.engine import Capabilities, ChatTurns
 from sprint_agents.engines.encoding import TextEncoder
@@ -123,16 +123,19 @@ class CheckpointWords:
         self.control_ids = self._encoder.control_ids
         self.encode = self._encoder.encode
 
+    def encode_markup(self, text: str) -> list[int]:
+        return self.encode(markup(text))
+
+    def own_text(self, context: Context) -> str:
+        return self.decode(context.own_ids)
+
     def decode(self, ids: Sequence[int]) -> str:
-        self.check(ids)
+        if ids and not 0 <= min(ids) <= max(ids) < self._tokenizer.get_vocab_size():
+            raise InvalidRequest("an id is outside the vocabulary")
         return self.text(ids)
 
     def text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
-
-    def check(self, ids: Sequence[int]) -> None:
-        if ids and not 0 <= min(ids) <= max(ids) < self._tokenizer.get_vocab_size():
-            raise InvalidRequest("an id is outside the vocabulary")
 
 
 class Recorded(FakeEngine):
@@ -144,7 +147,7 @@ class Recorded(FakeEngine):
         if tokenizer is not None:
             words = CheckpointWords(tokenizer)
             self._tokenizer = words  # type: ignore[assignment]
-            self._trie._check = words.check  # type: ignore[attr-defined]
+            self._trie._check = words.own_text  # type: ignore[attr-defined]
             self.controls = words.control_ids
 
     def asked(self) -> list[list[str]]:
