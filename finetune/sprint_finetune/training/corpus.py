@@ -19,6 +19,7 @@ from .trie import Flattened, Shared, flatten
 
 _NAMED = 3
 """How many samples an error message names."""
+_WANTED = "give JSON lines, as `sprint-finetune curate` writes them"
 
 
 class TrainingSample(BaseModel):
@@ -122,7 +123,9 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 line = line.removeprefix("\ufeff")  # as curation reads: a byte order mark, also between joined files
                 if line.strip():
                     yield f"{path}:{number}", line
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the data {path} is not text in UTF-8 ({error.reason}): {_WANTED}") from error
+    except OSError as error:
         raise ConfigurationError(f"the data {path} cannot be read: {error}") from error
 
 
@@ -137,7 +140,7 @@ def _sample(place: str, line: str) -> TrainingSample:
     except (ValueError, RecursionError) as error:  # also numbers and nesting beyond Python's limits
         raise ConfigurationError(f"{place} is not valid JSON: {error}. Remove the line, or write it again") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{place} is not a JSON object with id, problem and text")
+        raise ConfigurationError(f"{place} is not a JSON object with id, problem and text: {_WANTED}")
     try:
         return TrainingSample.model_validate(content)
     except ValidationError as error:

@@ -53,7 +53,7 @@ def test_samples_come_in_order_and_other_columns_are_left_to_others(tmp_path):
     [
         ([], "data.jsonl has no samples"),
         (["{"], "data.jsonl:1 is not valid JSON"),
-        (["[1]"], "data.jsonl:1 is not a JSON object"),
+        (["[1]"], "data.jsonl:1 is not a JSON object with id, problem and text: give JSON lines, as"),
         ([LINE, {"id": "b", "question": "?"}], "data.jsonl:2 .*problem: .*text: .*its columns are id, question"),
         ([LINE, LINE], "data.jsonl:2: the id 'a' is not unique"),
         ([{**LINE, "text": ""}], "text: .*at least 1"),
@@ -66,6 +66,13 @@ def test_samples_come_in_order_and_other_columns_are_left_to_others(tmp_path):
 def test_bad_files_are_refused(tmp_path, lines, message):
     with pytest.raises(ConfigurationError, match=message):
         read_samples([write(tmp_path / "data.jsonl", *lines)])
+
+
+def test_other_encodings_and_formats_are_refused(tmp_path):
+    path = tmp_path / "data.parquet"
+    path.write_bytes(b"PAR1\xff")
+    with pytest.raises(ConfigurationError, match=r"data\.parquet is not text in UTF-8 .*: give JSON lines, as"):
+        read_samples([path])
 
 
 def test_a_missing_file_is_named(tmp_path):
