@@ -1,4 +1,4 @@
-"""Chat templates without transformers: they render as in transformers, and their turns are found."""
+"""Checkpoint directories: templates render as in transformers, turns are found, and weights are told apart."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from sprint_agents.dialects.conversation import Message
 from sprint_agents.engine import ChatTurns
 from sprint_agents.engines import ChatTemplate
-from sprint_agents.engines.checkpoint import turns_of_checkpoint
+from sprint_agents.engines.checkpoint import digest_weights, turns_of_checkpoint
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint, NoChatTemplate
 from tests.chat_templates import TEMPLATES, settings
 
@@ -156,3 +156,18 @@ def test_what_templates_may_use(checkpoint: Callable[..., Path]) -> None:
     )
     turns = turns_of(checkpoint("chatml", chat_template=template))
     assert turns.close("user") == '["é<"]'
+
+
+def test_weights_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    def written(name: str, content: bytes) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(content)
+        return folder
+
+    content = bytes(range(256)) * 4_000
+    trained = bytes(byte ^ (number % 7 == 0) for number, byte in enumerate(content))
+    same = {digest_weights(written(name, content)) for name in ("a", "copy of a")}
+    assert len(same) == 1
+    assert len(same | {digest_weights(written("trained", trained)), digest_weights(written("cut", content[:-1]))}) == 3
+    assert digest_weights(tmp_path) is None
