@@ -11,8 +11,10 @@ because of it; on what was new, the precision was then 70/112 (batch 2), 5/11 (3
 they gain, and the precision on the pairs in curation_pairs.csv. These pairs were drawn at random, one of each chain,
 from those that the extractor called independent, and labelled by hand. A line number counts units (``curation.units``).
 Pairs of the batch "tuning" were read while the rules were written; those of the freezes came afterwards. The third and
-the fourth freeze are from the pairs that were left, so most of them are from a few chains. The batch "recall" has the
-pairs of passages, of two lines or more, that a reader of the 20 shortest chains called independent.
+the fourth freeze are from the pairs that were left, so most of them are from a few chains. The fifth has one or two
+pairs of each chain with pairs that are not in the other batches; its rules were written with the same chains at hand.
+The batch "recall" has the pairs of passages, of two lines or more, that a reader of the 20 shortest chains called
+independent.
 """
 
 import argparse
@@ -92,7 +94,9 @@ def measure_pairs(traces: Sequence[Trace]) -> None:
                 claimed[row["batch"]].append(right)
     for batch, found in drawn.items():
         if batch == "recall":
-            print(f"\nrecall, by hand: {len(claimed[batch])} of {len(found)} independent pairs are claimed")
+            low, high = wilson(len(claimed[batch]), len(found))
+            share = f"{len(claimed[batch])} of {len(found)} independent pairs are claimed ({low:.2f} to {high:.2f})"
+            print(f"\nrecall, by hand: {share}")
     print("\n| pairs | independent, as drawn | 95 % interval | independent, of those still claimed |")
     print("|---|---:|---:|---:|")
     after = [batch for batch in drawn if "freeze" in batch]

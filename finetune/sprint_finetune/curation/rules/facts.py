@@ -1,8 +1,9 @@
 """The numbers, symbols and equations that a piece of reasoning uses and makes.
 
-A number is *made* after an equals sign or a verb that states a result (``= 33``, ``gives 33``), or after the colon of a
-table row (``21 2 : 23 19 42``). It is *used* anywhere else, and where an operation is applied to it. Small numbers are
-too common to prove a dependency, but the powers, function values and plain equations that contain them may do so.
+A number is *made* after an equals sign or a verb that states a result (``= 33``, ``gives 33``), after the colon of a
+table row (``21 2 : 23 19 42``), or in a list of four or more. It is *used* anywhere else, and where an operation is
+applied to it. Small numbers are too common to prove a dependency, but the powers, function values and plain equations
+that contain them may do so.
 """
 
 import re
@@ -16,12 +17,15 @@ SMALLEST = 10
 
 _NUMBER = re.compile(r"(?<![\w.\\])\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")
 _MADE = re.compile(
-    r"(?:[=\u2261\u2248\u2192]|'s|\b(?:is|are|was|were|gives?|gave|gets?|makes?|equals?|has|have|sums? to|comes? to|"
-    r"contributes?|total(?:s|ly)? of|about|only|exactly|leaves?|leaving|remainder|be|so))"
+    r"(?:[=\u2261\u2248\u2192]|'s|\b(?:is|are|was|were|gives?|giving|gave|gets?|makes?|make it|equals?|"
+    r"equal to|yields?|becomes?|has|have|sums? to|comes? to|contributes?|total(?:s|ly)? of|"
+    r"about|only|exactly|leaves?|leaving|remainder|be|so))"
     r"\s*(?:about\s+|only\s+|exactly\s+|also\s+|\$|\(|-|\+|\\boxed\{)*$",
     re.IGNORECASE,
 )
 _ROW = re.compile(r"\s*\d+(?:\s+\d+)+\s+:(?=(?:\s+\w+){3,}\s*$)")
+_LIST = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?,\s+(?:and )?){3,}\d+(?:\.\d+)?")
+"""Matches a list of four numbers or more."""
 _OPERAND = re.compile(r"\s*[-+*^\u00d7\u00b7]\s*[\w(\\]|\s+/\s")
 """Matches after a number that is an operand of a calculation."""
 _SYMBOL = re.compile(r"(?<![\w\\'])(?:[A-Z]{2,4}|[A-Za-z](?:_\{?\w+\}?|\d)?'?|\\[a-z]+(?:_\w+)?)(?![\w'])")
@@ -91,8 +95,10 @@ def values_in(line: str) -> tuple[tuple[str, Role], ...]:
     """Return the numbers and then the symbols of a line, each with its role. Cached, since lines are read often."""
     found: list[tuple[str, Role]] = []
     row = _ROW.match(line)
+    lists = [found.span() for found in _LIST.finditer(line)]
     for match in _NUMBER.finditer(line):
-        role: Role = "made" if row and match.start() >= row.end() else "used"
+        listed = any(first <= match.start() < last for first, last in lists)
+        role: Role = "made" if listed or (row and match.start() >= row.end()) else "used"
         before = line[max(0, match.start() - 30) : match.start()]
         if _OPERAND.match(line, match.end()) is None and _MADE.search(before):
             role = "computed" if before.rstrip(" $").endswith("=") else "made"

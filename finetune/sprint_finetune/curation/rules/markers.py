@@ -1,6 +1,6 @@
 """The words by which English reasoning shows its structure. Patterns match the start of a line, or anywhere in it.
 
-A missing word costs some parallelism. A wrong word in ``ALTERNATIVE`` makes steps independent that are not.
+A missing word costs some parallelism.
 """
 
 import re
@@ -14,11 +14,6 @@ def _anywhere(*words: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
 
 
-_OTHER_WAY = (
-    r"(?:an?|the|in an?|with an?|by an?|use an?)?\s*(?:another|other|different|alternative|second|independent)\s+"
-    r"(?:way|method|approach|argument|route|strategy|technique)\b"
-)
-
 OPENER = re.compile(
     r"(?:(?:okay|ok|alright|all right|well|so|now|next|then|and|hmm|right|good|great)\b[\s,.:]*)+"
     r"(?=(?:let|case|for|if|when|suppose|try|method|option|first|second|the|both)\b)|"
@@ -26,15 +21,6 @@ OPENER = re.compile(
     re.IGNORECASE,
 )
 """Small words before a heading that carry no meaning."""
-
-ALTERNATIVE = re.compile(
-    rf"(?:(?:so|hmm|but|and|ok|okay|now)[\s,]+)?(?:alternatively\b|(?:in )?another (?:way|method|approach)\b|"
-    rf"(?:a )?(?:different|second|third) (?:way|method|approach)\b|"
-    rf"(?=.{{0,60}}(?<!\w){_OTHER_WAY}).*?\b(?:let me|let's|let us|i can|i could|i will|i'll|we can|we could)\b|"
-    rf"(?:let me|let's|let us|i can|i could|i will|i'll)\b.{{0,40}}?{_OTHER_WAY})",
-    re.IGNORECASE,
-)
-"""Starts a second way to the same result, which needs nothing from the first."""
 
 _SO = r"(?:(?:so|then|now|and|thus|hence|ok|okay),?\s+)?"
 _RESULTS = "ways|methods|approaches|results|values|counts|cases|answers|numbers agree|solutions|parts|options"
@@ -86,6 +72,29 @@ TURN = _at_start(
     r"(?:plug|check)(?:ging|ing)? (?:in to|it|this|back|the)",
 )
 """Starts a line in which the author looks back at earlier results."""
+
+DOUBTS = _at_start(
+    r"(?:(?:but|ok|okay|so|and|yes|wait|hold on|hmm+|actually|now|just)[\s,.]+)*"
+    r"(?:(?:let me|let's|let us|i(?:'ll| will| should| need to| want to)|to|just to|maybe i should)\s+"
+    r"(?:just\s+|also\s+|quickly\s+)*"
+    r"(?:double[- ]?check|check|verify|cross[- ]?check|confirm|re-?check|make sure|be (?:sure|thorough|safe)|sanity|"
+    r"think (?:again|about (?:this|that|it))|test (?:this|that|it)|validate)|"
+    r"does (?:this|that|it) (?:make sense|work|seem)|is (?:this|that|it) (?:right|correct|possible|true)|"
+    r"another check|a (?:quick )?(?:sanity )?check)",
+)
+"""Starts a line in which the author wants to check a result."""
+
+SEES_WHETHER = _at_start(r"(?:let me|let's|let us|i'll|we'll) see (?:if|whether)")
+"""Starts a line that announces a comparison."""
+
+RECAPS = _anywhere(
+    "(?:my|the|these|those|each|all|our) (?:\\w+ )?(?:steps?|calculations?|work|reasoning|computations?)",
+    "re-?(?:calculate|compute|do|trace|view|cap)",
+    "recap",
+    "go(?:ing)? (?:back )?over",
+    "walk through",
+)
+"""Goes through earlier calculations once more."""
 
 NEW_THOUGHT = _at_start(
     r"(?:(?:okay|ok|alright|so|now|and|hmm),?\s+)?"
@@ -217,12 +226,19 @@ LOOKS_BACK = _anywhere(
 )
 """Occurs in a line of a second way that needs the first."""
 
+AGREES = re.compile(
+    r"(?<!\w)(?:same (?:as|result|answer|value|thing|number|conclusion)|match(?:es|ing)?|agrees?|confirm(?:s|ed)?|"
+    r"checks out|(?:that's|that is|is) (?:indeed )?(?:correct|right))(?!\w)|^(?:so,? )?(?:yes|yep|yeah)\b",
+    re.IGNORECASE,
+)
+"""Occurs in a line that finds two results to be the same."""
+
 COMPARES = _anywhere(
-    "same",
+    "same(?=[.,;!]|$)|same (?:as|result|answer|value|thing|number|conclusion|outcome)",
     "match(?:es|ing)?",
     "agrees?",
-    "consistent",
-    "both",
+    "consistent with",
+    "both (?:ways|methods|approaches|arguments|results|answers|calculations|agree|give|lead|confirm|yield|show|work)",
     "earlier",
     "previous(?:ly)?",
     "confirm(?:s|ed|ing)?",
@@ -230,9 +246,12 @@ COMPARES = _anywhere(
     "(?:that's|that is|is|it's) (?:indeed )?(?:correct|right)",
     "checks out",
     "as expected",
+    "indeed",
+    "^(?:so,? )?(?:yes|yep|yeah)",
     "the (?:first|other|initial) (?:method|approach|way)",
     "either way",
-    "all (?:three|these|the) (?:methods|approaches|ways|checks)",
+    "all (?:\\w+ )?(?:methods|approaches|ways|checks)",
+    "all of (?:these|them)",
     "final answer",
     "i'm (?:confident|sure|certain|convinced)",
     "confident",

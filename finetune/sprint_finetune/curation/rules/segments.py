@@ -17,21 +17,25 @@ from .dependencies import History
 from .facts import Facts, distinctive
 from .headings import METHODS, NAMED, Heading, headings_of, same_series, series_keys, shape_of_line
 from .markers import (
-    ALTERNATIVE,
+    AGREES,
     ASKS,
     BACK_REFERENCE,
     COLLECTS,
     COMPARES,
-    COMPUTES,
     CONCLUSION,
+    DOUBTS,
     LOOKS_BACK,
     NEW_THOUGHT,
+    SEES_WHETHER,
     SETTLED,
     TURN,
     is_join,
     is_total,
 )
 from .mentions import Mentions
+from .outcome import derives, is_in_words, names_answer, operates, states_answer
+from .tasks import task_of
+from .ways import Way, computes, is_new, pieces_of, ways_of, without_purpose
 
 _LOOKED_AT = 50
 """How many members of a series are examined to tell it from a list."""
@@ -47,12 +51,20 @@ BlockKind = Literal["plain", "series", "alternative"]
 class Block:
     """Consecutive lines, counted from 0. Each member is a half-open range. Only series have several members.
 
-    The members of a ``named`` series are subtasks with names, even a single one.
+    The members of a ``named`` series are subtasks with names, even a single one. An alternative opens a
+    ``way``. It is ``complete`` if the answer was stated before it, and it leads to the answer as well.
     """
 
     kind: BlockKind
     members: tuple[range, ...]
     named: bool = False
+    way: Way | None = None
+    complete: bool = False
+
+    @property
+    def start(self) -> int:
+        """The first line of the block."""
+        return self.members[0].start
 
     @property
     def stop(self) -> int:
@@ -60,13 +72,15 @@ class Block:
         return self.members[-1].stop
 
 
-def blocks_of(lines: Sequence[str], problem: str = "") -> list[Block]:
+def blocks_of(lines: Sequence[str], problem: str = "", answer: str = "") -> list[Block]:
     """Cut lines into blocks, which together cover all lines.
+
+    ``answer`` is what the lines come to.
 
     >>> [block.kind for block in blocks_of(["Two cases.", "Case 1: a.", "One.", "Case 2: b.", "Two.", "In total 3."])]
     ['plain', 'series', 'plain']
     """
-    segmenter = _Segmenter(lines, problem)
+    segmenter = _Segmenter(lines, problem, answer)
     blocks: list[Block] = []
     while segmenter.position < len(lines):
         blocks.append(segmenter.next_block())
@@ -74,10 +88,18 @@ def blocks_of(lines: Sequence[str], problem: str = "") -> list[Block]:
 
 
 class _Segmenter:
-    def __init__(self, lines: Sequence[str], problem: str) -> None:
+    def __init__(self, lines: Sequence[str], problem: str, answer: str) -> None:
         self._lines = lines
+        self._stated = states_answer(lines, answer)
+        self._named = names_answer(lines, answer)
+        self._in_words = is_in_words(answer)
         self._headings = headings_of(lines)
-        self._alternatives = [ALTERNATIVE.match(line.strip()) is not None for line in lines]
+        self._ways = ways_of(lines)
+        self._pieces: dict[str, int] = {}  # the line in which each number, symbol and formula occurs first
+        for index, line in enumerate(lines):
+            for piece in pieces_of(line):
+                self._pieces.setdefault(piece, index)
+        self._alternatives = [way is not None for way in self._ways]
         self._joins = _joins(lines)
         self._leads = _leads(lines, self._headings)
         self._totals = [is_total(line.strip()) for line in lines]
@@ -90,35 +112,59 @@ class _Segmenter:
         self._history = History(problem, lines)
         self._mentions = Mentions(problem, lines)
         self.position = 0
-        self._prepared = 0  # the line after the first block, which prepares all ways to the result
+        self._prepared = preamble_of(lines, problem)
 
     def next_block(self) -> Block:
         start = self.position
         block = self._alternative(start) or self._series(start) or self._plain(start)
         self.position = block.stop
-        self._prepared = self._prepared or block.stop
         return block
 
     def _alternative(self, start: int) -> Block | None:
         """Read a second way to the same result, up to a line that compares it with the first or uses its values."""
-        if start == 0 or not self._alternatives[start]:
+        way = self._ways[start]
+        if start == 0 or way is None:
             return None
-        stop = start + 1
-        while stop < len(self._lines) and not self._ends_alternative(stop) and not self._uses_first_way(stop, start):
+        stop = way.says + 1
+        while stop < len(self._lines) and not self._ends_alternative(stop) and not self._uses_first_way(stop, way):
             stop += 1
+        end = stop
         # A last line without a calculation may refer to the first way too, so it is not part of the alternative.
-        while stop > start + 1 and not COMPUTES.search(self._lines[stop - 1]):
+        while stop > way.says + 1 and not computes(self._lines[stop - 1]):
             stop -= 1
-        return Block("alternative", (range(start, stop),))
+        complete = self._is_complete(range(start, stop), end, opening=way)
+        if way.check and not (complete and self._is_new(range(way.says, stop))):
+            return None
+        return Block("alternative", (range(start, stop),), way=way, complete=complete)
+
+    def _is_new(self, check: range) -> bool:
+        """Tell whether a check works with something that did not occur before it."""
+        return is_new(self._lines[check.start : check.stop], known=lambda piece: self._pieces[piece] < check.start)
+
+    def _is_complete(self, way: range, end: int, *, opening: Way) -> bool:
+        """Tell whether a second way follows the answer and leads to it, or to a line that compares the two."""
+        if self._in_words or not any(self._stated[self._prepared : way.start]):
+            return False
+        # A check of the answer begins with it: "Let me follow the water for 3 hours".
+        if len(way) > 1 and (any(self._named[way.start : opening.says + 1]) or self._stated[opening.says]):
+            return False
+        if derives(self._lines[way.start : way.stop], self._stated[way.start : way.stop]):
+            return True
+        agrees = end < len(self._lines) and (
+            self._stated[end] or (not opening.check and AGREES.search(self._lines[end]) is not None)
+        )
+        return agrees and sum(operates(line) for line in self._lines[way.start : end + 1]) > 1
 
     def _ends_alternative(self, index: int) -> bool:
-        line = self._lines[index]
-        compares = COMPARES.search(line) is not None or LOOKS_BACK.search(line) is not None
-        return compares or self._alternatives[index] or self._joins[index]
+        line = without_purpose(self._lines[index].strip())
+        compares = any(pattern.search(line) for pattern in (COMPARES, LOOKS_BACK)) and not SEES_WHETHER.match(line)
+        judges = any(pattern.match(line) for pattern in (SETTLED, DOUBTS))
+        return compares or judges or self._alternatives[index] or "\\boxed" in line
 
-    def _uses_first_way(self, index: int, start: int) -> bool:
-        """Tell whether a line uses what the text before the alternative introduced, after its first block."""
-        return index > start + 2 and self._mentions.needed(index, index + 1, opening=0) in range(self._prepared, start)
+    def _uses_first_way(self, index: int, way: Way) -> bool:
+        """Tell whether a line uses what the text before the alternative introduced, after the preamble."""
+        needed = self._mentions.needed(index, index + 1, opening=0)
+        return index > way.says + 2 and needed in range(self._prepared, way.says)
 
     def _series(self, start: int) -> Block | None:
         starts = self._starts(start)
@@ -153,6 +199,8 @@ class _Segmenter:
             heading = self._headings[index]
             assert heading is not None, "every line in a group has a heading"
             new = (heading.label, heading.words) not in seen and same_series(first, heading)
+            if not new and heading.strong and len(seen) > 1 and (heading.label, heading.words) in seen:
+                return  # a second round, such as "Let me try each option. Option A: …"
             if new:
                 seen.add((heading.label, heading.words))
                 yield index
@@ -278,6 +326,21 @@ class _Segmenter:
         # The opening of a trace has no results yet that it could combine or look back at.
         looks_back = within > 0 and (self._joins[index] or self._totals[index] or self._turns[index])
         return looks_back or NEW_THOUGHT.match(self._lines[index].strip()) is not None
+
+
+def preamble_of(lines: Sequence[str], problem: str) -> int:
+    """Return the line after the preamble, which sets the problem up, before the first thought or result.
+
+    >>> preamble_of(["How many even numbers up to 40?", "They ask for a count.", "First, I list them."], "How many?")
+    2
+    """
+    known = Facts.of([problem, lines[0]]).mentioned | {"0"} if lines else set[str]()
+    for index in range(1, len(lines)):
+        line = lines[index].strip()
+        starts = NEW_THOUGHT.match(line) is not None or task_of(line) is not None or line.endswith("?")
+        if starts or {value for value in Facts.of([line]).made if value[0].isdigit()} - known:
+            return index
+    return len(lines)
 
 
 def _alike(headings: Sequence[Heading | None]) -> Mapping[Key, list[int]]:

@@ -17,7 +17,7 @@ _VERBS = (
     "replace|represent|set|show|simplify|sketch|solve|split|square|start|start with|substitute|subtract|suppose|sum|"
     "take|test|treat|try|use|verify|visualize|work out|work with|write|write out|draw|assign|label"
 )
-LEAD = re.compile(
+_LEAD = re.compile(
     r"(?:(?:alternatively|another (?:way|approach|method|idea|option)|okay|ok|alright|all right|so|now|"
     r"next|first(?:ly)?|"
     r"second(?:ly)?|third(?:ly)?|then|also|wait|hmm+|but|maybe|perhaps|well|right|and|or|finally|instead|actually|"
@@ -89,7 +89,7 @@ def task_of(sentence: str) -> str | None:
     text = sentence.strip()
     if len(text.split()) > _LONGEST or text.endswith("?") or "\\boxed" in text or _RESULT.search(text):
         return None
-    rest = LEAD.sub("", text, count=1) if LEAD.match(text) else text
+    rest = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
     asked = _HORTATIVE.sub("", rest, count=1) if _HORTATIVE.match(rest) else None
     for wanted in (asked, rest):
         if wanted and (_IMPERATIVE.match(wanted) or (wanted is asked and _THINK.match(wanted))):
