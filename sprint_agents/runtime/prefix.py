@@ -9,6 +9,8 @@ Invariants:
 - One request at a time reads the prefix for all branches that wait, and none waits for tokens that are in the cache.
 - A branch that reads stops reading, whatever ends its request. Then another one does, or the rest finds all there.
 - When the planner's request has ended, all of the prefix is in the cache, and no branch waits any more.
+- Executors on another engine, or with another adapter on the same server, have another cache. What the planner read or
+  wrote is not in it, so one of them reads that for the others, also after the planner's request has ended.
 """
 
 import asyncio
@@ -53,16 +55,20 @@ class SharedPrefix:
     _page: int = 1
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _longest: Context = field(init=False)
+    _apart: bool = field(init=False)
     _complete: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._longest = self.planner.context
-        # Executors that are functions, or models on another engine, do not read the planner's contexts.
-        engine = self.session.engine
-        abilities = engine.capabilities
-        self._complete = self.session.executor_engine is not engine or abilities.caches_running
+        engine = self.session.executor_engine
+        self._apart = engine is not self.session.engine
+        abilities = (engine or self.session.engine).capabilities
         self.may_lead = self.may_lead and abilities.caches_contexts
         self._page = abilities.page_tokens
+        # Functions read no context, and a commit would be a request to the planner's engine.
+        self._complete = engine is None or abilities.caches_running or (self._apart and not self.may_lead)
+        if self._apart:
+            self.cached = 0
 
     def extend(self, context: Context) -> bool:
         """Extend the prefix to where the next branch starts; return whether the branch must wait for its ``turn``."""
@@ -70,8 +76,8 @@ class SharedPrefix:
         return not self._complete
 
     def complete(self) -> None:
-        """Record that the engine has all of the prefix, because the request that wrote it has ended."""
-        self._complete = True
+        """Record that the planner's engine has all of the prefix, because the request that wrote it has ended."""
+        self._complete = self._complete or not self._apart
         self._elect()
 
     async def turn(self, length: int) -> "ReadingTurn | None":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sprint_agents import Answer, Budget, Capabilities, Limits, Plan, Sprint
+from sprint_agents import Answer, Budget, Capabilities, Executor, Limits, Plan, Sprint
 from sprint_agents.policies import self_consistency
 from sprint_agents.testing import FakeEngine, Fault, Latency, RequestRecord, run_virtual
 
@@ -236,6 +236,20 @@ def test_leaving_a_run_ends_the_reader_and_starts_no_other(model):
 
     run_virtual(leave())
     assert [record.outcome for record in engine.requests] == ["aborted"]
+
+
+@pytest.mark.parametrize("policy", [None, given_plan("a", "b", "c", "d")])
+def test_on_another_engine_one_executor_reads_for_the_others(model, policy):
+    """What the planner read and wrote is not in that engine's cache, also once its request has ended."""
+    latency = Latency(token=TOKEN, prompt_token=TOKEN)
+    planner, executors = FakeEngine(model(["a", "b", "c", "d"])), Reading(model(["a", "b", "c", "d"]), latency=latency)
+    result = run(planner, executor=Executor(engine=executors), **({"policy": policy} if policy else {}))
+    assert [execution.succeeded for execution in result.stages[0].executions] == [True] * 4
+    assert [record.request.max_tokens == 0 for record in executors.requests] == [False] * 4
+    first, *others = executors.requests
+    assert first.cached_tokens == 0
+    assert all(record.started >= round(first.started + first.prompt_tokens * TOKEN, 6) for record in others)
+    assert max(record.prompt_tokens - record.cached_tokens for record in others) < first.prompt_tokens
 
 
 def test_attempts_share_a_commit(model):
