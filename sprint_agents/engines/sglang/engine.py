@@ -45,7 +45,7 @@ from .attempt import Attempt, reader_of
 from .batches import Batches, Body, Member
 from .generate import DONE, GenerateReader, PartialCompletion, body_of, refine
 from .model import ServedModel, ask_model
-from .placement import Placement, check_extra, fields_of, headers_of
+from .placement import Placement, check_extra, fields_of, headers_of, with_adapter
 from .server_tokenizer import Renderings, ServerTokenizer
 from .sessions import Sessions
 from .thoughts import complete_after_thoughts, thinks_first
@@ -140,11 +140,12 @@ class SGLangEngine(RemoteEngine[Attempt]):
         """Turns as the chat template marks them, once the server was asked; schemas by its grammar backend.
 
         SGLang's radix cache gets what a request reads with its first token, and what it generated when it ends. The
-        weights are those of a server on this machine.
+        weights are those of a server on this machine, and the name of the LoRA adapter.
         """
         if self._capabilities is None:
             page, remote = self._model.page_tokens if self._model else 1, self._directory is None
-            known = replace(_CAPABILITIES, page_tokens=page, asks_to_encode=remote, weights=self._weights)
+            weights = with_adapter(self._weights, self._extra)
+            known = replace(_CAPABILITIES, page_tokens=page, asks_to_encode=remote, weights=weights)
             self._capabilities = with_chat(known, self._turns)
         return self._capabilities
 

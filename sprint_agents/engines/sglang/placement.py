@@ -64,6 +64,16 @@ def headers_of(hints: Hints) -> dict[str, str]:
     return {ROUTING_KEY: hints.run} if hints.run else {}
 
 
+def with_adapter(weights: str | None, extra: Mapping[str, JsonValue]) -> str | None:
+    """Return what tells models of one name apart: the digest of the base's ``weights``, and the adapter of ``extra``.
+
+    >>> with_adapter("1f3a", {"lora_path": "planner"})
+    '1f3a:planner'
+    """
+    adapter = extra.get("lora_path")
+    return ":".join(part for part in (weights, adapter) if isinstance(part, str)) or None
+
+
 def check_extra(extra: Mapping[str, JsonValue]) -> None:
     """Refuse fields that belong to the engine.
 

@@ -118,6 +118,10 @@ class TestExtra:
         assert (body["lora_path"], body["extra_key"]) == ("planner", "tenant")
         assert (body["sampling_params"]["min_p"], body["sampling_params"]["max_new_tokens"]) == (0.1, 20)
 
+    @pytest.mark.parametrize(("extra", "weights"), [({"lora_path": "planner"}, "planner"), ({"extra_key": "a"}, None)])
+    def test_an_adapter_makes_another_model(self, extra: Any, weights: str | None) -> None:
+        assert SGLangEngine("http://127.0.0.1:1", extra=extra).capabilities.weights == weights
+
     def test_takes_precedence_over_the_placement(self) -> None:
         assert sent("a", info={"dp_size": 4}, extra={"routed_dp_rank": 3})[0].body["routed_dp_rank"] == 3
 
