@@ -26,8 +26,8 @@ define trained
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
-SERVED_BENCHMARKS := benchmarks/join.py benchmarks/radix.py benchmarks/real.py benchmarks/runs_at_once.py benchmarks/sizes.py \
-	benchmarks/throughput.py
+SERVED_BENCHMARKS := benchmarks/adapters.py benchmarks/join.py benchmarks/radix.py benchmarks/real.py \
+	benchmarks/runs_at_once.py benchmarks/sizes.py benchmarks/throughput.py
 SOAK := benchmarks/soak.py
 SHARING := benchmarks/sharing.py
 GPU := benchmarks/gpu.py

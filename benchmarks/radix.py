@@ -186,12 +186,18 @@ class Server:
 
 
 @asynccontextmanager
-async def served(options: argparse.Namespace, *arguments: str) -> AsyncGenerator[Server]:
+async def served(
+    options: argparse.Namespace, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncGenerator[Server]:
     """Start a server with metrics enabled."""
     limits = httpx2.Limits(max_connections=None)
     async with (
         SGLangServer(
-            options.model, python=options.python, arguments=("--enable-metrics", *arguments), start_timeout=1200
+            options.model,
+            python=options.python,
+            arguments=("--enable-metrics", *arguments),
+            environment=environment,
+            start_timeout=1200,
         ) as server,
         httpx2.AsyncClient(base_url=server.url, timeout=600, trust_env=False, limits=limits) as client,
     ):
