@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -343,6 +343,7 @@ class TestOnTheTokensOfACheckpoint:
     @given(st.lists(st.tuples(st.booleans(), st.text(max_size=8)), max_size=6))
     def test_other_text_has_the_ids_that_it_always_had(self, parts: list[tuple[bool, str]]) -> None:
         text = compose(markup(part.encode("utf-8", "replace").decode()) if marked else part for marked, part in parts)
+        assume(not any(token.content in text for token in NANO.get_added_tokens_decoder().values()))
         assert TextEncoder(NANO).encode(text) == NANO.encode(str(text), add_special_tokens=False).ids
 
 

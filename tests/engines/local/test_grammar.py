@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ SCHEMA = json.dumps(
         "additionalProperties": False,
     }
 )
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,7 @@ def held(answer: Completion) -> Any:
     assert answer.finish.matched == 0  # the model's own end, the only thing that was left
     text = answer.text.removesuffix("<|end|>")
     found = json.loads(text)
-    assert text == json.dumps(found, ensure_ascii=False)
+    assert STRING.sub("s", text) == STRING.sub("s", json.dumps(found))  # a string may have escapes in several forms
     assert found["kind"] in ("cat", "dog")
     assert 1 <= found["lives"] <= 9
     assert list(found) == ["kind", "lives", "names"][: len(found)]

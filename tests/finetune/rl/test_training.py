@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import pytest
@@ -43,11 +44,11 @@ def settings(tiny: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("method", ["p-grpo", "expert-iteration"])
 def test_quick_right_runs_become_frequent(settings, method):
-    checkpoint = train(settings(method=method))
-    first, *_, last = read_log(checkpoint.parent)
-    assert last["seconds"] < 0.7 * first["seconds"]
-    assert last["right"] >= first["right"]
-    assert last["tokens"] < first["tokens"]
+    log = read_log(train(settings(method=method, iterations=8)).parent)
+    # Sixteen rollouts tell little, so several iterations are compared.
+    for count in ("seconds", "tokens"):
+        assert median(line[count] for line in log[4:]) < 0.7 * mean(line[count] for line in log[:2])
+    assert mean(line["right"] for line in log[4:]) >= log[0]["right"]
 
 
 def test_a_killed_run_resumes_with_the_rollouts_and_the_state_that_it_has(settings, monkeypatch):
