@@ -141,7 +141,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             panel.plot(widths, [row["speed_up"] for row in mine], marker="o", label=f"{model}, {kind}")
         panel.axhline(1, color="gray", linewidth=0.8)
         panel.set(xlabel="width", ylabel="times as fast as a chain", title=f"{count} at once")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path)
 
 
