@@ -42,6 +42,10 @@ class OutputStream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def unread(self) -> int:
+        """Count the tokens that have arrived and that were not read."""
+        return sum(len(item.tokens) for item in self._items if isinstance(item, TokenOutput))
+
     async def read(self) -> TokenOutput:
         """Wait for output, and merge everything since the last call; raise the error that ended the stream."""
         if not self._items:

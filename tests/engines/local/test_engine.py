@@ -3,6 +3,7 @@ import json
 import random
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from sprint_agents.engine import Sampling
 from sprint_agents.engines.local import LocalEngine, LocalStatistics
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest
 from sprint_agents.nano import nano_path
+from sprint_agents.state import State
 from sprint_agents.testing.contract import Completion, complete, request_of
 
 from .conftest import CONTEXT, VOCABULARY
@@ -396,3 +398,21 @@ def test_a_closed_engine_leaves_no_thread() -> None:
 
     asyncio.run(main())
     assert not [thread for thread in threading.enumerate() if thread.name == "sprint-local-engine"]
+
+
+def test_tokens_that_nobody_read_count(make_engine: Make) -> None:
+    """A program that keeps its event loop busy reads late, while the engine continues."""
+
+    async def main() -> None:
+        async with make_engine() as engine:
+            state = State(engine, sampling=Sampling(logit_bias={0: -100}))
+            await state.append("a text")
+            generation = state.stream(max_tokens=200)
+            async with generation:
+                await anext(aiter(generation))
+                before = engine.statistics().generated_tokens
+                while engine.statistics().generated_tokens < before + 5:
+                    time.sleep(0.001)  # noqa: ASYNC251 - it blocks the loop
+            assert len(generation.ids) + 5 <= generation.tokens == engine.statistics().generated_tokens
+
+    asyncio.run(main())
