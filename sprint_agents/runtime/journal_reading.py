@@ -10,6 +10,7 @@ from sprint_agents.errors import JournalError
 from .journal_file import damaged, outdated, parse
 from .journal_records import AnyRecord, JournalHeader, any_record
 from .recorded import RecordedStages
+from .settings import changed_settings
 
 
 def read_journal(path: FilePath) -> tuple[JournalHeader, RecordedStages]:
@@ -52,8 +53,7 @@ def check_header(path: FilePath, found: JournalHeader, header: JournalHeader) ->
         raise JournalError(
             f"{path} is the journal of policy {found.policy!r} on {found.task!r}: use another path for this run"
         )
-    before, now = dict(found.settings), dict(header.settings)
-    if changed := sorted(name for name in before | now if before.get(name) != now.get(name)):
+    if changed := changed_settings(found.settings, header.settings):
         raise JournalError(
             f"{path} was written with other settings, and a resumed run would mix both. Changed since: "
             f"{', '.join(changed)}. Resume with the settings that began the run, or use another path"

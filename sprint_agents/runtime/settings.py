@@ -70,6 +70,18 @@ def describe_settings(
     return settings | {"dialect": _digest(_describe_dialect(dialect))}
 
 
+def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the settings that differ.
+
+    Weights that only one side knows are no difference: an engine knows them if it has the model's files.
+
+    >>> changed_settings({"model": "a", "weights": "1"}, {"model": "b"})
+    ['model']
+    """
+    names = (name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return sorted(name for name in names if not name.endswith("weights") or (name in before and name in now))
+
+
 def digest_of_value(value: object) -> str:
     """Return a digest of a value or a function by its contents: the same in any process.
 

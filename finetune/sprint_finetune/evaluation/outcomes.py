@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sprint_agents import Run, Stage
 from sprint_agents.errors import ConfigurationError, EngineOverloaded, EngineTimeout, EngineUnavailable
+from sprint_agents.runtime.settings import changed_settings
 
 SPURIOUS_SHARE = 0.9
 """A parallel stage is spurious if its critical path has at least this share of its tokens: it saved almost nothing."""
@@ -166,8 +167,7 @@ class OutcomeFile:
         Raises:
             ConfigurationError: it has; the message names what has changed.
         """
-        before = outcome.setup
-        if changed := sorted(name for name in {*before, *setup} if before.get(name) != setup.get(name)):
+        if changed := changed_settings(outcome.setup, setup):
             raise ConfigurationError(
                 f"{self.path} has an outcome of {outcome.method} on case {outcome.case!r} that was measured otherwise. "
                 f"Changed since: {', '.join(changed)}. Repeat the command that began it, or give another --out"

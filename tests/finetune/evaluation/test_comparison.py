@@ -202,8 +202,8 @@ class Named(FakeEngine):
     name = "another"
 
 
-def engine_like(kind=FakeEngine, **capabilities):
-    return kind(respond, capabilities=Capabilities(chat=CHATML, **capabilities))
+def engine_like(kind=FakeEngine, *, weights="first"):
+    return kind(respond, capabilities=Capabilities(chat=CHATML, weights=weights))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,7 @@ def test_outcomes_that_were_measured_otherwise_are_not_mixed(tmp_path, changed, 
     (outcome,) = outcomes_of(path, **begun)
     asked = engine_like()
     assert outcomes_of(path, **{**begun, "engine": asked}) == [outcome]
+    assert outcomes_of(path, **{**begun, "engine": engine_like(weights=None)}) == [outcome]  # the files are elsewhere
     with pytest.raises(
         ConfigurationError, match=rf"on case 'a' that was measured otherwise. Changed since: {names}\. "
     ):
