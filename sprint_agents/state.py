@@ -152,16 +152,17 @@ class State:
                 finished=self._extended,
                 request_ids=(request.id,),
             )
-            request.missed = generation.missed
-            return generation
-        continuation = Continuation(self.engine, request, request_ids=self._request_ids, extend=extend)
-        return Generation(
-            self.engine,
-            self.context,
-            continuation.chunks(),
-            finished=self._extended,
-            continuation=continuation,
-        )
+        else:
+            continuation = Continuation(self.engine, request, request_ids=self._request_ids, extend=extend)
+            generation = Generation(
+                self.engine,
+                self.context,
+                continuation.chunks(),
+                finished=self._extended,
+                continuation=continuation,
+            )
+        request.missed = generation.missed
+        return generation
 
     def replay(self, chunks: Iterable[Chunk]) -> Generation:
         """Read a finished completion of the context again, from its chunks; no request is sent."""

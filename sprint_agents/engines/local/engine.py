@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,17 +133,13 @@ class LocalEngine(Engine):
     @property
     def capabilities(self) -> Capabilities:
         """Conversations as the chat template marks them, schemas if llguidance is installed, and costs if known."""
-        if self._capabilities is None or self._capabilities.step_costs is not self._step_costs:
-            schemas = find_spec("llguidance") is not None
-            known = Capabilities(
-                schemas=schemas,
-                continues=True,
-                logprobs=True,
-                step_costs=self._step_costs,
-                weights=digest_weights(self._directory),
-            )
+        if self._capabilities is None:
+            schemas, weights = find_spec("llguidance") is not None, digest_weights(self._directory)
+            known = Capabilities(schemas=schemas, continues=True, logprobs=True, weights=weights)
             turns = partial(turns_of_checkpoint, self._directory, self._chat, extra="local")
             self._capabilities = with_chat(known, turns)
+        if self._capabilities.step_costs is not self._step_costs:  # which the loaded model may tell
+            self._capabilities = replace(self._capabilities, step_costs=self._step_costs)
         return self._capabilities
 
     def statistics(self) -> LocalStatistics:

@@ -400,16 +400,24 @@ def test_a_closed_engine_leaves_no_thread() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "sprint-local-engine"]
 
 
-def test_tokens_that_nobody_read_count(make_engine: Make) -> None:
+@pytest.mark.parametrize("continued", [False, True])
+def test_tokens_that_nobody_read_count(make_engine: Make, *, continued: bool) -> None:
     """A program that keeps its event loop busy reads late, while the engine continues."""
+
+    limit = 3 if continued else 200
+
+    async def extend() -> int:
+        return 200
 
     async def main() -> None:
         async with make_engine() as engine:
             state = State(engine, sampling=Sampling(logit_bias={0: -100}))
             await state.append("a text")
-            generation = state.stream(max_tokens=200)
+            generation = state.stream(max_tokens=limit, extend=extend if continued else None)
             async with generation:
-                await anext(aiter(generation))
+                chunks = aiter(generation)
+                while generation.tokens <= (limit if continued else 0):
+                    await anext(chunks)
                 before = engine.statistics().generated_tokens
                 while engine.statistics().generated_tokens < before + 5:
                     time.sleep(0.001)  # noqa: ASYNC251 - it blocks the loop
