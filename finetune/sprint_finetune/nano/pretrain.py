@@ -1,7 +1,7 @@
 """Train a model of sprint-nano's architecture, from scratch or from a checkpoint. A killed run resumes.
 
-    python -m sprint_finetune.nano.pretrain runs/base --mix chains --steps 3000
-    python -m sprint_finetune.nano.pretrain runs/nano --mix roles --start runs/base/checkpoint --steps 5000
+    python -m sprint_finetune.nano.pretrain runs/base --mix chains --steps 1200
+    python -m sprint_finetune.nano.pretrain runs/nano --mix settled --start runs/base/checkpoint --steps 2200
 
 The learning rate warms up, stays constant and decays linearly. Weights are float32, with bf16 autocast. The data
 depends only on the seed and the step, so a resumed run sees the same data as an uninterrupted one.
@@ -26,6 +26,7 @@ from sprint_agents.errors import ConfigurationError
 from sprint_finetune.training.collation import Batch
 from sprint_finetune.training.loss import edge_loss
 
+from .attention import BLOCKS, register_blocks
 from .batches import Mix, batches
 from .countdown_search import LARGEST
 from .splits import Family
@@ -112,7 +113,7 @@ def train(
     seed: int = 0,
     peak: float = 2e-3,
     problems_per_step: int = 8,
-    tokens_per_batch: int = 6_144,
+    tokens_per_batch: int = 2_048,
     families: Mapping[Family, float] = FAMILIES,
     minutes_between_checkpoints: float = 4.0,
     compiled: bool = True,
@@ -159,6 +160,9 @@ def _train(
     torch.manual_seed(data["seed"])
     tokenizer = build_tokenizer()
     model = LlamaForCausalLM.from_pretrained(start) if start else new_model(tokenizer)
+    if device == "cpu":
+        register_blocks()
+        model.set_attn_implementation(BLOCKS)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType, reportCallIssue]
     optimisers = make_optimisers(model, peak=peak)
     weights = token_weights(tokenizer).to(device)

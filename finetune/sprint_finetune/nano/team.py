@@ -27,7 +27,7 @@ from sprint_finetune.training.collation import Batch
 T = TypeVar("T")
 
 _HOST = "127.0.0.1"
-_EVEN = 2_000
+_EVEN = 1_200
 """Length of rows, in tokens, at which attention takes about as long as everything else."""
 
 
