@@ -17,6 +17,8 @@ from .quantities import NOT_UNITS, ROUNDED, Quantity, quantity_of, same_quantity
 
 _DIGITS = 30
 _POINTS = 4
+_REST = Fraction(1, 10**60)
+"""A value that is exactly zero may be evaluated to a smaller one."""
 
 _BASE = re.compile(r"(?P<digits>[0-9A-F]+)\s*_\s*\{?(?P<base>\d+)\}?")
 _RATIO = re.compile(r"(?P<a>\d+(?:\.\d+)?)\s*(?P<sign>:|to)\s*(?P<b>\d+(?:\.\d+)?)")
@@ -50,10 +52,10 @@ def _simple(one: str, other: str) -> bool | None:
     ratios = (_RATIO.fullmatch(one), _RATIO.fullmatch(other))
     if all(ratios):
         return _same_ratio(*[(match["a"], match["b"], match["sign"]) for match in ratios if match])
-    if ratios[0] and b:
-        return quantity_of(f"{ratios[0]['a']}/{ratios[0]['b']}") == b
-    if ratios[1] and a:
-        return quantity_of(f"{ratios[1]['a']}/{ratios[1]['b']}") == a
+    for ratio, quantity in ((ratios[0], b), (ratios[1], a)):
+        if ratio and quantity:
+            share = quantity_of(f"{ratio['a']}/{ratio['b']}")
+            return share is not None and same_quantity(share, quantity)
     return None
 
 
@@ -66,9 +68,9 @@ def _same_numeral(one: re.Match[str] | None, other: re.Match[str] | None, a: str
 
 
 def _same_ratio(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
-    if any(sign == ":" and len(b) == 2 and int(float(b)) < 60 and int(float(a)) < 25 for a, b, sign in (one, other)):
+    if any(sign == ":" and len(b) == 2 and Fraction(b) < 60 and Fraction(a) < 25 for a, b, sign in (one, other)):
         return one[:2] == other[:2]  # a time
-    return float(one[0]) * float(other[1]) == float(other[0]) * float(one[1])
+    return Fraction(one[0]) * Fraction(other[1]) == Fraction(other[0]) * Fraction(one[1])
 
 
 def _same_form(one: Form, other: Form) -> bool | None:
@@ -179,7 +181,7 @@ def _same_equation(one: Form, other: Form) -> bool | None:
     ]
     if any(ratio is None for ratio in ratios):
         return None
-    return bool(all(abs(ratio - ratios[0]) < 10**-12 * (1 + abs(ratio)) for ratio in ratios) and abs(ratios[0]) > 0)
+    return bool(all(_same_number(ratio, ratios[0]) for ratio in ratios) and abs(ratios[0]) > 0)
 
 
 def _same_scalar(one: str, other: str) -> bool | None:
@@ -236,7 +238,7 @@ def _same_value(one: Any, other: Any) -> bool | None:
         values = [_number(side.subs(point)) for side in (one, other)]
         if values[0] is None or values[1] is None:
             continue
-        if abs(values[0] - values[1]) > 10**-20 * (1 + abs(values[0])):
+        if not _same_number(*values):
             return False
         decided = True
     return True if decided else None
@@ -253,9 +255,17 @@ def _points(symbols: Iterable[Any]) -> Iterator[Mapping[Any, Any]]:
         }
 
 
+def _same_number(one: Any, other: Any) -> bool:
+    """Compare two values: rational numbers exactly, so that 2^100 is not 2^100 + 1, and others to 20 digits."""
+    if one.is_Rational and other.is_Rational:
+        return one == other
+    return abs(one - other) <= 10**-20 * max(abs(one), abs(other)) + _REST
+
+
 def _number(expression: Any) -> Any:
+    """Evaluate an expression: a rational number exactly, others to 30 digits; None if it has no finite value."""
     try:
-        value = expression.evalf(_DIGITS)
+        value = expression if expression.is_Rational else expression.evalf(_DIGITS)
         return value if value.is_number and value.is_finite is not False else None
     except (AttributeError, TypeError, ValueError):
         return None
@@ -273,7 +283,7 @@ def _value(text: str) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """Parse LaTeX; None if it is not mathematics. The letter i is the imaginary unit."""
+    """Parse LaTeX; None if it is not mathematics. Decimals are read exactly, and the letter i as the imaginary unit."""
     sympy: Any = import_module("sympy")
     parser: Any = import_module("latex2sympy2_extended.latex2sympy2")
     if not text.strip() or re.search(r"[A-Za-z]{4,}", _NOT_PROSE.sub(" ", text)):
@@ -286,10 +296,10 @@ def _parsed(text: str) -> Any:
         return None
     if not hasattr(parsed, "free_symbols") and not hasattr(parsed, "shape"):
         return None
-    units = {symbol: sympy.I for symbol in parsed.free_symbols if str(symbol) == "i"}
+    letters = {"i": sympy.I, "e": sympy.E}
+    exact = {decimal: sympy.Rational(str(decimal)) for decimal in parsed.atoms(sympy.Float)}
+    constants = {symbol: letters[str(symbol)] for symbol in parsed.free_symbols if str(symbol) in letters}
     try:
-        return parsed.subs(
-            {**units, **{symbol: sympy.E for symbol in parsed.free_symbols if str(symbol) == "e"}}
-        ).doit()
+        return parsed.xreplace(exact).subs(constants).doit()
     except Exception:  # as above
         return None

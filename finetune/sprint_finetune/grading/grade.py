@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from sprint_agents.nano.tasks import recognise
 
-from .letters import choice_letter, is_letter, options_of
+from .letters import choice_letter, is_letter, letter_and_text, options_of
 from .notation import plain
 from .verifier import Verifier
 
@@ -66,6 +66,8 @@ async def _choice(problem: str, reference: str, stated: str, verifier: Verifier)
             return False
         others = [text for name, text in options.items() if name != right]
         return True not in [await verifier.equal(text, stated) for text in others]
+    if option := letter_and_text(reference):
+        return letter == option[0] if letter is not None else await verifier.equal(option[1], stated)
     options = options_of(problem) if letter else {}
     if letter is None or letter not in options or len(stated.split()) > 2:
         return None

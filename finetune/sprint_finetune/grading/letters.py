@@ -25,6 +25,10 @@ _OPTION = re.compile(
     r"(?=\s*[,;]?\s*(?:(?<=[\s,;.])\([A-J]\)|(?<=[\s,;.])[A-J][.):]\s)|\s*\n|\s*$)",
     re.DOTALL,
 )
+_LABELLED = re.compile(
+    r"\(\s*(?P<letter>[A-J])\s*\)(?!\s*(?:[+*/^=<>,|]|-\s|\([A-J]\)|\\c[ua]p|\\cdot|\\times))\s*(?P<text>\S.*)",
+    re.DOTALL,
+)
 _SET = re.compile(r"[A-J](?:\s*(?:,|and|&|or)+\s*[A-J])+")
 
 
@@ -54,6 +58,16 @@ def is_letter(reference: str) -> bool:
     (True, False, False)
     """
     return re.fullmatch(r"\(?\s*[A-J]\s*\)?", plain(reference)) is not None
+
+
+def letter_and_text(reference: str) -> tuple[str, str] | None:
+    r"""Return the letter and the text of a reference that is a whole option, or None.
+
+    >>> letter_and_text("\\textbf{(B)}\\ 12"), letter_and_text("(A) + 1"), letter_and_text("(B)")
+    (('B', '12'), None, None)
+    """
+    match = _LABELLED.fullmatch(plain(reference))
+    return (match["letter"], match["text"]) if match else None
 
 
 def several_letters(answer: str) -> str | None:

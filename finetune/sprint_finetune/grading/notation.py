@@ -51,7 +51,10 @@ _FRACTION = re.compile(r"\\(?:d|t|c|s)?frac(?![A-Za-z])")
 _SHORT = re.compile(r"\\frac\s*(?P<a>\d|[A-Za-z]|\{(?:[^{}]|\{[^{}]*\})*\})\s*(?P<b>\d|[A-Za-z](?![A-Za-z])|\{)")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d|[A-Za-z](?![A-Za-z]))")
 _POWER = re.compile(r"\^\s*(?:(-?\d+(?:\.\d+)?)|\((-?[\w/]+)\))")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\\,|\{,\}|,\\!| (?=\d{3}))\d{3})+(?![\d])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:,|\\,|\{,\}|,\\!| (?=\d{3}))\d{3})+(?![\d])")
+_BRACKETED = re.compile(r"(?:[(\[]|\\\{)(?:\\[A-Za-z]+|[^()\[\]A-Za-z\\;])*(?:[)\]]|\\\})")
+"""Matches numbers in brackets."""
+_ROUND = re.compile(r"\D*\d{1,3}(?:,000)+\D*")
 _SPACES = re.compile(r"\s+")
 _NEGATED = {r"\leq": r"\le", r"\geq": r"\ge", r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\neq": r"\ne"}
 _LONG = re.compile(r"\\(?:leqslant|geqslant|leq|geq|neq)(?![A-Za-z])")
@@ -72,6 +75,7 @@ def plain(answer: str) -> str:
     text = _SQRT.sub(_root, text)
     text = _NAMES.sub(lambda m: {"pi": r"\pi ", "theta": r"\theta "}.get(m.group(), r"\infty "), text)
     text = _FUNCTIONS.sub(r"\\\1", text)
+    text = _BRACKETED.sub(_spaced, text)
     text = _THOUSANDS.sub(lambda m: re.sub(r"\D", "", m.group()), text)
     text = _DEGREES.sub(r"^\\circ ", text)
     text = _SPACING.sub(" ", _DROPPED.sub("", text))
@@ -114,6 +118,12 @@ def _without_math_marks(text: str) -> str:
     if text.startswith("$") and text.count("$") == 1:
         return text
     return re.sub(r"(?<!\\)\$", " ", text)
+
+
+def _spaced(match: re.Match[str]) -> str:
+    """Write a space after the comma of a pair such as ``(100,200)``; ``(1,000)`` and ``(1,000, 2)`` have thousands."""
+    text = match.group()
+    return text if ", " in text or _ROUND.fullmatch(text) else re.sub(r"(?<!\{),(?!\})", ", ", text)
 
 
 def _root(match: re.Match[str]) -> str:

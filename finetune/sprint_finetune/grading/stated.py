@@ -4,7 +4,7 @@ import re
 
 from .letters import choice_letter
 
-_BRACE = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|\\+boxed\s+(?P<bare>[^\s${}\\]+)|\\[{}]|[{}]")
+_BRACE = re.compile(r"(?<!\\)(?:(?P<box>\\+(?:boxed|fbox)\s*\{)|\\+boxed\s+(?P<bare>[^\s${}\\]+))|\\[{}]|[{}]")
 _APART = 40
 """Characters between two boxes of one list, at most."""
 _BETWEEN = re.compile(r"[\s$,.;*]*(?:(?:and|or|,)[\s$*]*)?(?:\\[()]|[\s$*])*")
@@ -32,6 +32,10 @@ _CONCLUDED = re.compile(
     r"(?P<value>[^=]{1,60}?)\.?$",
     re.IGNORECASE,
 )
+_LONGEST = 1_000
+"""Characters of an answer in words, at most."""
+_LONGEST_CHOICE = 100
+"""Characters that are read to find the letter of a choice."""
 _LAST = 3
 """Lines at the end of a text in which an answer may be stated in words."""
 
@@ -109,7 +113,7 @@ def _last_letter(lines: list[str]) -> str | None:
 def _after_words(line: str) -> str | None:
     for match in reversed([*_STATED.finditer(line)]):
         value = (
-            _SENTENCE_END.split(line[match.end() :], maxsplit=1)[0]
+            _SENTENCE_END.split(line[match.end() : match.end() + _LONGEST], maxsplit=1)[0]
             .strip()
             .strip("*")
             .strip()
@@ -117,6 +121,6 @@ def _after_words(line: str) -> str | None:
             .rstrip()
         )
         value = _COMPUTED.sub("", value)
-        if value and (choice_letter(value) or _VERB.search(match.group().rstrip("* "))):
+        if value and (choice_letter(value[:_LONGEST_CHOICE]) or _VERB.search(match.group().rstrip("* "))):
             return value
     return None

@@ -205,6 +205,24 @@ SAME = [
     ("A", "a) 12"),
     ("E", "E"),
     ("D", "$\\textbf{(D)}\\ 12$"),
+    # references that are a whole option
+    ("\\textbf{(B)}\\ 12", "B"),
+    ("\\textbf{(B) }12", "12"),
+    ("\\text{(D)}~\\frac{1}{2}", "0.5"),
+    # decimals in expressions, and values that only rounding tells apart
+    ("0.1 + 0.2", "0.3"),
+    ("0.1\\pi", "\\frac{\\pi}{10}"),
+    ("0.6x", "\\frac{3x}{5}"),
+    ("\\sqrt{2} + \\sqrt{3}", "\\sqrt{5 + 2\\sqrt{6}}"),
+    ("3:4", "0.75"),
+    # commas in brackets, and thousands
+    ("(100,200)", "100, 200"),
+    ("[0,100]", "0 \\le x \\le 100"),
+    ("\\{100,200\\}", "200, 100"),
+    ("\\left(2\\sqrt{3},100\\right)", "(2\\sqrt3, 100)"),
+    ("(10,000)", "10000"),
+    ("(1,000, 2,000)", "(1000, 2000)"),
+    ("\\frac{10,000}{3}", "10000/3"),
 ]
 
 DIFFERENT = [
@@ -392,4 +410,23 @@ DIFFERENT = [
     ("f(x)", "f(y)"),
     ("1+\\sqrt2, 1-\\sqrt2", "1+\\sqrt2"),
     ("2i", "-2i"),
+    # values that differ in their last digits, or are very small
+    ("2^{100}", "2^{100} + 1"),
+    ("3^{2024}", "3^{2024} + 2"),
+    ("\\binom{100}{50}", "\\binom{100}{50} - 1"),
+    ("100!", "100! + 1"),
+    ("\\frac{1}{2^{100}}", "\\frac{1}{2^{101}}"),
+    ("1 - 2^{-100}", "1"),
+    ("e^{-100}", "e^{-101}"),
+    ("x + y = 1000000000000", "x + y = 1000000000001"),
+    ("1" * 400 + ":1", "2" * 400 + ":1"),
+    # references that are a whole option
+    ("\\textbf{(B)}\\ 12", "C"),
+    ("\\textbf{(B)}\\ 12", "13"),
+    ("(A)+1", "A"),
+    ("(A)(B)", "A"),
+    ("(A) \\cup (B)", "A"),
+    # commas in brackets
+    ("(100,200)", "100200"),
+    ("(100,200)", "(100,201)"),
 ]

@@ -44,6 +44,8 @@ def test_answers_that_are_the_same_and_those_that_are_not() -> None:
         ("**Final Answer:** 23", "23"),
         ("Therefore, the answer is likely 7.", "7"),
         ("It is 42.", None),
+        (f"So \\boxed{{41}}. {chr(92) * 100_000}", "41"),
+        (f"The answer is 7.\n{'option ' * 10_000}", "7"),
     ],
 )
 def test_the_answer_that_a_text_states(text: str, stated: str | None) -> None:
