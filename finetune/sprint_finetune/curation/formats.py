@@ -41,7 +41,7 @@ _COMPLETION = (
     "model_output",
     "r1_solution_1",
 )
-_ID = ("id", "uuid", "unique_id", "problem_id", "question_id", "_id", "record id")
+_ID = ("id", "response_id", "uuid", "unique_id", "problem_id", "question_id", "_id", "record id")
 _PAIRS = (
     ("openthoughts", "deepseek_reasoning", "deepseek_solution"),
     ("s1k", "thinking_trajectories", "attempt"),
@@ -80,7 +80,7 @@ def fields_of(row: Mapping[str, Any]) -> FoundFields:
     """
     columns = {str(name).casefold(): value for name, value in row.items()}
     talk = _conversation(columns)
-    problem = _first(columns, _PROBLEM) or (talk.problem if talk else None)
+    problem = _problem(columns) or (talk.problem if talk else None)
     answer = _first(columns, _ANSWER)
     solution = _first(columns, _SOLUTION)
     final = _FINAL.search(answer) if answer else None
@@ -159,9 +159,25 @@ def _turns(turns: Any) -> Iterator[tuple[str, str]]:
             continue
         said: Mapping[str, Any] = turn  # pyright: ignore[reportUnknownVariableType]
         role = str(said.get("role") or said.get("from") or "").casefold()
-        text = _text(said.get("content")) or _text(said.get("value")) or ""
-        thoughts = _text(said.get("reasoning_content")) or _text(said.get("reasoning"))
+        content = said.get("content") or said.get("value")
+        text = _parts(content, "text") if isinstance(content, list) else _text(content)
+        thoughts = _text(said.get("reasoning_content")) or _text(said.get("reasoning")) or _parts(content, "thinking")
+        text = text or ""
         yield role, f"<think>\n{thoughts}\n</think>\n{text}" if thoughts else text
+
+
+def _problem(columns: Mapping[str, Any]) -> str | None:
+    """Return the problem: of Alpaca's columns, the instruction together with its input."""
+    found = next((name for name in _PROBLEM if _text(columns.get(name))), None)
+    names = ("instruction", "input") if found == "instruction" else (found or "",)
+    return "\n\n".join(text for name in names if (text := _text(columns.get(name)))) or None
+
+
+def _parts(content: Any, kind: str) -> str | None:
+    """Return the parts of one kind of a message whose content is a list, joined."""
+    parts: list[Any] = [*content] if isinstance(content, list) else []
+    found = [text for part in parts if isinstance(part, dict) and (text := _text(part.get(kind)))]  # pyright: ignore[reportUnknownMemberType]
+    return "\n".join(found) or None
 
 
 def _items(value: Any) -> list[Any]:
@@ -173,7 +189,7 @@ def _first(columns: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:  # not a number: no text
         return None
     text = f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
     return text if text.strip() else None

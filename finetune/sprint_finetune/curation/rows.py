@@ -20,6 +20,14 @@ LONGEST_LINE = 64 * 2**20
 _DIGITS = 4_000
 """A longer integer is read as text: Python refuses to convert it."""
 _MARK = b"\xef\xbb\xbf"
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
+"""The first bytes of compressed files."""
 
 
 class SourceRow(NamedTuple):
@@ -41,13 +49,15 @@ def rows_of(path: Path) -> Iterator[SourceRow | BadRow]:
     """Read a file. A byte order mark and blank lines are skipped.
 
     Raises:
-        ConfigurationError: the file cannot be read.
+        ConfigurationError: the file cannot be read, or is compressed.
         MissingExtra: it is a Parquet file, and pyarrow is not installed.
     """
     try:
         with path.open("rb") as file:
             start = file.read(1024)
             file.seek(0)
+            if kind := next((kind for first, kind in _COMPRESSED.items() if start.startswith(first)), None):
+                raise ConfigurationError(f"{path} is compressed with {kind}: decompress it first")
             if start.startswith(b"PAR1"):
                 yield from _parquet(path)
             elif path.suffix == ".csv":
@@ -87,12 +97,14 @@ def _row(place: str, line: bytes) -> SourceRow | BadRow:
     try:
         value: Any = json.loads(line.decode(), parse_int=_integer)
     except UnicodeDecodeError as error:
-        return BadRow(
-            place, "unreadable", f"this is not UTF-8 ({error.reason} at byte {error.start}): convert the file"
-        )
+        return _undecodable(place, error)
     except (ValueError, RecursionError) as error:
         return BadRow(place, "unreadable", f"this is not valid JSON: {error}")
     return _object(place, value)
+
+
+def _undecodable(place: str, error: UnicodeDecodeError) -> BadRow:
+    return BadRow(place, "unreadable", f"this is not UTF-8 ({error.reason} at byte {error.start}): convert the file")
 
 
 def _object(place: str, value: Any) -> SourceRow | BadRow:
@@ -103,7 +115,11 @@ def _object(place: str, value: Any) -> SourceRow | BadRow:
 
 def _array(content: bytes) -> Iterator[SourceRow | BadRow]:
     """Read the elements one by one, so that a broken one ends the array but not the elements before it."""
-    text = content.decode("utf-8", errors="replace")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        yield _undecodable("file", error)
+        return
     decoder = json.JSONDecoder(parse_int=_integer)
     position = text.index("[") + 1
     number = 0
@@ -129,11 +145,13 @@ def _integer(digits: str) -> int | str:
 
 def _csv(path: Path) -> Iterator[SourceRow | BadRow]:
     csv.field_size_limit(LONGEST_LINE)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         try:
             for number, row in enumerate(reader, 1):
                 yield SourceRow(f"row-{number}", {key: value for key, value in row.items() if key})
+        except UnicodeDecodeError as error:
+            yield _undecodable("file", error)
         except csv.Error as error:
             yield BadRow(f"row-{reader.line_num}", "unreadable", f"this is not valid CSV: {error}")
 

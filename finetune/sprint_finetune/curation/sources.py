@@ -7,6 +7,7 @@ is raised instead.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -85,9 +86,9 @@ def from_dataset(name: str, *, split: str = "train", reading: Reading | None = N
 
     Raises:
         MissingExtra: ``datasets`` is not installed.
-        ConfigurationError: the data set cannot be loaded, or a column is missing.
+        ConfigurationError: the data set cannot be loaded or read to its end, or a column is missing.
     """
-    return from_rows(_load(name, split), name=name, reading=reading)
+    return from_rows(_DataSet(name, _load(name, split)), name=name, reading=reading)
 
 
 def from_rows(rows: RowSource, *, name: str, reading: Reading | None = None) -> Iterator[Trace | Rejection]:
@@ -109,6 +110,28 @@ def from_rows(rows: RowSource, *, name: str, reading: Reading | None = None) -> 
         yield from _traces(f"row-{number}", row, reading)
 
 
+@dataclass(frozen=True, slots=True)
+class _DataSet:
+    """A data set of Hugging Face whose rows are read while they are iterated over, so that broken ones are met late."""
+
+    name: str
+    rows: RowSource
+
+    @property
+    def column_names(self) -> list[str] | None:
+        return self.rows.column_names
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        try:
+            yield from self.rows
+        except Exception as error:  # as in ``_load``; also pyarrow's types
+            raise _unusable(self.name, "read", error) from error
+
+
+def _unusable(name: str, what: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"the data set {name!r} cannot be {what}: {' '.join(str(error).split())[:300]}")
+
+
 def _load(name: str, split: str) -> RowSource:
     try:
         datasets: Any = import_module("datasets")
@@ -124,9 +147,7 @@ def _load(name: str, split: str) -> RowSource:
             return cast(RowSource, datasets.load_dataset(kind, data_files=name, split=split, streaming=True))
         return cast(RowSource, datasets.load_dataset(name, split=split, streaming=True))
     except Exception as error:  # the library raises many types: OSError, ValueError, its own, the hub's
-        raise ConfigurationError(
-            f"the data set {name!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise _unusable(name, "loaded", error) from error
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -158,7 +179,7 @@ def _trace(
     for name, column in (("problem", columns.problem), ("answer", columns.answer), ("trace", columns.trace)):
         value = row.get(column)
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-        if not isinstance(text, str):
+        if not isinstance(text, str) or value != value:  # nan, which is written for a missing value
             found = f"its columns are {_listed(of or row)}" if value is None else f"it holds {value!r:.80}"
             return _rejected(place, "missing_field", f"the column {column!r} has no text: {found}")
         if not text.strip():

@@ -1,11 +1,14 @@
 """The formats in which people publish reasoning traces are recognised, in every kind of file."""
 
 import asyncio
+import gzip
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from sprint_agents.errors import ConfigurationError
 from sprint_finetune.curation import Rejection, RuleExtractor, Trace, curate, from_file
 from sprint_finetune.evaluation import load_cases
 
@@ -24,6 +27,16 @@ ROWS = {
             {"role": "system", "content": "Think."},
             {"role": "user", "content": "6*7?"},
             {"role": "assistant", "content": "It is \\boxed{42}.", "reasoning_content": CHAIN},
+        ],
+        "answer": "42",
+    },
+    "messages, parts": {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "6*7?"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "thinking", "thinking": CHAIN}, {"type": "text", "text": "It is \\boxed{42}."}],
+            },
         ],
         "answer": "42",
     },
@@ -71,6 +84,7 @@ ROWS = {
         "type": "Algebra",
         "solution": f"{CHAIN}\nSo \\boxed{{42}}.",
     },
+    "solution, without a value": {"problem": "6*7?", "solution": f"{CHAIN}\nSo \\boxed{{42}}.", "answer": math.nan},
     "solution, AIME": {"ID": "2024-I-1", "Problem": "6*7?", "Solution": f"{CHAIN}\nSo \\boxed{{42}}.", "Answer": 42},
     "gsm8k": {"question": "6*7?", "answer": "I multiply.\n6*7 = <<6*7=42>>42.\n#### 42"},
     "completion": {"prompt": "6*7?", "response": THOUGHT, "expected_answer": "42"},
@@ -94,6 +108,20 @@ def test_every_generation_is_a_trace(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({**ROWS["openr1"], "generations": [THOUGHT, f"{THOUGHT} Yes."]}))
     assert [trace.id for trace in from_file(path)] == ["u/1", "u/2"]
+
+
+def test_responses_to_one_problem_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"problem_id": "p", "response_id": name, **ROWS["completion"]} for name in "ab"]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [trace.id for trace in from_file(path)] == ["a", "b"]
+
+
+def test_the_input_of_an_instruction_belongs_to_the_problem(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    row = {"instruction": "Multiply.", "output": THOUGHT, "answer": "42"}
+    path.write_text(json.dumps([{**row, "input": "6*7"}, {**row, "input": ""}]))
+    assert [trace.problem for trace in from_file(path) if isinstance(trace, Trace)] == ["Multiply.\n\n6*7", "Multiply."]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "bom", "array", "array.json", "parquet"])
@@ -143,6 +171,26 @@ def test_an_array_that_breaks_off_keeps_the_rows_before(tmp_path: Path) -> None:
     assert isinstance(first, Trace)
     assert isinstance(last, Rejection)
     assert last.reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("rows.json", '[{"problem": "6\u00b77?"}]'), ("rows.csv", "problem,trace,answer\n6\u00b77?,a,42\n")],
+)
+def test_files_in_other_encodings_are_rejected(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1"))
+    (bad,) = from_file(path)
+    assert isinstance(bad, Rejection)
+    assert (bad.id, bad.reason) == ("file", "unreadable")
+    assert "not UTF-8" in bad.detail
+
+
+def test_a_compressed_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(ROWS["own"]).encode()))
+    with pytest.raises(ConfigurationError, match="compressed with gzip: decompress it first"):
+        list(from_file(path))
 
 
 def test_benchmarks_in_their_published_forms(tmp_path: Path) -> None:

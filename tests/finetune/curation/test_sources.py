@@ -112,5 +112,8 @@ def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [*from_dataset(str(tmp_path / "saved"))] == [Trace.model_validate(GOOD)]
     with pytest.raises(ConfigurationError, match="has no column 'gold'"):
         list(from_dataset(str(tmp_path / "saved"), reading=Reading(columns=Columns(answer="gold"))))
+    (folder / "train.jsonl").write_text(json.dumps(GOOD) + "\n{not json\n")
+    with pytest.raises(ConfigurationError, match=r"data' cannot be read: "):
+        list(from_dataset(str(folder)))
     with pytest.raises(ConfigurationError, match="'nobody/nothing' cannot be loaded"):
         list(from_dataset("nobody/nothing"))
