@@ -34,10 +34,23 @@ _NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 
 
 class _Outcome(NamedTuple):
-    """The value of a call in a thread, or its error."""
+    """The value of a call in a thread or a task, or its error."""
 
     value: Any = None
     error: BaseException | None = None
+
+    def result(self) -> Any:
+        """Return the value.
+
+        Raises:
+            FunctionError: the call raised something that is not an ``Exception``, or that would end an iteration.
+        """
+        if self.error is None:
+            return self.value
+        contained = _contained(self.error)
+        if contained is self.error:
+            raise contained
+        raise contained from self.error
 
 
 class Threads(Executor):
@@ -111,9 +124,7 @@ class Threads(Executor):
             late = True
             _drop(found)
             raise
-        if outcome.error is None:
-            return outcome.value
-        raise _contained(outcome.error) from outcome.error.__cause__
+        return outcome.result()
 
 
 def _drop(found: list[_Outcome]) -> None:
@@ -188,17 +199,17 @@ async def ask_person(function: Callable[..., Any], /, *values: Any, what: str, s
 async def _own_task(call: Callable[[], Awaitable[Any]]) -> Any:
     """Call and await in a task that ends with this call, and is cancelled with the task that called."""
 
-    async def run() -> Any:
+    async def run() -> _Outcome:
         try:
-            return await call()
+            return _Outcome(await call())
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
         except BaseException as error:
-            # An asyncio task that ends with SystemExit ends its event loop.
-            contained = as_exception(error)
-            if contained is error:
-                raise
-            raise contained from error
+            # An asyncio task that ends with SystemExit ends its event loop. One that ends with GeneratorExit looks to
+            # the task that awaits it as if that itself was closed.
+            return _Outcome(error=error)
 
-    return await asyncio.create_task(run())
+    return (await asyncio.create_task(run())).result()
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -237,13 +248,22 @@ def as_exception(error: BaseException) -> Exception:
         KeyboardInterrupt: the user interrupts the program.
         GeneratorExit: the coroutine is closed.
     """
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise error
-    elif isinstance(error, KeyboardInterrupt | GeneratorExit):
+    if ends_the_task(error):
         raise error
     return _contained(error)
+
+
+def ends_the_task(error: BaseException) -> bool:
+    """Say whether an error ends the running task, and not only the code that raised it."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def own_cancellation() -> FunctionError:
+    """Return the error of a task that was cancelled although the task that awaits it was not."""
+    return FunctionError("cancelled: its own code cancelled its task")
 
 
 def _contained(error: BaseException) -> Exception:

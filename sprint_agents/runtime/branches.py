@@ -20,12 +20,12 @@ from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.errors import (
     DeadlineExceeded,
     ExecutionFailed,
-    FunctionError,
     RunError,
     Superseded,
     WidthExceeded,
 )
 from sprint_agents.events import ExecutionFinished
+from sprint_agents.functions import own_cancellation
 from sprint_agents.logs import branch_in_logs
 from sprint_agents.plan import Accept, Execution, Subtask
 from sprint_agents.settles import Settles
@@ -37,6 +37,7 @@ from .critical_path import BranchWork
 from .early_ends import SearchGate, meets
 from .executor import Runner, SubtaskOutcome, execute
 from .gate import Gate
+from .hook_calls import HookCalls
 from .join import Settled, append_executions
 from .open_stage import OpenStage
 from .prefill import JoinPrefill
@@ -138,6 +139,8 @@ class Branches:
             work = partial(execute, self.session, self.runner, branch)
         if self.kept is not None:
             work = partial(self._keep, branch, work, self.kept)
+        if self.session.hooks is not None:
+            work = partial(self._show, branch, work, self.session.hooks)
         if self._settles is not None:
             work = partial(self._judge, branch, work)
         with branch_in_logs(subtask.number):  # the task keeps it
@@ -169,6 +172,15 @@ class Branches:
             raise
         if not (branch.diagnostics and self.session.ledger.spent):  # cut off; with a larger budget it may be longer
             await kept.keep_outcome(outcome, context)
+        return outcome
+
+    async def _show(self, branch: _Branch, work: _Work, hooks: HookCalls) -> SubtaskOutcome:
+        """Have a hook look at a finished execution, which stays finished if its task is cancelled meanwhile."""
+        branch.outcome = outcome = await work()
+        session, number = self.session, branch.subtask.number
+        call = partial(session.call_function, stage=self.stage, number=number)
+        label = self.stage + session.shift
+        await hooks.after("after_execution", outcome.execution, call, stage=label, number=number)
         return outcome
 
     def set_prompt_tokens(self, number: int, *, content: int, strict: int) -> None:
@@ -325,7 +337,7 @@ class Branches:
                     branch, DeadlineExceeded(f"cancelled: the run's last {kept:g} s are for the answer")
                 )
             if self.accepted is None and not left:
-                error = FunctionError("cancelled: its own code cancelled its task")
+                error = own_cancellation()
                 if self.session.failure.mode == "fail_fast":
                     raise ExecutionFailed(f"subtask {self._label(branch.subtask.number)} failed: {error}") from error
                 return self._give_up(branch, error)

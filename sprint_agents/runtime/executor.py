@@ -19,6 +19,7 @@ from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Engine, Sampling
 from sprint_agents.errors import ExecutionFailed, FunctionError, InvalidResult, PolicyError, describe, message_of
 from sprint_agents.events import ExecutionFinished, ExecutionRetried, SubtaskStarted
+from sprint_agents.functions import as_exception
 from sprint_agents.logs import log
 from sprint_agents.plan import Execution, Failure, ToolUse
 from sprint_agents.retries import retry
@@ -108,27 +109,22 @@ async def execute(session: Session, runner: Runner, assignment: Assignment) -> S
                     )
                 )
             if session.hooks is not None:
-                await session.hooks.before("before_execution", subtask, partial(_call_hook, session, assignment))
+                call = partial(session.call_function, stage=stage, number=subtask.number)
+                await session.hooks.before("before_execution", subtask, call)
             outcome = await runner.run(session, assignment)
     except PolicyError:
         raise  # a mistake in the program, not in what the model wrote
-    except Exception as error:
+    except BaseException as raised:
+        error = as_exception(raised)
         if session.failure.mode == "fail_fast":
             raise ExecutionFailed(f"subtask {stage}.{subtask.number} failed: {message_of(error)}") from error
         outcome = SubtaskOutcome.failure(assignment, error)
-    if session.hooks is not None:
-        call, label = partial(_call_hook, session, assignment), stage + session.shift
-        await session.hooks.after("after_execution", outcome.execution, call, stage=label, number=subtask.number)
     if outcome.execution.failure is not None:
         log("warning", "execution.failed", error=outcome.execution.failure)
     if session.listening:
         execution = outcome.execution
         session.emit(ExecutionFinished(**session.stamp(), stage=stage, execution=execution))
     return outcome
-
-
-async def _call_hook(session: Session, assignment: Assignment, hook: Callable[..., Any], value: object) -> Any:
-    return await session.call_function(hook, value, stage=assignment.stage, number=assignment.subtask.number)
 
 
 @dataclass(frozen=True, slots=True)

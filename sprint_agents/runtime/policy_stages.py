@@ -254,10 +254,8 @@ class PolicyStages:
             self.running.push_async_exit(run.tasks)
             self.planning.stages.append(stage)
             return stage
-        stage = await self._with_hooks(with_retries(stage, retries, correction=correction))
         self.planning.stages.append(stage)
-        await self._announce(stage)
-        return stage
+        return await self._finish(with_retries(stage, retries, correction=correction))
 
     async def _read_notes(self, session: Session, plan_number: int, kept: OpenStage | None) -> None:
         """Append what was said to the run; a stage that an earlier process began reads what it had read then."""
@@ -289,7 +287,7 @@ class PolicyStages:
             return await self._restore(self.journal_stages.pop(number))
         stage = await self.pending[number].join(since=self.planning.stages[number - 1 :])
         del self.pending[number]
-        return await self._settle(number, stage)
+        return await self._finish(numbered(stage, number))
 
     async def give_up_pending(self) -> None:
         """End the pending stages, because the policy has its answer."""
@@ -297,10 +295,11 @@ class PolicyStages:
             if number in self.journal_stages:
                 await self._restore(self.journal_stages.pop(number))
                 continue
-            run = self.pending.pop(number)
+            run = self.pending[number]
             assert run.tasks is not None
             await run.tasks.aclose()
-            await self._settle(number, run.abandon())
+            del self.pending[number]
+            await self._finish(numbered(run.abandon(), number))
 
     def abandon(self) -> None:
         """Record what the unfinished stages of a failed policy had finished, when none of its tasks is left."""
@@ -309,19 +308,16 @@ class PolicyStages:
         if self.open is not None and self.last is not None and self.last.begun:
             self.planning.stages.append(numbered(self.last.abandon(interrupted=True), self.open))
 
-    async def _settle(self, number: int, stage: Stage[Any]) -> Stage[Any]:
-        stage = await self._with_hooks(numbered(stage, number))
-        self.planning.stages[number - 1] = stage
+    async def _finish(self, stage: Stage[Any]) -> Stage[Any]:
+        """Record a stage whose executions have joined, have a hook look at it, and announce it."""
+        self.planning.stages[stage.number - 1] = stage  # first, since the run may end while the hook is awaited
+        if (hooks := self.session.hooks) is not None:
+            await hooks.after("after_stage", stage, partial(self._call_hook, stage.number), stage=stage.number)
+            if faults := hooks.take_faults():
+                stage = stage.model_copy(update={"diagnostics": (*stage.diagnostics, *faults)})
+                self.planning.stages[stage.number - 1] = stage
         await self._announce(stage)
         return stage
-
-    async def _with_hooks(self, stage: Stage[Any]) -> Stage[Any]:
-        """Have a hook look at a finished stage, and add the faults of hooks to it."""
-        if (hooks := self.session.hooks) is None:
-            return stage
-        await hooks.after("after_stage", stage, partial(self._call_hook, stage.number), stage=stage.number)
-        faults = hooks.take_faults()
-        return stage.model_copy(update={"diagnostics": (*stage.diagnostics, *faults)}) if faults else stage
 
     async def _call_hook(self, number: int, hook: Callable[..., Any], value: object) -> Any:
         return await self.session.call_function(hook, value, stage=number)

@@ -1,16 +1,17 @@
 """Hooks around requests, executions and stages: what they see, and what happens if one fails."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sprint_agents import Hooks, RunContext, Sprint
-from sprint_agents.errors import ConfigurationError, ExecutionFailed, FunctionError
+from sprint_agents import Answer, Budget, Hooks, Plan, RunContext, Sprint
+from sprint_agents.errors import ConfigurationError, DeadlineExceeded, ExecutionFailed, FunctionError
 from sprint_agents.hooks import PendingRequest
-from sprint_agents.plan import Ask, Execution, Stage, Subtask
+from sprint_agents.plan import Ask, Execution, Stage, Step, Subtask
+from sprint_agents.policies import Planning, Policy
 from sprint_agents.testing import FakeEngine, run_virtual
 from sprint_agents.usage import EngineCall
 
@@ -111,6 +112,57 @@ def test_one_that_hangs_ends_with_its_time(model: Model) -> None:
         assert len(asyncio.all_tasks()) == 1
 
     run_virtual(main())
+
+
+async def waits(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
+    yield Plan.of("a", "b")
+    yield Answer(value="done")
+
+
+async def joins(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
+    yield Plan.of("a", "b", wait=False)
+    yield planning.join()
+    yield Answer(value="done")
+
+
+async def gives_up(planning: Planning) -> AsyncGenerator[Step, Stage[str]]:
+    yield Plan.of("a", "b", wait=False)
+    await asyncio.sleep(1)
+    yield Answer(value="done")
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"),
+    [
+        (waits, "after_execution"),
+        (joins, "after_execution"),
+        (waits, "after_stage"),
+        (joins, "after_stage"),
+        (gives_up, "after_stage"),
+    ],
+)
+def test_what_has_finished_is_kept_if_the_run_ends_while_one_looks_at_it(
+    policy: Policy, name: str, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+
+    async def hook(value: object) -> None:
+        await asyncio.Event().wait()
+
+    async def execute(subtask: Subtask) -> str:
+        calls.append(subtask.prompt)
+        return subtask.prompt
+
+    def make(hooks: Hooks | None) -> Sprint[Any, Any]:
+        return Sprint(FakeEngine("unused"), policy=policy, executor=execute, hooks=hooks, budget=Budget(seconds=5))
+
+    with pytest.raises(DeadlineExceeded) as ended:
+        run_virtual(make(Hooks(**{name: hook})).run("task", journal=tmp_path / "journal"))
+    assert ended.value.run is not None
+    assert ended.value.run.stages[0].results == ["a", "b"]
+    resumed = run_virtual(make(None).run("task", journal=tmp_path / "journal"))
+    assert resumed.stages[0].results == ["a", "b"]
+    assert sorted(calls) == ["a", "b"]
 
 
 def test_a_resumed_run_calls_none_for_what_it_replays(model: Model, tmp_path: Path) -> None:
