@@ -14,6 +14,7 @@ Invariants:
 import asyncio
 import os
 import re
+import stat
 import sys
 import zlib
 from contextlib import suppress
@@ -46,6 +47,8 @@ class JournalFile:
         except OSError as error:
             raise self._unusable(error) from error
         try:
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):  # to read a device or a pipe may never end
+                raise JournalError(f"the journal {path} is a device or a pipe: use the path of a file")
             self._lock()
             self._file.seek(0)
             lines, self._end = parse(self._file.readall(), path)

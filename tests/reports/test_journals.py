@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import os
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -244,6 +245,15 @@ def test_two_runs_at_once_do_not_share_a_journal(tmp_path: Path) -> None:
     assert isinstance(second, JournalError)
     assert "is in use by another run" in str(second)
     assert run(Sprint(engine), path).stages == first.stages
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "/dev/null", "pipe"])
+def test_a_device_or_a_pipe_is_no_journal(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name  # an absolute name is the path itself
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(JournalError, match="is a device or a pipe: use the path of a file"):
+        run(Sprint(FakeEngine(TWO_STAGES)), path)
 
 
 def hold(path: Path, opened: Any, release: Any) -> None:
