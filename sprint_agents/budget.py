@@ -168,9 +168,9 @@ class Ledger:
         """
         if self.budget.subtasks is not None and self.subtasks >= self.budget.subtasks:
             raise BudgetExceeded(f"the budget of {self.budget.subtasks} subtasks is spent: raise Budget(subtasks=…)")
-        self.subtasks += 1
         if self.whole is not None:
             self.whole.take_subtask()
+        self.subtasks += 1
 
     def take_call(self) -> None:
         """Count one request before it is sent.
@@ -180,9 +180,9 @@ class Ledger:
         """
         if self.budget.calls is not None and self.calls >= self.budget.calls:
             raise BudgetExceeded(f"the budget of {self.budget.calls} calls is spent: raise Budget(calls=…)")
-        self.calls += 1
         if self.whole is not None:
             self.whole.take_call()
+        self.calls += 1
 
     def note_retries(self, count: int = 1) -> None:
         """Count attempts beyond the first; retries are bounded only by the tokens and calls that they use."""

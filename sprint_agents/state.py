@@ -12,7 +12,7 @@ Invariants:
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -148,7 +148,7 @@ class State:
             generation = Generation(
                 self.engine,
                 self.context,
-                self.engine.complete(request),
+                self._complete(request),
                 finished=self._extended,
                 request_ids=(request.id,),
             )
@@ -163,6 +163,13 @@ class State:
             )
         request.missed = generation.missed
         return generation
+
+    def _complete(self, request: Request) -> AsyncIterator[Chunk]:
+        """Call the engine; an error that it raises at once is raised as the first chunk is read, like any other."""
+        try:
+            return self.engine.complete(request)
+        except BaseException as error:
+            return _raising(error)
 
     def replay(self, chunks: Iterable[Chunk]) -> Generation:
         """Read a finished completion of the context again, from its chunks; no request is sent."""
@@ -203,6 +210,11 @@ class State:
         for branch in branches:
             self.context = self.context.extend(branch.context.ids_since(start), branch.context.text_since(start))
             self.context = self.context.extend(ids, separator)
+
+
+async def _raising(error: BaseException) -> AsyncGenerator[Chunk]:
+    raise error
+    yield  # an async generator, as engines return
 
 
 class Fork:

@@ -203,7 +203,7 @@ class Tool(Generic[P, ReturnT]):
         except PydanticSerializationError as error:
             return self._failed(f"it returned a value that JSON cannot hold: {error}")
         except (FunctionError, ModelRetry) as error:
-            return self._failed(str(error))
+            return self._failed(message_of(error))
         except Exception as error:
             return self._failed(describe(error))
 

@@ -72,6 +72,16 @@ def test_calls_and_subtasks_are_counted_before_they_start():
         ledger.take_subtask()
 
 
+def test_a_part_does_not_count_what_the_whole_refuses():
+    whole = Ledger(Budget(calls=1, subtasks=1))
+    part = Ledger(Budget(), whole=whole)
+    for take in (part.take_call, part.take_subtask):
+        take()
+        with pytest.raises(BudgetExceeded):
+            take()
+    assert (part.calls, part.subtasks) == (whole.calls, whole.subtasks) == (1, 1)
+
+
 def test_limits_come_from_the_checkpoint():
     assert Limits.of(None).stages == 12
     limits = Limits.of(Manifest(model="m", stages=4, plan_tokens=50, execution_tokens=60))

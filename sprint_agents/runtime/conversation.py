@@ -20,7 +20,7 @@ from sprint_agents.agents import Executor
 from sprint_agents.context import Context
 from sprint_agents.dialects.base import ToolOutcome
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
-from sprint_agents.errors import InvalidResult
+from sprint_agents.errors import InvalidResult, message_of
 from sprint_agents.events import ExecutionRetried, ToolCalled, ToolFinished
 from sprint_agents.generation import Generation
 from sprint_agents.plan import ToolUse
@@ -167,7 +167,7 @@ class ExecutorConversation:
                 stage=self.assignment.stage,
                 number=self.assignment.subtask.number,
                 attempt=self._attempt,
-                reason=str(error),
+                reason=message_of(error),
             )
         )
 

@@ -22,6 +22,7 @@ from sprint_agents.errors import (
 )
 from sprint_agents.events import ExecutionRetried, RunFinished
 from sprint_agents.testing import FakeEngine, Fault, Latency, Reply, run_virtual
+from sprint_agents.wrapped_engine import WrappedEngine
 
 
 def run(engine, task="question", **options):
@@ -87,6 +88,42 @@ def test_retry_tries_again_what_may_succeed_later(model):
     assert result.stages[0].results == ["fine"]
     assert result.usage.retries == 2
     assert len(tries) == 3
+
+
+def test_a_retry_is_an_event_whatever_the_error_says(model):
+    fault = Fault.error(EngineUnavailable("caf\udce9"))
+    engine, heard = FakeEngine(model(["a"]), faults={2: fault}), []
+    assert run(engine, failure="retry", listeners=[heard.append]).stages[0].executions[0].succeeded
+    (retried,) = [event for event in heard if isinstance(event, ExecutionRetried)]
+    assert r"caf\\udce9" in retried.model_dump_json()
+
+
+class RefusesAtOnce(WrappedEngine):
+    """Has no async generator: the request with this number fails when it is made, not when it is read."""
+
+    def __init__(self, engine, number):
+        super().__init__(engine)
+        self.left = number
+
+    def complete(self, request):
+        self.left -= 1
+        if not self.left:
+            raise EngineRejected("too long")
+        return self._engine.complete(request)
+
+
+def test_an_engine_that_refuses_at_once_fails_like_any_other(model):
+    budget, limits = Budget(tokens=200), Limits(call_seconds=1, execution_tokens=100)
+    result = run(RefusesAtOnce(FakeEngine(model(["a", "b"])), 2), budget=budget, limits=limits)
+    first, second = result.stages[0].executions
+    assert (first.failure.type, second.succeeded) == ("EngineRejected", True)
+
+    async def caller():
+        with pytest.raises(EngineRejected):
+            await Sprint(RefusesAtOnce(FakeEngine(model()), 1), limits=limits).run("question")
+        await asyncio.sleep(2)  # no timer of the run cancels its caller's task
+
+    run_virtual(caller())
 
 
 def test_retry_gives_up_and_collects(model):
