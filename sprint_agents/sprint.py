@@ -16,9 +16,9 @@ from .configuration import Configuration
 from .dialects import DialectName
 from .dialects.base import Dialect
 from .engine import Engine, Sampling
-from .errors import ConfigurationError, FunctionError, SprintError, describe, escape_surrogates, run_of
+from .errors import ConfigurationError, FunctionError, describe, escape_surrogates, run_of
 from .events import Event, RunFinished, RunStarted
-from .functions import Threads, as_exception
+from .functions import Threads, as_exception, ends_the_task
 from .hooks import Hooks
 from .logs import run_in_logs
 from .plan import Accept, Failure, FailureMode, FailurePolicy, ResultT, Subtask
@@ -243,13 +243,14 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
         try:
             return await self._run(task, [], journal)
         except BaseException as error:
-            failed = as_exception(error)
-            if isinstance(failed, SprintError) and failed.run is not None:
-                return failed.run  # type: ignore[return-value]
-            return self._failed(each, failed)
+            return self._failed(each, as_exception(error), run_of(error))
 
-    def _failed(self, each: tuple[object, object], error: Exception) -> Run[AnswerT, ResultT]:
-        """Return the record of a run that has no other; the task is whatever was given as one."""
+    def _failed(
+        self, each: tuple[object, object], error: Exception, run: Run[Any, Any] | None
+    ) -> Run[AnswerT, ResultT]:
+        """Return the record of a run that failed: ``run`` if it had started; the task is whatever was given as one."""
+        if run is not None:
+            return run.model_copy(update={"error": Failure.of(error)})
         task, _ = each
         text = escape_surrogates(task) if isinstance(task, str) else f"({type(task).__name__})"
         return Run(
@@ -326,11 +327,14 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                 run: Run[AnswerT, ResultT] = record.make(answer, verified=verified)
                 keep_ending(run, planner, session.dialect, plans)
             except BaseException as error:
-                failed = record.make(answer, error=Failure.of(error))
+                raised = error if ends_the_task(error) else as_exception(error)
+                failed = record.make(answer, error=Failure.of(raised))
                 if session.listening:
                     session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
-                vars(error)["run"] = failed
-                raise
+                vars(raised)["run"] = failed
+                if raised is error:
+                    raise
+                raise raised from error
             finally:
                 await end_run(planner.run, (self.engine, self._executor_engine))
             if session.listening:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, run_of
+from .functions import ends_the_task, own_cancellation
 
 T = TypeVar("T")
 
@@ -72,11 +73,22 @@ class AsyncStream(Generic[T]):
         item = await self._queue.get()
         if item is None:
             self._queue.put_nowait(None)  # ends further iterations too
-            await self._task
+            await self._raise_error(self._task)
             raise StopAsyncIteration
         if self._taken is not None:
             self._taken()
         return item
+
+    async def _raise_error(self, task: asyncio.Task[None]) -> None:
+        """Raise the error of the task, which has ended; its cancellation is not that of the reader."""
+        try:
+            await task
+        except asyncio.CancelledError as cancelled:
+            if self._ended or ends_the_task(cancelled):
+                raise
+            error = own_cancellation()
+            error.run = run_of(cancelled)
+            raise error from cancelled
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -211,12 +211,15 @@ class TestListeners:
         assert started[0].engine == sprint.engine.name
         assert isinstance(heard[-1], RunFinished)
 
-    def test_one_that_raises_does_not_end_the_run_and_is_not_called_again(self) -> None:
+    @pytest.mark.parametrize(
+        "error", [LookupError(), SystemExit(2), asyncio.CancelledError(), BaseExceptionGroup("g", [SystemExit(2)])]
+    )
+    def test_one_that_raises_does_not_end_the_run_and_is_not_called_again(self, error: BaseException) -> None:
         heard: list[str] = []
 
         def broken(event: Event) -> None:
             heard.append(event.kind)
-            raise LookupError
+            raise error
 
         sprint = Sprint(FakeEngine(lambda _: "<Final_answer>4</Final_answer>"), listeners=[broken])
         assert sprint.run_sync("2+2?").answer == "4"

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sprint_agents.errors import ConfigurationError, FunctionError
-from sprint_agents.functions import as_exception
+from sprint_agents.errors import ConfigurationError, run_of
+from sprint_agents.functions import as_exception, own_cancellation
+from sprint_agents.run import Run
 
 TaskT = TypeVar("TaskT")
 RecordT = TypeVar("RecordT")
@@ -30,13 +31,13 @@ async def run_each(
     places: asyncio.Semaphore,
     *,
     run: Callable[[TaskT], Awaitable[RecordT]],
-    failed: Callable[[TaskT, Exception], RecordT],
+    failed: Callable[[TaskT, Exception, Run[Any, Any] | None], RecordT],
     put: Callable[[RecordT], None],
 ) -> None:
     """Run each task as soon as there is a place, and put its record when it ends.
 
     The reader of the records frees the places, so a slow one holds up the tasks. ``failed`` makes the record of a run
-    that cancelled its own task.
+    that cancelled its own task, from what the run had by then.
 
     Raises:
         Exception: ``tasks`` raised it; what was running has ended.
@@ -47,10 +48,10 @@ async def run_each(
     async def run_one(task: TaskT) -> None:
         try:
             put(await run(task))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if owner.cancelling():
                 raise
-            put(failed(task, FunctionError("cancelled: its own code cancelled its task")))
+            put(failed(task, own_cancellation(), run_of(cancelled)))
 
     error: Exception | None = None
     async with asyncio.TaskGroup() as group:

@@ -14,6 +14,7 @@ from typing import Any
 from sprint_agents.dialects.base import Dialect
 from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError
+from sprint_agents.functions import as_exception
 from sprint_agents.logs import log
 from sprint_agents.run import Run
 from sprint_agents.state import State
@@ -60,8 +61,8 @@ async def end_run(run: str, engines: Iterable[Engine | None]) -> None:
     for engine in {each for each in engines if each is not None}:
         try:
             await engine.end_run(run)
-        except Exception as error:
-            log("warning", "run.end_failed", logger=__name__, error=error, engine=engine.name)
+        except BaseException as error:
+            log("warning", "run.end_failed", logger=__name__, error=as_exception(error), engine=engine.name)
 
 
 def begin_context(engine: Engine, dialect: Dialect, task: str, after: Run[Any, Any] | None) -> tuple[State, str, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sprint_agents.errors import ConfigurationError
 from sprint_agents.events import Event, ExecutorWrote, InnerEvent, PlannerWrote
+from sprint_agents.functions import as_exception
 from sprint_agents.logs import log
 
 Listener = Callable[[Event], object]
@@ -67,8 +68,8 @@ def guarded(listener: Listener) -> Listener:
         if not failed:
             try:
                 listener(event)
-            except Exception as error:
+            except BaseException as error:
                 failed = True
-                log("warning", "listener.failed", error=error, kind=event.kind)
+                log("warning", "listener.failed", error=as_exception(error), kind=event.kind)
 
     return Relay(hear, takes_texts(listener))

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, cast
 
 from sprint_agents.agents import Executor
 from sprint_agents.errors import PolicyError
-from sprint_agents.functions import as_exception
 from sprint_agents.plan import Answer, Ask, Attempts, Plan, Stage
 from sprint_agents.policies import Planning, Policy, steps_of
 from sprint_agents.state import State
@@ -20,7 +19,7 @@ from .journal import StageJournal
 from .nested import JournalOf, NestedPolicy
 from .policy_stages import PolicyAnswer, PolicyStages
 from .session import Session
-from .steps import closing, policy_failed
+from .steps import closing, policy_runs
 from .validation import validate
 
 
@@ -54,7 +53,8 @@ async def follow(
     planning.call = session.call_function
     if journal is not None:
         journal.begin()
-    steps = steps_of(policy, planning)
+    with policy_runs(planning):
+        steps = steps_of(policy, planning)
     async with AsyncExitStack() as running:
         stages = PolicyStages(
             session,
@@ -73,12 +73,11 @@ async def follow(
         stage: Stage[Any] | None = None
         async with closing(steps, planning):
             while True:
-                try:
-                    step = await steps.asend(stage)  # type: ignore[arg-type]
-                except StopAsyncIteration:
-                    raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
-                except BaseException as error:
-                    raise policy_failed(as_exception(error), planning) from error
+                with policy_runs(planning):
+                    try:
+                        step = await steps.asend(stage)  # type: ignore[arg-type]
+                    except StopAsyncIteration:
+                        raise PolicyError("the policy ended without an answer: yield Answer(value=…) last") from None
                 if isinstance(step, Answer):
                     await stages.give_up_pending()
                     return await stages.answer(step.value)

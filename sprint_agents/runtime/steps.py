@@ -1,7 +1,7 @@
 """The steps of a policy: which objects are steps, what becomes of their stages, and what its errors become."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,29 +17,39 @@ from .listeners import Listener, Relay
 from .session import Session
 
 
-def policy_failed(error: Exception, planning: Planning) -> Exception:
-    """Return the error that ends a policy's run, or the attempt or execution that a nested policy has."""
-    if isinstance(error, SprintError) and not isinstance(error, FunctionError):
-        return error
-    if planning.depth:
-        return error  # becomes data, under its own name
-    return PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(error)}")
+@contextmanager
+def policy_runs(planning: Planning) -> Generator[None]:
+    """Turn what a policy raises in the block into what ends its run, or its attempt or execution if it is nested.
+
+    Raises:
+        PolicyError: a run's own policy raised an error that is not this library's.
+        Exception: any other error of the policy; in a nested one it becomes data, under its own name.
+    """
+    try:
+        yield
+    except BaseException as error:
+        raised = as_exception(error)
+        known = isinstance(raised, SprintError) and not isinstance(raised, FunctionError)
+        if not (known or planning.depth):
+            raised = PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(raised)}")
+        if raised is error:
+            raise  # with another error as its cause, or with none
+        raise raised from error
 
 
 @asynccontextmanager
 async def closing(steps: AsyncGenerator[Step, Stage[Any]], planning: Planning) -> AsyncGenerator[None]:
     """Close a policy at the end of the block; what its ``finally`` raises ends the run, unless the block has raised."""
-    failed = True
     try:
         yield
-        failed = False
-    finally:
+    except BaseException:
         try:
             await steps.aclose()
         except BaseException as error:
-            raised = as_exception(error)
-            if not failed:
-                raise policy_failed(raised, planning) from error
+            as_exception(error)  # the policy's error would hide that of the block
+        raise
+    with policy_runs(planning):
+        await steps.aclose()
 
 
 def check_step(step: object, engine: Engine) -> Plan | Ask | Attempts:

@@ -21,6 +21,7 @@ from sprint_agents.errors import (
     NoAnswer,
     PolicyError,
     SprintError,
+    run_of,
 )
 from sprint_agents.functions import Threads, call_function
 from sprint_agents.policies import first_success, interleaved, race, skeleton, tree_search, until, with_fallback
@@ -119,6 +120,7 @@ FAILING = [
     pytest.param(async_exits, "it raised SystemExit: 2", marks=EXITS, id="sys.exit"),
     pytest.param(raising(KeyboardInterrupt()), "it raised KeyboardInterrupt", marks=EXITS, id="KeyboardInterrupt"),
     pytest.param(raising(GeneratorExit()), "it raised GeneratorExit", marks=EXITS, id="GeneratorExit"),
+    pytest.param(async_raising(GeneratorExit()), "it raised GeneratorExit", marks=EXITS, id="GeneratorExit on it"),
     pytest.param(raising(NotAnException("odd")), "it raised NotAnException: odd", marks=EXITS, id="BaseException"),
     pytest.param(async_raising(NotAnException("odd")), "it raised NotAnException: odd", marks=EXITS, id="on the loop"),
     pytest.param(
@@ -287,6 +289,32 @@ def test_a_policy_that_fails_when_it_is_closed_gives_the_run_so_far(fail):
     assert caught.value.run.stages[0].results == ["result", "result"]
 
 
+@CHECKER
+@pytest.mark.parametrize("fail", [raising(ValueError("no")), exits, raising(asyncio.CancelledError())])
+def test_a_policy_that_fails_when_it_is_called_has_failed(fail):
+    with pytest.raises(PolicyError, match="the policy raised after 0 stages") as caught:
+        Sprint(FakeEngine(answers), policy=fail).run_sync("task")
+    assert caught.value.run.error.type == "PolicyError"
+
+
+def test_an_error_of_a_policy_is_not_its_own_cause():
+    cause = KeyError("the cause")
+
+    async def policy(planning):
+        try:
+            yield Plan.of("a", nested=nested)
+        finally:
+            raise NoAnswer("none") from cause
+
+    async def nested(planning):
+        raise NoAnswer("none")
+        yield
+
+    with pytest.raises(NoAnswer) as caught:
+        Sprint(FakeEngine(answers), policy=policy).run_sync("task")
+    assert caught.value.__cause__ is cause
+
+
 def test_a_policy_that_fails_when_it_is_closed_hides_no_earlier_error():
     async def policy(planning):
         try:
@@ -362,6 +390,46 @@ def test_map_gives_one_run_for_each_task(role, fail, concurrency):
     assert sum(run.error is not None for run in runs) == (0 if role == "executor" else 1)
     for run in runs:
         assert_survives(run)
+
+
+@IN_MAP
+@pytest.mark.parametrize("fail", [cancelled_task, cancels_itself, exits, raising(LookupError("gone"))])
+@pytest.mark.parametrize("role", ["policy", "engine"])
+def test_whatever_ends_a_run_it_keeps_its_stages_and_no_reader_is_cancelled(role, fail):
+    async def policy(planning):
+        yield Plan.of("a")
+        await fail()  # those that are not async fail before that
+        yield Answer(value="never")
+
+    async def asks(planning):
+        yield Plan.of("a")
+        yield planning.ask()
+
+    sprint = Sprint(FakeEngine(fail), policy=policy if role == "policy" else asks, executor=lambda subtask: "result")
+
+    async def stream():
+        async with sprint.stream("task") as events:
+            async for _ in events:
+                pass
+
+    (run,) = asyncio.run(collected(sprint, ["task"], 1))
+    assert run.error is not None
+    assert run.stages[0].results == ["result"]
+    assert_survives(run)
+    with pytest.raises((SprintError, LookupError)) as caught:
+        asyncio.run(stream())
+    assert run_of(caught.value).stages[0].results == ["result"]
+    if fail is not cancels_itself:  # which then cancels the caller's task
+        with pytest.raises((SprintError, LookupError)) as caught:
+            sprint.run_sync("task")
+        assert run_of(caught.value).stages[0].results == ["result"]
+
+
+@IN_MAP
+@pytest.mark.parametrize("fail", [exits, raising(asyncio.CancelledError())])
+def test_an_engine_that_exits_fails_the_execution(fail):
+    run = Sprint(FakeEngine({"<execution_1.1>": fail, "": "fine"}), policy=both).run_sync("task")
+    assert [execution.succeeded for execution in run.stages[0].executions] == [False, True]
 
 
 @IN_MAP

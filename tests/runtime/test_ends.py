@@ -68,10 +68,11 @@ def test_on_the_executors_own_engine_and_of_a_nested_sprint(model):
     assert len(inner.ended) == 2
 
 
-def test_an_engine_that_fails_at_it_loses_nothing(model):
+@pytest.mark.parametrize("error", [OSError("gone"), asyncio.CancelledError(), SystemExit(2)])
+def test_an_engine_that_fails_at_it_loses_nothing(model, error):
     class Failing(Heard):
         async def end_run(self, run: str) -> None:
-            raise OSError("gone")
+            raise error
 
     run: Run = run_virtual(Sprint(Failing(model(["first"]))).run("question"))
     assert run.answer
