@@ -106,7 +106,7 @@ def test_the_rule_is_about_plans_of_the_model_for_the_task_itself(model):
     run = solve(engine_of(model), policy=self_consistency(2, policy=interleaved), settles=FIRST)
     assert [attempt.stages[0].accepted for attempt in run.stages[0].executions] == [3, 3]
 
-    def function(subtask):
+    async def function(subtask):  # in threads, luck would say which one is first
         return "found"
 
     manifest = Manifest(model="searcher", settles=FIRST)
