@@ -55,7 +55,7 @@ class Container:
 def promises(container: Container, character: str) -> bool:
     """Say whether a value may still become JSON, before its first colon."""
     if container.expects == "key":
-        return character in "\"'#/" or NAME.match(character) is not None
+        return character in "\"'“#/" or NAME.match(character) is not None
     return character == (":" if container.closer == "}" else "{")
 
 

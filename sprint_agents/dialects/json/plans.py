@@ -25,7 +25,7 @@ from sprint_agents.dialects.conversation import without_marks
 
 from .container import Path, Value
 from .scanner import JsonScanner
-from .values import is_placeholder, read_scanned, read_string, unwrap, write
+from .values import is_placeholder, read_scanned, read_string, unwrap, whole_string, write
 from .words import JsonKeys, normal, pick
 
 _FEWEST_COPIED = 3
@@ -290,8 +290,12 @@ class JsonPlanReader:
 
     def _end_root(self, value: Value) -> None:
         """Decide whether a whole value is a plan, an answer, or neither."""
-        self._mark(value.root, value.end)
         answer, self._answer = self._answer, None
+        if answer is not None:
+            scanned, answer = answer, whole_string(self._scanner, answer, end=value.end, keys=self._keys.thoughts)
+            if answer != scanned:
+                self._content(answer)
+        self._mark(value.root, value.end)
         answers = answer is not None and self._value(answer) is not None
         if self._plans and (self.prompts or not answers):
             if answers:

@@ -10,7 +10,7 @@ from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
 from .container import Value
 from .scanner import JsonScanner
-from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, write
+from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, whole_string, write
 from .words import JsonKeys, normal, pick
 
 _COPIED = "the result of the example is not that of the subtask"
@@ -115,6 +115,8 @@ def read_any(
                 pass
     if result is None:
         return _otherwise(scanner, unkeyed, keys, typed=typed, copies=copies)
+    end = next((value.end for value in values if value.path == () and value.root == result.root), scanner.end)
+    result = whole_string(scanner, result, end=end, keys=keys.thoughts)
     found = _result(*read_scanned(scanner, result), *result.content, typed=typed, keys=keys, copies=copies)
     start = min(value.content[0] for value in [*content, result])
     return found._replace(start=0 if scanner.thoughts is not None else start)

@@ -10,8 +10,8 @@ Invariants:
 JSON is found after thoughts, between words, and in a code fence. Braces in ``<think>…</think>`` are not JSON, nor are
 those whose first key shows that they are something else. The text ends at the mark that ends the model's turn.
 
-Accepted besides JSON: comments; words and keys without quotes, or in single quotes; missing and surplus commas; closing
-brackets of outer values where inner ones are still open.
+Accepted besides JSON: comments; words and keys without quotes, or in single or typographic ones; missing and surplus
+commas; closing brackets of outer values where inner ones are still open.
 """
 
 import re
@@ -26,11 +26,15 @@ from .container import NAME, Container, Kind, Path, Value, after_blanks, growing
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
 
+QUOTES = {'"': '"', "'": "'", "“": "”"}
+"""The quotes that begin a string, and that end it."""
+
 _BEGINNING = re.compile(r"[{\[]|</?think>")
 _FENCE = re.compile(r"```\w*")
 _STRING_RUN = {
     '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL),
     "'": re.compile(r"[^'\\]*(?:\\.[^'\\]*)*", re.DOTALL),
+    "”": re.compile(r"[^”\\]*(?:\\.[^”\\]*)*", re.DOTALL),
 }
 # An apostrophe ends a string only where something could follow the string: {'a': 'don't'} has one string, "don't".
 _CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
@@ -225,9 +229,9 @@ class JsonScanner:
                 if frame.expects == "colon":
                     frame.expects, self._certain = "value", True
                 return after_blanks(buffer, at + 1)
-            case '"' | "'":
+            case '"' | "'" | "“":
                 self._begin("string", at)
-                self._quote = character
+                self._quote = QUOTES[character]
             case "#":
                 self._mode = "line"
             case "/" if at + 1 == len(buffer) and not final:

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from .container import Value
-from .scanner import DEPTH, JsonScanner
+from .scanner import DEPTH, QUOTES, JsonScanner
+from .words import normal
 
 # json-repair takes quadratic time or worse, 25 s for 4,000 characters of "{a:{a:". Within these bounds, none of some
 # thousand random texts took 0.2 s.
@@ -25,7 +26,12 @@ _RAW = re.compile(r'\\.|["\x00-\x1f]', re.DOTALL)
 _OVERFLOW = re.compile(r"[0-9][eE]\+?[0-9]{3}")  # maybe too large, and read as an infinity
 _STRUCTURE = re.compile(r"""[{}\[\]()"'`]""")
 _LITERALS: dict[str, bool | None] = {"null": None, "none": None, "undefined": None, "true": True, "false": False}
-_PLACEHOLDER = re.compile(r"""[\s"'`<\[({]*(?:…|\.{2,})[\s.…,"'`>\])}]*""")
+_PLACEHOLDER = re.compile(r"""[\s"'`<\[({]*(?:…|\.\.)[\s.…,"'`>\])}]*""")
+_NEXT_KEY = re.compile(r'"\s*,\s*"([^"\n]{1,40})"\s*:')
+_TRIPLE = re.compile(r'"""(.*?)"""', re.DOTALL)
+_LAST_QUOTE = re.compile(r'"[\s}\]]*\Z')
+_AFTER_STRING = ",}]/#"
+"""The characters that may follow a string; the last ones begin a comment."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # ``dumps`` would make an encoder each time
 _CONTROL = {"b": "\\u0008", "f": "\\u000c"}
@@ -51,7 +57,7 @@ def read_value(text: str) -> tuple[JsonValue, str]:
         return value, strict
     if text[:1] in ("{", "["):
         value = _read_container(text, strict)
-    elif text[:1] in ('"', "'"):
+    elif text[:1] in QUOTES:
         value = read_string(text[1:-1])
     else:
         value = _read_word(text)
@@ -70,6 +76,31 @@ def is_placeholder(text: str) -> bool:
 def read_scanned(scanner: JsonScanner, value: Value) -> tuple[JsonValue, str]:
     """Read a value that a scanner found; see ``read_value``."""
     return read_value(scanner.slice(value.start, value.end) + value.rest)
+
+
+def whole_string(scanner: JsonScanner, value: Value, *, end: int, keys: Sequence[str]) -> Value:
+    r"""Return all of a string whose quotes are not escaped, in an object that ends at offset ``end``.
+
+    The scanner ends it at the first quote. It ends at the last one, or before the next of ``keys``. Three quotes at
+    each end, as in Python, are one. Every other value is returned as it is.
+
+    >>> scanner = JsonScanner(told=1)
+    >>> string, root = scanner.feed('{"result": "Say "yes" or "no"."}')
+    >>> read_scanned(scanner, whole_string(scanner, string, end=root.end, keys=["thoughts"]))[0]
+    'Say "yes" or "no".'
+    """
+    if not scanner.torn or value.kind != "string":
+        return value
+    text = scanner.slice(value.start, end)
+    if text[0] != '"' or text[value.end - value.start :].lstrip()[:1] in _AFTER_STRING:
+        return value
+    last = next((found for found in _NEXT_KEY.finditer(text, 1) if normal(found[1]) in keys), None)
+    last = last or _LAST_QUOTE.search(text, 1)
+    if last is None:  # cut off
+        return value._replace(end=end, rest='"')
+    stop = last.start() + 1
+    triple = 2 if stop > len('"""""') and text.startswith('"""') and text.endswith('"""', 0, stop) else 0
+    return value._replace(start=value.start + triple, end=value.start + stop - triple)
 
 
 def read_string(content: str) -> str:
@@ -155,6 +186,8 @@ def _read_container(text: str, strict: str) -> JsonValue:
     for path, kind, _, start, end, rest in values:
         if kind == "object":
             value = {read_string(str(key)): item for key, item in waiting.pop(path, ())}
+            if value.keys() == {""} and isinstance(inner := value[""], dict):  # {{"a": 1}}, from a template
+                value = inner
         elif kind == "array":
             value = [item for _, item in waiting.pop(path, ())]
         else:
@@ -170,6 +203,7 @@ def _repair(text: str) -> JsonValue:
     >>> _repair('{"prompt": "Say "yes" or "no"."}')
     {'prompt': 'Say "yes" or "no".'}
     """
+    text = _TRIPLE.sub(lambda found: write(read_string(found[1])), text)
     marks = _STRUCTURE.findall(text)
     opened = sum(mark in "{[(" for mark in marks)
     if len(text) > _MOST_CHARACTERS or len(marks) > _MOST_MARKS or opened > _MOST_OPENED:

@@ -106,6 +106,9 @@ def test_all_but_thoughts_prompts_and_the_answer_is_markup() -> None:
         ('{"subtasks": null, "answer": 3}', True, "3"),
         ('{"answer": 3, "subtasks": []}', True, "3"),
         ('{"answer": {"subtasks": [{"prompt": "no"}]}}', True, '{"subtasks": [{"prompt": "no"}]}'),
+        ('{"answer": "Say "yes" or "no"."}', False, 'Say "yes" or "no".'),
+        ('{"answer": "Say "yes".", "thoughts": "so"}', True, '"Say \\"yes\\"."'),
+        ("{“answer”: “yes”}", False, "yes"),
     ],
 )
 def test_an_answer(text: str, typed: bool, answer: str) -> None:
@@ -144,6 +147,9 @@ def test_an_empty_answer_is_one() -> None:
         ('{"subtasks": [{"prompt": "a"}}', ["a"]),
         ('{"subtasks": [{"prompt": "a"}]} {"subtasks": ["no"]}', ["a"]),
         ('{"stage": 1, "subtasks": [{"id": 1, "prompt": "a", "why": "b"}]}', ["a"]),
+        ("{“subtasks”: [{“prompt”: “a”}, “b”]}", ["a", "b"]),
+        ('{{"subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', ["a", "b"]),
+        ('{"subtasks": [{"prompt": """a "b"\nc"""}, {"prompt": "b"}]}', ['a "b"\nc', "b"]),
     ],
 )
 def test_plans_as_models_write_them(text: str, expected: list[str]) -> None:

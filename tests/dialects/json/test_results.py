@@ -35,6 +35,9 @@ def read(written: str, *, typed: bool = False, tools: bool = False) -> Turn:
         ('{"result": "on and', False, "on and"),
         ('{"result": 2<|end|>', True, "2"),
         ('{"x": 1, "y": 2}', True, '{"x": 1, "y": 2}'),
+        ('{“result”: “a "b" c”}', False, 'a "b" c'),
+        ('{{"result": {{"a": {{"b": 1}}}}}}', True, '{"a": {"b": 1}}'),
+        ('{"result": {"a": """b\nc"""}}', True, '{"a": "b\\nc"}'),
     ],
 )
 def test_a_result(written: str, typed: bool, text: str | None) -> None:
@@ -45,6 +48,29 @@ def test_a_result(written: str, typed: bool, text: str | None) -> None:
         assert turn.text == written
     else:
         assert (turn.text, turn.is_json) == (text, typed)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ('{"result": "Say "yes" or "no"."}', 'Say "yes" or "no".'),
+        ('{"result": "print("a, b")"}<|end|>', 'print("a, b")'),
+        ('{"result": ""Yes", she said, "or {no}""}', '"Yes", she said, "or {no}"'),
+        ('{"result": "{"a": "b", "c": [1]}"}', '{"a": "b", "c": [1]}'),
+        ('{"result": """a "b"\nc"""}', 'a "b"\nc'),
+        ('{"result": "x, "y", z", "Thoughts" : "t"}', 'x, "y", z'),
+        ('{"thoughts": "say "a" or "b"", "result": "c"}', "c"),
+        ('{"result": "a", "thoughts": "say "b" or "c""}', "a"),
+        ('{"result": "a" // say "b"\n, "thoughts": "say "b""}', "a"),
+        ('{"result": "say "a" or "b" or', 'say "a" or "b" or'),
+    ],
+)
+def test_quotes_that_are_not_escaped_belong_to_the_result(written: str, text: str) -> None:
+    for typed in (True, False):
+        turn = read(written, typed=typed)
+        assert isinstance(turn, Result)
+        assert (json.loads(turn.text) if typed else turn.text) == text
+    assert written[turn.start : turn.end].endswith(text[-1:])
 
 
 @pytest.mark.parametrize(("written", "text"), [("42", "42"), ("It is 42.<|end|>", "It is 42."), ("```\n42\n```", "42")])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents.dialects.json.values import read_string, read_value
+from sprint_agents.dialects.json.values import is_placeholder, read_string, read_value
 
 from .json_texts import loose_texts
 
@@ -32,6 +32,13 @@ def test_strict_json_stays_as_it_was_written(text: str) -> None:
 )
 def test_quotes_that_are_not_escaped_belong_to_their_string(text: str, value: object) -> None:
     assert read_value(text)[0] == value
+
+
+@pytest.mark.parametrize("text", ["." * 200_000, "…" * 200_000, "<" * 200_000 + ".." * 200_000])
+def test_a_long_placeholder_is_seen_in_one_pass(text: str) -> None:
+    """With the square of its length, this would not end."""
+    assert is_placeholder(text)
+    assert not is_placeholder(f"{text}x")
 
 
 @pytest.mark.parametrize("unit", ["{a:", "[", "(", '", "', '"},', "`{", "\n{"])
