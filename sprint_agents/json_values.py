@@ -8,11 +8,13 @@ from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, f
 
 
 def dump_value(value: object, dump: SerializerFunctionWrapHandler) -> Any:
-    """Return the JSON form of a value; None if it has none, such as bytes that are not UTF-8."""
+    """Return the JSON form of a value; None if JSON readers refuse it, such as a number of more than 4,300 digits."""
     try:
-        return dump(value)
+        form = dump(value)
+        from_json(to_json(form))
     except ValueError:  # a PydanticSerializationError, or a UnicodeDecodeError
         return None
+    return form
 
 
 def restore_value(value: object, text: str, declared: Any, validate: ValidatorFunctionWrapHandler) -> Any:

@@ -145,6 +145,7 @@ def _as_plain_json(execution: Execution[Any], stage: int, *, nested: bool) -> Va
     reason = "it holds a secret, which JSON masks"
     try:
         text = to_json(execution.value)
+        from_json(text)
         if nested or _MASKED not in text:
             return ValueRecord(text=text.decode())
     except ValueError as error:

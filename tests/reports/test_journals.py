@@ -147,6 +147,24 @@ def test_what_a_journal_cannot_hold_is_refused_when_it_is_written(tmp_path: Path
     assert run_virtual(Sprint(FakeEngine("unused"), policy=policy, executor=login).run("question")).answer == "done"
 
 
+@pytest.mark.reported("NovaSky-AI/SkyThought#28")
+@pytest.mark.parametrize(
+    "value", [10**5000, [{"a": 10**5000}], json.loads("[" * 220 + "]" * 220)], ids=["number", "inside", "deep"]
+)
+def test_what_no_reader_of_json_accepts_is_refused_when_it_is_written(value: object, tmp_path: Path) -> None:
+    async def policy(planning):
+        yield Plan.of("one")
+        yield Answer(value="done")
+
+    sprint = Sprint(FakeEngine("unused"), policy=policy, executor=lambda subtask: value)
+    with pytest.raises(JournalError, match=r"result of subtask 1\.1, an? (int|list): (number out of|recursion)"):
+        run(sprint, tmp_path / "run.jsonl")
+    finished = run_virtual(sprint.run("question"))
+    back = type(finished).model_validate_json(finished.model_dump_json())
+    assert back.stages[0].executions[0].value is None
+    assert back.stages[0].executions[0].text == finished.stages[0].executions[0].text
+
+
 MOST = 10
 
 
