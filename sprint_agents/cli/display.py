@@ -77,7 +77,7 @@ class Lines:
         self._progress.update(event)
         match event:
             case RunStarted():
-                self._write(f"{event.task}  {event.policy} on {self._engine}")
+                self._write(f"{plain(event.task)}  {event.policy} on {plain(self._engine)}")
             case BudgetAwaited():
                 part = "planner" if event.number is None else f"{event.stage}.{event.number}"
                 self._write(f"  {part}: waits for the budget  ({event.left:,} tokens left)")
@@ -112,7 +112,8 @@ class Lines:
 
 def draw_run(progress: RunProgress, *, engine: str) -> Tree:
     """Draw the current state of a run."""
-    root = Tree(Text.assemble((progress.task, "bold"), (f"  {progress.policy} on {engine}", "dim")), guide_style="dim")
+    about = (f"  {progress.policy} on {plain(engine)}", "dim")
+    root = Tree(Text.assemble((plain(progress.task), "bold"), about), guide_style="dim")
     live = progress.run is None
     stages = list(progress.stages.values())
     if live and len(stages) > _STAGES:

@@ -144,7 +144,7 @@ class RunProgress:
         stage = self.stages.setdefault(number, StageProgress(number))
         stage.finished, stage.replayed, stage.waiting = event.stage, event.replayed, False
         if event.replayed:
-            stage.text = event.stage.plan or event.text
+            stage.text = (event.stage.plan or event.text)[-_KEPT:]
             for execution in event.stage.executions:
                 self._finish_branch(number, execution)
         executed = sum(execution.usage.generated_tokens for execution in event.stage.executions)

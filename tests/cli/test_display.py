@@ -143,6 +143,21 @@ def test_model_text_cannot_control_the_terminal() -> None:
     assert "answer  [31mred [bold]x[/bold]" in last
 
 
+def test_a_task_and_a_model_cannot_control_the_terminal() -> None:
+    name, task = "model\x1b]52;c;aGk=\x07", "any\x1b[2J task\rof\nmine"
+    events = events_of(Sprint(FakeEngine("<Final_answer>1</Final_answer>")), task)
+    written, progress = io.StringIO(), RunProgress()
+    lines = Lines(Console(file=written), engine=name)
+    for event in events:
+        lines.show(event)
+        progress.update(event)
+    console = Console(record=True, force_terminal=True, width=100, file=io.StringIO())
+    console.print(draw_run(progress, engine=name))
+    for shown in (written.getvalue(), console.export_text()):
+        assert shown.splitlines()[0].rstrip() == "any[2J task of mine  interleaved on model]52;c;aGk="
+        assert "\x1b" not in shown
+
+
 def test_show_draws_on_a_terminal_and_leaves_the_last_picture() -> None:
     console = Console(record=True, force_terminal=True, width=100, height=30, file=io.StringIO())
     run = asyncio.run(show(Sprint(recorded_engine()), "countdown 3 7 25 46", console=console))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sprint_agents import Engine, Policy
+from sprint_agents.cli.commands import printable
 from sprint_agents.cli.loading import load_object
 from sprint_agents.cli.options import ModelOptions
 from sprint_agents.errors import ConfigurationError
@@ -208,11 +209,13 @@ def _report_errors(outcomes: OutcomeFile, cases: Sequence[Case]) -> None:
     found = [outcome for outcome in outcomes.outcomes.values() if outcome.case in asked]
     if failed := [outcome for outcome in found if outcome.error is not None]:
         kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(outcome.error for outcome in failed).items())
-        console.print(f"{len(failed)} runs failed ({kinds}), the first one: {failed[0].error_message}", markup=False)
+        first = printable(failed[0].error_message or "")
+        console.print(f"{len(failed)} runs failed ({kinds}), the first one: {first}", markup=False)
     if again := sum(outcome.is_no_fault for outcome in found):
         console.print(f"{again} of them failed because the engine was unavailable: the same command repeats them")
     if broken := [outcome for outcome in found if outcome.check_error is not None]:
-        console.print(f"{len(broken)} answers were not checked, the first one: {broken[0].check_error}", markup=False)
+        first = printable(broken[0].check_error or "")
+        console.print(f"{len(broken)} answers were not checked, the first one: {first}", markup=False)
 
 
 def _bar() -> Progress:
