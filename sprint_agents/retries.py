@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
+_LONGEST_PAUSE = 600.0
+"""The longest pause, in seconds, that a server may ask for where no ``patience`` says how long: some ask for a day."""
 _SPREAD = 0.25
 """The random part of a delay that the server asked for, as a share of it."""
 
@@ -42,7 +44,8 @@ async def retry(
     ``before_retry`` receives the number of the next attempt (from 2) and the error. Pass ``after`` if the caller has
     already made the first attempt: its error. The delay before a retry is the server's own advice
     (``EngineOverloaded.retry_after``) or exponential, from 0.1 s to 10 s, and a random part. A correction is sent
-    without delay. The last attempt is made when ``patience`` ends; if the server asks for a longer pause, none is.
+    without delay. The last attempt is made when ``patience`` ends; if the server asks for a longer pause, or without
+    ``patience`` for one of more than ten minutes, none is.
     """
     # Imported here, since most runs retry nothing and every program that imports the library would pay for it.
     from tenacity import AsyncRetrying, retry_if_exception, wait_exponential, wait_random
@@ -88,6 +91,7 @@ class _Patience:
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = math.inf if seconds is None else seconds
+        self._longest_pause = _LONGEST_PAUSE if seconds is None else seconds
         self._end: float | None = None
 
     def left(self) -> float:
@@ -101,7 +105,7 @@ class _Patience:
         error = _error(state)
         asked = error.retry_after if isinstance(error, EngineOverloaded) else None
         left = self.left()
-        return left <= 0 or (asked is not None and asked > left)
+        return left <= 0 or (asked is not None and asked > min(left, self._longest_pause))
 
 
 def _error(state: "RetryCallState") -> BaseException | None:

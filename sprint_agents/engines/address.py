@@ -17,6 +17,7 @@ import httpx2
 
 from sprint_agents.errors import ConfigurationError
 
+_LARGEST_PORT = 65535
 _MASK = "[secret]"
 _CUT = " …"
 _SHORTEST_SECRET = 4
@@ -88,6 +89,8 @@ class ServerAddress:
             raise ConfigurationError(
                 f"{shown_url(url)!r} is not the URL of a server: write it like http://127.0.0.1:30000"
             )
+        if (parsed.port or 0) > _LARGEST_PORT:
+            raise ConfigurationError(f"{shown_url(url)!r} has the port {parsed.port}: the largest is {_LARGEST_PORT}")
         path, mark, query = parsed.raw_path.decode("ascii").partition("?")
         if "@" in path:
             # In "http://me:1/2@host" the host is "me", and the rest of the password would be shown as a path.
@@ -155,9 +158,13 @@ class ServerAddress:
         return Secrets(found)
 
     def keeps(self, target: str) -> bool:
-        """Say whether a redirect to ``target`` stays within this host, and stays encrypted if it was."""
+        """Say whether a redirect to ``target`` stays within this host and port, and stays encrypted if it was.
+
+        Another port of a host is another server, which the key is not for. Default ports count as the same.
+        """
         parsed = httpx2.URL(target)
-        return parsed.host == self._parsed.host and parsed.scheme in ("https", self._parsed.scheme)
+        same = (parsed.host, parsed.port) == (self._parsed.host, self._parsed.port)
+        return same and parsed.scheme in ("https", self._parsed.scheme)
 
 
 def redirect_target(url: str, location: str) -> str | None:

@@ -123,12 +123,14 @@ async def despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
 
 
 class EventStream:
-    """The events of a streamed answer, each awaited through its exchange."""
+    """The events in a streamed ``response``, each awaited through its exchange."""
 
     __slots__ = ("_events", "_exchange", "_silence", "response")
 
-    def __init__(self, exchange: Exchange, source: httpx2.EventSource, *, silence: float | None) -> None:
-        self.response = source.response
+    def __init__(
+        self, exchange: Exchange, response: httpx2.Response, source: httpx2.EventSource, *, silence: float | None
+    ) -> None:
+        self.response = response
         self._exchange = exchange
         self._events = aiter(source)
         self._silence = silence

@@ -11,13 +11,12 @@ Invariants:
 """
 
 import asyncio
-import json
+import re
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
 from urllib.request import getproxies
 
 import httpx2
@@ -34,20 +33,17 @@ from sprint_agents.errors import (
 )
 
 from .address import ServerAddress, redirect_target, shown_url
+from .error_text import message_of, plain, printable
+from .event_stream import event_source
 from .exchange import EventStream, Exchange
 from .json_text import read_json
 from .pools import PooledTransport
 
-_LONGEST_EVENT = 64 * 1024 * 1024
 _LONGEST_REFUSAL = 1024 * 1024
-_LONGEST_MESSAGE = 2000
-_SHOWN = 300
 _MOST_REDIRECTS = 5
-_WHOLE_ANSWERS = (b'"finish_reason"', b'"error"')
-"""What the JSON of a server that does not stream has in it."""
-_KEEPALIVES = frozenset({"", '""', "null", "{}", "[done]", "done"})
-_PINGS = ("ping", "pong", "keepalive", "keep-alive", "heartbeat")
 _AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY)
+_RETRY_DELAY = re.compile(r'"retryDelay"\s*:\s*"(\d{1,9}(?:\.\d+)?)s"')
+"""Google's ``RetryInfo`` in the body of an error, beside which there is no header."""
 _REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
 """The redirects that keep the method and the body."""
 
@@ -112,7 +108,7 @@ class HttpClient:
         return _json(await self._send("GET", path))
 
     async def probe(self, path: str) -> None:
-        """Raise unless the server answers a request for ``path`` with status 200."""
+        """Raise unless the server answers a request for ``path`` with success."""
         await self._send("GET", path)
 
     async def post(self, path: str, body: object, *, urgent: bool = False) -> object:
@@ -142,17 +138,8 @@ class HttpClient:
             response = await exchange.wait(sending, silence=silence)
             exchange.answered()
             try:
-                kind = response.headers.get("content-type", "")
-                if not kind.lower().startswith("text/event-stream"):
-                    content = await exchange.wait(_body(response, most=_LONGEST_EVENT), silence=silence)
-                    if not any(mark in content for mark in _WHOLE_ANSWERS):
-                        text = _plain(content.decode(errors="replace"))
-                        raise EngineProtocolError(f"{self.url}{path} answered with {kind or 'no content type'}: {text}")
-                    response = _as_stream(content, response.request)
-                # Event streams are UTF-8, and this decoder drops the byte order mark that some servers send.
-                response.encoding = "utf-8-sig"
-                source = httpx2.EventSource(response, max_event_size=_LONGEST_EVENT)
-                yield EventStream(exchange, source, silence=silence)
+                source = event_source(response, url=f"{self.url}{path}")
+                yield EventStream(exchange, response, source, silence=silence)
             finally:
                 try:
                     await exchange.leave()
@@ -188,7 +175,7 @@ class HttpClient:
         exchange: Exchange | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
-        """Send a request, follow redirects within the host, and return the answer if its status is 200.
+        """Send a request, follow redirects within the host, and return the answer if its status is a success.
 
         With an ``exchange``, which watches for silence itself, the answer is streamed.
         """
@@ -222,7 +209,7 @@ class HttpClient:
         if target and status in _REDIRECTS and self._address.keeps(target):
             return target
         raise EngineProtocolError(
-            f"{self.url} redirects ({status}) to {_printable(shown_url(target)) if target else 'nowhere'}: if that is "
+            f"{self.url} redirects ({status}) to {printable(shown_url(target)) if target else 'nowhere'}: if that is "
             "the right server, give its URL to the engine"
         )
 
@@ -275,26 +262,6 @@ class HttpClient:
             raise EngineUnavailable(f"the connection to {self.url} broke: {reason}") from error
 
 
-def _as_stream(content: bytes, request: httpx2.Request) -> httpx2.Response:
-    """Return the answer of a server that did not stream as a stream of one event."""
-    data = b"".join(b"data: " + line + b"\n" for line in content.splitlines())
-    return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=data + b"\n", request=request)
-
-
-def is_keepalive(event: httpx2.ServerSentEvent) -> bool:
-    """Say whether an event only keeps the connection open: an empty one, a comment, or a ping by its type or data.
-
-    >>> events = [httpx2.ServerSentEvent(data=data) for data in ("", "ping", '"[PING]"', ": processing", "[]", "{1}")]
-    >>> [is_keepalive(event) for event in events], is_keepalive(httpx2.ServerSentEvent("ping", "{1}"))
-    ([True, True, True, True, False, False], True)
-    """
-    data = event.data
-    if event.event == "message" and data[:1] == "{" and len(data) > len("{}"):
-        return False
-    word = data.strip().lower()
-    return event.event.lower() in _PINGS or word in _KEEPALIVES or word[:1] == ":" or word.strip('"[] ') in _PINGS
-
-
 def failure(status: int, message: str, *, retry_after: float | None = None) -> EngineError:
     """Return the error for an HTTP status; ``message`` is the server's."""
     match status:
@@ -315,14 +282,16 @@ def failure(status: int, message: str, *, retry_after: float | None = None) -> E
 
 
 async def _accept(response: httpx2.Response) -> None:
-    """Raise the error for a status other than 200, with the server's message."""
-    if response.status_code == HTTPStatus.OK:
+    """Raise the error for a status that is not a success, with the server's message."""
+    if response.is_success:
         return
     headers = response.headers
     text = (await _body(response, most=_LONGEST_REFUSAL)).decode(errors="replace")
     retry_after = _milliseconds(headers.get("retry-after-ms"))
     if retry_after is None:
         retry_after = _seconds(headers.get("retry-after"))
+    if retry_after is None and (delay := _RETRY_DELAY.search(text)):
+        retry_after = float(delay[1])
     raise failure(response.status_code, message_of(text), retry_after=retry_after)
 
 
@@ -338,38 +307,12 @@ async def _body(response: httpx2.Response, *, most: int) -> bytes:
     return bytes(content)
 
 
-def message_of(text: str) -> str:
-    """Return the message in the body of an error, which may have OpenAI's form, FastAPI's, or be plain text."""
-    try:
-        value: Any = read_json(text)
-        for key in ("error", "message", "detail"):
-            if isinstance(value, dict) and key in value:
-                value = value[key]  # pyright: ignore[reportUnknownVariableType]
-        if not isinstance(value, str):
-            return _plain(json.dumps(value))
-    except (ValueError, RecursionError):
-        return _plain(text)
-    return _printable(value[:_LONGEST_MESSAGE] + " …" if len(value) > _LONGEST_MESSAGE else value)
-
-
 def _json(response: httpx2.Response) -> object:
     try:
         return read_json(response.text)
     except ValueError:
         url = shown_url(str(response.url))
-        raise EngineProtocolError(f"{url} answered without JSON: {_plain(response.text)}") from None
-
-
-def _plain(text: str) -> str:
-    words = " ".join(text[: 8 * _SHOWN].split())
-    return _printable(words[:_SHOWN] + " …" if len(words) > _SHOWN else words) or "(an empty answer)"
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which a terminal may obey; line breaks stay."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
+        raise EngineProtocolError(f"{url} answered without JSON: {plain(response.text)}") from None
 
 
 def _milliseconds(retry_after: str | None) -> float | None:

@@ -1,6 +1,8 @@
 """Hosted models with OpenAI's API: the engine corrects what they refuse, where the message says how."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from sprint_agents.engine import Sampling
 from sprint_agents.engines.openai import OpenAIEngine, ServerName
 from sprint_agents.errors import ContextOverflow, EngineRejected
-from tests.engines.openai.scripted import ScriptedServer, says
+from tests.engines.openai.scripted import Act, ScriptedServer, answers, events, says, stream
 from tests.engines.openai.test_chat import complete, heard, play, refused, request
 
 LIMITS = {
@@ -77,10 +79,25 @@ class TestTheLimit:
 
         play([refused(message), refused(too_large), says("4"), says("4")], scene)
 
+    def test_a_model_that_wants_it_under_its_old_name_gets_it(self) -> None:
+        message = "Unrecognized request argument supplied: max_completion_tokens"
+        too_large = "max_tokens is too large: 20. This model supports at most 16 completion tokens"
+
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            await complete(engine, request(max_tokens=20))
+            assert [body.get("max_tokens") for body in server.sent] == [None, 20, 16]
+
+        play([refused(message), refused(too_large), says("4")], scene, server="openai")
+
 
 class TestFields:
     @pytest.mark.reported(
-        "decolua/9router#560", "OpenHands/software-agent-sdk#1837", "jekalmin/extended_openai_conversation#428"
+        "decolua/9router#560",
+        "OpenHands/software-agent-sdk#1837",
+        "jekalmin/extended_openai_conversation#428",
+        "songquanpeng/one-api#1423",
+        "openai/openai-python#1469",
+        "microsoft/semantic-kernel#10510",
     )
     @pytest.mark.parametrize(
         ("message", "field"),
@@ -91,6 +108,16 @@ class TestFields:
             ("property 'seed' is unsupported", "seed"),
             ("`temperature` and `top_p` cannot both be specified for this model. Please use only one.", "top_p"),
             ("temperature and top_p cannot both be specified for this model. Please use only one.", "top_p"),
+            ("Unrecognized request argument supplied: stream_options", "stream_options"),
+            ("Validation error at #/stream_options: Extra inputs are not permitted", "stream_options"),
+            ("Unknown parameter: 'seed'.", "seed"),
+            ('json: unknown field "seed"', "seed"),
+            ("Extra inputs are not permitted, field: 'seed', value: 3", "seed"),
+            ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', "seed"),
+            ("extraneous key [seed] is not permitted", "seed"),
+            ('[{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]', "seed"),
+            ("`temperature` is deprecated for this model.", "temperature"),
+            ("invalid temperature: only 1 is allowed for this model", "temperature"),
         ],
     )  # fmt: skip
     def test_a_way_to_draw_tokens_that_is_refused_is_left_out_from_then_on(self, message: str, field: str) -> None:
@@ -104,6 +131,23 @@ class TestFields:
             assert field in note
 
         play([refused(message), says("4"), says("4")], scene)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "temperature must be between 0 and 1",
+            "model doubao-seed-1-6 is not supported with top-p",
+            "unknown model 'tiny'",
+            "seed 3 is odd",
+        ],
+    )
+    def test_a_value_or_another_name_that_is_refused_is_no_field(self, message: str) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            with pytest.raises(EngineRejected):
+                await complete(engine, replace(request(), sampling=Sampling(seed=3)))
+            assert len(server.sent) == 1
+
+        play([refused(message)], scene)
 
     def test_others_are_not(self) -> None:
         with pytest.raises(EngineRejected, match="'response_format'"):
@@ -151,12 +195,55 @@ class TestFields:
         "input length and `max_tokens` exceed context limit: 70 + 20 > 64, decrease input length or `max_tokens`",
         "You passed 70 input tokens and requested 0 output tokens. However, the model's context length is only 64 "
         "tokens, resulting in a maximum input length of 64 tokens.",
+        "The decoder prompt (length 70) is longer than the maximum model length of 64. Make sure that …",
+        "The prompt (total length 70) is too long to fit into the model (context length 64). Make sure that …",
+        "Input prompt (70 tokens) is too long and exceeds limit of 64",
+        "Input validation error: `inputs` must have less than 64 tokens. Given: 70",
+        "`inputs` tokens + `max_new_tokens` must be <= 64. Given: 70 `inputs` tokens and 20 `max_new_tokens`",
+        "Trying to keep the first 70 tokens when context the overflows. However, the model is loaded with context "
+        "length of only 64 tokens, which is not enough.",
+        "This endpoint's maximum context length is 64 tokens. However, you requested about 90 tokens (70 of text "
+        "input, 20 in the output).",
+        "This model's maximum prompt length is 64 but the request contains 70 tokens.",
+        "The prompt is too long: 70, model maximum context length: 64",
+        "Please reduce the length of the messages or completion. Current length is 70 while limit is 64",
+        "prompt token count of 70 exceeds the limit of 64",
+        "The input token count 70 exceeds the maximum number of tokens allowed 64.",
     ],
 )
-def test_a_context_that_is_too_long(message: str) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused,
+        lambda message: answers({"error": {"message": message}}, 500),
+        lambda message: stream(events([json.dumps({"error": message})])),
+    ],
+    ids=["400", "500", "in the stream"],
+)
+def test_a_context_that_is_too_long(message: str, answer: Callable[[str], Act]) -> None:
     with pytest.raises(ContextOverflow) as raised:
-        heard(refused(message))
+        heard(answer(message))
     assert (raised.value.tokens, raised.value.limit) == (70, 64)
+
+
+QUOTA = "You exceeded your current quota, please check your plan and billing details. For more information …"
+
+
+class TestQuotas:
+    @pytest.mark.reported("browserbase/mcp-server-browserbase#129", "RooCodeInc/Roo-Code#3883")
+    def test_one_of_a_minute_passes(self) -> None:
+        async def scene(engine: OpenAIEngine, server: ScriptedServer) -> None:
+            await complete(engine)
+            assert len(server.sent) == 2
+
+        play([answers({"error": {"message": f"{QUOTA}\nPlease retry in 0.01s."}}, 429), says("4")], scene)
+
+    @pytest.mark.parametrize(
+        "message", [QUOTA, "Request too large for m on tokens per min (TPM): Limit 30000, Requested 61000. …"]
+    )
+    def test_one_that_no_waiting_helps_against_is_a_refusal(self, message: str) -> None:
+        with pytest.raises(EngineRejected):
+            heard(answers({"error": {"message": message}}, 429))
 
 
 class TestTheHint:

@@ -14,11 +14,13 @@ from structlog.testing import capture_logs
 
 from sprint_agents import Budget, Sprint
 from sprint_agents.engine import Chunk, Finish, ToolBrief
-from sprint_agents.engines.http import HttpClient, failure, message_of
+from sprint_agents.engines.error_text import message_of
+from sprint_agents.engines.http import HttpClient, failure
 from sprint_agents.engines.openai import OpenAIEngine
 from sprint_agents.engines.sglang.generate import GenerateReader
 from sprint_agents.errors import (
     BudgetExceeded,
+    ConfigurationError,
     EngineError,
     EngineOverloaded,
     EngineProtocolError,
@@ -60,7 +62,9 @@ class TestFinishReasons:
         last = raw({"index": 0, "delta": {}, "finish_reason": reason})
         assert heard(wire(chunk("4"), last)) == ("4", Finish("stop", None, 3, 0, 1))
 
-    @pytest.mark.parametrize("reason", ["MAX_TOKENS", "Length", "max_output_tokens"])
+    @pytest.mark.parametrize(
+        "reason", ["MAX_TOKENS", "Length", "max_output_tokens", "model_context_window_exceeded", "max_new_tokens"]
+    )
     def test_the_limit_by_other_names(self, reason: str) -> None:
         assert heard(says("4", finish=reason))[1].reason == "length"
 
@@ -70,7 +74,14 @@ class TestFinishReasons:
 
     @pytest.mark.parametrize(
         ("reason", "error"),
-        [("SAFETY", EngineRejected), ("content_filter", EngineRejected), ("ERROR", EngineUnavailable)],
+        [
+            ("SAFETY", EngineRejected),
+            ("content_filter", EngineRejected),
+            ("content_filter: PROHIBITED_CONTENT", EngineRejected),
+            ("sensitive", EngineRejected),
+            ("ERROR", EngineUnavailable),
+            ("function_call_filter: MALFORMED_FUNCTION_CALL", EngineUnavailable),
+        ],
     )
     def test_a_completion_that_was_withheld_or_failed_is_no_text(self, reason: str, error: type[EngineError]) -> None:
         async def scene(engine: OpenAIEngine, _: ScriptedServer) -> None:
@@ -78,6 +89,17 @@ class TestFinishReasons:
                 await complete(engine)
 
         play([says(finish=reason)], scene, patience=0)
+
+    @pytest.mark.reported("openclaw/openclaw#4298", "anomalyco/opencode#43882")
+    @pytest.mark.parametrize(("most", "reason"), [(20, "stop"), (2, "length")])
+    def test_none_at_all_where_the_usage_says_that_the_completion_ended(self, most: int, reason: str) -> None:
+        sent = wire(chunk("4"), chunk(" of them"), usage(9, 2))
+        assert heard(sent, request(max_tokens=most)) == ("4 of them", Finish(reason, None, 9, 0, 2))
+
+    @pytest.mark.parametrize("sent", [[chunk("4")], [usage(9, 1), chunk("4")], [usage(9, 0)], []])
+    def test_none_at_all_otherwise_is_a_broken_stream(self, sent: list[str]) -> None:
+        with pytest.raises(EngineUnavailable, match="before the request was finished"):
+            heard(wire(*sent), patience=0)
 
     def test_it_is_logged_once(self) -> None:
         async def scene(engine: OpenAIEngine, _: ScriptedServer) -> None:
@@ -305,6 +327,14 @@ class TestEvents:
     def test_keepalives_as_data(self, extra: str) -> None:
         assert said(extra, chunk("4"), extra, chunk(finish="stop"), extra) == "4"
 
+    @pytest.mark.parametrize("event", ["event: close\ndata: bye\n\n", "data: bye\n\n", "data: [1]\n\n"])
+    def test_what_cannot_be_read_after_the_end_is_left_out(self, event: str) -> None:
+        assert heard(stream(events([chunk("4"), chunk(finish="stop")])[:-14] + event.encode()))[0] == "4"
+
+    def test_events_of_other_types_without_json(self) -> None:
+        sent = b"event: open\ndata: connected\n\n" + events([chunk("4"), chunk(finish="stop")])
+        assert heard(stream(sent))[0] == "4"
+
     @pytest.mark.parametrize("kind", ["ping", "keepalive", "PING"])
     @pytest.mark.parametrize("data", ["", "1718000000", "[]", '{"time": 1}'])
     def test_keepalives_as_a_type(self, kind: str, data: str) -> None:
@@ -348,6 +378,18 @@ class TestEvents:
             ({"error": "ill"}, EngineUnavailable, "ill"),
             ({"error": {"message": "ill", "code": "9" * 5000}}, EngineUnavailable, "ill"),
             ({"error": {"message": "\ud83d ill\x1b[2J", "code": 400}}, EngineRejected, "\ufffd ill\ufffd"),
+            ({"error": "ill", "error_type": "validation"}, EngineRejected, "^ill$"),
+            ({"error": "ill", "error_type": "overloaded"}, EngineOverloaded, "ill"),
+            ({"error": "ill", "status_code": 400}, EngineRejected, "^ill$"),
+            ({"error": {"message": "ill", "type": "authentication_error"}}, EngineRejected, "ill"),
+            ({"error": {"message": "ill", "code": "insufficient_quota"}}, EngineRejected, "^ill$"),
+            ([{"error": {"message": "ill", "code": 400}}], EngineRejected, "^ill$"),
+            (
+                {"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "ill", "code": 400}}]},
+                EngineRejected,
+                "^ill$",
+            ),
+            ({"error": {"message": "", "type": "ValueError", "code": 400}}, EngineRejected, "ValueError"),
         ],
     )
     def test_errors_keep_their_message(self, data: object, error: type[EngineError], words: str) -> None:
@@ -364,10 +406,94 @@ class TestEvents:
 
         play([stream(b'event: error\ndata: {"message": "ill"}\n\n')], scene, patience=0)
 
+    @pytest.mark.parametrize("error", [{}, "", False, {"message": "", "type": "", "code": None}])
+    def test_an_empty_error_in_each_event(self, error: object) -> None:
+        sent = [json.dumps({**json.loads(each), "error": error}) for each in (chunk("4"), chunk(finish="stop"))]
+        assert said(*sent) == "4"
+
     def test_news_that_are_no_errors(self) -> None:
         assert said(
             '{"status": "loading", "message": "wait"}', '{"code": 0, "message": "ok"}', chunk("4", finish="stop")
         )
+
+
+WORDS = events([chunk("4"), chunk(finish="stop")])
+WHOLE = json.dumps({"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}]}).encode()
+
+
+def answered(content: bytes, *, kind: str = "text/event-stream", status: int = 200) -> str:
+    """Return the text of a completion that a server answers in these bytes."""
+    return mocked(
+        lambda _: httpx2.Response(status, content=content, headers={"content-type": kind}), "http://example.org/v1"
+    )
+
+
+class TestForms:
+    """Events, whole answers and errors under the wrong content type, or not quite in their form."""
+
+    @pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream", ""])
+    @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b": hi\n\n", b"\n", b"event: message\n", b"id: 1\n"])
+    def test_events_of_another_content_type(self, kind: str, before: bytes) -> None:
+        assert answered(before + WORDS, kind=kind) == "4"
+
+    @pytest.mark.parametrize("content", [WHOLE, b"\n " + WHOLE, json.dumps(json.loads(WHOLE), indent=1).encode()])
+    def test_a_whole_answer_as_an_event_stream(self, content: bytes) -> None:
+        assert answered(content) == "4"
+
+    def test_events_in_bytes_one_by_one(self) -> None:
+        async def act(exchange: Exchange) -> None:
+            exchange.head(content_type="text/plain")
+            for number in range(len(WORDS)):
+                await exchange.send(WORDS[number : number + 1])
+            await exchange.end()
+
+        assert heard(act)[0] == "4"
+
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\ndata: [DONE]", b"\n\ndata: [DONE]\n"])
+    def test_a_last_event_without_a_blank_line(self, end: bytes) -> None:
+        first, last = chunk("4"), chunk(finish="stop")
+        assert answered(f"data: {first}\n\ndata: {last}".encode() + end) == "4"
+
+    def test_an_event_that_was_cut_off(self) -> None:
+        cut = f"data: {chunk('4')}\n\ndata: {chunk(finish='stop')}".encode()[:-9]
+        with pytest.raises(EngineUnavailable, match="before the request was finished"):
+            answered(cut)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b'{"error": {"message": "bad top_p", "code": 400}}',
+            b'error: {"code": 400, "message": "bad top_p", "type": "invalid_request_error"}\n\n',
+            b": hi\n\n" + b'error: {"code": 400, "message": "bad top_p"}',
+            b'event: error\ndata: {"code": 400, "message": "bad top_p"}',
+        ],
+    )
+    def test_errors_in_an_event_stream(self, content: bytes) -> None:
+        with pytest.raises(EngineRejected, match=r"^bad top_p$"):
+            answered(content)
+
+    @pytest.mark.parametrize("content", [b"", b"<html>:</html>", b'{"hello": 1}', b"hello: data: 1", b"date: 1"])
+    def test_anything_else(self, content: bytes) -> None:
+        with pytest.raises(EngineProtocolError, match=r"answered with text/plain"):
+            answered(content, kind="text/plain")
+
+    @pytest.mark.parametrize("status", [201, 202, 206])
+    def test_other_statuses_of_success(self, status: int) -> None:
+        assert answered(WORDS, status=status) == "4"
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ([{"error": {"code": 400, "message": "bad top_p", "status": "INVALID_ARGUMENT"}}], "bad top_p"),
+            ({"error": {"message": "", "type": "ValueError"}}, '{"message": "", "type": "ValueError"}'),
+            ({"error": {"message": None, "code": 400}}, '{"message": null, "code": 400}'),
+            ({"error": "", "message": "bad top_p"}, "bad top_p"),
+        ],
+    )
+    def test_errors_have_words(self, body: object, message: str) -> None:
+        with pytest.raises(EngineRejected) as raised:
+            answered(json.dumps(body).encode(), status=400)
+        assert str(raised.value) == message
 
 
 DEEP = ["[" * 200_000 + "]" * 200_000, '{"error":' * 100_000 + "1" + "}" * 100_000, "[" * 200_000, '{"a":' * 990 + "1"]
@@ -488,6 +614,22 @@ class TestStatus:
 
         play([answers("busy", 429, retry_after=header), says("4")], scene)
 
+    @pytest.mark.parametrize("seconds", [601.0, 86400.0, float("inf")])
+    def test_a_server_that_asks_for_a_day_is_not_waited_for(self, seconds: float) -> None:
+        async def refused() -> None:
+            raise EngineOverloaded("busy", retry_after=seconds)
+
+        with pytest.raises(EngineOverloaded):
+            asyncio.run(retry(refused, attempts=2))
+
+    @pytest.mark.reported("browserbase/mcp-server-browserbase#129", "RooCodeInc/Roo-Code#3883")
+    def test_the_delay_in_the_body_of_googles_errors(self) -> None:
+        delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "47.4s"}
+        error = {"message": "You exceeded your current quota", "code": 429, "details": [delay]}
+        with pytest.raises(EngineOverloaded) as raised:
+            answered(json.dumps([{"error": error}]).encode(), status=429)
+        assert raised.value.retry_after == 47.4
+
     def test_every_status_is_an_engine_error(self) -> None:
         assert all(isinstance(failure(status, "?"), EngineError) for status in range(100, 1000) if status != 200)
 
@@ -528,12 +670,16 @@ class TestAddress:
             ("http://example.org/v1", "//evil.test/x", "//evil.test"),
             ("http://example.org/v1", "http://me:hunter2@evil.test/x", "http://evil.test/x:"),
             ("https://example.org/v1", "http://example.org/v1", "http://example.org/v1:"),
+            ("http://example.org/v1", "http://example.org:9000/v1", "http://example.org:9000/v1:"),
+            ("http://example.org:8000/v1", "http://example.org:9000/v1", "http://example.org:9000/v1:"),
+            ("https://example.org/v1", "https://example.org:9443/v1", "https://example.org:9443/v1:"),
             ("http://example.org/v1", "http://example.org@evil.test/", "http://evil.test/:"),
             ("http://example.org/v1", "file:///etc/passwd", "to "),
             ("http://example.org/v1", "http://h:port/", "nowhere"),
             ("http://example.org/v1", "", "nowhere"),
         ],
     )
+    @pytest.mark.reported("aio-libs/aiohttp#12275", "node-fetch/node-fetch#1863")
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_elsewhere_is_an_error_with_its_target(
         self, status: int, url: str, location: str, shown: str
@@ -550,6 +696,10 @@ class TestAddress:
         assert shown in message
         assert not any(secret in message for secret in ("hunter2", "key=1", "sk-12345678"))
         assert all(each.startswith(url) for each in seen)
+
+    def test_a_port_that_there_cannot_be(self) -> None:
+        with pytest.raises(ConfigurationError, match="largest is 65535"):
+            OpenAIEngine("http://127.0.0.1:99999/v1", model="tiny")
 
     def test_redirects_in_a_circle(self) -> None:
         def answer(sent: httpx2.Request) -> httpx2.Response:

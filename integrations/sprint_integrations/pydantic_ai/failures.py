@@ -22,7 +22,8 @@ from pydantic_ai.exceptions import (
     UserError,
 )
 
-from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.error_text import message_of
+from sprint_agents.engines.http import failure
 from sprint_agents.engines.openai.rejections import refine
 from sprint_agents.errors import (
     ConfigurationError,

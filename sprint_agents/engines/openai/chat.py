@@ -141,6 +141,7 @@ class ChatReader:
     _logprobs: ChatLogprobs | None = field(init=False)
     _ending: Ending | None = None
     _usage: TokenCounts | None = None
+    _counted: bool = False
     _message: str = ""
     _refusal: str = ""
 
@@ -159,11 +160,19 @@ class ChatReader:
         Raises:
             EngineError: the server ended the request without finishing it, or the event is invalid.
         """
-        event = self._events.read(data)
+        try:
+            event = self._events.read(data)
+        except EngineProtocolError:
+            if self._ending is None:
+                raise
+            self._events.note("an event after the end cannot be read and was left out")
+            return None
         if event.usage:
             self._usage = event.usage.after(self._usage)
         if (choice := event.choice) is None:
+            self._counted = self._counted or bool(event.usage and event.usage.completion_tokens)
             return None
+        self._counted = False
         delta = choice.delta if choice.delta and not choice.message else self._delta_of(choice)
         if self._logprobs and choice.logprobs and self._text.stop is None:
             self._logprobs.add(choice.logprobs)
@@ -200,11 +209,20 @@ class ChatReader:
         if self._text.stop is not None:
             return self._text.last("", "stop", self._text.stop, usage=self._usage)
         if self._ending is None:
-            return None
+            if not (self._counted and self._text.characters):
+                return None
+            # Some gateways send no finish_reason. The last event of OpenAI's API, which has the usage and no choice,
+            # is sent only after a completion that was not interrupted.
+            self._events.note("there was no finish_reason, and the usage was taken as the end")
+            self._ending = Ending("length" if self._reached_limit else "stop")
         if self._calls:
             return self._text.last(markup(CALLS) + self._calls.write(), self._ending.reason, usage=self._usage)
         stop = self._stop_of(self._ending)
         return self._text.last(stop or "", self._ending.reason, stop, usage=self._usage)
+
+    @property
+    def _reached_limit(self) -> bool:
+        return ((self._usage and self._usage.completion_tokens) or 0) >= self.max_tokens
 
     def _delta_of(self, choice: Choice) -> Delta | None:
         """Return what a choice adds that is not a plain delta: a whole message, or a text."""

@@ -21,7 +21,8 @@ from pydantic import JsonValue
 
 from sprint_agents.arguments import checked
 from sprint_agents.engine import Capabilities, Chunk, Finish, Request
-from sprint_agents.engines.http import HttpClient, is_keepalive
+from sprint_agents.engines.event_stream import is_keepalive
+from sprint_agents.engines.http import HttpClient
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
 from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
 from sprint_agents.manifest import Manifest
@@ -238,17 +239,18 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         Raises:
             EngineRejected: the message does not say how to change the request.
         """
-        if refused := refused_field(error, body):
-            field, instead = refused
-            self._refused[field] = instead
-            done = f"{instead!r} is sent instead" if instead else "it is left out"
-            self._log_once([f"the server refuses {field!r}, so {done}"], url=self._http.url)
-            return self._without(field, body)
-        limit, left = self._refused.get("max_tokens") or self._target.server.limit, room_left(error)
+        limit, left = self._target.server.limit, room_left(error)
+        limit = self._refused.get(limit) or limit
         room = body.get(limit)
-        if left is None or not isinstance(room, int) or not 0 < left < room:
+        if left is not None and isinstance(room, int) and 0 < left < room:
+            return {**body, limit: left}
+        if (refused := refused_field(error, body)) is None:
             raise with_hint(error, self._http.url, body) from error.__cause__
-        return {**body, limit: left}
+        field, instead = refused
+        self._refused[field] = instead
+        done = f"{instead!r} is sent instead" if instead else "it is left out"
+        self._log_once([f"the server refuses {field!r}, so {done}"], url=self._http.url)
+        return self._without(field, body)
 
     def _without(self, field: str, body: Body) -> Body:
         """Return the body without a field, whose value moves to the field that the server wants instead, if any."""

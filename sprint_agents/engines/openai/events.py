@@ -6,12 +6,14 @@ Only the fields that are read are declared.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
 from sprint_agents.engine import Chunk
-from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.error_text import alone, message_of
+from sprint_agents.engines.http import failure
 from sprint_agents.engines.json_text import read_json
 from sprint_agents.errors import EngineError, EngineProtocolError, EngineRejected, EngineUnavailable
 
@@ -25,7 +27,23 @@ CHARACTERS_PER_TOKEN = 4
 _DIGITS_OF_STATUS = 3
 _MOST_NOTES = 8
 _NO_ERROR = ("None", "0", "200", "")
-_STATUS_OF = (("rate_limit", 429), ("overloaded", 503), ("invalid", 400), ("badrequest", 400), ("not_found", 404))
+_CODES = ("code", "status_code", "status")
+_KINDS = ("code", "type", "error_type", "status")
+"""The fields that say how a request failed: with a number, and in words."""
+_STATUS_OF = (
+    ("rate_limit", 429),
+    ("resource_exhausted", 429),
+    ("overloaded", 503),
+    ("insufficient_quota", 402),
+    ("authentication", 401),
+    ("permission", 403),
+    ("context_length", 400),
+    ("exceed_context", 400),
+    ("invalid", 400),
+    ("validation", 400),
+    ("badrequest", 400),
+    ("not_found", 404),
+)
 
 
 class FunctionDelta(BaseModel):
@@ -57,7 +75,7 @@ class Choice(BaseModel):
     """One of an event's choices; vLLM says in ``stop_reason`` what ended it, SGLang in ``matched_stop``.
 
     Gateways that ask another server without streaming send the whole ``message`` instead of a ``delta``.
-    ``logprobs`` is read where a request asked for it (``logprobs.py``).
+    ``logprobs`` is read where a request asked for it (``logprobs.py``). OpenRouter writes an ``error`` into the choice.
     """
 
     index: int = 0
@@ -69,6 +87,7 @@ class Choice(BaseModel):
     stop_reason: int | str | None = None
     matched_stop: int | str | None = None
     logprobs: object = None
+    error: object = None
 
     @property
     def matched(self) -> int | str | None:
@@ -171,18 +190,15 @@ class EventReader:
                 event = CompletionEvent.model_validate_json(data)
             except ValidationError:
                 event = self._repaired(data)
-        if event.error is not None:
-            raise refine(_failure_of(event.error))
-        if not event.choices and event.usage is None and (error := _error_in(data)) is not None:
-            raise refine(_failure_of(error))
+        empty = not event.choices and event.usage is None
+        if (event.error is not None or empty) and (error := _error_in(data)) is not None:
+            raise error
         return event
 
     def _repaired(self, data: str) -> CompletionEvent:
         try:
-            # Some gateways write the prefix of the line twice.
-            value = read_json(data.strip().removeprefix("data:"))
-            if isinstance(value, dict):
-                return CompletionEvent.model_validate(self._repair.rewrite(cast(dict[str, Any], value)))
+            if (fields := _fields_of(data)) is not None:
+                return CompletionEvent.model_validate(self._repair.rewrite(fields))
         except ValueError:  # or a ValidationError, which is one
             pass
         raise EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
@@ -190,24 +206,35 @@ class EventReader:
 
 def error_of_event(data: str) -> EngineError:
     """Return the error that the data of an event of type ``error`` describes."""
-    return refine(_failure_of(_error_in(data) or message_of(data)))
+    return _error_in(data) or refine(_failure_of(message_of(data)))
 
 
-def _error_in(data: str) -> object:
-    """Return the error in an event without choices, such as ``{"object": "error", "message": …}`` of older vLLMs."""
+def _error_in(data: str) -> EngineError | None:
+    """Return the error in an event, such as ``{"object": "error", "message": …}`` of older vLLMs, if there is one.
+
+    Servers without optional fields write an empty error into each event.
+    """
     try:
-        value = read_json(data)
+        fields = _fields_of(data) or {}
     except ValueError:
         return None
-    if not isinstance(value, dict):
-        return None
-    fields = cast(dict[str, Any], value)
-    if fields.get("error") is not None:
-        return fields["error"]
+    error = fields.get("error")
+    if any(cast(dict[str, Any], error).values()) if isinstance(error, dict) else error:
+        return refine(_failure_of(cast(object, error), fields))
     named = any("error" in str(fields.get(key)).lower() for key in ("object", "type"))
     coded = str(fields.get("code")) not in _NO_ERROR or "detail" in fields
     told = any(isinstance(fields.get(key), str) for key in ("message", "detail"))
-    return fields if told and (named or coded) else None
+    return refine(_failure_of(fields)) if told and (named or coded) else None
+
+
+def _fields_of(data: str) -> dict[str, Any] | None:
+    """Read an event that is an object; some gateways write the prefix of its line twice.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    value = alone(read_json(data.strip().removeprefix("data:")))
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
 
 
 class AnswerReader(Protocol):
@@ -239,12 +266,26 @@ class AnswerReader(Protocol):
 
 _ENDS: Mapping[str, Literal["stop", "length", "call", "filter", "failure"]] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "max_length"), "length"),
+    **dict.fromkeys(
+        (
+            "length",
+            "max_tokens",
+            "model_length",
+            "max_output_tokens",
+            "max_new_tokens",
+            "max_length",
+            "model_context_window_exceeded",
+        ),
+        "length",
+    ),
     **dict.fromkeys(("tool_calls", "function_call", "tool_use", "tool_call"), "call"),
     **dict.fromkeys(
         (
             "content_filter",
+            "content_filtered",
+            "sensitive",
             "safety",
+            "spii",
             "recitation",
             "blocklist",
             "prohibited_content",
@@ -254,7 +295,18 @@ _ENDS: Mapping[str, Literal["stop", "length", "call", "filter", "failure"]] = {
         "filter",
     ),
     **dict.fromkeys(
-        ("abort", "aborted", "cancelled", "error", "failed", "network_error", "insufficient_system_resource"), "failure"
+        (
+            "abort",
+            "aborted",
+            "cancelled",
+            "error",
+            "failed",
+            "network_error",
+            "insufficient_system_resource",
+            "function_call_filter",
+            "malformed_function_call",
+        ),
+        "failure",
     ),
 }
 """What the finish reasons of all known servers mean, in small letters."""
@@ -283,7 +335,8 @@ class Ending:
             raise _unexpected_call()
         if not (reason := choice.finish_reason):
             return None
-        match _ENDS.get(reason.lower()):
+        # Gemini's API adds details, as in "content_filter: PROHIBITED_CONTENT".
+        match _ENDS.get(reason.lower().partition(":")[0]):
             case "stop":
                 return cls("stop", choice.matched)
             case "length":
@@ -295,6 +348,8 @@ class Ending:
                     raise _unexpected_call()
                 return cls("stop")
             case "failure":
+                if choice.error:
+                    raise refine(_failure_of(choice.error))
                 raise EngineUnavailable(f"the server gave up the request: finish_reason is {reason!r}")
             case None:
                 return cls("stop", choice.matched, known=False)
@@ -311,13 +366,15 @@ def _unexpected_call() -> EngineProtocolError:
     )
 
 
-def _failure_of(error: object) -> EngineError:
-    """Return the error for an error event: by its status, otherwise by its type, otherwise as a failed server."""
-    status = 500
-    if isinstance(error, dict):
-        fields = cast(dict[str, Any], error)
-        code = str(fields.get("code"))
-        words = f"{code} {fields.get('type')}".lower()
-        status = next((status for word, status in _STATUS_OF if word in words), status)
-        status = int(code) if code.isdecimal() and len(code) == _DIGITS_OF_STATUS and int(code) >= 400 else status
+def _failure_of(error: object, event: Mapping[str, Any] = MappingProxyType({})) -> EngineError:
+    """Return the error for an error event: by its status, otherwise by its type, otherwise as a failed server.
+
+    Both may be fields of the error, or of the event around it: ``{"error": "busy", "error_type": "overloaded"}``.
+    """
+    fields = {**event, **cast(dict[str, Any], error)} if isinstance(error, dict) else event
+    words = " ".join(str(fields.get(key)) for key in _KINDS).lower()
+    codes = [code for key in _CODES if len(code := str(fields.get(key))) == _DIGITS_OF_STATUS and code.isdecimal()]
+    status = next((int(code) for code in codes if int(code) >= 400), None)
+    if status is None:
+        status = next((status for word, status in _STATUS_OF if word in words), 500)
     return failure(status, message_of(json.dumps({"error": error})))

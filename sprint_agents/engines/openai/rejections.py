@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import httpx2
 
-from sprint_agents.errors import ContextOverflow, EngineError, EngineOverloaded, EngineRejected
+from sprint_agents.errors import ContextOverflow, EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
 
 _N = r"\d{1,9}"
 
@@ -16,8 +16,21 @@ _N = r"\d{1,9}"
 _BOTH = re.compile(
     rf"exceed context limit: ({_N}) \+ {_N} > ({_N})"  # Anthropic
     rf"|prompt is too long: ({_N}) tokens > ({_N})"  # Anthropic
-    rf"|input token count \(({_N})\) exceeds the maximum number of tokens allowed \(({_N})\)"  # Gemini
+    rf"|input token count \(?({_N})\)? exceeds the maximum number of tokens allowed \(?({_N})"  # Gemini
     rf"|[Pp]rompt contains ({_N}) tokens.{{0,40}}too large for model with ({_N})"  # Mistral
+    rf"|prompt \((?:total )?length ({_N})\) is .{{0,40}}(?:model length of|model \(context length) ({_N})"  # vLLM
+    rf"|Input prompt \(({_N}) tokens\) is too long and exceeds limit of ({_N})"  # vLLM
+    rf"|keep the first ({_N}) tokens when.{{0,80}}context length of only ({_N}) tokens"  # LM Studio
+    rf"|prompt is too long: ({_N}), model maximum context length: ({_N})"  # Fireworks
+    rf"|Current length is ({_N}) while limit is ({_N})"  # Cerebras
+    rf"|prompt token count of ({_N}) exceeds the limit of ({_N})",  # GitHub
+    re.DOTALL,
+)
+# … some with the context first …
+_BOTH_REVERSED = re.compile(
+    rf"`inputs` must have less than ({_N}) tokens\. Given: ({_N})"  # TGI
+    rf"|`max_new_tokens` must be <= ({_N})\. Given: ({_N}) `inputs` tokens"  # TGI
+    rf"|maximum prompt length is ({_N}) but the request contains ({_N})"  # xAI
 )
 # … others apart.
 _LIMIT = re.compile(
@@ -25,7 +38,7 @@ _LIMIT = re.compile(
     rf"|available context size \(|maximum allowed length \() ?(?P<count>{_N})"
 )
 _PROMPT = re.compile(
-    rf"(?P<before>{_N}) (?:in the (?:messages|prompt)|input tokens|tokens from the input)"
+    rf"(?P<before>{_N}) (?:in the (?:messages|prompt)|input tokens|tokens from the input|of text input)"
     rf"|(?:messages resulted in|[Ii]nput(?: length)? \(|request \() ?(?P<after>{_N})"
 )
 # A bound on the completion alone, not the end of the context.
@@ -41,13 +54,16 @@ _COMPLETION = re.compile(
 )
 _LEAST = re.compile(rf"max_(?:output_|completion_)?tokens.{{0,120}}?Expected a value >= ({_N})", re.DOTALL)  # OpenAI
 _NO_CREDIT = re.compile(r"exceeded your current quota|insufficient[_ ]quota", re.IGNORECASE)
+_SOON = re.compile(r"\b(?:retry|try again) (?:in|after) \d", re.IGNORECASE)
+_RATE = re.compile(rf"Limit ({_N}), Requested ({_N})")  # OpenAI, Groq
 _NO_ROUTE = re.compile(r"^(?!.*\bmodel\b).*\bnot found\b", re.IGNORECASE | re.DOTALL)
 _NO_ACCESS = re.compile(r"^the server refuses access|\bAPI.key\b", re.IGNORECASE)
-_FIELD = re.compile(
-    r"Unsupported (?:parameter|value): '(\w+)'"  # OpenAI
-    r"|property '(\w+)' is unsupported"  # Groq
-    r"|`?temperature`? and `?(top_p)`? cannot both be specified"  # Anthropic
+_REFUSES = re.compile(
+    r"\b(?:unsupported|unrecognized|unknown|unexpected|extraneous|extra_forbidden)\b|\bextra (?:inputs|fields)\b"
+    r"|\bnot support|\bnot permitted\b|\bdeprecated\b|\bonly \S+ is allowed\b|\bcannot both be specified\b",
+    re.IGNORECASE,
 )
+"""How servers refuse a field that they do not know, or whose every other value they refuse."""
 _NO_SCHEMA = re.compile(
     r"response_format|json_schema|json_object"
     r"|\b(?:structured.outputs?|guided.(?:decoding|json|grammar)|grammar)\b"  # vLLM, llama.cpp
@@ -65,9 +81,12 @@ _OPTIONAL = frozenset(
         "presence_penalty",
         "repetition_penalty",
         "repeat_penalty",
+        "stream_options",
     )
 )
-"""The fields that a request can do without: they only say how a token is drawn."""
+"""The fields that a request can do without: they say how a token is drawn, or ask for the usage, which is estimated."""
+_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of the limit, each with the other one."""
 
 _HOSTED: Mapping[str, str] = {
     "api.openai.com": "openai",
@@ -94,16 +113,27 @@ _HOSTED: Mapping[str, str] = {
 def refine(error: EngineError) -> EngineError:
     """Return the more specific error that a refusal's message tells, or ``error`` itself."""
     message = str(error)
-    if isinstance(error, EngineOverloaded) and _NO_CREDIT.search(message):
-        # OpenAI sends 429 for this too, but waiting does not help.
-        return EngineRejected(message)
-    if not isinstance(error, EngineRejected):
+    if isinstance(error, EngineOverloaded):
+        return EngineRejected(message) if _in_vain(error) else error
+    if not isinstance(error, EngineRejected | EngineUnavailable):
         return error
     if (sizes := _sizes(message)) and sizes[0] >= sizes[1]:
         return ContextOverflow(tokens=sizes[0], limit=sizes[1])
+    if isinstance(error, EngineUnavailable):
+        # Some servers fail (500) where others refuse (400). The same request would fail again.
+        return EngineRejected(message) if sizes else error
     if _NO_ROUTE.search(message):
         return EngineRejected(f"{message}: is the URL right? It usually ends with /v1")
     return error
+
+
+def _in_vain(error: EngineOverloaded) -> bool:
+    """Say whether it does not help to wait: there is no credit, or the request is larger than a minute's limit."""
+    message = str(error)
+    if match := _RATE.search(message):
+        return int(match[2]) > int(match[1])
+    # Gemini's API has the same words for the limits of a minute, with the time to come back.
+    return bool(_NO_CREDIT.search(message)) and error.retry_after is None and not _SOON.search(message)
 
 
 def room_left(error: EngineRejected) -> int | None:
@@ -142,14 +172,19 @@ def refused_field(error: EngineRejected, body: Mapping[str, object]) -> tuple[st
     >>> refused_field(EngineRejected("Unsupported value: 'temperature' does not support 0.6"), {"temperature": 0.6})
     ('temperature', None)
     """
-    if not (match := _FIELD.search(str(error))):
+    message = str(error)
+    if not _REFUSES.search(message):
         return None
-    field = next(group for group in match.groups() if group)
-    if body.get(field) is None:
+    places = {
+        name: match.start()
+        for name in (*_OPTIONAL, *_LIMITS)
+        if body.get(name) is not None and (match := re.search(rf"(?<![\w-]){name}(?![\w-])", message))
+    }
+    if not places:
         return None
-    if field == "max_tokens":
-        return field, "max_completion_tokens"
-    return (field, None) if field in _OPTIONAL else None
+    # Where two cannot be combined, temperature is the one to keep. Otherwise the first is the one that is refused.
+    field = "top_p" if "top_p" in places and "both" in message else min(places, key=places.__getitem__)
+    return field, _LIMITS.get(field)
 
 
 def with_hint(error: EngineError, url: str, body: Mapping[str, object]) -> EngineError:
@@ -182,6 +217,9 @@ def _sizes(message: str) -> tuple[int, int] | None:
     """Return the numbers of tokens in the prompt and in the whole context, if a refusal names both."""
     if match := _BOTH.search(message):
         prompt, limit = (int(group) for group in match.groups() if group)
+        return prompt, limit
+    if match := _BOTH_REVERSED.search(message):
+        limit, prompt = (int(group) for group in match.groups() if group)
         return prompt, limit
     limit, prompt = _LIMIT.search(message), _PROMPT.search(message)
     return (int(prompt["before"] or prompt["after"]), int(limit["count"])) if limit and prompt else None

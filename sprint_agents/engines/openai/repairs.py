@@ -45,7 +45,7 @@ class EventRepair:
         return {"choices": choices, "usage": self._usage(event.get("usage")), "error": event.get("error")}
 
     def _choice(self, choice: Json) -> Json:
-        found = {name: choice.get(name) for name in ("token_ids", "text", "logprobs")}
+        found = {name: choice.get(name) for name in ("token_ids", "text", "logprobs", "error")}
         found["index"] = index if isinstance(index := choice.get("index"), int) else 0
         for name in ("stop_reason", "matched_stop"):
             found[name] = value if isinstance(value := choice.get(name), int | str) else None

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 
 from sprint_agents.engine import Chunk, Finish, Request, TokenLogprob
 from sprint_agents.engines.checkpoint import check_ids
-from sprint_agents.engines.http import failure, message_of
+from sprint_agents.engines.error_text import message_of
+from sprint_agents.engines.http import failure
 from sprint_agents.engines.json_text import join_halves, read_json
 from sprint_agents.engines.remote import check_request
 from sprint_agents.engines.schemas import portable_schema
@@ -130,11 +131,13 @@ class GenerateEvent(BaseModel):
 
 class _Failure(BaseModel):
     message: str
-    code: int = 400
+    code: int | str = 400
 
 
 class _FailureEvent(BaseModel):
-    error: _Failure
+    """An event for a request that failed; routers write the ``error`` as a text, or have words for its ``code``."""
+
+    error: _Failure | str
 
 
 @dataclass(slots=True)
@@ -272,7 +275,9 @@ def _failure(data: str) -> EngineError:
         error = _FailureEvent.model_validate_json(data).error
     except ValidationError:
         return EngineProtocolError(f"the server streamed an invalid event: {message_of(data)}")
-    return refine(failure(error.code, error.message))
+    if isinstance(error, str):
+        return refine(failure(500, error))
+    return refine(failure(int(error.code) if str(error.code).isdecimal() else 500, error.message))
 
 
 def refine(error: EngineError) -> EngineError:

@@ -128,7 +128,7 @@ async def _ask_server(http: HttpClient) -> _ServerInfo | None:
 async def _ask_context_limit(http: HttpClient) -> int | None:
     try:
         limit = _ModelCards.model_validate(await http.get("/v1/models")).data[0].max_model_len
-    except (EngineRejected, ValidationError):
+    except (EngineProtocolError, EngineRejected, ValidationError):
         return None
     return limit if limit and limit > 0 else None
 

@@ -244,6 +244,7 @@ def test_recognises_a_context_overflow(message: str, play_it: Callable[[str], Ac
         (stream(events(['{"text": 1}'])), EngineProtocolError, "an invalid event"),
         (stream(events([frame("ab", [7, 8]), frame("x", [1], total=5)])), EngineProtocolError, "2 tokens.* 1, of 5"),
         (answers("gone", 302), EngineProtocolError, "302"),
+        (stream(events(['{"error": {"message": "bad top_p", "code": "400"}}'])), EngineRejected, "^bad top_p$"),
     ],
 )
 def test_a_typed_error_with_the_servers_words(act: Act, error: type[Exception], words: str) -> None:
@@ -253,6 +254,13 @@ def test_a_typed_error_with_the_servers_words(act: Act, error: type[Exception], 
         assert len(server.bodies("/generate")) == 1
 
     play([act], scene)
+
+
+@pytest.mark.parametrize("error", ["worker died", {"message": "worker died", "code": "upstream_error"}])
+def test_an_error_of_a_router_may_pass(error: object) -> None:
+    act = stream(events([json.dumps({"error": error})]))
+    with pytest.raises(EngineUnavailable, match="worker died"):
+        play([act], lambda engine, _: complete(engine), patience=0)
 
 
 class TestRetries:
