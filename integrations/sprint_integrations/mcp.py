@@ -12,8 +12,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx2
 from pydantic_core import from_json, to_json
 
+from sprint_agents.engines.address import shown_url
 from sprint_agents.errors import ConfigurationError, FunctionError, MissingExtra, SprintError, describe
 from sprint_agents.events import Event, ExecutionFinished, RunFinished, StageStarted, SubtaskStarted
 from sprint_agents.run import Run
@@ -155,6 +157,8 @@ def _cause(error: BaseException) -> str:
     """Describe an error; of a group, as task groups raise them, its first one."""
     if isinstance(error, BaseExceptionGroup):
         return _cause(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+    if isinstance(error, httpx2.InvalidURL):  # it quotes what it takes for a port, which may be a part of a password
+        return "the URL is not valid"
     return describe(error)
 
 
@@ -162,7 +166,7 @@ def _name_of(server: object) -> str:
     if isinstance(server, Client):
         server = server.server
     if isinstance(server, str):
-        return server.partition("?")[0]
+        return shown_url(server)
     return str(getattr(server, "command", None) or getattr(server, "name", None) or type(server).__name__)
 
 

@@ -309,6 +309,8 @@ class TestTheEndpoint:
     def test_a_key(self) -> None:
         async def use(client: AsyncOpenAI) -> None:
             assert (await client.chat.completions.create(model="legs", messages=TASK)).choices
+            async with httpx2.AsyncClient(headers={"Authorization": "bearer secret"}) as http:
+                assert (await http.get(f"{client.base_url}models")).status_code == 200
             for wrong in ("guess", "sécret"):
                 headers = {"Authorization": f"Bearer {wrong}".encode()}
                 async with httpx2.AsyncClient(base_url=str(client.base_url), headers=headers) as http:
@@ -318,6 +320,14 @@ class TestTheEndpoint:
                     assert (await http.get("../health")).json() == {"status": "ok", "running": 0}
 
         ask(use, api_key="secret")
+
+    def test_null_where_openai_allows_it(self) -> None:
+        async def use(client: AsyncOpenAI) -> None:
+            body = {"model": "legs", "messages": TASK, "stream": None, "temperature": None, "max_tokens": None}
+            async with httpx2.AsyncClient(base_url=str(client.base_url)) as http:
+                assert (await http.post("chat/completions", json=body)).status_code == 200
+
+        ask(use)
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": "legs"}', b"\xff", b'{"model": 1, "messages": 2}'])
     def test_a_malformed_body(self, body: bytes) -> None:

@@ -120,6 +120,9 @@ class TestToolsOf:
             (StdioServerParameters(command="no-such-command"), "no-such-command failed: FileNotFoundError"),
             (StdioServerParameters(command=sys.executable, args=["-c", ""]), "Connection closed"),
             ("http://127.0.0.1:9/mcp?key=secret", "http://127.0.0.1:9/mcp failed: ConnectError"),
+            ("http://me:secret@127.0.0.1:9/mcp", "http://127.0.0.1:9/mcp failed: ConnectError"),
+            ("http://me:secret@[::/mcp", "the URL is not valid"),
+            ("http://me:secret@host:secret/mcp", "the URL is not valid"),
         ],
     )
     def test_a_server_that_cannot_be_reached(self, server: Any, reason: str) -> None:

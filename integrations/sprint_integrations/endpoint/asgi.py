@@ -9,6 +9,7 @@ Invariants:
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager, suppress
@@ -43,6 +44,8 @@ from .counters import Counters
 from .questions import BadRequest, ChatRequest, Question, ResponsesRequest
 
 T = TypeVar("T")
+
+_BEARER = re.compile("^bearer ", re.IGNORECASE)
 
 Items = AsyncIterator[Reasoning | Answered]
 _Whole = Callable[[str, Question, Items], Awaitable[Mapping[str, Any]]]
@@ -212,7 +215,7 @@ class _Endpoint:
     def _authorize(self, request: Request) -> None:
         if self._api_key is None:
             return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        given = _BEARER.sub("", request.headers.get("authorization", "")).strip()
         if not hmac.compare_digest(given.encode(), self._api_key.encode()):
             raise BadRequest(
                 "the API key is missing or wrong: send Authorization: Bearer …", status=401, code="invalid_api_key"

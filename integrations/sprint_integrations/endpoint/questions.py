@@ -56,7 +56,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     model: str
-    stream: bool = False
+    stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
@@ -160,7 +160,7 @@ class ChatRequest(_Body):
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
-            stream=self.stream,
+            stream=bool(self.stream),
             counted=bool(self.stream_options and self.stream_options.include_usage),
         )
 
@@ -207,7 +207,7 @@ class ResponsesRequest(_Body):
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
-            stream=self.stream,
+            stream=bool(self.stream),
         )
 
 
