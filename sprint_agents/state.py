@@ -220,12 +220,13 @@ async def _raising(error: BaseException) -> AsyncGenerator[Chunk]:
 class Fork:
     """The branches of a state and their tasks; leaving the block cancels the tasks that still run."""
 
-    __slots__ = ("_group", "_parent", "_tasks", "branches")
+    __slots__ = ("_cancelling", "_group", "_parent", "_tasks", "branches")
 
     def __init__(self, parent: State, count: int) -> None:
         self._parent = parent
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[Any]] = []
+        self._cancelling = 0
         self.branches = [parent.branch() for _ in range(count)]
 
     def __iter__(self) -> Iterator[State]:
@@ -249,6 +250,7 @@ class Fork:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        self._cancelling = _cancelling()
         return self
 
     async def __aexit__(
@@ -263,10 +265,18 @@ class Fork:
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            if error is not None and not isinstance(error, asyncio.CancelledError):
-                return  # the block's own error propagates
+            if error is not None and (
+                not isinstance(error, asyncio.CancelledError) or _cancelling() > self._cancelling
+            ):
+                return  # the block's own error propagates, and its cancellation unless the group cancelled it
             cause = _first_cause(group)
             raise cause from cause.__cause__
+
+
+def _cancelling() -> int:
+    """Return how often the running task has been cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -101,6 +101,22 @@ def test_a_failing_branch_ends_its_siblings_and_is_raised_as_itself():
     run_virtual(main())
 
 
+def test_a_cancellation_from_outside_is_not_hidden_by_what_a_branch_raises_meanwhile():
+    async def fails_when_cancelled():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise KeyError("clean-up")
+
+    async def main():
+        async with asyncio.timeout(1), State(FakeEngine("unused")).fork() as fork:
+            fork.start(fails_when_cancelled())
+            await fork.gather()
+
+    with pytest.raises(TimeoutError):
+        run_virtual(main())
+
+
 def test_an_error_of_the_block_itself_is_raised_as_itself():
     async def main():
         async with FakeEngine(lambda request: Reply("y", fault=Fault.hang())) as engine:

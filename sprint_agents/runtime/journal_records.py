@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sprint_agents.budget import Ledger
 from sprint_agents.dialects.completions import Diagnostic
 from sprint_agents.engine import Chunk
-from sprint_agents.errors import JournalError
+from sprint_agents.errors import BudgetExceeded, JournalError, Superseded, WidthExceeded
 from sprint_agents.events import StageFinished
 from sprint_agents.plan import Execution, Failure, Plan
 from sprint_agents.usage import EngineCall
@@ -213,6 +213,8 @@ class EndRecord(_Record):
 StepRecord = NotesRecord | CompletionRecord | ReviewRecord | ExecutionRecord | VerdictRecord | StageRecord
 """A record of one stage."""
 
+_REFUSALS = {error.__name__ for error in (BudgetExceeded, Superseded, WidthExceeded)}
+
 AnyRecord = Annotated[StepRecord | ResetRecord | EndRecord, Field(discriminator="kind")]
 
 any_record: TypeAdapter[AnyRecord] = TypeAdapter(AnyRecord, config=ConfigDict(defer_build=True))
@@ -231,6 +233,12 @@ def dump(record: BaseModel) -> bytes:
 
 
 def count_subtasks(executions: Sequence[Execution[Any]]) -> int:
-    """Count executions, with those of the stages that nested policies and sprints had."""
+    """Count executions that were started, with those of the stages that nested policies and sprints had."""
     inner = [stage.executions for execution in executions for stage in execution.stages]
-    return len(executions) + sum(map(count_subtasks, inner))
+    return sum(not _never_started(execution) for execution in executions) + sum(map(count_subtasks, inner))
+
+
+def _never_started(execution: Execution[Any]) -> bool:
+    """Say whether an execution was refused by a limit, or given up before it had a place: it took no time."""
+    refused = execution.failure is not None and execution.failure.type in _REFUSALS
+    return refused and execution.started == execution.ended and not (execution.calls or execution.stages)

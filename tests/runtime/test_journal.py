@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sprint_agents import Executor, Sprint
+from sprint_agents import Budget, Executor, Sprint
 from sprint_agents.errors import EngineUnavailable, JournalError
+from sprint_agents.policies import interleaved, limit_width
 from sprint_agents.testing import FakeEngine, Fault, Reply, run_virtual
 
 PLANS = (["a", "b"], ["c"], ["d", "e"])
@@ -55,6 +56,18 @@ def test_a_record_cut_off_anywhere_is_run_again(model, tmp_path_factory, cut):
     resumed = run(engine, path)
     assert resumed.transcript == whole.transcript
     assert path.read_bytes().count(b"\n") == content.count(b"\n")
+
+
+def test_a_resumed_run_pays_for_no_subtask_that_was_never_started(model, tmp_path):
+    options = {"policy": limit_width(interleaved, 2), "budget": Budget(subtasks=5)}
+    engine, path = FakeEngine(model(["a"] * 6, ["b"] * 6)), tmp_path / "whole"
+    whole = run(engine, path, **options)
+    assert whole.usage.subtasks == 4
+    lines = path.read_bytes().splitlines(keepends=True)
+    for cut in range(1, len(lines) + 1):
+        (tmp_path / "cut").write_bytes(b"".join(lines[:cut]))
+        resumed = run(engine, tmp_path / "cut", **options)
+        assert (resumed.transcript, resumed.usage.subtasks) == (whole.transcript, 4), cut
 
 
 def test_a_finished_run_is_not_run_again(model, tmp_path):
