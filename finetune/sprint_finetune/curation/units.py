@@ -16,7 +16,7 @@ _FENCE = re.compile(r"\s*(```|~~~)")
 _LIST = re.compile(r"\s*(?:[-*\u2022+]\s+|\(?\d{1,3}[.)]\s+|\(?[a-z]\)\s+|#{1,6}\s|\||>)")
 _OPENED = re.compile(r"\\\[|\\\]|\$\$|\\begin\{(?P<begin>\w+\*?)\}|\\end\{(?P<end>\w+\*?)\}")
 _END = re.compile(
-    r"(?P<stop>[.?!\u2026]+)(?P<close>[)\"'\u2019\u201d\]*]*)\s+(?=[\"'(\u201c*]*(?:[A-Z]|\\\(|\$|\d+\s*[-+*/=]|[a-z]\s*=))"
+    r"(?<![.?!\u2026])(?P<stop>[.?!\u2026]+)(?P<close>[)\"'\u2019\u201d\]*]*)\s+(?=[\"'(\u201c*]*(?:[A-Z]|\\\(|\$|\d+\s*[-+*/=]|[a-z]\s*=))"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|resp|approx|Fig|fig|Eq|eq|Eqs|No|no|Dr|Mr|Mrs|Ms|St|Prof|Sec|Ch|al|ca|sq|ft|in|p|pp)"

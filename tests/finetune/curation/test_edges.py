@@ -133,7 +133,9 @@ def processed(text: str) -> None:
     assert not lines_changed(trace, packed, trajectory_text(trace, packed, "12"))
 
 
-@pytest.mark.parametrize("piece", ["7 ", "{", "(", "x^(", "so ", "- ", "answer is ", "\\boxed{", "a  ", "n" * 9])
+@pytest.mark.parametrize(
+    "piece", ["7 ", "{", "(", "x^(", "so ", "- ", "answer is ", "\\boxed{", "a  ", "n" * 9, ".", "\\"]
+)
 def test_a_line_as_long_as_a_trace_may_be_is_read(piece: str) -> None:
     """A pattern that backtracks over a line would take forever."""
     line = piece * (Reading().longest // len(piece))
@@ -168,6 +170,10 @@ def plain(lines: int) -> str:
     return "".join(f"Side {n}: {n}.\n" for n in range(lines))
 
 
+def loop(lines: int) -> str:
+    return "Two cases.\n" + "Case 1:\n" * lines
+
+
 def calls_in(text: str) -> int:
     """Count the Python and C function calls that a trace costs, which measures work without a clock."""
     calls: Counter[str] = Counter()
@@ -184,6 +190,6 @@ def calls_in(text: str) -> int:
     return calls["call"] + calls["c_call"]
 
 
-@pytest.mark.parametrize("text", [table, cases, alternatives, plain])
+@pytest.mark.parametrize("text", [table, cases, alternatives, plain, loop])
 def test_the_work_grows_with_the_lines_and_not_with_their_square(text) -> None:
     assert calls_in(text(2_000)) < 2.6 * calls_in(text(1_000))

@@ -109,6 +109,7 @@ def test_a_table_for_people_is_one_step() -> None:
         "x",
         "\\boxed{1}",
         "Alternatively, do nothing.",
+        "So 1.\nWait, let me double-check.",
         "Case 1:",
         "Case 1:\nCase 1:\nCase 2:",
         "a\n" * 400,

@@ -40,6 +40,9 @@ from .ways import Way, computes, is_new, pieces_of, ways_of, without_purpose
 _LOOKED_AT = 50
 """How many members of a series are examined to tell it from a list."""
 
+_REPEATED = 50
+"""A series ends if so many headings in a row repeat earlier ones, as in a text that runs in a loop."""
+
 _REACH = 8
 """The last member may be this many times as long as the longest other member."""
 
@@ -193,6 +196,7 @@ class _Segmenter:
         seen = {(first.label, first.words)}
         ends = self._ends[first.strong]
         end = bisect_right(ends, start)
+        repeated = 0
         for index in self._candidates(first, start):
             if end < len(ends) and ends[end] < index:
                 return
@@ -201,6 +205,9 @@ class _Segmenter:
             new = (heading.label, heading.words) not in seen and same_series(first, heading)
             if not new and heading.strong and len(seen) > 1 and (heading.label, heading.words) in seen:
                 return  # a second round, such as "Let me try each option. Option A: …"
+            repeated = 0 if new else repeated + 1
+            if repeated == _REPEATED:
+                return
             if new:
                 seen.add((heading.label, heading.words))
                 yield index

@@ -218,8 +218,8 @@ def computes(line: str) -> bool:
 
 def _way_at(index: int, lines: Sequence[str]) -> Way | None:
     """Read the way that a line announces, or the next line if this one only wants to check something."""
-    for place in (index, index + 1):
-        asks = announced(lines[place]) if place < len(lines) else None
+    for place in range(index, min(index + 2, len(lines))):
+        asks = announced(lines[place])
         if asks is not None:
             return _spelled_out(asks, place, lines)
         if not _may_check(lines[place]):
