@@ -245,13 +245,20 @@ def run_of(error: BaseException) -> "Run[Any, Any] | None":
 def message_of(error: BaseException) -> str:
     r"""Return the message of any exception, even if it cannot give one, as text that UTF-8 can hold.
 
+    That of a group, which a task group raises, names the first of its errors.
+
     >>> message_of(FileNotFoundError("caf\udce9.txt"))
     'caf\\udce9.txt'
+    >>> message_of(ExceptionGroup("unhandled errors", [ValueError("no such word")]))
+    'unhandled errors (1 sub-exception), ValueError: no such word'
     """
     try:
         message = str(error)
     except Exception as broken:
         message = f"(no message, since reading it raised {type(broken).__name__})"
+    if isinstance(error, BaseExceptionGroup):
+        first: BaseException = error.exceptions[0]
+        message = f"{message}, {describe(first)}"
     return escape_surrogates(message)
 
 

@@ -331,12 +331,12 @@ class Sprint(Configuration[AnswerT, ResultT, DepsT]):
                 failed = record.make(answer, error=Failure.of(raised))
                 if session.listening:
                     session.emit(RunFinished(run_id=run_id, at=clock.now(), run=failed))
-                vars(raised)["run"] = failed
+                await end_run(planner.run, (self.engine, self._executor_engine))
+                vars(raised)["run"] = failed  # last, since several runs may be raising the same error
                 if raised is error:
                     raise
                 raise raised from error
-            finally:
-                await end_run(planner.run, (self.engine, self._executor_engine))
+            await end_run(planner.run, (self.engine, self._executor_engine))
             if session.listening:
                 session.emit(RunFinished(run_id=run_id, at=clock.now(), run=run))
             return run

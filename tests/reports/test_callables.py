@@ -82,6 +82,11 @@ def async_raising(error):
     return function
 
 
+async def in_a_group(value=None):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(async_raising(LookupError("no such row"))())
+
+
 def exits(value=None):
     sys.exit(2)
 
@@ -126,6 +131,7 @@ FAILING = [
     pytest.param(
         raising(BaseExceptionGroup("two", [NotAnException()])), "BaseExceptionGroup: two", marks=EXITS, id="group"
     ),
+    pytest.param(in_a_group, "(1 sub-exception), LookupError: no such row", marks=ITERABLE, id="task group"),
     pytest.param(first_of_none, "StopIteration", marks=STOP_ITERATION, id="StopIteration in a thread"),
     pytest.param(async_first_of_none, "StopIteration", marks=STOP_ITERATION, id="StopIteration"),
     pytest.param(raising(StopAsyncIteration()), "StopAsyncIteration", marks=STOP_ITERATION, id="StopAsyncIteration"),
@@ -423,6 +429,17 @@ def test_whatever_ends_a_run_it_keeps_its_stages_and_no_reader_is_cancelled(role
         with pytest.raises((SprintError, LookupError)) as caught:
             sprint.run_sync("task")
         assert run_of(caught.value).stages[0].results == ["result"]
+
+
+@IN_MAP
+def test_runs_that_raise_the_same_error_keep_their_own_records():
+    class Slow(FakeEngine):
+        async def end_run(self, run):
+            await asyncio.sleep(1)
+
+    tasks = ["t1", "t2", "t3"]
+    runs = run_virtual(collected(Sprint(Slow(raising(LookupError("gone")))), tasks, 3))
+    assert sorted(run.task for run in runs) == tasks
 
 
 @IN_MAP

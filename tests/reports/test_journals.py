@@ -40,6 +40,38 @@ def written(path: Path, **settings: Any) -> FakeEngine:
     return engine
 
 
+class RaisesOnComparison(BaseModel):
+    """Compares as a record with an array in it does."""
+
+    count: int
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+
+class NeverEqual(BaseModel):
+    count: int
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+
+class Unreadable(NeverEqual):
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("kind", [RaisesOnComparison, NeverEqual, Unreadable])
+def test_values_that_cannot_be_compared_are_read_again(kind: Any, tmp_path: Path) -> None:
+    async def policy(planning):
+        stage = yield Plan.of("count")
+        yield Answer(value=[(type(value), value.count) for value in stage.results])
+
+    sprint = Sprint(FakeEngine('{"count": 3}'), policy=policy, planner=Planner(list), executor=Executor(kind))
+    for _ in range(2):
+        assert run(sprint, tmp_path / "run.jsonl").answer == [(kind, 3)]
+
+
 @pytest.mark.parametrize(("kind", "text"), SITUATIONS)
 def test_a_resumed_run_has_equal_values(kind: Any, text: str, tmp_path: Path) -> None:
     engine = engine_for(text)
