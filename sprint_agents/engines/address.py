@@ -8,6 +8,7 @@ Invariants:
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
@@ -18,6 +19,8 @@ import httpx2
 from sprint_agents.errors import ConfigurationError
 
 _LARGEST_PORT = 65535
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+"""The name of a header (RFC 9110, section 5.6.2)."""
 _MASK = "[secret]"
 _CUT = " …"
 _SHORTEST_SECRET = 4
@@ -131,7 +134,7 @@ class ServerAddress:
             ConfigurationError: there are both, or the key cannot be sent in a header.
         """
         if not self._parsed.userinfo:
-            if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+            if api_key and not _can_be_sent(api_key):
                 raise ConfigurationError(
                     "api_key contains a line break or another character that no HTTP header may have: if you read it "
                     "from a file, strip() it"
@@ -165,6 +168,24 @@ class ServerAddress:
         parsed = httpx2.URL(target)
         same = (parsed.host, parsed.port) == (self._parsed.host, self._parsed.port)
         return same and parsed.scheme in ("https", self._parsed.scheme)
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse headers that no request can have; the message has no value, which may be a secret.
+
+    Raises:
+        ConfigurationError: naming the first one.
+    """
+    for name, value in headers.items():
+        if not (_HEADER.fullmatch(name) and _can_be_sent(value)):
+            raise ConfigurationError(
+                f"the header {name!r} cannot be sent: a name has letters, digits and '-' only, and a value no line "
+                "breaks, no white space around it and ASCII characters only. If you read it from a file, strip() it"
+            )
+
+
+def _can_be_sent(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def redirect_target(url: str, location: str) -> str | None:

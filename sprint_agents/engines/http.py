@@ -32,7 +32,7 @@ from sprint_agents.errors import (
     EngineUnavailable,
 )
 
-from .address import ServerAddress, redirect_target, shown_url
+from .address import ServerAddress, check_headers, redirect_target, shown_url
 from .error_text import message_of, plain, printable
 from .event_stream import event_source
 from .exchange import EventStream, Exchange
@@ -68,6 +68,7 @@ class HttpClient:
     ) -> None:
         at_least(1, max_connections=max_connections)
         more_than_zero(connect_timeout=connect_timeout, read_timeout=read_timeout)
+        check_headers(headers or {})
         self._address = ServerAddress(url)
         self.url = self._address.shown
         authorization = self._address.authorization(api_key)

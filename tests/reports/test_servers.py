@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from sprint_agents.engine import Chunk, Finish, ToolBrief
 from sprint_agents.engines.error_text import message_of
 from sprint_agents.engines.http import HttpClient, failure
 from sprint_agents.engines.openai import OpenAIEngine
+from sprint_agents.engines.sglang import SGLangEngine
 from sprint_agents.engines.sglang.generate import GenerateReader
 from sprint_agents.errors import (
     BudgetExceeded,
@@ -327,9 +328,26 @@ class TestEvents:
     def test_keepalives_as_data(self, extra: str) -> None:
         assert said(extra, chunk("4"), extra, chunk(finish="stop"), extra) == "4"
 
-    @pytest.mark.parametrize("event", ["event: close\ndata: bye\n\n", "data: bye\n\n", "data: [1]\n\n"])
-    def test_what_cannot_be_read_after_the_end_is_left_out(self, event: str) -> None:
+    @pytest.mark.parametrize(
+        "event", ["event: close\ndata: bye\n\n", "data: bye\n\n", "data: [1]\n\n", 'data: {"error": "ill"}\n\n']
+    )
+    def test_what_is_wrong_after_the_end_is_left_out(self, event: str) -> None:
         assert heard(stream(events([chunk("4"), chunk(finish="stop")])[:-14] + event.encode()))[0] == "4"
+
+    @pytest.mark.parametrize("then", [Exchange.die, Exchange.hold])
+    @pytest.mark.parametrize("last", [chunk(finish="stop"), usage(9, 1), f"{chunk(finish='stop')}\n\ndata: [DONE]"])
+    def test_a_stream_that_breaks_after_the_end(self, last: str, then: Callable[[Exchange], Any]) -> None:
+        async def act(exchange: Exchange) -> None:
+            exchange.head(content_type="text/event-stream")
+            await exchange.send(f"data: {chunk('4')}\n\ndata: {last}\n\n".encode())
+            if result := then(exchange):
+                await result
+
+        assert heard(act, read_timeout=0.1, patience=0)[0] == "4"
+
+    def test_a_verdict_after_the_end(self) -> None:
+        with pytest.raises(EngineRejected, match="content filter"):
+            heard(wire(chunk("4"), chunk(finish="stop"), chunk(finish="content_filter")))
 
     def test_events_of_other_types_without_json(self) -> None:
         sent = b"event: open\ndata: connected\n\n" + events([chunk("4"), chunk(finish="stop")])
@@ -696,6 +714,12 @@ class TestAddress:
         assert shown in message
         assert not any(secret in message for secret in ("hunter2", "key=1", "sk-12345678"))
         assert all(each.startswith(url) for each in seen)
+
+    @pytest.mark.parametrize("header", [("X-Key", "ü12345"), ("X-Key", "12345\n"), ("X Key", "12345"), ("", "12345")])
+    def test_a_header_that_there_cannot_be(self, header: tuple[str, str]) -> None:
+        with pytest.raises(ConfigurationError, match="cannot be sent") as raised:
+            SGLangEngine("http://127.0.0.1:1", headers=dict([header]))
+        assert "12345" not in str(raised.value)
 
     def test_a_port_that_there_cannot_be(self) -> None:
         with pytest.raises(ConfigurationError, match="largest is 65535"):

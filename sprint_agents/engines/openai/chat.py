@@ -160,13 +160,7 @@ class ChatReader:
         Raises:
             EngineError: the server ended the request without finishing it, or the event is invalid.
         """
-        try:
-            event = self._events.read(data)
-        except EngineProtocolError:
-            if self._ending is None:
-                raise
-            self._events.note("an event after the end cannot be read and was left out")
-            return None
+        event = self._events.read(data)
         if event.usage:
             self._usage = event.usage.after(self._usage)
         if (choice := event.choice) is None:
@@ -208,17 +202,23 @@ class ChatReader:
     def _last(self) -> Chunk | None:
         if self._text.stop is not None:
             return self._text.last("", "stop", self._text.stop, usage=self._usage)
+        if not self.ended:
+            return None
         if self._ending is None:
-            if not (self._counted and self._text.characters):
-                return None
-            # Some gateways send no finish_reason. The last event of OpenAI's API, which has the usage and no choice,
-            # is sent only after a completion that was not interrupted.
             self._events.note("there was no finish_reason, and the usage was taken as the end")
             self._ending = Ending("length" if self._reached_limit else "stop")
         if self._calls:
             return self._text.last(markup(CALLS) + self._calls.write(), self._ending.reason, usage=self._usage)
         stop = self._stop_of(self._ending)
         return self._text.last(stop or "", self._ending.reason, stop, usage=self._usage)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of the completion has arrived."""
+        # Some gateways send no finish_reason. The last event of OpenAI's API, which has the usage and no choice, comes
+        # only after a completion that was not interrupted.
+        counted = self._counted and self._text.characters > 0
+        return self._text.stop is not None or self._ending is not None or counted
 
     @property
     def _reached_limit(self) -> bool:

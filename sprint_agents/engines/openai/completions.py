@@ -3,12 +3,12 @@
 The ids are the truth: text that the server trimmed, or has not sent yet, is decoded here from the ids.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from sprint_agents.engine import Chunk, Finish, Request
+from sprint_agents.engine import Chunk, Finish, Request, TokenLogprob
 from sprint_agents.engines.checkpoint import CheckpointTokenizer, check_ids, vocabulary_size
 from sprint_agents.engines.remote import check_request
 from sprint_agents.errors import ConfigurationError, EngineProtocolError
@@ -109,6 +109,11 @@ class CompletionsReader:
     _usage: TokenCounts | None = None
 
     @property
+    def ended(self) -> bool:
+        """Whether all of the completion has arrived."""
+        return self._ending is not None
+
+    @property
     def notes(self) -> Iterable[str]:
         """Sentences about the oddities of the answer."""
         return self._events.notes
@@ -125,23 +130,25 @@ class CompletionsReader:
             self._usage = event.usage.after(self._usage)
         if (choice := event.choice) is None:
             return None
-        if ending := Ending.of(choice, any_text=bool(self._ids or choice.token_ids)):
-            self._ending = ending.after(self._ending)
-            if not ending.known:
-                self._events.note(
-                    f"finish_reason {str(choice.finish_reason)[:40]!r} is unknown and was taken as a stop"
-                )
         ids, text = choice.token_ids or [], choice.text or ""
         if choice.token_ids is None and text:
             raise EngineProtocolError(
                 "the server returned no token ids: it needs return_token_ids, which vLLM has since 0.10.2 and SGLang "
                 "since 0.5.23. Use api='chat' instead, or SGLangEngine for an older SGLang"
             )
+        logprobs: Sequence[TokenLogprob] = ()
+        if self.alternatives is not None and ids:
+            logprobs = completion_logprobs(choice.logprobs, ids, alternatives=self.alternatives)
+        # The ending comes last: an event that cannot be read has not ended the completion.
+        if ending := Ending.of(choice, any_text=bool(self._ids or ids)):
+            self._ending = ending.after(self._ending)
+            if not ending.known:
+                self._events.note(
+                    f"finish_reason {str(choice.finish_reason)[:40]!r} is unknown and was taken as a stop"
+                )
         self._ids += ids
         self._text += text
-        if self.alternatives is None or not ids:
-            return Chunk(ids, text) if ids or text else None
-        return Chunk(ids, text, logprobs=completion_logprobs(choice.logprobs, ids, alternatives=self.alternatives))
+        return Chunk(ids, text, logprobs=logprobs) if ids or text else None
 
     async def end(self) -> Chunk | None:
         """Return the last chunk, which has the finish and the text that the server did not send."""

@@ -24,7 +24,13 @@ from sprint_agents.engine import Capabilities, Chunk, Finish, Request
 from sprint_agents.engines.event_stream import is_keepalive
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.engines.remote import RemoteEngine, RunningRequest, counted, first_chunk
-from sprint_agents.errors import ConfigurationError, EngineError, EngineRejected, EngineUnavailable
+from sprint_agents.errors import (
+    ConfigurationError,
+    EngineError,
+    EngineOverloaded,
+    EngineRejected,
+    EngineUnavailable,
+)
 from sprint_agents.manifest import Manifest
 
 from .chat import ChatApi
@@ -277,7 +283,9 @@ class OpenAIEngine(RemoteEngine[_Connection]):
         except EngineError as error:
             if running.aborted:
                 raise EngineUnavailable(f"request {request_id} was aborted") from error
-            raise refine(error) from error
+            if isinstance(error, EngineRejected | EngineOverloaded) or not reader.ended:
+                raise refine(error) from error
+            self._log_once(["the stream broke after the end of the completion"], url=self._http.url)
         finally:
             running.response = None
         if running.aborted:

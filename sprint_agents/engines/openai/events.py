@@ -243,6 +243,11 @@ class AnswerReader(Protocol):
     over: bool
 
     @property
+    def ended(self) -> bool:
+        """Whether all of the completion has arrived."""
+        ...
+
+    @property
     def notes(self) -> Iterable[str]:
         """Sentences about the oddities of the answer."""
         ...

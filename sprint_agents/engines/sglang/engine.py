@@ -309,7 +309,7 @@ class SGLangEngine(RemoteEngine[Attempt]):
         except (EngineRejected, EngineOverloaded) as error:
             reader.ended = True
             raise refine(error) from error
-        except EngineUnavailable:
+        except EngineError:
             if last is None:  # otherwise the completion had arrived in full
                 raise
         finally:
