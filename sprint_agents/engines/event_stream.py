@@ -12,6 +12,7 @@ import httpx2
 from sprint_agents.errors import EngineProtocolError
 
 from .error_text import plain
+from .json_text import read_json
 
 _LONGEST_EVENT = 64 * 1024 * 1024
 _SPACE = b" \t\r\n\xef\xbb\xbf"
@@ -21,6 +22,7 @@ _LONGEST_FIELD = 6
 _JSON = (b"{", b"[")
 _WHOLE_ANSWERS = (b'"finish_reason"', b'"error"')
 """What the JSON of a server that does not stream has in it."""
+_DONE = b"[DONE]"
 _END = 4096
 """The bytes in which the last line of a stream is looked for."""
 _KEEPALIVES = frozenset({"", '""', "null", "{}", "[done]", "done"})
@@ -78,15 +80,20 @@ async def _as_events(response: httpx2.Response, url: str) -> AsyncGenerator[byte
 def _missing(end: bytes) -> bytes:
     r"""Return what the last event of a stream lacks to be read.
 
-    Events are complete only after a blank line, which some servers leave out at the end. llama.cpp wrote errors in a
-    field of their own until 2025.
+    Events are complete only after a blank line, which some servers leave out at the end. An event that was cut off
+    stays incomplete. llama.cpp wrote errors in a field of their own until 2025.
 
-    >>> _missing(b'data: {"a": 1}'), _missing(b'data: {"a": '), _missing(b'error: {"code": 400}\n\n')
+    >>> _missing(b'data: {"a": {}}'), _missing(b'data: {"a": {}'), _missing(b'error: {"code": 400}\n\n')
     (b'\n\n', b'', b'\nevent: error\ndata: {"code": 400}\n\n')
     """
     name, _, data = end.rstrip().rpartition(b"\n")[2].partition(b":")
     if name == b"error":
         return b"\nevent: error\ndata:" + data + b"\n\n"
+    if name == b"data":  # else the line begins before ``end``
+        try:
+            read_json(data.decode())
+        except ValueError:
+            return b"\n\n" if data.strip() == _DONE else b""
     return b"\n\n" if data.endswith((b"}", b"]")) else b""
 
 
