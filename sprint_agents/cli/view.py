@@ -46,7 +46,7 @@ def read_runs(file: Path) -> Iterator[str]:
         yield run_of_journal(file).model_dump_json()
         return
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = file.read_text("utf-8-sig").split("\n")  # JSON may hold other line ends, such as U+2028
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{file} cannot be read: {reason}") from error

@@ -44,6 +44,14 @@ def test_runs_and_journals_are_on_one_page(call, tmp_path: Path) -> None:
     assert shown[0]["usage"]["sequential_requests"] == list(first.usage.sequential_requests)
 
 
+def test_only_line_feeds_end_a_run(call, tmp_path: Path) -> None:
+    lines, page = tmp_path / "runs.jsonl", tmp_path / "page.html"
+    tasks = ["a\u2028b\u2029c\x85d", "second"]
+    lines.write_text("".join(run_virtual(sprint().run(task)).model_dump_json() + "\n" for task in tasks))
+    assert call("view", lines, "-o", page).exit_code == 0
+    assert [run["task"] for run in runs_in(page)] == tasks
+
+
 def test_the_journal_of_a_run_that_was_stopped_shows_what_had_finished(call, tmp_path: Path) -> None:
     journal, page = tmp_path / "journal.jsonl", tmp_path / "page.html"
     with pytest.raises(BudgetExceeded):

@@ -33,11 +33,13 @@ _CONCLUDED = re.compile(
     re.IGNORECASE,
 )
 _LONGEST = 1_000
-"""Characters of an answer in words, at most."""
+"""Characters of an answer in words, and of a conclusion, at most."""
 _LONGEST_CHOICE = 100
 """Characters that are read to find the letter of a choice."""
 _LAST = 3
 """Lines at the end of a text in which an answer may be stated in words."""
+_READ = 4_000
+"""Characters at the end of such a line that are read; some patterns scan a line repeatedly."""
 
 
 def stated_in(text: str, *, letters: bool = False) -> str | None:
@@ -55,16 +57,16 @@ def stated_in(text: str, *, letters: bool = False) -> str | None:
     boxes = _last_boxes(text)
     if boxes is not None and (not letters or choice_letter(boxes)):
         return boxes
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [" ".join(line.split())[-_READ:] for line in text.splitlines() if line.strip()][-_LAST:]
     if letters and (letter := _last_letter(lines)):
         return letter
-    marks = [match["value"].strip() for line in lines[-_LAST:] if (match := _MARK.match(line))]
+    marks = [match["value"].strip() for line in lines if (match := _MARK.match(line))]
     if marks and not marks[-1].endswith(":"):
         return marks[-1]
     if boxes is not None:
         return boxes
-    value = next((value for line in reversed(lines[-_LAST:]) if (value := _after_words(line))), None)
-    if value is None and lines and (match := _CONCLUDED.search(lines[-1])):
+    value = next((value for line in reversed(lines) if (value := _after_words(line))), None)
+    if value is None and lines and (match := _CONCLUDED.search(lines[-1][-_LONGEST:])):
         value = match["value"].strip(" $*")
     return value
 
@@ -103,7 +105,7 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
 
 def _last_letter(lines: list[str]) -> str | None:
     """Return the letter that the last lines settle on: the last one that a phrase names."""
-    for line in reversed(lines[-_LAST:]):
+    for line in reversed(lines):
         found = [*_LETTERS.finditer(line)]
         if found:
             return next(group for group in reversed(found[-1].groups()) if group)

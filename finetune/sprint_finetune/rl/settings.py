@@ -97,7 +97,7 @@ class RlProblem(BaseModel):
             ConfigurationError: the file cannot be read, a line is not a problem, or there is none.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text("utf-8-sig").split("\n")  # JSON may hold other line ends, such as U+2028
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the problems {path} cannot be read: {error}") from error
         found: dict[str, Self] = {}

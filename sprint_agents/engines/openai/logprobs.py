@@ -1,5 +1,6 @@
 """Log-probabilities as servers send them: a list of objects in chats, parallel lists in completions."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from sprint_agents.errors import EngineProtocolError
 
 _ID = "token_id:"
 """Precedes the id of a token, which vLLM writes instead of its text if it is asked to."""
+_NUMBERED = re.compile(f"{_ID}[0-9]{{1,18}}")
 
 Weighed = tuple[int | str, float]
 
@@ -95,8 +97,7 @@ def _best(alternatives: Sequence[Weighed], count: int) -> tuple[Weighed, ...]:
 
 
 def _token(text: str) -> int | str:
-    number = text.removeprefix(_ID)
-    return int(number) if number != text and number.isdecimal() else text
+    return int(text.removeprefix(_ID)) if _NUMBERED.fullmatch(text) else text
 
 
 def _unreadable(content: object) -> EngineProtocolError:

@@ -80,11 +80,11 @@ def test_another_form_is_refused(content: object) -> None:
 
 def test_those_of_completions_belong_to_ids() -> None:
     pytest.importorskip("tokenizers")
-    ids = [40, 41]
-    told_ids = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:40": -0.5, "a": -2}, None]}
+    ids, endless = [40, 41], f"token_id:{'9' * 5000}"
+    told_ids = {"token_logprobs": [-0.5, None], "top_logprobs": [{"token_id:40": -0.5, "a": -2, endless: -3}, None]}
     first, *_ = read([tokens("??", ids, finish="length", logprobs=told_ids)], api="completions", logprobs=5)
     assert [(each.token, each.logprob, each.top) for each in first.logprobs] == [
-        (40, -0.5, ((40, -0.5), ("a", -2.0))),
+        (40, -0.5, ((40, -0.5), ("a", -2.0), (endless, -3.0))),
         (41, 0.0, ()),
     ]
     for wrong, message in ({"token_logprobs": [-0.5]}, "1 log-probabilities with 2 tokens"), (None, "not OpenAI's"):

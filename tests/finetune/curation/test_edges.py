@@ -24,6 +24,7 @@ from sprint_finetune.curation.answers import stated_answer
 from sprint_finetune.curation.packing import pack
 from sprint_finetune.curation.records import Dag, Extraction, Step
 from sprint_finetune.curation.reformatting import trajectory_text
+from sprint_finetune.curation.rules.outcome import states_answer
 from sprint_finetune.curation.rules.rule_extractor import read_steps
 from sprint_finetune.curation.samples import lines_changed
 from sprint_finetune.curation.violations import violations_of
@@ -131,6 +132,11 @@ def processed(text: str) -> None:
     packed = pack(*read_steps(trace))
     violations_of(trace, packed)
     assert not lines_changed(trace, packed, trajectory_text(trace, packed, "12"))
+
+
+@pytest.mark.parametrize("answer", ["9" * 5000, f"{' ' * 50_000}+ 7", "\u00b2", "\u0663"])
+def test_an_answer_that_no_line_states(answer: str) -> None:
+    assert states_answer(["We get 6 + 6 = 12.", "So 12."], answer) == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sprint_finetune.curation.units import units_of
         ("```\na = 1. B = 2\n\nprint(a)\n```\nDone.", ["```\na = 1. B = 2\nprint(a)\n```", "Done."]),
         ("The matrix is [1 2]\n[1 0]\n[0 1]\nSo.", ["The matrix is [1 2]", "[1 0]\n[0 1]", "So."]),
         ("\n---\n\n", []),
+        (f"{'.' * 100_000}x? Yes.", [f"{'.' * 100_000}x?", "Yes."]),
     ],
 )
 def test_a_text_is_cut_into_units(text: str, units: list[str]) -> None:

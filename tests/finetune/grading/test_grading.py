@@ -46,6 +46,8 @@ def test_answers_that_are_the_same_and_those_that_are_not() -> None:
         ("It is 42.", None),
         (f"So \\boxed{{41}}. {chr(92) * 100_000}", "41"),
         (f"The answer is 7.\n{'option ' * 10_000}", "7"),
+        (f"The answer is{' ' * 100_000}7!", "7!"),
+        (f"{'so it is ' * 20_000}7", "7"),
     ],
 )
 def test_the_answer_that_a_text_states(text: str, stated: str | None) -> None:
@@ -70,6 +72,7 @@ def test_the_answer_that_a_text_states(text: str, stated: str | None) -> None:
         ("### Final Answer:\n10^62\n\nANSWER: A", "A"),
         ("(B)", "B"),
         ("The right choice is D: Star1 and Star4.", "D"),
+        (f"So the answer is{' ' * 100_000}C.", "C"),
     ],
 )
 def test_the_letter_that_a_text_states(text: str, letter: str) -> None:

@@ -36,6 +36,12 @@ def test_each_problem_is_read_once(tmp_path):
     assert RlProblem.read(path) == [RlProblem(problem="1+1?", answer="2")]
 
 
+def test_only_line_feeds_end_a_problem(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_bytes('\ufeff{"problem": "a\u2028b\x85c", "answer": "2"}\r\n{"problem": "d"}'.encode())
+    assert [one.problem for one in RlProblem.read(path)] == ["a\u2028b\x85c", "d"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("", "has no problems"), ('{"problem": 3}', "line 1 is not a problem: problem")]
 )

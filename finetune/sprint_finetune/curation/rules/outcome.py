@@ -10,6 +10,7 @@ from .mentions import plain_powers
 
 _READ = 600
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WORD_OF = {str(number): word for number, word in enumerate(_WORDS)}
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)\s*(\d))")
 _ROOT = re.compile(r"\\?sqrt\s*(?:\{([^{}]*)\}|\(([^()]*)\))")
 _DROPPED = re.compile(r"\\(?:text|mathrm|textbf)\s*\{([^{}]*)\}")
@@ -45,7 +46,7 @@ def states_answer(lines: Sequence[str], answer: str) -> list[bool]:
         return [False] * len(lines)
     if number := _number(wanted):
         wanted = number
-        word = _WORDS[int(wanted)] if wanted.isdigit() and int(wanted) < len(_WORDS) else None
+        word = _WORD_OF.get(wanted)
         spelled = re.compile(
             rf"\b(?:is|are|get|gives?|to|so|that's|there're|exactly|only)\b(?: \w+){{0,2}}? {word}\b", re.IGNORECASE
         )
@@ -119,4 +120,4 @@ def _normal(text: str) -> str:
     text = plain_powers(_SIGNS.sub("", text))
     for sign, plain in _PLAIN.items():
         text = text.replace(sign, plain)
-    return " ".join(re.sub(r"\s*([-+*/^=(),\u221a\u03c0])\s*", r"\1", text).casefold().split()).strip(". ")
+    return " ".join(re.sub(r"(?<!\s)\s*([-+*/^=(),\u221a\u03c0])\s*", r"\1", text).casefold().split()).strip(". ")
