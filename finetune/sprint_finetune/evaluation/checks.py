@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from sprint_agents.errors import FunctionError, describe
 from sprint_agents.functions import Threads, call_function, check_function
-from sprint_finetune.grading import MathVerifier, grade, stated_in
-from sprint_finetune.grading.letters import is_letter
+from sprint_finetune.grading import MathVerifier
+from sprint_finetune.grading.grade import grade_text
 
 from .cases import Case
 
@@ -28,9 +28,7 @@ async def grader() -> AsyncGenerator[Callable[[Case, str], Awaitable[bool | None
     async with MathVerifier() as verifier:
 
         async def check(case: Case, answer: str) -> bool | None:
-            reference = case.answer
-            stated = stated_in(answer, letters=reference is not None and is_letter(reference)) or answer
-            return (await grade(case.task, reference=reference, stated=stated, verifier=verifier)).right
+            return await grade_text(case.task, reference=case.answer, text=answer, verifier=verifier)
 
         yield check
 

@@ -120,7 +120,7 @@ class OutcomeFile:
     counts.
 
     Raises:
-        ConfigurationError: any other line of the file is not an outcome.
+        ConfigurationError: any other line of the file is not an outcome, or it cannot be read and written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,14 +130,17 @@ class OutcomeFile:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
-        if self.path.exists():
-            for outcome, end in self._read():
-                self.outcomes[outcome.key] = outcome
-                whole = end
-        self._file = self.path.open("a", encoding="utf-8")
-        self._file.truncate(whole)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                for outcome, end in self._read():
+                    self.outcomes[outcome.key] = outcome
+                    whole = end
+            self._file = self.path.open("a", encoding="utf-8")
+            self._file.truncate(whole)
+        except OSError as error:
+            raise ConfigurationError(f"{self.path} cannot be read and written: {error.strerror or error}") from error
         return self
 
     def __exit__(

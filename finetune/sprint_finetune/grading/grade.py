@@ -6,6 +6,7 @@ from sprint_agents.nano.tasks import recognise
 
 from .letters import choice_letter, is_letter, letter_and_text, options_of
 from .notation import plain
+from .stated import stated_in
 from .verifier import Verifier
 
 By = Literal["task", "text", "letter", "math-verify"]
@@ -41,6 +42,12 @@ async def grade(problem: str, *, reference: str | None, stated: str, verifier: V
     if (of_choice := await _choice(problem, reference, stated, verifier)) is not None:
         return Grade(of_choice, "letter")
     return Grade(await verifier.equal(reference, stated), "math-verify")
+
+
+async def grade_text(problem: str, *, reference: str | None, text: str, verifier: Verifier) -> bool | None:
+    """Grade the answer that a text states, or the whole text if it states none."""
+    stated = stated_in(text, letters=reference is not None and is_letter(reference)) or text
+    return (await grade(problem, reference=reference, stated=stated, verifier=verifier)).right
 
 
 def same_words(reference: str, stated: str) -> bool:

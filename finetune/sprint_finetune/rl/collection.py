@@ -11,7 +11,8 @@ from sprint_agents.engine import Engine
 from sprint_agents.errors import ConfigurationError, EngineUnavailable
 from sprint_agents.rollouts import RolloutRecorder
 from sprint_finetune.costs import RunShape
-from sprint_finetune.grading import MathVerifier, grade, stated_in
+from sprint_finetune.grading import MathVerifier
+from sprint_finetune.grading.grade import grade_text
 
 from .scoring import Scored
 from .settings import RlProblem, RlSettings
@@ -95,9 +96,7 @@ async def _is_right(run: Run[Any, Any], problem: RlProblem, verifier: MathVerifi
         return False
     if run.verified is not None:
         return run.verified
-    answer = str(run.answer)
-    stated = stated_in(answer) or answer
-    return (await grade(run.task, reference=problem.answer, stated=stated, verifier=verifier)).right is True
+    return await grade_text(run.task, reference=problem.answer, text=str(run.answer), verifier=verifier) is True
 
 
 def read_scored(path: Path) -> Sequence[Scored]:

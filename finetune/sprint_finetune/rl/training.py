@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
 from sprint_agents.manifest import FILE_NAME
-from sprint_finetune.training.checkpoints import load_model, load_tokenizer
+from sprint_finetune.training.checkpoints import load_model, load_tokenizer, open_folder
 
 from .collection import collect
 from .loss import PolicyRow, batches_of, edge_logprobs, policy_loss, rows_of
@@ -50,7 +50,7 @@ def train(settings: RlSettings) -> Path:
     problems = RlProblem.read(settings.problems)
     if not (settings.model / FILE_NAME).is_file():
         raise InvalidCheckpoint(f"{settings.model} has no {FILE_NAME}: fine-tune it first with `sprint-finetune train`")
-    settings.output.mkdir(parents=True, exist_ok=True)
+    open_folder(settings.output)
     learner = _Learner(settings)
     checkpoint = learner.write_checkpoint()
     for iteration in range(learner.iteration, settings.iterations):

@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import deepspeed
 
-from sprint_agents.errors import InvalidCheckpoint, MissingExtra
+from sprint_agents.errors import ConfigurationError, InvalidCheckpoint, MissingExtra
 from sprint_agents.manifest import FILE_NAME, Manifest
 
 _STATE = "trainer_state.json"
@@ -30,9 +31,9 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     try:
         return cast(Any, AutoTokenizer).from_pretrained(model)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers, tokenizers and the hub raise many types
         raise InvalidCheckpoint(
-            f"{model} has no readable tokenizer: {str(error).splitlines()[0]} "
+            f"{model} has no readable tokenizer: {first_line(error)}. "
             "Pass a folder written by save_pretrained, or a name on the hub"
         ) from error
 
@@ -53,8 +54,15 @@ def load_model(
             config = cast(Any, AutoConfig).from_pretrained(model)
             return factory.from_config(config, dtype=dtype or torch.float32, attn_implementation=attention)
         return factory.from_pretrained(model, dtype=dtype or "auto", attn_implementation=attention)
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{model} has no readable model: {str(error).splitlines()[0]}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as above; also safetensors', of a file that was not copied whole
+        raise InvalidCheckpoint(f"{model} has no readable model: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what another library says, or the type of an error that says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__).removesuffix(".")
 
 
 @contextmanager
@@ -67,6 +75,20 @@ def unsharded() -> Generator[None]:
     finally:
         if zero is not None and (config := zero()) is not None:
             deepspeed.set_hf_deepspeed_config(config)
+
+
+def open_folder(run: Path) -> None:
+    """Create the folder of a run if there is none.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=run):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"{run} cannot be written: {error.strerror or error}") from error
 
 
 def newest_checkpoint(run: Path) -> Path | None:

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from sprint_agents.dialects.tags.format import Tags, load_tags
 from sprint_agents.errors import ConfigurationError, MissingExtra
 
-from .checkpoints import load_model, load_tokenizer, newest_checkpoint, write_checkpoint
+from .checkpoints import load_model, load_tokenizer, newest_checkpoint, open_folder, write_checkpoint
 from .collation import Collator, PackedRows
 from .corpus import LengthLimits, build_tries, read_samples
 from .devices import check_devices, check_packages
@@ -134,7 +134,7 @@ def _begin(settings: Settings, base: str, *, processes: int) -> None:
     Raises:
         ConfigurationError: the run started with other data or settings, so resuming would lose or repeat rows.
     """
-    settings.output.mkdir(parents=True, exist_ok=True)
+    open_folder(settings.output)
     record: dict[str, Any] = settings.model_dump(mode="json", exclude=_MAY_CHANGE)
     digest = hashlib.sha256()
     for path in settings.data:

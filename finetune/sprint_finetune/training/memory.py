@@ -32,6 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sprint_agents.errors import InvalidCheckpoint
 
+from .checkpoints import first_line
 from .settings import Lora, Settings
 
 GIB = 2**30
@@ -78,9 +79,9 @@ class MemoryModel:
         self._processes = processes
         try:
             self.config: Any = cast(Any, AutoConfig).from_pretrained(settings.model)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers and the hub raise many types
             raise InvalidCheckpoint(
-                f"{settings.model} has no readable configuration: {str(error).splitlines()[0]} Give a folder that has "
+                f"{settings.model} has no readable configuration: {first_line(error)}. Give a folder that has "
                 "config.json, or a name on the Hugging Face Hub"
             ) from error
         with FakeTensorMode():

@@ -19,7 +19,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sprint_agents import Run, Sampling, Sprint
 from sprint_agents.engines import LocalEngine
 from sprint_agents.errors import ConfigurationError
-from sprint_finetune.grading import MathVerifier, grade, stated_in
+from sprint_finetune.grading import MathVerifier
+from sprint_finetune.grading.grade import grade_text
 
 from .corpus import TrainingSample
 
@@ -93,5 +94,4 @@ async def _solve(checkpoint: Path, problems: Sequence[TrainingSample]) -> dict[s
 async def _is_right(run: Run[str], reference: str | None, verifier: MathVerifier) -> bool:
     if run.error is not None:
         return False
-    stated = stated_in(run.answer) or run.answer
-    return (await grade(run.task, reference=reference, stated=stated, verifier=verifier)).right is True
+    return await grade_text(run.task, reference=reference, text=run.answer, verifier=verifier) is True

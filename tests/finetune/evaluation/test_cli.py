@@ -28,6 +28,12 @@ def written(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / "outcomes.jsonl").read_text().splitlines()]
 
 
+def test_a_folder_that_cannot_be_written_is_refused(own: Path) -> None:
+    done = call(own, "--engine", "fake", "--out", own / "out")
+    assert done.exit_code == 2
+    assert "outcomes.jsonl cannot be read and written: Not a directory" in done.output
+
+
 def test_tables_are_written_in_three_forms(own: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = call(own, "--engine", "fake", "--out", out)

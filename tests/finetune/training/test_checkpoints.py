@@ -1,11 +1,13 @@
 """Checkpoints: the newest complete one of a killed run is found, and unreadable models are refused."""
 
 import json
+import shutil
 
 import pytest
 
-from sprint_agents.errors import InvalidCheckpoint
-from sprint_finetune.training.checkpoints import load_model, load_tokenizer, newest_checkpoint
+from sprint_agents.errors import ConfigurationError, InvalidCheckpoint
+from sprint_agents.nano import nano_path
+from sprint_finetune.training.checkpoints import load_model, load_tokenizer, newest_checkpoint, open_folder
 
 
 def leave(run, step, state):
@@ -32,3 +34,21 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
         load_tokenizer(str(tmp_path))
     with pytest.raises(InvalidCheckpoint, match="has no readable model"):
         load_model(str(tmp_path))
+
+
+def test_damaged_files_are_refused(tmp_path):
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(nano_path() / name, tmp_path)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InvalidCheckpoint, match="has no readable model: Error while deserializing header"):
+        load_model(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidCheckpoint, match="has no readable tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    open_folder(tmp_path / "new" / "run")
+    with pytest.raises(ConfigurationError, match="run cannot be written: Not a directory"):
+        open_folder(tmp_path / "file" / "run")
