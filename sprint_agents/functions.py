@@ -197,7 +197,12 @@ async def ask_person(function: Callable[..., Any], /, *values: Any, what: str, s
 
 
 async def _own_task(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Call and await in a task that ends with this call, and is cancelled with the task that called."""
+    """Call and await in a task that ends with this call, and is cancelled with the task that called.
+
+    Raises:
+        CancelledError: the task that called was cancelled, even if the function ignored it.
+    """
+    before = cancelling()
 
     async def run() -> _Outcome:
         try:
@@ -209,7 +214,10 @@ async def _own_task(call: Callable[[], Awaitable[Any]]) -> Any:
             # the task that awaits it as if that itself was closed.
             return _Outcome(error=error)
 
-    return (await asyncio.create_task(run())).result()
+    outcome = await asyncio.create_task(run())
+    if cancelling() > before:
+        raise asyncio.CancelledError from outcome.error
+    return outcome.result()
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -259,6 +267,12 @@ def ends_the_task(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def cancelling() -> int:
+    """Return how often the running task has been cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def own_cancellation() -> FunctionError:

@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from .context import Context
 from .continuation import Continuation, Extend
 from .engine import Chunk, Engine, Hints, Request, Sampling, Thoughts, ToolBrief
+from .functions import cancelling
 from .generation import Generation
 from .markup import PromptText, compose, markup
 
@@ -246,11 +247,13 @@ class Fork:
 
     async def gather(self) -> list[Any]:
         """Wait for all tasks and return their results in the order in which they were started."""
-        return [await task for task in self._tasks]
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # awaited one by one, a task could ignore the cancellation of the block
+        return [task.result() for task in self._tasks]
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._cancelling = _cancelling()
+        self._cancelling = cancelling()
         return self
 
     async def __aexit__(
@@ -265,18 +268,10 @@ class Fork:
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            if error is not None and (
-                not isinstance(error, asyncio.CancelledError) or _cancelling() > self._cancelling
-            ):
+            if error is not None and (not isinstance(error, asyncio.CancelledError) or cancelling() > self._cancelling):
                 return  # the block's own error propagates, and its cancellation unless the group cancelled it
             cause = _first_cause(group)
             raise cause from cause.__cause__
-
-
-def _cancelling() -> int:
-    """Return how often the running task has been cancelled."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -298,18 +298,11 @@ class Branches:
                 branch.task.cancel()
 
     async def _wait(self, tasks: Sequence[asyncio.Task[SubtaskOutcome]], prefill: JoinPrefill | None) -> None:
-        if self._settles is None or self._in_order:
-            for task in tasks:
-                if prefill is not None and not task.done():
+        for task in tasks:
+            if not task.done():
+                if prefill is not None:
                     prefill.offer(self._before(task), task)
-                try:
-                    await task
-                except asyncio.CancelledError:
-                    current = asyncio.current_task()
-                    if not task.cancelled() or current is None or current.cancelling():
-                        raise  # otherwise its own code cancelled the task, which is a failure of this execution
-        elif tasks:
-            await asyncio.wait(tasks)
+                await asyncio.wait([task])  # if the run is cancelled, an execution that ignores it cannot hold that up
 
     def _before(self, task: asyncio.Task[SubtaskOutcome]) -> list[SubtaskOutcome]:
         """Return the executions before that of ``task``, which have ended, up to one that was cancelled."""

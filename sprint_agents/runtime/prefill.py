@@ -94,7 +94,7 @@ class JoinPrefill:
         """Wait for the request that runs, and send no other."""
         self._offered = None
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
 
     async def _work(self) -> None:
         while self._offered is not None and not self._evicted:

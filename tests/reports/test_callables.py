@@ -5,13 +5,14 @@ import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
 import pytest
 from pydantic import AfterValidator
 
-from sprint_agents import Answer, Budget, Executor, Plan, Planner, Run, Sprint
+from sprint_agents import Answer, Budget, Executor, Hooks, Limits, Plan, Planner, Run, Sprint
 from sprint_agents.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -708,6 +709,66 @@ def test_a_cancellation_of_itself_ends_no_more_than_the_call(function, result):
     assert {execution.failure and execution.failure.type for execution in run.stages[0].executions} == {
         None if result else "FunctionError"
     }
+
+
+async def ignores_cancellations(value=None):
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        return "carried on"
+
+
+async def fails_when_cancelled(value=None):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise LookupError("the clean-up failed")
+
+
+@CANCELLED_INSIDE
+@pytest.mark.parametrize("function", [ignores_cancellations, fails_when_cancelled])
+@pytest.mark.parametrize("failure", ["collect", "fail_fast"])
+@pytest.mark.parametrize("role", ["executor", "checker", "hook", "call"])
+def test_no_function_holds_up_the_end_of_its_run(role, failure, function):
+    async def policy(planning):
+        with suppress(LookupError):
+            if role == "call":
+                await planning.call(function, "value")
+        yield Plan.of("one", "two")
+        yield Plan.of("three")
+        yield Answer(value="done")
+
+    async def at_once(value=None):
+        return "result"
+
+    sprint = Sprint(
+        FakeEngine(answers),
+        policy=policy,
+        executor=function if role == "executor" else at_once,
+        checker=function if role == "checker" else None,
+        hooks=Hooks(after_stage=function) if role == "hook" else None,
+        failure=failure,
+    )
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with pytest.raises(DeadlineExceeded):
+            await sprint.run("task", budget=Budget(seconds=1))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await sprint.run("task")
+        return loop.time(), len(asyncio.all_tasks())
+
+    assert run_virtual(main()) == (2, 1)
+
+
+@CANCELLED_INSIDE
+def test_a_function_that_ignores_the_end_of_its_time_has_failed():
+    limits = Limits(call_seconds=1)
+    run = run_virtual(
+        Sprint(FakeEngine(answers), policy=both, executor=ignores_cancellations, limits=limits).run("task")
+    )
+    assert [one.failure.message for one in run.stages[0].executions] == ["it took longer than 1 s"] * 2
 
 
 @CANCELLED_INSIDE
