@@ -37,7 +37,7 @@
 An error that ends a run has the run so far in ``error.run``, with everything that had finished.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -257,8 +257,8 @@ def message_of(error: BaseException) -> str:
     except Exception as broken:
         message = f"(no message, since reading it raised {type(broken).__name__})"
     if isinstance(error, BaseExceptionGroup):
-        first: BaseException = error.exceptions[0]
-        message = f"{message}, {describe(first)}"
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        message = f"{message}, {describe(group.exceptions[0])}"
     return escape_surrogates(message)
 
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,11 @@ from .team import Team, gathered
 from .tokenizer import build_tokenizer
 
 CONTEXT = 4096
+
+_SHARE = re.compile(r"0?\.\d*[1-9]\d*|[1-9]\d*(?:\.\d*)?")
+
+_MOST_PROCESSES = 4
+"""The most processes by default: a step has eight batches of similar work."""
 
 FAMILIES: Mapping[Family, float] = {"countdown": 0.35, "arithmetic": 0.5, "multiplication": 0.15}
 """The tasks that sprint-nano learns, and the share of problems of each."""
@@ -303,9 +309,26 @@ def _log(folder: Path, **values: Any) -> None:
         log.write(line + "\n")
 
 
+def family_and_share(text: str) -> tuple[Family, float]:
+    """Read a family and its share of the problems, which has a default.
+
+    >>> family_and_share("countdown"), family_and_share("arithmetic=0.2")
+    (('countdown', 0.35), ('arithmetic', 0.2))
+
+    Raises:
+        ArgumentTypeError: there is no such family, or the share is not a positive number.
+    """
+    name, _, share = text.partition("=")
+    for family, usual in FAMILIES.items():
+        if family == name and (not share or _SHARE.fullmatch(share)):
+            return family, float(share or usual)
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(FAMILIES)}, alone or with a share such as =0.2")
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    families = " ".join(f"{family}={share}" for family, share in FAMILIES.items())
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--mix",
@@ -318,10 +341,19 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--problems", type=int, default=8, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1, help="processes that share each step, on a CPU")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each process")
     parser.add_argument(
-        "--families", nargs="+", choices=get_args(Family), default=list(FAMILIES), help="the kinds of problems"
+        "--processes",
+        type=int,
+        help="processes that share each step (default: one for each core, at most 4; one with a GPU)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        type=family_and_share,
+        default=list(FAMILIES.items()),
+        metavar="FAMILY[=SHARE]",
+        help=f"the kinds of problems and how often each is drawn (default: {families})",
     )
     parser.add_argument("--eager", action="store_true", help="do not compile the model")
     arguments = parser.parse_args()
@@ -334,9 +366,10 @@ def main() -> None:
         seed=arguments.seed,
         peak=arguments.peak,
         problems_per_step=arguments.problems,
-        families={family: FAMILIES[family] for family in arguments.families},
+        families=dict(arguments.families),
         compiled=not arguments.eager,
-        processes=arguments.processes,
+        processes=arguments.processes
+        or (1 if torch.cuda.is_available() else min(_MOST_PROCESSES, os.cpu_count() or 1)),
     )
 
 
