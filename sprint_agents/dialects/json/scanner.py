@@ -39,6 +39,9 @@ _STRING_RUN = {
 # An apostrophe ends a string only where something could follow the string: {'a': 'don't'} has one string, "don't".
 _CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
 _UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
+# So does a quote in an array, where subtasks start as soon as their strings end: ["say "hi" now"] has one string.
+_QUOTE_WITHIN = re.compile(r'"[ \t]{0,8}[^\s,:}\]{\["\'#/]')
+_UNSURE_QUOTE = re.compile(r'"[ \t]{0,8}')
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _ONE_STRING = re.compile(r'(?:\s*,\s*)?(\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\})', re.DOTALL)
@@ -315,6 +318,12 @@ class JsonScanner:
                 return None
             if not _CLOSING_APOSTROPHE.match(buffer, at):
                 self._parts.append("'")
+                return at + 1
+        elif self._quote == '"' and self._frames[-1].closer == "]":
+            if not final and _UNSURE_QUOTE.fullmatch(buffer, at):
+                return None
+            if _QUOTE_WITHIN.match(buffer, at):
+                self._parts.append('"')
                 return at + 1
         self._end_scalar("string", self._offset + at + 1)
         return at + 1

@@ -75,6 +75,13 @@ def test_a_subtask_with_unescaped_quotes_starts_when_its_object_closes() -> None
     assert started.prompt == 'Say "yes" or "no".'
 
 
+def test_a_subtask_that_is_a_string_starts_when_what_follows_shows_its_end() -> None:
+    reader = JsonPlanReader(load_words().keys, stage=1)
+    assert reader.feed('{"subtasks": ["Say "yes"') == reader.feed(" now.") == reader.feed('"') == []
+    (started,) = reader.feed(",")
+    assert started.prompt == 'Say "yes" now.'
+
+
 def test_all_but_thoughts_prompts_and_the_answer_is_markup() -> None:
     text = PLAN + "<|end|>"
     reader, _ = read(text)
@@ -150,6 +157,7 @@ def test_an_empty_answer_is_one() -> None:
         ("{“subtasks”: [{“prompt”: “a”}, “b”]}", ["a", "b"]),
         ('{{"subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', ["a", "b"]),
         ('{"subtasks": [{"prompt": """a "b"\nc"""}, {"prompt": "b"}]}', ['a "b"\nc', "b"]),
+        ('{"subtasks": ["say "hi" now", "b" "c"\n"d"]}', ['say "hi" now', "b", "c", "d"]),
     ],
 )
 def test_plans_as_models_write_them(text: str, expected: list[str]) -> None:
