@@ -2,7 +2,7 @@ r"""Recognise the public formats of reasoning traces: which columns hold the pro
 
 =================  ======================================================================================
 own                ``problem``, ``trace``, ``answer``
-messages           ``messages``: roles and contents; the last answer may have ``reasoning_content``
+messages           ``messages``, or ``prompt`` and ``completion`` (TRL): roles and contents; ``reasoning_content``
 sharegpt           ``conversations``: from and value (OpenThoughts, Bespoke-Stratos, Sky-T1)
 openr1             ``problem``, ``generations``, ``answer``; each generation is a trace
 openthoughts       ``problem``, ``deepseek_reasoning``, ``deepseek_solution``, ``ground_truth_solution``
@@ -13,6 +13,7 @@ completion         a prompt, and ``response``, ``output``, ``completion`` or ``g
 =================  ======================================================================================
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,6 +54,13 @@ _PAIRS = (
     ("reasoning", "cot", "attempt"),
 )
 """Formats with the thoughts in one column, and what follows them in another."""
+_TALKS = (
+    ("messages", ("messages",)),
+    ("messages", ("prompt", "completion")),
+    ("sharegpt", ("conversations",)),
+    ("sharegpt", ("conversation",)),
+)
+"""Formats of conversations, and the columns that hold the turns of one."""
 _USERS = frozenset({"user", "human", "prompter"})
 _ASSISTANTS = frozenset({"assistant", "gpt", "model", "bot", "chatgpt"})
 _OPEN = re.compile(r"<\|begin_of_thought\|>|<(?:thinking|thought|reasoning)>|<\|im_start\|>think\n?")
@@ -140,10 +148,11 @@ def _traces(
 
 def _conversation(columns: Mapping[str, Any]) -> _Conversation | None:
     """Read the first exchange of a conversation: the first user's words, and the first answer after them."""
-    for form, name in (("messages", "messages"), ("sharegpt", "conversations"), ("sharegpt", "conversation")):
-        turns = columns.get(name)
-        if not isinstance(turns, list):
+    for form, names in _TALKS:
+        parts: list[Any] = [columns.get(name) for name in names]
+        if not all(isinstance(part, list) for part in parts):
             continue
+        turns = list(itertools.chain.from_iterable(parts))
         problem: str | None = None
         for role, text in _turns(turns):
             if role in _USERS and problem is None:

@@ -30,6 +30,11 @@ ROWS = {
         ],
         "answer": "42",
     },
+    "messages, TRL": {
+        "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "6*7?"}],
+        "completion": [{"role": "assistant", "content": THOUGHT}],
+        "answer": "42",
+    },
     "messages, parts": {
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "6*7?"}]},
