@@ -15,13 +15,16 @@ INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt 
 SGLANG_INSTALL := .venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-compile
 
 TRAIN := $(BIN)/python -m sprint_finetune.nano.pretrain
+SLOW := --families countdown=0.55 arithmetic=0.15 multiplication=0.3
 
-# How `make nano` trains a model from the base: a run, two short runs from its end with two seeds, and the exported mean
-# of both. $(1) is the run, $(2) the mix that it reads, $(3) the model's name.
+# How `make nano` trains a model from the base: a long run, one with more of the problems that are learned slowly, two
+# short runs from its end with two seeds, and the exported mean of both. $(1) is the run, $(2) the mix that it reads,
+# $(3) the model's name.
 define trained
 	$(TRAIN) runs/$(1) --mix $(2) --steps 4000 --problems 4 --start runs/base/checkpoint
-	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)/checkpoint
-	$(TRAIN) runs/$(1)-2 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 2 --start runs/$(1)/checkpoint
+	$(TRAIN) runs/$(1)-more --mix $(2) --steps 2400 --problems 4 --peak 1.5e-3 --seed 3 $(SLOW) --start runs/$(1)/checkpoint
+	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)-more/checkpoint
+	$(TRAIN) runs/$(1)-2 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 2 --start runs/$(1)-more/checkpoint
 	$(BIN)/python -m sprint_finetune.nano.export runs/$(1)-1 runs/$(3) --name $(3) --mean-with runs/$(1)-2/checkpoint
 endef
 
