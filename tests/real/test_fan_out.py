@@ -33,14 +33,15 @@ async def fan_out(engine: Engine) -> Run[str, str]:
 def assert_shared(run: Run[str, str]) -> None:
     """One request, the first sibling's or a commit, computed what all siblings begin with, and each the rest."""
     costs = [execution.usage for execution in run.stages[0].executions]
-    half = min(cost.prompt_tokens for cost in costs) // 2
+    most = 2 * min(cost.prompt_tokens for cost in costs) // 3
     first, *others = sorted((cost.prompt_tokens - cost.cached_tokens for cost in costs), reverse=True)
     assert len(others) == WIDTH - 1
-    # A slot that a sibling has used ends with that one's turn, so the next one computes the plan from there on as well.
-    assert others[0] < half
+    # A slot that a sibling has used ends with that one's turn, so the next one computes the plan from there on as well:
+    # on a busy machine up to half of its prompt.
+    assert others[0] < most
     committed = run.usage.recomputed_tokens - first - sum(others)
     assert committed <= max(cost.prompt_tokens for cost in costs)
-    assert first < half or not committed
+    assert first < most or not committed
 
 
 def openai(server: LlamaCppServer) -> OpenAIEngine:
