@@ -119,7 +119,7 @@ docs: .venv/.dev ## build the documentation's site into site/, strictly
 	$(BIN)/zensical build --strict --clean
 
 nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; resumes if stopped
-	@echo "about 2.5 hours on two cores; each run prints the minutes that are left of it"
+	@echo "about 3 hours on two cores; each run prints the minutes that are left of it"
 	$(TRAIN) runs/base --mix chains --steps 1200 --problems 8
 	$(call trained,nano,settled,sprint-nano)
 	$(call trained,rft,chains,sprint-nano-rft)
