@@ -71,10 +71,9 @@ class Secrets:
 class ServerAddress:
     """The parts of a server's URL.
 
-    ``shown`` is the URL for people, without credentials and without the query, which may hold a key. Blanks around the
-    URL, which a variable of the environment may have, are left out.
+    ``shown`` is the URL for people, without credentials and without the query, which may hold a key.
 
-    >>> address = ServerAddress(" https://me:hunter2@example.org/v1/?api-version=2024-01 ")
+    >>> address = ServerAddress("https://me:hunter2@example.org/v1/?api-version=2024-01")
     >>> address.shown, address.at("/chat/completions")
     ('https://example.org/v1', 'https://example.org/v1/chat/completions?api-version=2024-01')
 
@@ -84,7 +83,7 @@ class ServerAddress:
 
     def __init__(self, url: str) -> None:
         try:
-            parsed = httpx2.URL(url.strip())
+            parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
             # The parser quotes what it takes for a port, which may be a part of a password.
             reason = "" if "@" in url else f": {error}"
