@@ -111,7 +111,8 @@ async def listen(app: Any, *, host: str, port: int, announce: Callable[[str], ob
     except ModuleNotFoundError as error:
         raise MissingExtra("serve", "uvicorn") from error
     settings = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
-    # Bound here, so that the port is known, and in use, before it is printed.
+    # Bound here, so that the port is known before it is printed, and connections wait from then on.
     with settings.bind_socket() as listener:
+        listener.listen(settings.backlog)
         announce(f"http://{host}:{listener.getsockname()[1]}")
         await uvicorn.Server(settings).serve(sockets=[listener])
