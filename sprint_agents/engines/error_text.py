@@ -1,4 +1,4 @@
-"""What servers say about their failures, short and without characters that a terminal may obey."""
+"""The messages of servers about their failures, short and without characters that a terminal may obey."""
 
 import json
 from typing import Any, cast

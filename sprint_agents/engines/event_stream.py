@@ -16,12 +16,12 @@ from .json_text import read_json
 
 _LONGEST_EVENT = 64 * 1024 * 1024
 _SPACE = b" \t\r\n\xef\xbb\xbf"
-"""What may come first, a byte order mark included."""
+"""Bytes that may come first, a byte order mark included."""
 _FIELD = re.compile(rb"(?:data|event|id|retry|error)?:")
 _LONGEST_FIELD = 6
 _JSON = (b"{", b"[")
 _WHOLE_ANSWERS = (b'"finish_reason"', b'"error"')
-"""What the JSON of a server that does not stream has in it."""
+"""One of these is in the JSON of a server that does not stream."""
 _DONE = b"[DONE]"
 _END = 4096
 """The bytes in which the last line of a stream is looked for."""
@@ -78,7 +78,7 @@ async def _as_events(response: httpx2.Response, url: str) -> AsyncGenerator[byte
 
 
 def _missing(end: bytes) -> bytes:
-    r"""Return what the last event of a stream lacks to be read.
+    r"""Return the end that the last event of a stream lacks to be read.
 
     Events are complete only after a blank line, which some servers leave out at the end. An event that was cut off
     stays incomplete. llama.cpp wrote errors in a field of their own until 2025.

@@ -11,7 +11,7 @@ skipped. The probabilities are kept for the backward pass: two bytes for each pa
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from transformers import AttentionInterface
 
 BLOCKS = "sprint_blocks"
@@ -51,7 +51,7 @@ def _blocks(tokens: int) -> list[tuple[int, int]]:
     return [(start, min(start + _QUERIES, tokens)) for start in range(0, tokens, _QUERIES)]
 
 
-@torch.library.custom_op("sprint::attention", mutates_args=())
+@library.custom_op("sprint::attention", mutates_args=())
 def _forward(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
     rows, heads, tokens, width = query.shape
     read = query.new_empty(rows, tokens, heads, width)
@@ -76,7 +76,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> tuple[T
     return query.new_empty(rows, tokens, heads, width), query.new_empty(rows, heads, tokens, tokens)
 
 
-@torch.library.custom_op("sprint::attention_backward", mutates_args=())
+@library.custom_op("sprint::attention_backward", mutates_args=())
 def _backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, read: Tensor, chances: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
