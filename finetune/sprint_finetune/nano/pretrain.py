@@ -1,7 +1,7 @@
 """Train a model of sprint-nano's architecture, from scratch or from a checkpoint. A killed run resumes.
 
     python -m sprint_finetune.nano.pretrain runs/base --mix chains --steps 1200
-    python -m sprint_finetune.nano.pretrain runs/nano --mix settled --start runs/base/checkpoint --steps 2200
+    python -m sprint_finetune.nano.pretrain runs/nano --mix settled --start runs/base/checkpoint --steps 4000
 
 The learning rate warms up, stays constant and decays linearly. Weights are float32, with bf16 autocast. The data
 depends only on the seed and the step, so a resumed run sees the same data as an uninterrupted one.
