@@ -37,7 +37,7 @@ def assert_shared(run: Run[str, str]) -> None:
     first, *others = sorted((cost.prompt_tokens - cost.cached_tokens for cost in costs), reverse=True)
     assert len(others) == WIDTH - 1
     # A slot that a sibling has used ends with that one's turn, so the next one computes the plan from there on as well:
-    # on a busy machine up to half of its prompt.
+    # on a busy machine about half of its prompt.
     assert others[0] < most
     committed = run.usage.recomputed_tokens - first - sum(others)
     assert committed <= max(cost.prompt_tokens for cost in costs)

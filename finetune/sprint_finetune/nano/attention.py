@@ -1,8 +1,8 @@
 """Causal attention for training on a CPU, a block of queries at a time: about twice as fast as SDPA there.
 
-Each block of queries is
-multiplied by all keys up to its end in one product for all rows and heads, and what no query of the block sees is
-skipped. The probabilities are kept for the backward pass: two bytes for each pair of tokens, head and layer.
+Each block of queries is multiplied by all keys up to its end in one product for all rows and heads, and what no query
+of the block sees is skipped. The probabilities are kept for the backward pass: two bytes for each pair of tokens,
+head and layer.
 """
 
 # pyright: reportUnknownMemberType=false
