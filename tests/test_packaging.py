@@ -93,7 +93,6 @@ def test_base_install_is_light(metadata: Message) -> None:
     base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert {line.split(">")[0] for line in base} == {
         "httpx2",
-        "json-repair",
         "pydantic",
         "structlog",
         "tenacity",

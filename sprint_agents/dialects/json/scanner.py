@@ -63,7 +63,7 @@ class JsonScanner:
         end: the offset after the text, without its end mark.
         ended: the end mark was found.
         cut: after ``close``, where the content of a string begins that the end of the text cut off.
-        torn: two scalars touch, as they do where a string contains quotes that are not escaped.
+        torn: two scalars touch, or a key has no value, as a string contains quotes that are not escaped.
         thoughts: the text in ``<think>…</think>``.
         thoughts_end: the offset after it; values before it were thoughts, if the opening mark is not in the text.
 
@@ -225,6 +225,7 @@ class JsonScanner:
                 self._shut(character, self._offset + at + 1)
             case ",":
                 frame.separated = True
+                self.torn = self.torn or frame.expects == "colon"
                 if frame.closer == "}":
                     frame.expects = "key"
                 return after_blanks(buffer, at + 1)
@@ -264,6 +265,8 @@ class JsonScanner:
         if self._frames and self._frames[-1].expects != "value":
             if self._frames[-1].expects == "key":
                 self._frames[-1].key = ""
+            else:
+                self.torn = True
             self._frames[-1].expects = "value"
         start = self._offset + at
         self._frames.append(Container("}", start, "key") if buffer[at] == "{" else Container("]", start, "value"))

@@ -3,18 +3,14 @@ r"""Read the values that models write as JSON, and write values so that any read
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json
 
 from .container import Value
+from .quotes import strings_of
 from .scanner import DEPTH, QUOTES, JsonScanner
 from .words import normal
-
-# json-repair takes quadratic time or worse, 25 s for 4,000 characters of "{a:{a:". Within these bounds, none of some
-# thousand random texts took 0.2 s.
-_MOST_CHARACTERS, _MOST_MARKS, _MOST_OPENED = 4_000, 60, 8
 
 _HEX = "[0-9a-fA-F]"
 _ESCAPE = re.compile(
@@ -24,12 +20,12 @@ _ESCAPE = re.compile(
 _UNFINISHED_ESCAPE = re.compile(rf"\\(?:u{_HEX}{{0,3}})?$")
 _RAW = re.compile(r'\\.|["\x00-\x1f]', re.DOTALL)
 _OVERFLOW = re.compile(r"[0-9][eE]\+?[0-9]{3}")  # maybe too large, and read as an infinity
-_STRUCTURE = re.compile(r"""[{}\[\]()"'`]""")
 _LITERALS: dict[str, bool | None] = {"null": None, "none": None, "undefined": None, "true": True, "false": False}
 _PLACEHOLDER = re.compile(r"""[\s"'`<\[({]*(?:…|\.\.)[\s.…,"'`>\])}]*""")
 _NEXT_KEY = re.compile(r'"\s*,\s*"([^"\n]{1,40})"\s*:')
 _TRIPLE = re.compile(r'"""(.*?)"""', re.DOTALL)
 _LAST_QUOTE = re.compile(r'"[\s}\]]*\Z')
+_CLOSED = re.compile(r'"(\s*[}\]][\s}\]]*)(?:```|</\w+>)?\s*\Z')
 _AFTER_STRING = ",}]/#"
 """The characters that may follow a string; the last ones begin a comment."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -75,7 +71,15 @@ def is_placeholder(text: str) -> bool:
 
 def read_scanned(scanner: JsonScanner, value: Value) -> tuple[JsonValue, str]:
     """Read a value that a scanner found; see ``read_value``."""
-    return read_value(scanner.slice(value.start, value.end) + value.rest)
+    text = scanner.slice(value.start, value.end)
+    if (
+        scanner.torn
+        and value.rest[:1] in QUOTES.values()
+        and value.kind != "string"
+        and (closed := _CLOSED.search(text))
+    ):
+        return read_value(text[: closed.end(1)])  # one quote too many opened a string that runs to the end
+    return read_value(text + value.rest)
 
 
 def whole_string(scanner: JsonScanner, value: Value, *, end: int, keys: Sequence[str]) -> Value:
@@ -176,10 +180,10 @@ def _read_word(text: str) -> JsonValue:
 
 def _read_container(text: str, strict: str) -> JsonValue:
     """Build an object or array from the values that a scanner finds in it."""
-    scanner = JsonScanner(certain=True, told=DEPTH)
-    values = [*scanner.feed(text), *scanner.close(closed=True)]
-    if scanner.torn and (repaired := _repair(strict)):
-        return repaired
+    scanner, values = _scan(text)
+    if scanner.torn:
+        text = _escaped(strict)
+        _, values = _scan(text)
     # Inner values come first: each waits under its container's path until the container itself comes.
     waiting: dict[tuple[str | int, ...], list[tuple[str | int, JsonValue]]] = {}
     value: JsonValue = text
@@ -197,21 +201,21 @@ def _read_container(text: str, strict: str) -> JsonValue:
     return value
 
 
-def _repair(text: str) -> JsonValue:
-    """Guess what a small container with unescaped quotes means; None if that is hopeless.
+def _scan(text: str) -> tuple[JsonScanner, list[Value]]:
+    scanner = JsonScanner(certain=True, told=DEPTH)
+    return scanner, [*scanner.feed(text), *scanner.close(closed=True)]
 
-    >>> _repair('{"prompt": "Say "yes" or "no"."}')
-    {'prompt': 'Say "yes" or "no".'}
+
+def _escaped(text: str) -> str:
+    r"""Escape what the strings of an object or array hold.
+
+    >>> _escaped('{"prompt": "Say "yes" or "no"."}')
+    '{"prompt": "Say \\"yes\\" or \\"no\\"."}'
     """
     text = _TRIPLE.sub(lambda found: write(read_string(found[1])), text)
-    marks = _STRUCTURE.findall(text)
-    opened = sum(mark in "{[(" for mark in marks)
-    if len(text) > _MOST_CHARACTERS or len(marks) > _MOST_MARKS or opened > _MOST_OPENED:
-        return None
-    from json_repair import loads  # seldom needed, so not loaded with the package
-
-    try:
-        value: Any = loads(text, skip_json_loads=True)
-        return from_json(write(value), allow_inf_nan=False)
-    except Exception:  # whatever the library raises on hostile input, RecursionError included
-        return None
+    parts: list[str] = []
+    at = 0
+    for begin, end in strings_of(text):
+        parts += (text[at : begin - 1], _ENCODE(read_string(text[begin:end])))
+        at = end + 1
+    return "".join((*parts, text[at:]))
