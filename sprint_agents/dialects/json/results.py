@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 from pydantic import JsonValue
 
 from sprint_agents.dialects.completions import Result, ToolCall, ToolCalls, Turn
 
 from .container import Value
+from .quotes import escape
 from .scanner import JsonScanner
-from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, whole_string, write
+from .values import is_placeholder, read_scanned, read_string, read_value, unwrap, whole_string, write, write_string
 from .words import JsonKeys, normal, pick
 
 _COPIED = "the result of the example is not that of the subtask"
@@ -90,14 +91,27 @@ def read_any(
     tools: bool,
     thinking: bool = False,
     copies: Sequence[JsonValue] = (),
+    escaped: bool = False,
 ) -> Turn:
-    """Read a turn of whatever form; see ``read_turn``."""
+    """Read a turn of whatever form; see ``read_turn``. Quotes in its strings are ``escaped`` first if they are not."""
     scanner = JsonScanner(marks, thinking=thinking)
+    values = [*scanner.feed(written), *scanner.close()]
+    values = [value for value in values if value.start >= scanner.thoughts_end]
+    begun = values[0].root if values else scanner.begun
+    if scanner.torn and begun is not None and not escaped:
+        text = escape(scanner.slice(begun, scanner.end), partial(write_string, marks=tuple(marks)))
+        whole = written[:begun] + text.text + written[scanner.end :]
+        turn = read_any(
+            whole, keys, marks=marks, typed=typed, tools=tools, thinking=thinking, copies=copies, escaped=True
+        )
+        if isinstance(turn, ToolCalls):
+            return turn
+        start, end = (at if at < begun else begun + text.origin(at - begun) for at in (turn.start, turn.end))
+        return turn._replace(start=start, end=end)
     content: list[Value] = []
     result: Value | None = None
     unkeyed: Value | None = None
-    values = [*scanner.feed(written), *scanner.close()]
-    for value in [value for value in values if value.start >= scanner.thoughts_end]:
+    for value in values:
         match value.path:
             case (str(key),) if normal(key) in keys.thoughts and result is None:
                 content.append(value)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from .container import Value
-from .quotes import strings_of
+from .quotes import escape
 from .scanner import DEPTH, QUOTES, JsonScanner
 from .words import normal
 
@@ -23,9 +23,7 @@ _OVERFLOW = re.compile(r"[0-9][eE]\+?[0-9]{3}")  # maybe too large, and read as 
 _LITERALS: dict[str, bool | None] = {"null": None, "none": None, "undefined": None, "true": True, "false": False}
 _PLACEHOLDER = re.compile(r"""[\s"'`<\[({]*(?:…|\.\.)[\s.…,"'`>\])}]*""")
 _NEXT_KEY = re.compile(r'"\s*,\s*"([^"\n]{1,40})"\s*:')
-_TRIPLE = re.compile(r'"""(.*?)"""', re.DOTALL)
 _LAST_QUOTE = re.compile(r'"[\s}\]]*\Z')
-_CLOSED = re.compile(r'"(\s*[}\]][\s}\]]*)(?:```|</\w+>)?\s*\Z')
 _AFTER_STRING = ",}]/#"
 """The characters that may follow a string; the last ones begin a comment."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -71,15 +69,7 @@ def is_placeholder(text: str) -> bool:
 
 def read_scanned(scanner: JsonScanner, value: Value) -> tuple[JsonValue, str]:
     """Read a value that a scanner found; see ``read_value``."""
-    text = scanner.slice(value.start, value.end)
-    if (
-        scanner.torn
-        and value.rest[:1] in QUOTES.values()
-        and value.kind != "string"
-        and (closed := _CLOSED.search(text))
-    ):
-        return read_value(text[: closed.end(1)])  # one quote too many opened a string that runs to the end
-    return read_value(text + value.rest)
+    return read_value(scanner.slice(value.start, value.end) + value.rest)
 
 
 def whole_string(scanner: JsonScanner, value: Value, *, end: int, keys: Sequence[str]) -> Value:
@@ -138,6 +128,11 @@ def write(value: JsonValue, *, marks: tuple[str, ...] = ()) -> str:
     return without_marks(_whole(_ENCODE(value)), marks)
 
 
+def write_string(content: str, *, marks: tuple[str, ...] = ()) -> str:
+    """Write the content of a string, as a model wrote it, as ``write`` does."""
+    return write(read_string(content), marks=marks)
+
+
 def without_marks(text: str, marks: tuple[str, ...]) -> str:
     r"""Rewrite JSON ``text`` so that it contains no ``marks`` and has the same meaning; see ``write``."""
     if "\\" in text:
@@ -180,10 +175,12 @@ def _read_word(text: str) -> JsonValue:
 
 def _read_container(text: str, strict: str) -> JsonValue:
     """Build an object or array from the values that a scanner finds in it."""
-    scanner, values = _scan(text)
+    scanner = JsonScanner(certain=True, told=DEPTH)
+    values = [*scanner.feed(text), *scanner.close(closed=True)]
     if scanner.torn:
-        text = _escaped(strict)
-        _, values = _scan(text)
+        text = escape(strict, write_string).text
+        scanner = JsonScanner(certain=True, told=DEPTH)
+        values = [*scanner.feed(text), *scanner.close(closed=True)]
     # Inner values come first: each waits under its container's path until the container itself comes.
     waiting: dict[tuple[str | int, ...], list[tuple[str | int, JsonValue]]] = {}
     value: JsonValue = text
@@ -199,23 +196,3 @@ def _read_container(text: str, strict: str) -> JsonValue:
         if path:
             waiting.setdefault(path[:-1], []).append((path[-1], value))
     return value
-
-
-def _scan(text: str) -> tuple[JsonScanner, list[Value]]:
-    scanner = JsonScanner(certain=True, told=DEPTH)
-    return scanner, [*scanner.feed(text), *scanner.close(closed=True)]
-
-
-def _escaped(text: str) -> str:
-    r"""Escape what the strings of an object or array hold.
-
-    >>> _escaped('{"prompt": "Say "yes" or "no"."}')
-    '{"prompt": "Say \\"yes\\" or \\"no\\"."}'
-    """
-    text = _TRIPLE.sub(lambda found: write(read_string(found[1])), text)
-    parts: list[str] = []
-    at = 0
-    for begin, end in strings_of(text):
-        parts += (text[at : begin - 1], _ENCODE(read_string(text[begin:end])))
-        at = end + 1
-    return "".join((*parts, text[at:]))

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sprint_agents.dialects.json.quotes import strings_of
-from sprint_agents.dialects.json.results import ToolCalls, read_turn
+from sprint_agents.dialects.completions import Result, ToolCalls
+from sprint_agents.dialects.json.quotes import escape
+from sprint_agents.dialects.json.results import read_turn
 from sprint_agents.dialects.json.values import read_value
 from sprint_agents.dialects.json.words import load_words
 
@@ -44,6 +45,23 @@ def test_code_in_the_arguments_of_a_tool_is_whole(form: str, code: str, argument
 
 
 @pytest.mark.parametrize(
+    "form",
+    [
+        '{"result": {"path": "a.py", "content": "%s"}}',
+        '```json\n{"thoughts": "say "hi"", "result": {"content": "%s", "path": "a.py"}}\n```',
+        '{"path": "a.py", "content": "%s"}',
+    ],
+)
+@pytest.mark.parametrize("code", [*LINES.splitlines(), LINES])
+def test_code_in_a_result_is_whole(form: str, code: str) -> None:
+    turn = read_turn(
+        form.replace("%s", code) + "<|end|>", load_words().keys, marks=("<|end|>",), typed=True, tools=False
+    )
+    assert isinstance(turn, Result)
+    assert json.loads(turn.text) == {"path": "a.py", "content": code}
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ('{"prompt": "Say "yes" or "no"."}', {"prompt": 'Say "yes" or "no".'}),
@@ -61,9 +79,17 @@ def test_quotes_that_are_not_escaped_belong_to_their_string(text: str, value: ob
     assert read_value(text)[0] == value
 
 
+def test_an_escaped_mark_does_not_end_the_turn() -> None:
+    written = '{"result": "say "a" \\u003c|end|> "b"."}<|end|>'
+    turn = read_turn(written, load_words().keys, marks=("<|end|>",), typed=False, tools=False)
+    assert isinstance(turn, Result)
+    assert turn.text == 'say "a" <|end|> "b".'
+    assert written[turn.start : turn.end] == 'say "a" \\u003c|end|> "b".'
+
+
 @pytest.mark.parametrize(
     "unit", ['"', '  "', '"  ', '"}', '"},', '"},{"', '", "k":', '",//', "'", "//", "{", '["a" b"', '"\\']
 )
 def test_a_long_text_is_read_in_one_pass(unit: str) -> None:
     """With the square of its length, this would not end."""
-    strings_of('{"a": "' + unit * (400_000 // len(unit)))
+    escape('{"a": "' + unit * (400_000 // len(unit)), json.dumps)
