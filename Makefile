@@ -15,17 +15,14 @@ INSTALL := $(PIP) install -c constraints.txt --build-constraint constraints.txt 
 SGLANG_INSTALL := .venv-sglang/bin/python -m pip --disable-pip-version-check --quiet install --no-compile
 
 TRAIN := $(BIN)/python -m sprint_finetune.nano.pretrain
-SLOW := --families countdown=0.55 arithmetic=0.15 multiplication=0.3
 
-# How `make nano` trains a model from the base: a long run, one with more of the problems that are learned slowly, two
-# short runs from its end with two seeds, and the exported mean of both. $(1) is the run, $(2) the mix that it reads,
-# $(3) the model's name.
-define trained
-	$(TRAIN) runs/$(1) --mix $(2) --steps 4000 --problems 4 --start runs/base/checkpoint
-	$(TRAIN) runs/$(1)-more --mix $(2) --steps 2400 --problems 4 --peak 1.5e-3 --seed 3 $(SLOW) --start runs/$(1)/checkpoint
-	$(TRAIN) runs/$(1)-1 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 1 --start runs/$(1)-more/checkpoint
-	$(TRAIN) runs/$(1)-2 --mix $(2) --steps 300 --problems 4 --peak 1.2e-3 --seed 2 --start runs/$(1)-more/checkpoint
-	$(BIN)/python -m sprint_finetune.nano.export runs/$(1)-1 runs/$(3) --name $(3) --mean-with runs/$(1)-2/checkpoint
+# The end of a model's training in `make nano`: two short runs with two seeds, and the exported mean of both. $(1) begins
+# their names, $(2) is the run that they start from, $(3) what they read, and $(4) the model's name.
+define ended
+	$(TRAIN) runs/$(1)-1 $(3) --peak 1.2e-3 --seed 1 --start runs/$(2)/checkpoint
+	$(TRAIN) runs/$(1)-2 $(3) --peak 1.2e-3 --seed 2 --start runs/$(2)/checkpoint
+	$(BIN)/python -m sprint_finetune.nano.export runs/$(1)-1 runs/$(4) --name $(4) --mean-with runs/$(1)-2/checkpoint \
+		--dtype float16
 endef
 
 # What starts an SGLang server, and everything else in benchmarks/.
@@ -121,8 +118,12 @@ docs: .venv/.dev ## build the documentation's site into site/, strictly
 nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; resumes if stopped
 	@echo "about 3 hours on two cores; each run prints the minutes that are left of it"
 	$(TRAIN) runs/base --mix chains --steps 1200 --problems 8
-	$(call trained,nano,settled,sprint-nano)
-	$(call trained,rft,chains,sprint-nano-rft)
+	$(TRAIN) runs/nano --mix settled --steps 4000 --problems 4 --start runs/base/checkpoint
+	$(TRAIN) runs/nano-more --mix settled --steps 2400 --problems 4 --peak 1.5e-3 --seed 3 \
+		--families countdown=0.55 arithmetic=0.15 multiplication=0.3 --start runs/nano/checkpoint
+	$(call ended,nano,nano-more,--mix endings --steps 400 --problems 4,sprint-nano)
+	$(TRAIN) runs/rft --mix chains --steps 1600 --problems 8 --peak 1.5e-3 --start runs/nano-more/checkpoint
+	$(call ended,rft,rft,--mix chains --steps 300 --problems 8,sprint-nano-rft)
 
 sglang: .venv-sglang/.ready ## build the SGLang server's own environment, for any CPU, into .venv-sglang
 

@@ -21,7 +21,7 @@ from sprint_finetune.training.trie import Flattened, TokenPath, flatten
 from . import arithmetic, multiplication
 from .countdown import LARGEST_NUMBERS, TARGETS, problems, solution_of
 from .countdown_guesses import solve
-from .modes import GUESSES, Count, guessed, in_quicker_mode, settled
+from .modes import GUESSES, Count, ended, guessed, in_quicker_mode, settled
 from .splits import Family, split_of
 from .traces import Solution, chain, executors, planner
 
@@ -33,11 +33,12 @@ def encode(call: Call, tokenizer: PreTrainedTokenizerBase) -> TokenPath:
     return TokenPath(ids, [piece.learned for piece, tokens in zip(call.pieces, encoded, strict=True) for _ in tokens])
 
 
-Mix = Literal["chains", "roles", "settled", "modes"]
+Mix = Literal["chains", "roles", "settled", "endings", "modes"]
 """The form in which a problem is read.
 
 ``chains`` reads one sequential chain, ``roles`` the calls of a planned run and some chains, ``settled`` the same with
-stages that end early as in runs of the checkpoint, and ``modes`` the calls of the quicker mode (see ``modes``).
+stages that end early as in runs of the checkpoint, ``endings`` the same with stages that end in all ways, and ``modes``
+the calls of the quicker mode (see ``modes``).
 """
 
 _COUNTS = (3, 4, 4)
@@ -82,9 +83,11 @@ def calls_of_problem(
             return [[planner(work)]]
     if mix == "settled":
         work = settled(work)
+    if mix == "endings":
+        work = ended(work, rng)
     every = list(executors(work))
     first = len(work.stages[0].subtasks)
-    alone = [chain(work)] if mix in ("roles", "settled") and rng.random() < _CHAINS else []
+    alone = [chain(work)] if mix in ("roles", "settled", "endings") and rng.random() < _CHAINS else []
     found = [call for call in every if call.found]
     alone += rng.sample(found, k=min(1, len(found)))
     alone += rng.sample(every[:first], k=min(_EXECUTORS, first))

@@ -74,6 +74,25 @@ def settled(solution: Solution) -> Solution:
     return replace(solution, stages=tuple(stages))
 
 
+def ended(solution: Solution, rng: random.Random) -> Solution:
+    """End the stages of a solution in one of the ways in which runs end them.
+
+    Half of the solutions are ``settled``. In a quarter the planner reads all executions, and in another one the first
+    find and some of those that found nothing, as if the find had been the first to finish among many.
+    """
+    way = rng.random()
+    if way < 0.75:
+        return settled(solution) if way < 0.5 else solution
+    stages: list[SolutionStage] = []
+    for stage in solution.stages:
+        finds = [number for number, one in enumerate(stage.subtasks, 1) if one.found]
+        share = rng.random()
+        others = {number for number in range(1, len(stage.subtasks) + 1) if rng.random() < share}
+        joined = frozenset({*others.difference(finds), finds[0]}) if finds else None
+        stages.append(replace(stage, joined=joined))
+    return replace(solution, stages=tuple(stages))
+
+
 def shape_of(solution: Solution, count: Count, *, ends: Ends = "in order", at_once: int | None = None) -> RunShape:
     """Return the lengths of a run that writes a solution.
 

@@ -334,7 +334,7 @@ def main() -> None:
         "--mix",
         choices=get_args(Mix),
         required=True,
-        help="read sequential chains, planned runs, those with early ends, or quicker modes",
+        help="read sequential chains, planned runs, those with early ends, those with all ends, or quicker modes",
     )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--start", type=Path, help="a checkpoint to start from instead of random weights")

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from sprint_agents import Trajectory
 from sprint_finetune.nano import multiplication
 from sprint_finetune.nano.batches import Mix, batches, calls_of_problem, drills, encode
 from sprint_finetune.nano.pretrain import FAMILIES
@@ -33,6 +34,15 @@ def test_the_planner_of_a_settled_search_reads_nothing_after_the_first_find():
         read = text.partition("answer=")[2]
         assert "<execution_" not in read
         assert "<Final_answer>" in read
+
+
+def test_the_endings_of_stages_are_those_of_runs():
+    planned = [calls_of_problem(random.Random(n), seed=str(n), mix="endings")[0][0] for n in range(40)]
+    texts = ["".join(piece.text for piece in call.pieces) for call in planned]
+    cut = [bool(Trajectory.from_text(text).diagnostics) for text in texts]  # an execution is missing
+    later = ["<execution_" in text.partition("answer=")[2] for text in texts]  # the find is not the last one
+    for kind in ((True, False), (False, True), (True, True)):
+        assert 3 < [*zip(cut, later, strict=True)].count(kind) < 25
 
 
 def test_more_answers_than_there_would_be_are_pairs_of_pairs():
