@@ -116,12 +116,14 @@ docs: .venv/.dev ## build the documentation's site into site/, strictly
 	$(BIN)/zensical build --strict --clean
 
 nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into runs/: hours on a CPU; resumes if stopped
-	@echo "about 3 hours on two cores; each run prints the minutes that are left of it"
+	@echo "about 4 hours on two cores; each run prints the minutes that are left of it"
 	$(TRAIN) runs/base --mix chains --steps 1200 --problems 8
 	$(TRAIN) runs/nano --mix settled --steps 4000 --problems 4 --start runs/base/checkpoint
 	$(TRAIN) runs/nano-more --mix settled --steps 2400 --problems 4 --peak 1.5e-3 --seed 3 \
 		--families countdown=0.55 arithmetic=0.15 multiplication=0.3 --start runs/nano/checkpoint
-	$(call ended,nano,nano-more,--mix endings --steps 400 --problems 4,sprint-nano)
+	$(TRAIN) runs/nano-all --mix endings --steps 3000 --problems 4 --peak 1.5e-3 --seed 4 \
+		--families countdown=0.6 arithmetic=0.2 multiplication=0.2 --start runs/nano-more/checkpoint
+	$(call ended,nano,nano-all,--mix endings --steps 300 --problems 4,sprint-nano)
 	$(TRAIN) runs/rft --mix chains --steps 1600 --problems 8 --peak 1.5e-3 --start runs/nano-more/checkpoint
 	$(call ended,rft,rft,--mix chains --steps 300 --problems 8,sprint-nano-rft)
 
