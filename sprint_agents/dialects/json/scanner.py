@@ -63,7 +63,7 @@ class JsonScanner:
         end: the offset after the text, without its end mark.
         ended: the end mark was found.
         cut: after ``close``, where the content of a string begins that the end of the text cut off.
-        torn: two scalars touch, or a key has no value, as a string contains quotes that are not escaped.
+        torn: two values touch, or a key has no value, as where a string contains quotes that are not escaped.
         thoughts: the text in ``<think>…</think>``.
         thoughts_end: the offset after it; values before it were thoughts, if the opening mark is not in the text.
 
