@@ -1,5 +1,6 @@
 """The steps of a policy: which objects are steps, what becomes of their stages, and what its errors become."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 from sprint_agents.engine import Engine, Sampling, check_logprobs
 from sprint_agents.errors import FunctionError, PolicyError, SprintError, describe, show
 from sprint_agents.events import Event
-from sprint_agents.functions import as_exception
+from sprint_agents.functions import as_exception, cancelling
 from sprint_agents.plan import Ask, Attempts, Plan, Stage, Step
 from sprint_agents.policies import Planning
 
@@ -22,19 +23,25 @@ def policy_runs(planning: Planning) -> Generator[None]:
     """Turn what a policy raises in the block into what ends its run, or its attempt or execution if it is nested.
 
     Raises:
+        CancelledError: the run was cancelled or is out of time, even if the policy ignored it.
         PolicyError: a run's own policy raised an error that is not this library's.
         Exception: any other error of the policy; in a nested one it becomes data, under its own name.
     """
+    before = cancelling()
     try:
         yield
     except BaseException as error:
         raised = as_exception(error)
+        if cancelling() > before:
+            raise asyncio.CancelledError from error
         known = isinstance(raised, SprintError) and not isinstance(raised, FunctionError)
         if not (known or planning.depth):
             raised = PolicyError(f"the policy raised after {len(planning.stages)} stages, {describe(raised)}")
         if raised is error:
             raise  # with another error as its cause, or with none
         raise raised from error
+    if cancelling() > before:
+        raise asyncio.CancelledError
 
 
 @asynccontextmanager

@@ -728,13 +728,15 @@ async def fails_when_cancelled(value=None):
 @CANCELLED_INSIDE
 @pytest.mark.parametrize("function", [ignores_cancellations, fails_when_cancelled])
 @pytest.mark.parametrize("failure", ["collect", "fail_fast"])
-@pytest.mark.parametrize("role", ["executor", "checker", "hook", "call"])
+@pytest.mark.parametrize("role", ["executor", "checker", "hook", "call", "policy", "nested"])
 def test_no_function_holds_up_the_end_of_its_run(role, failure, function):
     async def policy(planning):
         with suppress(LookupError):
             if role == "call":
                 await planning.call(function, "value")
-        yield Plan.of("one", "two")
+        if role == "policy" or planning.depth:
+            await function("value")
+        yield Plan.of("one", "two", nested=policy if role == "nested" and not planning.depth else None)
         yield Plan.of("three")
         yield Answer(value="done")
 
