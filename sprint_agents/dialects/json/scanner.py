@@ -3,8 +3,9 @@ r"""Find where JSON values begin and end in a completion, while it streams in an
 Invariants:
 
 - The scanner never raises, and what it finds does not depend on how the text was cut into chunks.
-- A value comes out with the chunk that holds its last character. A chunk costs time in proportion to its own length: it
-  holds back fewer characters for the next one than the longest mark has.
+- A value comes out with the chunk that holds its last character, or a string with what shows that it has ended. A chunk
+  costs time in proportion to its own length: it holds back fewer characters for the next one than the longest mark has,
+  or than the key that may follow a quote.
 - ``slice(value.start, value.end)`` is exactly the text of the value.
 
 JSON is found after thoughts, between words, and in a code fence. Braces in ``<think>…</think>`` are not JSON, nor are
@@ -39,9 +40,17 @@ _STRING_RUN = {
 # An apostrophe ends a string only where something could follow the string: {'a': 'don't'} has one string, "don't".
 _CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
 _UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
-# So does a quote in an array, where subtasks start as soon as their strings end: ["say "hi" now"] has one string.
-_QUOTE_WITHIN = re.compile(r'"[ \t]{0,8}[^\s,:}\]{\["\'#/]')
-_UNSURE_QUOTE = re.compile(r'"[ \t]{0,8}')
+# So does a quote in a list of subtasks, which start as soon as they end: ["say "hi" now"] has one string. In an object
+# of the list, the end or the next key follows, as in [{"prompt": "a 5", 6" and 7" pipe", "after": [1]}].
+_QUOTE_IN_ARRAY = re.compile(r'"[ \t]{0,8}[^\s,:}\]{\["\'#/]')
+_UNSURE_IN_ARRAY = re.compile(r'"[ \t]{0,8}')
+_NAME = r"[A-Za-z_$][\w$-]{0,31}\s{0,8}"
+_KEY = r'"(?:[^"\\]|\\.){0,40}+'
+_KEY_OR_END = rf'[}}\]#]|/[/*]|{_KEY}(?:"\s{{0,8}}+(?:[\s:]|\Z)|[^"]|\Z)|{_NAME}(?::|\Z)|\Z'
+_QUOTE_IN_ITEM = re.compile(
+    rf"""\"(?!\s{{41}}|\s*(?:{_KEY_OR_END})|\s{{0,40}},(?:\s{{41}}|\s*(?:[,'“]|{_KEY_OR_END})))""", re.DOTALL
+)
+_UNSURE_IN_ITEM = re.compile(rf'"\s{{0,40}}(?:,\s{{0,40}})?(?:{_KEY}(?:\\|"\s{{0,8}})?|{_NAME}|/)?', re.DOTALL)
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _ONE_STRING = re.compile(r'(?:\s*,\s*)?(\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\})', re.DOTALL)
@@ -322,14 +331,24 @@ class JsonScanner:
             if not _CLOSING_APOSTROPHE.match(buffer, at):
                 self._parts.append("'")
                 return at + 1
-        elif self._quote == '"' and self._frames[-1].closer == "]":
-            if not final and _UNSURE_QUOTE.fullmatch(buffer, at):
+        elif self._quote == '"' and (patterns := self._quotes_within()):
+            within, unsure = patterns
+            if not final and unsure.fullmatch(buffer, at):
                 return None
-            if _QUOTE_WITHIN.match(buffer, at):
+            if within.match(buffer, at):
                 self._parts.append('"')
                 return at + 1
         self._end_scalar("string", self._offset + at + 1)
         return at + 1
+
+    def _quotes_within(self) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
+        """Return what a quote within the current string looks like, and what may become one; None if none is sought."""
+        frame, outer = self._frames[-1], self._frames[-2:-1]
+        if frame.closer == "]":
+            return _QUOTE_IN_ARRAY, _UNSURE_IN_ARRAY
+        if frame.expects == "value" and outer and outer[0].closer == "]":
+            return _QUOTE_IN_ITEM, _UNSURE_IN_ITEM
+        return None
 
     def _word(self, buffer: str, at: int) -> int:
         run = (_WORD_RUN if self._frames[-1].expects == "value" else _KEY_RUN).match(buffer, at)

@@ -158,6 +158,13 @@ def test_an_empty_answer_is_one() -> None:
         ('{{"subtasks": [{{"prompt": "a"}}, {{"prompt": "b"}}]}}', ["a", "b"]),
         ('{"subtasks": [{"prompt": """a "b"\nc"""}, {"prompt": "b"}]}', ['a "b"\nc', "b"]),
         ('{"subtasks": ["say "hi" now", "b" "c"\n"d"]}', ['say "hi" now', "b", "c", "d"]),
+        ('{"subtasks": [{"prompt": "find a 5" pipe"}, {"prompt": "b"}]}', ['find a 5" pipe', "b"]),
+        ('{"subtasks": [{"prompt": "a pipe of 5""}, {"prompt": "b"}]}', ['a pipe of 5"', "b"]),
+        ('{"subtasks": [{"prompt": "of 5"", "after": []}, {"prompt": "b"}]}', ['of 5"', "b"]),
+        ('{"subtasks": [{"prompt": "5", 6" and 7"",\n"why": ""}, {"prompt": "b"}]}', ['5", 6" and 7"', "b"]),
+        ('{"plan": [{"prompt": "is "a", "b" or "c" right?", "why": "5" x"}, "b"]}', ['is "a", "b" or "c" right?', "b"]),
+        ('{"plan": [{"prompt": "use "x": 5" here" "why": "y"}, "b"]}', ['use "x": 5" here', "b"]),
+        ('{"plan": [{"prompt": "a" // 5" why\n, "why": "y" of: "z"}, "b"]}', ["a", "b"]),
     ],
 )
 def test_plans_as_models_write_them(text: str, expected: list[str]) -> None:
