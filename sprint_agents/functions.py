@@ -20,9 +20,11 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .errors import ConfigurationError, FunctionError, ReviewTimeout, describe, message_of
+
+T = TypeVar("T")
 
 MOST_THREADS = 256
 """The threads of a run that has no ``Limits.concurrency``."""
@@ -273,6 +275,19 @@ def cancelling() -> int:
     """Return how often the running task has been cancelled."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
+
+
+async def despite_cancellation(work: Awaitable[T]) -> T:
+    """Await ``work`` to its end, however often the calling task is cancelled meanwhile; then pass that on."""
+    future, cancelled = asyncio.ensure_future(work), None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+    return future.result()
 
 
 def own_cancellation() -> FunctionError:

@@ -109,19 +109,6 @@ class Exchange:
         return None
 
 
-async def despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work`` to its end, however often the calling task is cancelled meanwhile; then pass that on."""
-    task, cancelled = asyncio.create_task(work), None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled:
-        raise cancelled
-    return task.result()
-
-
 class EventStream:
     """The events in a streamed ``response``, each awaited through its exchange."""
 

@@ -21,6 +21,7 @@ from sprint_agents.engines.checkpoint import (
     with_chat,
 )
 from sprint_agents.errors import ContextOverflow, EngineUnavailable, InvalidRequest, MissingExtra
+from sprint_agents.functions import despite_cancellation
 from sprint_agents.manifest import Manifest
 from sprint_agents.step_costs import StepCosts
 
@@ -206,7 +207,7 @@ class LocalEngine(Engine):
                 aborted = worker.abort(submission, error=None)
                 # A generator may be collected after its loop was closed; then no task can wait.
                 if not loop.is_closed():
-                    await asyncio.wrap_future(aborted)
+                    await despite_cancellation(asyncio.wrap_future(aborted))
                     if request.missed and (unread := submission.stream.unread()):
                         request.missed(unread)
 

@@ -18,9 +18,10 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from sprint_agents.engines.event_stream import is_keepalive
-from sprint_agents.engines.exchange import Exchange, despite_cancellation
+from sprint_agents.engines.exchange import Exchange
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineTimeout, EngineUnavailable
+from sprint_agents.functions import despite_cancellation
 
 from .generate import DONE, GenerateEvent, read_event
 

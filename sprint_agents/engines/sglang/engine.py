@@ -35,10 +35,11 @@ from sprint_agents.engines.checkpoint import (
     with_chat,
 )
 from sprint_agents.engines.event_stream import is_keepalive
-from sprint_agents.engines.exchange import Exchange, despite_cancellation
+from sprint_agents.engines.exchange import Exchange
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.engines.remote import RemoteEngine, counted, first_chunk
 from sprint_agents.errors import EngineError, EngineOverloaded, EngineRejected, EngineUnavailable
+from sprint_agents.functions import despite_cancellation
 from sprint_agents.logs import log
 from sprint_agents.manifest import Manifest
 

@@ -15,9 +15,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sprint_agents.engines.exchange import despite_cancellation
 from sprint_agents.engines.http import HttpClient
 from sprint_agents.errors import EngineError
+from sprint_agents.functions import despite_cancellation
 from sprint_agents.logs import log
 
 _CAPACITY = 2**31 - 1

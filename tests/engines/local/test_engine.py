@@ -56,6 +56,28 @@ def test_greedy_tokens_are_those_of_generate(model: str, checkpoints, make_engin
     asyncio.run(main())
 
 
+def test_a_reader_that_is_cancelled_twice_waits_for_the_end_of_its_request(checkpoints, make_engine: Make) -> None:
+    async def main() -> None:
+        async with make_engine(checkpoints["llama"]) as engine:
+            begun = asyncio.Event()
+
+            async def read() -> None:
+                async for _ in engine.complete(request_of(context_of(*some_ids(9)), max_tokens=200)):
+                    begun.set()
+
+            readers = [asyncio.create_task(read()) for _ in range(8)]
+            await begun.wait()
+            for _ in range(3):
+                for reader in readers:
+                    reader.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait(readers)
+            check_at_rest(engine.statistics())
+            assert all(reader.cancelled() for reader in readers)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_forks_of_a_cold_prefix_compute_it_once(model: str, checkpoints, make_engine: Make, generate: Generate) -> None:
     async def main() -> None:
