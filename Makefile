@@ -123,7 +123,10 @@ nano: .venv/.dev ## train sprint-nano and its sequential twin from nothing into 
 		--families countdown=0.55 arithmetic=0.15 multiplication=0.3 --start runs/nano/checkpoint
 	$(TRAIN) runs/nano-all --mix endings --steps 3000 --problems 4 --peak 1.5e-3 --seed 4 \
 		--families countdown=0.6 arithmetic=0.2 multiplication=0.2 --start runs/nano-more/checkpoint
-	$(call ended,nano,nano-all,--mix endings --steps 300 --problems 4,sprint-nano)
+	$(TRAIN) runs/nano-all-more --mix endings --steps 1700 --problems 4 --peak 1.5e-3 --seed 5 \
+		--families countdown=0.6 arithmetic=0.2 multiplication=0.2 --start runs/nano-all/checkpoint
+	$(call ended,nano,nano-all-more,--mix endings --steps 500 --problems 4 \
+		--families countdown=0.3 arithmetic=0.25 multiplication=0.45,sprint-nano)
 	$(TRAIN) runs/rft --mix chains --steps 1600 --problems 8 --peak 1.5e-3 --start runs/nano-more/checkpoint
 	$(call ended,rft,rft,--mix chains --steps 300 --problems 8,sprint-nano-rft)
 
