@@ -53,7 +53,7 @@ def write_adapter(checkpoint: Path, directory: Path, *, seed: int) -> Path:
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(checkpoint), config)
     for name, weights in model.named_parameters():
         if "lora_B" in name:  # zeros
-            torch.nn.init.normal_(weights, std=0.5)
+            torch.nn.init.normal_(weights, std=0.35)
     model.save_pretrained(str(directory))
     model.merge_and_unload().save_pretrained(merged)
     return merged
