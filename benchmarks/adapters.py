@@ -37,7 +37,7 @@ def write_adapter(model: Path, directory: Path) -> None:
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
     for name, weights in adapted.named_parameters():
         if "lora_B" in name:  # zeros
-            torch.nn.init.normal_(weights, std=0.5)
+            torch.nn.init.normal_(weights, std=0.25)
     adapted.save_pretrained(str(directory))
 
 
