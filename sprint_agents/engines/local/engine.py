@@ -207,9 +207,11 @@ class LocalEngine(Engine):
                 aborted = worker.abort(submission, error=None)
                 # A generator may be collected after its loop was closed; then no task can wait.
                 if not loop.is_closed():
-                    await despite_cancellation(asyncio.wrap_future(aborted))
-                    if request.missed and (unread := submission.stream.unread()):
-                        request.missed(unread)
+                    try:
+                        await despite_cancellation(asyncio.wrap_future(aborted))
+                    finally:
+                        if request.missed and (unread := submission.stream.unread()):
+                            request.missed(unread)
 
     async def abort(self, request_id: str) -> None:
         """End a request and return when it has ended. Its reader gets EngineUnavailable; unknown ids are ignored."""
