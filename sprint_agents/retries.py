@@ -87,7 +87,7 @@ async def retry(
 
 
 class _Patience:
-    """What is left of a time for retries, which begins with the first failure."""
+    """The rest of a time for retries, which begins with the first failure."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = math.inf if seconds is None else seconds

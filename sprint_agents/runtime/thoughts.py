@@ -1,7 +1,7 @@
 """Thoughts of earlier turns, which the chat templates of most reasoning models drop.
 
 A context then holds what the template would write: executors still read the planner's thoughts, since they run on its
-open turn, but a stage joins without them and without those of its executions. What is left of a turn is encoded again,
+open turn, but a stage joins without them and without those of its executions. The rest of a turn is encoded again,
 so the engine computes these tokens once more; they are few compared with the thoughts, which no later request reads.
 """
 

@@ -54,7 +54,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is left to ask. ``traces`` are those that reach the extractor, of ``read`` ones."""
+    """The questions that are left. ``traces`` are those that reach the extractor, of ``read`` ones."""
 
     read: int
     traces: int
