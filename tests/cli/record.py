@@ -16,6 +16,7 @@ from sprint_agents.nano import nano_path
 
 SHORT = ("countdown 3 7 25 46", "12 * 345", "multiply 28 347", "(12+7)*(9-4)-18")
 LONG = ("countdown 3 7 25 50 79", "countdown 3 7 25 50 81", "countdown 1 1 2 90")
+AT_ONCE = "countdown 5 39 37 71"  # answered rightly even where no plan is allowed
 BATCH = tuple(f"countdown 3 7 25 {target}" for target in range(40, 52) if target != 46)
 
 
@@ -51,7 +52,7 @@ async def main() -> None:
             await record(task)
         for task in SHORT[:2]:
             await record(task, policy="sequential")
-        await record(SHORT[0], limits=Limits.of(engine.manifest).model_copy(update={"stages": 1}))
+        await record(AT_ONCE, limits=Limits.of(engine.manifest).model_copy(update={"stages": 1}))
     RECORDED_RUNS.write_text("".join(lines), encoding="utf-8")
 
 

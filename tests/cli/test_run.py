@@ -11,6 +11,7 @@ from sprint_agents.nano.tasks import Countdown
 from sprint_agents.testing import FakeEngine, Fault, Prompt
 
 SOLVABLE, UNSOLVABLE = "countdown 3 7 25 46", "countdown 1 1 2 90"
+AT_ONCE = "countdown 5 39 37 71"  # recorded without a plan too
 
 
 def run_line(text: str) -> dict[str, object]:
@@ -113,15 +114,15 @@ def test_lines_of_failed_executions_say_why(call, use_engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("task", "options", "error"),
     [
-        (["--max-tokens", 30], "BudgetExceeded"),
-        (["--execution-tokens", 5, "--plan-tokens", 5, "--max-stages", 1], None),
-        (["--concurrency", 1, "--failure", "fail_fast"], None),
+        (SOLVABLE, ["--max-tokens", 30], "BudgetExceeded"),
+        (AT_ONCE, ["--execution-tokens", 5, "--plan-tokens", 5, "--max-stages", 1], None),
+        (SOLVABLE, ["--concurrency", 1, "--failure", "fail_fast"], None),
     ],
 )
-def test_limits_reach_the_run(call, options: list[object], error: str | None) -> None:
-    line = run_line(call("run", SOLVABLE, "--engine", "fake", "--json", *options).stdout)
+def test_limits_reach_the_run(call, task: str, options: list[object], error: str | None) -> None:
+    line = run_line(call("run", task, "--engine", "fake", "--json", *options).stdout)
     assert (line["error"] and line["error"]["type"]) == error
     assert line["usage"]["total_tokens"] <= 30 or error is None
     if "--max-stages" in options:

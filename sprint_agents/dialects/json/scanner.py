@@ -23,6 +23,7 @@ from typing import Literal
 from sprint_agents.engine import THOUGHTS
 
 from .container import NAME, Container, Kind, Path, Value, after_blanks, growing, promises
+from .quotes_within import is_within
 
 DEPTH = 64
 """The deepest nesting that is scanned, so that no later step meets a recursion limit."""
@@ -37,20 +38,6 @@ _STRING_RUN = {
     "'": re.compile(r"[^'\\]*(?:\\.[^'\\]*)*", re.DOTALL),
     "”": re.compile(r"[^”\\]*(?:\\.[^”\\]*)*", re.DOTALL),
 }
-# An apostrophe ends a string only where something could follow the string: {'a': 'don't'} has one string, "don't".
-_CLOSING_APOSTROPHE = re.compile(r"'[ \t]{0,8}(?:[,:}\]\r\n]|$)")
-_UNSURE_APOSTROPHE = re.compile(r"'[ \t]{0,8}")
-# So does a quote in a list of subtasks, which start as soon as they end: ["say "hi" now"] has one string. In an object
-# of the list, the end or the next key follows, as in [{"prompt": "a 5", 6" and 7" pipe", "after": [1]}].
-_QUOTE_IN_ARRAY = re.compile(r'"[ \t]{0,8}[^\s,:}\]{\["\'#/]')
-_UNSURE_IN_ARRAY = re.compile(r'"[ \t]{0,8}')
-_NAME = r"[A-Za-z_$][\w$-]{0,31}\s{0,8}"
-_KEY = r'"(?:[^"\\]|\\.){0,40}+'
-_KEY_OR_END = rf'[}}\]#]|/[/*]|{_KEY}(?:"\s{{0,8}}+(?:[\s:]|\Z)|[^"]|\Z)|{_NAME}(?::|\Z)|\Z'
-_QUOTE_IN_ITEM = re.compile(
-    rf"""\"(?!\s{{41}}|\s*(?:{_KEY_OR_END})|\s{{0,40}},(?:\s{{41}}|\s*(?:[,'“]|{_KEY_OR_END})))""", re.DOTALL
-)
-_UNSURE_IN_ITEM = re.compile(rf'"\s{{0,40}}(?:,\s{{0,40}})?(?:{_KEY}(?:\\|"\s{{0,8}})?|{_NAME}|/)?', re.DOTALL)
 _KEY_RUN = re.compile(r"""[^\s,:\[\]{}"']+""")
 _WORD_RUN = re.compile(r'[^,\]{}\n"]+')
 _ONE_STRING = re.compile(r'(?:\s*,\s*)?(\{\s*"([^"\\]*)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*\})', re.DOTALL)
@@ -325,30 +312,14 @@ class JsonScanner:
                 return at
         if buffer[at] == "\\":  # the last character of the buffer: it escapes the next one
             return at + 1 if final else None
-        if self._quote == "'":
-            if not final and _UNSURE_APOSTROPHE.fullmatch(buffer, at):
-                return None
-            if not _CLOSING_APOSTROPHE.match(buffer, at):
-                self._parts.append("'")
-                return at + 1
-        elif self._quote == '"' and (patterns := self._quotes_within()):
-            within, unsure = patterns
-            if not final and unsure.fullmatch(buffer, at):
-                return None
-            if within.match(buffer, at):
-                self._parts.append('"')
-                return at + 1
+        within = is_within(buffer, at, self._quote, self._frames, final=final)
+        if within is None:
+            return None
+        if within:
+            self._parts.append(self._quote)
+            return at + 1
         self._end_scalar("string", self._offset + at + 1)
         return at + 1
-
-    def _quotes_within(self) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
-        """Return what a quote within the current string looks like, and what may become one; None if none is sought."""
-        frame, outer = self._frames[-1], self._frames[-2:-1]
-        if frame.closer == "]":
-            return _QUOTE_IN_ARRAY, _UNSURE_IN_ARRAY
-        if frame.expects == "value" and outer and outer[0].closer == "]":
-            return _QUOTE_IN_ITEM, _UNSURE_IN_ITEM
-        return None
 
     def _word(self, buffer: str, at: int) -> int:
         run = (_WORD_RUN if self._frames[-1].expects == "value" else _KEY_RUN).match(buffer, at)
