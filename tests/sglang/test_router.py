@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx2
@@ -32,14 +33,16 @@ def second(checkpoint: Path) -> Iterator[SGLangServer]:
         yield server
 
 
+BY_KEY = ("--policy", "manual", "--assignment-mode", "min_group")
+"""By the routing key of a run alone, without a look at its tokens."""
 ROUTERS = {
-    # By the routing key of a run alone, without a look at its tokens.
-    "smg": ("smg", "launch", "--policy", "manual", "--assignment-mode", "min_group"),
-    "sglang_router": ("sglang_router.launch_router", "--policy", "cache_aware"),
+    "smg": ("smg", "launch", *BY_KEY),
+    "sglang_router": ("sglang_router.launch_router", *BY_KEY),
+    "cache_aware": ("sglang_router.launch_router", "--policy", "cache_aware"),
 }
 
 
-@pytest.fixture(scope="module", params=ROUTERS)
+@pytest.fixture(scope="module", params=["smg", "sglang_router"])
 def router(request: pytest.FixtureRequest, server: SGLangServer, second: SGLangServer) -> Iterator[str]:
     port = free_port()
     command = [str(PYTHON), "-m", *ROUTERS[request.param], "--log-level", "error"]
@@ -58,6 +61,43 @@ async def ready(url: str) -> None:
         healthy: list[bool] = []
         while healthy != [True, True]:
             healthy = [worker["is_healthy"] for worker in (await client.get("/workers")).json()["workers"]]
+
+
+@pytest.mark.parametrize("router", ["cache_aware"], indirect=True)
+@pytest.mark.parametrize(("plan", "stays"), [(20, True), (120, False)])
+def test_a_router_that_compares_prefixes_keeps_a_fork_of_which_it_knows_enough(
+    router: str, server: SGLangServer, second: SGLangServer, checkpoint: Path, *, plan: int, stays: bool
+) -> None:
+    """It has seen the planner's prompt and not its plan, and moves a fork of which it knows less than 0.3.
+
+    The first test here: the last one leaves one worker.
+    """
+
+    async def main() -> None:
+        async with (
+            Counters(server.url) as one,
+            Counters(second.url) as two,
+            SGLangEngine(router, tokenizer=checkpoint) as engine,
+        ):
+            text = f"Use 1, {plan}, 5 to make 72.\n" + " 8" * 20
+            context = Context().extend(await engine.encode(text), text)
+            longer = context.extend(await engine.encode(" 7" * plan), " 7" * plan)
+            fork = Request(id="fork", context=longer, max_tokens=1, sampling=GREEDY)
+            endless = Request(id="planner", context=context, max_tokens=3000, sampling=Sampling(temperature=1.0))
+            async with aclosing(engine.complete(endless)) as planner:  # its worker is the busier one
+                await anext(planner)
+                while not (running := [(await each.load()).requests for each in (one, two)]).count(1):
+                    pass  # the counters are late
+                idle = (one, two)[running.index(0)]
+                before = (await idle.load()).computed_prompt_tokens
+                async for _ in engine.complete(fork):
+                    pass
+            await one.idle()
+            await two.idle()
+            moved = (await idle.load()).computed_prompt_tokens - before
+            assert (moved == 0) is stays
+
+    asyncio.run(main())
 
 
 def test_forks_land_where_their_prefix_is(
