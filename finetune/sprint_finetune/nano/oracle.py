@@ -1,28 +1,36 @@
 """What sprint-nano could gain by its modes: the seconds of an oracle that follows the traces, by a cost model.
 
-    python -m sprint_finetune.nano.oracle --problems 500 --hits 0.45 0.12 0.08 0.05
+    python -m sprint_finetune.nano.oracle --problems 500 --hits 0.45 0.12 0.08 0.05 --promise 2
 
 The oracle writes every token of the traces of held-out problems rightly, so it is a bound for a model, and no model has
-to be trained for it. One thing it is told: how often each guess is right (``--hits``). Every row is compared with the
-sequential twin's chain of the same problems, in thirds by the length of that chain.
+to be trained for it. Two things it is told: how often each guess is right (``--hits``), and how well it knows which
+openings lead to a solution (``--promise``). Every row is compared with the sequential twin's chain of the same
+problems, in thirds by the length of that chain.
 """
 
 import argparse
 import itertools
+import math
 import random
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
+from sprint_agents.nano.tasks import Countdown
 from sprint_finetune.costs import NANO_ON_CPU, CostModel
 
-from .countdown import problems, solution_of
-from .modes import GUESSES, Count, Ends, chain_shape, guessed, in_quicker_mode, shape_of
+from .countdown import PHASES, problems, solution_of
+from .countdown_search import explore, openings
+from .modes import GUESSES, Count, Ends, chain_shape, guessed, in_quicker_mode, settled, shape_of
 from .splits import Family
-from .traces import Solution, in_chain
+from .traces import Solution, SolutionStage, in_chain
 
 AT_ONCE = 6
 """How many executions run at the same time. A run begins with fewer and widens, which takes about as long in all."""
+
+FEW = (3, 3, 6)
+"""How many openings each plan has, if a search is planned a few at a time. One more plan has all others."""
 
 THIRDS = ("all", "shortest", "middle", "longest")
 
@@ -56,11 +64,47 @@ def drawn_guesses(works: Sequence[Solution], hits: Sequence[float], *, seed: int
         yield (len(hits), False) if first is None or not work.solved else (first, True)
 
 
+def in_order(work: Solution, rng: random.Random, *, promise: float) -> Solution:
+    """Search all openings of a Countdown problem in one stage, in the order of how promising they look.
+
+    Each opening has a random score, which is higher by ``promise`` if the opening leads to a solution. With 0, the
+    order is the usual one.
+    """
+    assert isinstance(work.task, Countdown)
+    numbers = tuple(sorted(work.task.numbers, reverse=True))
+    steps = [step for ops in PHASES for step in openings(numbers, ops)]
+    explored = [explore(numbers, step, work.task.target) for step in steps]
+    if promise:
+        # The noise is Gumbel's, so the first opening is drawn with odds of exp(promise) to 1.
+        noise = [-math.log(-math.log(rng.uniform(1e-9, 1 - 1e-9))) for _ in explored]
+        scores = [score + promise * (one.found is not None) for score, one in zip(noise, explored, strict=True)]
+        explored = [explored[index] for index in sorted(range(len(explored)), key=lambda index: -scores[index])]
+    return solution_of(work.task, [explored])
+
+
+def few_at_a_time(work: Solution) -> Solution:
+    """Divide the only stage of a search into ``FEW`` and the rest, and end each stage with its first find."""
+    (whole,) = work.stages
+    stages: list[SolutionStage] = []
+    for start, stop in itertools.pairwise([0, *itertools.accumulate(FEW), None]):
+        if part := whole.subtasks[start:stop]:
+            stages.append(replace(whole, subtasks=part))
+        if any(subtask.found for subtask in part):
+            break
+    return settled(replace(work, stages=tuple(stages)))
+
+
+def right_at_once(works: Sequence[Solution]) -> float:
+    """Return in which share of the searches the first opening leads to a solution."""
+    return statistics.mean(work.stages[0].subtasks[0].found for work in works)
+
+
 def countdown_seconds(
-    works: Sequence[Solution], count: Count, hits: Sequence[float], costs: CostModel
+    works: Sequence[Solution], count: Count, hits: Sequence[float], costs: CostModel, *, promise: float = 2.0
 ) -> Mapping[str, list[float]]:
     """Return the seconds of each problem in each mode. The first row is the twin's."""
     rng = random.Random(0)
+    promising = [in_order(work, rng, promise=promise) for work in works]
     guesses = [
         guessed(work, rng, misses=misses, found=found)
         for work, (misses, found) in zip(works, drawn_guesses(works, hits, seed=0), strict=True)
@@ -79,6 +123,11 @@ def countdown_seconds(
         "the quicker of chain and plan, known in advance": [*map(min, chained, planned)],
         "guesses, then a settled plan": [run(work) for work in guesses],
         "guesses, then the chain": [run(in_chain(work)) for work in guesses],
+        "plan, a few openings at a time": [run(few_at_a_time(in_order(work, rng, promise=0))) for work in works],
+        f"the same, promising openings first ({right_at_once(promising):.0%} right at once)": [
+            run(few_at_a_time(work)) for work in promising
+        ],
+        "the chain in that order": [run(in_chain(work)) for work in promising],
     }
 
 
@@ -114,13 +163,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--hits", type=float, nargs=GUESSES, default=[0.45, 0.12, 0.08, 0.05])
+    parser.add_argument(
+        "--promise", type=float, default=2.0, help="how much higher an opening that leads somewhere scores"
+    )
     arguments = parser.parse_args()
     count = counter()
-    print(
-        "\n".join(
-            rows(countdown_seconds(worked_out("countdown", arguments.problems), count, arguments.hits, NANO_ON_CPU))
-        )
-    )
+    works = worked_out("countdown", arguments.problems)
+    print("\n".join(rows(countdown_seconds(works, count, arguments.hits, NANO_ON_CPU, promise=arguments.promise))))
     for family in ("arithmetic", "multiplication"):
         works = worked_out(family, arguments.problems)
         rng = random.Random(0)

@@ -19,7 +19,7 @@ from sprint_finetune.nano.countdown import problems, solution_of
 from sprint_finetune.nano.countdown_guesses import guess, solve, wrong
 from sprint_finetune.nano.export import NANO
 from sprint_finetune.nano.modes import chain_shape, guessed, in_quicker_mode, settled, shape_of
-from sprint_finetune.nano.oracle import countdown_seconds, rows
+from sprint_finetune.nano.oracle import FEW, countdown_seconds, few_at_a_time, in_order, right_at_once, rows
 from sprint_finetune.nano.tokenizer import build_tokenizer
 from sprint_finetune.nano.traces import executors, in_chain, planner
 
@@ -141,3 +141,25 @@ def test_the_oracle_compares_modes_with_the_twin():
     settled_plan = "guesses, then a settled plan"
     assert all(a < b for a, b in zip(seconds[settled_plan], never[settled_plan], strict=True))
     assert len([*rows(seconds)]) == 2 + len(seconds)
+
+
+def test_the_oracle_searches_promising_openings_first_and_few_at_a_time():
+    works = searches(20, counts=(4,))
+    rng = random.Random(0)
+    usual = [in_order(work, rng, promise=0) for work in works]
+    for work, whole in zip(works, usual, strict=True):
+        every = whole.stages[0].subtasks
+        assert [one.prompt for one in every[: len(work.stages[0].subtasks)]] == [
+            one.prompt for one in work.stages[0].subtasks
+        ]
+        assert whole.answer == work.answer
+        stages = few_at_a_time(whole).stages
+        assert [len(stage.subtasks) for stage in stages[:-1]] == [*FEW][: len(stages) - 1]
+        assert [one for stage in stages for one in stage.subtasks] == [*every][
+            : sum(len(one.subtasks) for one in stages)
+        ]
+        finds = [number for number, stage in enumerate(stages) if any(one.found for one in stage.subtasks)]
+        assert finds == [len(stages) - 1]
+    known = [in_order(work, rng, promise=50) for work in works]
+    assert right_at_once(known) == 1 > right_at_once(usual)
+    assert all(few_at_a_time(work).stages[0].joined == {1} for work in known)
